@@ -1,0 +1,34 @@
+# `make demo` and `make test` do all the set-up on a fresh machine; `make help` lists the rest.
+.DEFAULT_GOAL := help
+VENV := .venv
+PYTHON := $(abspath $(VENV))/bin/python
+
+.PHONY: help demo test test-slow lint clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/core: pyproject.toml constraints.txt
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[report]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/core  ## phantom, training, translation, evaluation, report: 10 minutes on 2 cores
+	$(PYTHON) -m common demo nec_t1t2 --output_dir runs/demo
+
+test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
+	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow"
+
+test-slow: $(VENV)/dev  ## the tests that take minutes each
+	$(PYTHON) -m pytest -m slow
+
+lint: $(VENV)/dev  ## ruff and mypy
+	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+
+clean:  ## remove the virtual environment and all runs
+	rm -rf $(VENV) runs

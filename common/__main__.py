@@ -1,0 +1,76 @@
+"""`python -m common <verb>`: the few commands that `monai.bundle` does not have."""
+
+from __future__ import annotations
+
+import sys
+
+import fire
+
+
+def phantom(
+    kind: str,
+    output_dir: str,
+    *,
+    patients: int | None = None,
+    slices: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    slice_mm: float | None = None,
+) -> None:
+    """Generate a digital phantom with exact ground truth: NIfTI volumes, label maps and a datalist.json.
+
+    Args:
+        kind: brain (T1 and T2).
+        output_dir: a folder; a second run with the same parameters finds its data done.
+        patients: how many; training, validation and test are split by patient.
+        slices: axial slices a patient.
+        size: pixels along each side of a slice; the field of view stays the same.
+        seed: the same seed gives the same data.
+        slice_mm: distance between slices.
+    """
+    from .phantoms import generate_phantom
+
+    path = generate_phantom(
+        kind, output_dir, patients=patients, slices=slices, size=size, seed=seed, slice_mm=slice_mm
+    )
+    print(f"Datalist: {path}")
+
+
+def report(output_dir: str, *, window: tuple[float, float] | None = None, cases: int = 3) -> None:
+    """Write OUTPUT_DIR/report.html from what `evaluating` left there: tables, pictures, curves, run facts.
+
+    Args:
+        output_dir: the folder that was given to `evaluating`.
+        window: intensities shown black and white, such as 0,1500; by default chosen from the target.
+        cases: how many patients are shown.
+    """
+    from .reports import write_report
+
+    print(f"Report: {write_report(output_dir, window=window, cases=cases)}")
+
+
+def demo(bundle: str = "nec_t1t2", *, output_dir: str = "runs/demo") -> None:
+    """Run a bundle's demonstration: phantom data, training, translation, evaluation, report; minutes on a CPU.
+
+    Args:
+        bundle: a folder of bundles/.
+        output_dir: everything goes there.
+    """
+    from .demo import run_demo
+
+    run_demo(bundle, output_dir)
+
+
+def main() -> None:
+    """The command line; an error that we expect ends in one line."""
+    from .errors import EXPECTED
+
+    try:
+        fire.Fire({"phantom": phantom, "report": report, "demo": demo}, name="python -m common")
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

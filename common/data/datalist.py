@@ -1,0 +1,190 @@
+"""Reading a `datalist.json` (MONAI's decathlon form) and finding the images of an inference."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+DATALIST_NAME = "datalist.json"
+SPLITS = ("training", "validation", "test")
+NOT_A_PATH = ("patient", "domain")
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+
+
+def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
+    """
+    The datalist of a data folder, checked, and the folder that its relative paths start from.
+
+    Args:
+        dataset_dir: a folder with a `datalist.json`, or a datalist file of any name.
+
+    Raises:
+        FileNotFoundError: when the folder or its datalist does not exist, or the datalist names an absent file.
+        ValueError: when it is not JSON, or a patient is in two of `training`, `validation` and `test`.
+    """
+    path = Path(dataset_dir)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`dataset_dir` {str(path)!r} does not exist. Give an existing folder with `--dataset_dir`, or make the"
+            f" default data with `python -m common phantom brain --output_dir {path}`."
+        )
+    path = path / DATALIST_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(path.parent)!r} has no {DATALIST_NAME}: it must list the volumes of "
+            f"{', '.join(SPLITS)} (see docs/data.md)."
+        )
+    try:
+        datalist = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        raise ValueError(f"{str(path)!r} is not valid JSON ({err}): write it anew or correct that line.") from err
+    if not isinstance(datalist, dict):
+        raise ValueError(f"{str(path)!r} must hold a JSON object with lists such as 'training', got a {type(datalist)}.")
+    _refuse_leakage(datalist, path)
+    return datalist, path.parent
+
+
+def _refuse_leakage(datalist: dict[str, Any], path: Path) -> None:
+    """A patient seen in training must not be scored: `training_paired` may share patients with `training` only."""
+    home: dict[str, str] = {}
+    for key in ("training", "training_paired", "validation", "test"):
+        split = "training" if key.startswith("training") else key
+        for entry in datalist.get(key, []):
+            patient = entry.get("patient")
+            if patient is not None and home.setdefault(patient, split) != split:
+                raise ValueError(
+                    f"{str(path)!r}: patient {patient!r} is in both {home[patient]!r} and {key!r}; a split is by"
+                    " patient, or the scores are those of training data. Keep each patient in one split."
+                )
+
+
+def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
+    """
+    The entries of one list of a datalist, with absolute paths.
+
+    Args:
+        dataset_dir: see `read_datalist`.
+        key: `training`, `training_paired`, `validation` or `test`.
+
+    Raises:
+        ValueError: when the list is absent or empty.
+        FileNotFoundError: when an entry names a file that does not exist.
+    """
+    datalist, root = read_datalist(dataset_dir)
+    entries = datalist.get(key, [])
+    if not entries:
+        filled = sorted(k for k, value in datalist.items() if isinstance(value, list) and value)
+        raise ValueError(f"The datalist in {str(root)!r} has no list {key!r}, or an empty one; it has {filled}.")
+    return [_absolute(entry, root, key) for entry in entries]
+
+
+def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str, str]]:
+    """
+    The images of one domain in a list, whether an entry is one image (`image`, `domain`) or all of a patient's.
+
+    Returns:
+        items `{"image": absolute path, "patient": name}`.
+
+    Raises:
+        ValueError: when the list has no image of that domain.
+    """
+    entries = load_datalist(dataset_dir, key)
+    found = [
+        {"image": str(entry[domain] if domain in entry else entry["image"]), "patient": str(entry.get("patient", "?"))}
+        for entry in entries
+        if domain in entry or entry.get("domain") == domain
+    ]
+    if not found:
+        raise ValueError(
+            f"List {key!r} of the datalist in {str(dataset_dir)!r} has no image of domain {domain!r}: its entries have"
+            f" the domains {sorted({str(entry.get('domain')) for entry in entries})} and the keys"
+            f" {sorted({name for entry in entries for name in entry})}."
+        )
+    return found
+
+
+def describe(dataset_dir: str | Path) -> dict[str, Any]:
+    """What a network was trained on, for `network.json`: the datalist's name, its parameters and patient counts."""
+    datalist, root = read_datalist(dataset_dir)
+    counts = {key: len(patients(datalist.get(key, []))) for key in SPLITS}
+    return {"name": datalist.get("name", root.name), "parameters": datalist.get("parameters", {}), "patients": counts}
+
+
+def _absolute(entry: dict[str, Any], root: Path, key: str) -> dict[str, Any]:
+    absolute = dict(entry)
+    for name, value in entry.items():
+        if isinstance(value, str) and name not in NOT_A_PATH:
+            absolute[name] = str(Path(root, value).resolve())
+            if not Path(absolute[name]).exists():
+                raise FileNotFoundError(
+                    f"The datalist in {str(root)!r} names a file that does not exist: {absolute[name]!r} ({name!r} of"
+                    f" {entry.get('patient', 'an entry')!r} in {key!r}). Correct the path, or remove the entry."
+                )
+    return absolute
+
+
+def label_names(dataset_dir: str | Path) -> dict[int, str]:
+    """The names of a datalist's label values: `{1: "oedema", ...}`; empty when it has none."""
+    datalist, _ = read_datalist(dataset_dir)
+    return {int(value): name for value, name in datalist.get("label_names", {}).items()}
+
+
+def find_images(dataset_dir: str | Path, *, domain: str | None = None) -> list[dict[str, str]]:
+    """
+    The images that an inference translates, as MONAI data items `{"image": path}`.
+
+    Args:
+        dataset_dir: one of: an image file; a folder of images; a folder that is one DICOM series; a pattern such as
+            `scans/*T1*`; a folder with a `datalist.json` (its `test` list is taken).
+        domain: the source domain's key in the datalist.
+
+    Raises:
+        FileNotFoundError: when nothing is there.
+    """
+    path = Path(dataset_dir)
+    if not path.exists():
+        found = [Path(name) for name in sorted(glob.glob(str(dataset_dir)))]
+        if not found:
+            raise FileNotFoundError(
+                f"`dataset_dir` {str(dataset_dir)!r} is neither a file nor a folder, and matches none as a pattern."
+                " Give a NIfTI file, a folder of them, or a DICOM series folder."
+            )
+        return [{"image": str(name)} for name in found]
+    if path.is_file() and path.suffix != ".json":
+        return [{"image": str(path)}]
+    if path.is_file() or (path / DATALIST_NAME).is_file():
+        return [{"image": _source(entry, domain)} for entry in load_datalist(path, "test")]
+    volumes = sorted(p for p in path.rglob("*") if p.name.lower().endswith(VOLUME_SUFFIXES))
+    if volumes:
+        return [{"image": str(p)} for p in volumes]
+    if any(_is_dicom(p) for p in sorted(path.iterdir()) if p.is_file()):
+        return [{"image": str(path)}]
+    raise FileNotFoundError(
+        f"{str(path)!r} holds no image: expected files ending in {', '.join(VOLUME_SUFFIXES)}, or the DICOM files of"
+        " one series."
+    )
+
+
+def _source(entry: dict[str, Any], domain: str | None) -> str:
+    for name in (domain, "image"):
+        if name is not None and name in entry:
+            return str(entry[name])
+    raise ValueError(
+        f"The datalist's test entry of patient {entry.get('patient')!r} has no image of the source domain {domain!r};"
+        f" it has {sorted(entry)}."
+    )
+
+
+def _is_dicom(path: Path) -> bool:
+    """By the magic word of the DICOM file format (PS3.10, section 7.1), not by the name."""
+    with path.open("rb") as file:
+        file.seek(128)
+        return file.read(4) == b"DICM"
+
+
+def patients(entries: Iterable[dict[str, Any]]) -> list[str]:
+    """The distinct patients of some entries, in order."""
+    return list(dict.fromkeys(str(entry.get("patient", "?")) for entry in entries))

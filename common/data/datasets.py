@@ -1,0 +1,181 @@
+"""Training data: volumes cached in their encoded form, their axial slices, and unpaired draws from two domains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import CacheDataset
+from monai.transforms import Randomizable
+from torch.utils.data import Dataset, Sampler
+
+from .datalist import load_datalist, load_domain
+
+BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as background
+
+
+def cache_volumes(
+    entries: Sequence[dict[str, Any]], transform: Callable, *, key: str = "image", num_workers: int = 0
+) -> list[torch.Tensor]:
+    """
+    Loads and encodes volumes once, and keeps them in memory, with a progress bar.
+
+    Args:
+        entries: data items; `entries[i][key]` is the path of a volume.
+        transform: from the path to an encoded volume of shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
+
+    Returns:
+        plain tensors of shape (C, X, Y, Z), in the order of `entries`.
+
+    Raises:
+        ValueError: when there is no entry.
+    """
+    if not entries:
+        raise ValueError("`entries` must hold at least one volume to cache, got none.")
+    items = [{"image": entry[key]} for entry in entries]
+    cached = CacheDataset(items, transform, num_workers=num_workers or 1, progress=True)
+    return [torch.as_tensor(cached[i]["image"]).clone() for i in range(len(items))]
+
+
+def axial_slices(
+    volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
+) -> list[torch.Tensor]:
+    """
+    The axial slices that show something: at least `min_foreground` of their voxels lie above the background.
+
+    Args:
+        volumes: encoded volumes of shape (C, X, Y, Z) in [-1, 1].
+        like: look for the foreground in these instead; keeps the slices of aligned volumes together.
+        min_foreground: share of a slice's voxels, in [0, 1).
+
+    Returns:
+        slices of shape (C, X, Y).
+
+    Raises:
+        ValueError: when no slice is left.
+    """
+    slices = [
+        slice_
+        for volume, shown in zip(volumes, volumes if like is None else like, strict=True)
+        for slice_, seen in zip(volume.unbind(-1), shown.unbind(-1), strict=True)
+        if (seen > BACKGROUND).float().mean().item() >= min_foreground
+    ]
+    if not slices:
+        raise ValueError(
+            f"None of the {len(volumes)} volumes has an axial slice with {min_foreground:.0%} foreground."
+            " Check the images, or lower `min_foreground`."
+        )
+    return slices
+
+
+def validation_images(
+    dataset_dir: str, source: str, target: str, transform: Callable, *, volumes: bool = False
+) -> list[dict[str, torch.Tensor]]:
+    """
+    What validation translates: `{"image": source}`, and `label`, the target, where the validation list has pairs.
+
+    Args:
+        dataset_dir: see `load_datalist`.
+        source: source domain.
+        target: target domain.
+        transform: from the path to an encoded volume.
+        volumes: whole volumes (C, X, Y, Z) instead of slices (C, X, Y).
+    """
+    sources = cache_volumes(load_domain(dataset_dir, "validation", source), transform)
+    entries = load_datalist(dataset_dir, "validation")
+    paired = all(source in entry and target in entry for entry in entries)
+    targets = cache_volumes(entries, transform, key=target) if paired else None
+    images = sources if volumes else axial_slices(sources)
+    if targets is None:
+        return [{"image": image} for image in images]
+    labels = targets if volumes else axial_slices(targets, like=sources)
+    return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
+
+
+class UnpairedDataset(Dataset):
+    """
+    Source `i`, and a target drawn at random: what unpaired translation trains on.
+
+    An item depends on (`seed`, epoch, `i`) alone, whatever was drawn before it and in whichever process: a resumed
+    training sees what the uninterrupted one would have seen, and no state of a generator has to be saved.
+
+    Args:
+        source: encoded images of shape (C, H, W[, D]).
+        target: likewise; with `paired`, `target[i]` belongs to `source[i]`.
+        transform: applied to `{"source": ..., "target": ...}`; MONAI's random transforms are seeded for each item.
+        paired: take `target[i]` instead of a random one (supervised references such as Pix2Pix).
+        seed: of the draws.
+
+    Raises:
+        ValueError: when `paired` and the lengths differ.
+    """
+
+    def __init__(
+        self,
+        source: Sequence[torch.Tensor],
+        target: Sequence[torch.Tensor],
+        *,
+        transform: Callable | None = None,
+        paired: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if paired and len(source) != len(target):
+            raise ValueError(
+                f"`paired` needs as many target as source images, got {len(source)} sources and {len(target)} targets."
+            )
+        self.source, self.target, self.transform = source, target, transform
+        self.paired, self.seed = paired, seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
+        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        other = index if self.paired else int(rng.integers(len(self.target)))
+        item = {"source": self.source[index], "target": self.target[other]}
+        if self.transform is not None:
+            if isinstance(self.transform, Randomizable):
+                self.transform.set_random_state(seed=int(rng.integers(2**31)))
+            item = self.transform(item)
+        return {name: torch.as_tensor(image) for name, image in item.items()}
+
+
+class EpochSampler(Sampler):
+    """
+    A permutation of the data an epoch, as pairs (epoch, index), split over the ranks of a distributed training.
+
+    The permutation depends on (`seed`, epoch). Ranks take turns within it, so that the batches of all ranks together
+    are the batch that a single process with the joined batch size would have drawn.
+
+    Args:
+        length: number of samples in the data set.
+        samples_per_epoch: how many of them make an epoch (repeated when larger than `length`); default: all.
+    """
+
+    def __init__(self, length: int, *, samples_per_epoch: int | None = None, seed: int = 0) -> None:
+        self.length, self.seed, self.epoch = length, seed, 1
+        self.samples_per_epoch = samples_per_epoch or length
+
+    def set_epoch(self, epoch: int) -> None:
+        """The trainer calls it when an epoch starts; epochs count from 1."""
+        self.epoch = epoch
+
+    def _ranks(self) -> tuple[int, int]:
+        distributed = torch.distributed
+        if distributed.is_available() and distributed.is_initialized():
+            return distributed.get_rank(), distributed.get_world_size()
+        return 0, 1
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch // self._ranks()[1]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rank, world_size = self._ranks()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        rounds = -(-self.samples_per_epoch // self.length)
+        order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self.samples_per_epoch]
+        for index in order[rank::world_size][: len(self)]:
+            yield self.epoch, int(index)

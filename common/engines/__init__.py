@@ -1,0 +1,23 @@
+"""The Ignite trainer and evaluator that run any method, and what they share."""
+
+from .evaluator import TranslationEvaluator
+from .facts import run_facts
+from .inference import LoadWeights, Progress, volume_inferer, weight_facts
+from .trainer import TranslationTrainer
+from .translator import BaselineNetwork, Translator, VolumeTranslator, with_baselines
+from .unpaired_validation import UnpairedValidation
+
+__all__ = [
+    "BaselineNetwork",
+    "LoadWeights",
+    "Progress",
+    "TranslationEvaluator",
+    "TranslationTrainer",
+    "Translator",
+    "UnpairedValidation",
+    "VolumeTranslator",
+    "run_facts",
+    "volume_inferer",
+    "weight_facts",
+    "with_baselines",
+]

@@ -1,0 +1,103 @@
+"""Writing and reading the full state of a training, as plain tensors and numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .trainer import TranslationTrainer
+
+LAST = "last.pt"
+
+
+def save_atomically(state: Any, path: str | Path) -> Path:
+    """`torch.save` under a temporary name, then a rename: the file is whole or absent."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def checksum(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: Any) -> str:
+    """`hashlib.file_digest` came with Python 3.11."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def training_state(trainer: TranslationTrainer) -> dict[str, Any]:
+    """
+    Everything that a training needs to go on as if it had not stopped.
+
+    Random numbers are not in it: data, transforms and networks are seeded anew for each (seed, epoch), so that the
+    state at the end of an epoch determines all that follows.
+    """
+    method = trainer.method
+    return {
+        "epoch": trainer.state.epoch,
+        "best_metric": trainer.best_metric,
+        "best_epoch": trainer.best_epoch,
+        "networks": {name: network.state_dict() for name, network in method.networks.items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in method.optimizers.items()},
+        "pools": {name: pool.state_dict() for name, pool in method.pools.items()},
+        "schedulers": [scheduler.state_dict() for scheduler in trainer.lr_schedulers],
+        "scaler": trainer.grad_scaler.state_dict(),
+        "ema": None if trainer.ema is None else trainer.ema.state_dict(),
+    }
+
+
+def restore_training(trainer: TranslationTrainer, path: str | Path) -> None:
+    """
+    Puts a state of `training_state` back.
+
+    Raises:
+        ValueError: when the file is not such a state, or belongs to other networks.
+    """
+    try:
+        state = torch.load(path, map_location=trainer.state.device, weights_only=True)
+        epoch = state["epoch"]
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as err:
+        raise ValueError(
+            f"{str(path)!r} is not the state of a training ({type(err).__name__}: {err}). Remove it to start anew, or"
+            " give another `output_dir`."
+        ) from err
+    method = trainer.method
+    try:
+        for group, parts in (("networks", method.networks), ("optimizers", method.optimizers), ("pools", method.pools)):
+            if state[group].keys() != parts.keys():
+                raise ValueError(f"it holds {group} {sorted(state[group])}, the config has {sorted(parts)}")
+            for name, part in parts.items():
+                part.load_state_dict(state[group][name])
+        for scheduler, saved in zip(trainer.lr_schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        if (trainer.ema is None) != (state["ema"] is None):
+            raise ValueError("`ema_decay` is set in only one of the checkpoint and the config")
+    except (RuntimeError, ValueError, KeyError) as err:
+        raise ValueError(
+            f"The training in {str(path)!r} does not fit this config: {str(err).splitlines()[0]}. Resume with the"
+            " config that it was started with, give another `--output_dir`, or start anew with `--resume False`."
+        ) from err
+    if trainer.ema is not None:
+        trainer.ema.load_state_dict(state["ema"])
+    trainer.grad_scaler.load_state_dict(state["scaler"])
+    trainer.best_metric, trainer.best_epoch = state["best_metric"], state["best_epoch"]
+    trainer.state.epoch = epoch
+    trainer.state.iteration = epoch * trainer.state.epoch_length

@@ -1,0 +1,176 @@
+"""Scores volumes: the network and its baselines, on the same cases, per patient."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.data import MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+from torch import nn
+
+from ..metrics import score, summarise, write_json, write_rows
+from ..transforms import NOT_INVERTED, file_name
+from .facts import run_facts
+from .inference import Progress
+from .translator import Translator
+
+logger = logging.getLogger(__name__)
+NETWORK = "network"
+
+
+class TranslationEvaluator(SupervisedEvaluator):
+    """
+    Translates held-out cases with each translator, scores the volumes, and writes what was measured.
+
+    Writes `metrics.csv` (one row a patient, direction and method), `summary.json` (mean and SD over patients),
+    `cases.json` (what the report shows), `run.json` (facts) and the network's volumes.
+
+    Args:
+        device: where the network is.
+        cases: items with the path of a volume a domain, `patient`, and maybe `label`.
+        load: from `{"image": path}` to `{"image": volume (C, X, Y, Z)}`, in the file's units and grid.
+        translators: by name; `network` is the bundle's, of which the volumes are saved.
+        directions: pairs of domains, source and target.
+        save: saves `{"pred": volume}`, as in inference.
+        output_dir: where all goes.
+        bundle_root: for the facts.
+        network: MONAI's property; federated evaluation sets its weights.
+        label_names: names of the label values.
+        contrast_inverts: alarm when the network's output does not invert the contrast of its source.
+        run: further facts for `run.json`.
+        training_dir: the training's output, of which the report shows the curves.
+        inferer: MONAI's property; the translators hold their own.
+
+    Raises:
+        ValueError: when a case's volumes are on different grids.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        cases: Sequence[dict[str, Any]],
+        load: Callable,
+        translators: Mapping[str, Translator],
+        *,
+        directions: Sequence[Sequence[str]],
+        save: Callable,
+        output_dir: str | Path,
+        bundle_root: str | Path,
+        network: nn.Module,
+        label_names: Mapping[int, str] | None = None,
+        contrast_inverts: bool = False,
+        run: Mapping[str, Any] | None = None,
+        training_dir: str | Path | None = None,
+        val_handlers: Sequence | None = None,
+        inferer: Inferer | None = None,
+    ) -> None:
+        work = [{"case": case, "direction": list(direction)} for case in cases for direction in directions]
+        super().__init__(
+            device=device,
+            val_data_loader=work,
+            network=network,
+            inferer=inferer,
+            iteration_update=self._evaluate_case,
+            val_handlers=val_handlers,
+            decollate=False,
+        )
+        self.load, self.translators, self.save = load, translators, save
+        self.output_dir, self.bundle_root = Path(output_dir), bundle_root
+        self.label_names = dict(label_names or {})
+        self.contrast_inverts = contrast_inverts
+        self.facts = dict(run or {})
+        if training_dir is not None and Path(training_dir).is_dir():
+            self.facts["training"] = os.path.relpath(training_dir, self.output_dir)
+        self.rows: list[dict[str, Any]] = []
+        self.cases: list[dict[str, Any]] = []
+        self.warnings: list[str] = []
+        self.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+        Progress("evaluating").attach(self)
+
+    def _reset(self) -> None:
+        self.rows, self.cases, self.warnings = [], [], []
+
+    def _evaluate_case(self, engine: TranslationEvaluator, item: dict[str, Any]) -> list[dict[str, Any]]:
+        case, (source, target) = item["case"], item["direction"]
+        volume, truth = self._load(case[source]), self._load(case[target])
+        labels = self._load(case["label"]) if case.get("label") else None
+        for other in (truth, labels):
+            if other is not None:
+                _same_grid(volume, other)
+        names = {"patient": str(case.get("patient", Path(case[source]).name)), "direction": f"{source}->{target}"}
+        rows = []
+        for method, translate in self.translators.items():
+            prediction = translate(volume, target)
+            arrays = [None if v is None else axial(v) for v in (prediction, truth, labels, volume)]
+            spacing = _axial_spacing(volume)
+            metrics = score(
+                arrays[0], arrays[1], labels=arrays[2], source=arrays[3], label_names=self.label_names, spacing_mm=spacing
+            )
+            rows.append({**names, "method": method, **metrics})
+            if method == NETWORK:
+                self._keep(case, source, target, names, prediction)
+                self._look_at_contrast(names["patient"], metrics)
+        self.rows += rows
+        return rows
+
+    def _load(self, path: str) -> MetaTensor:
+        return self.load({"image": path})["image"]
+
+    def _keep(
+        self, case: dict[str, Any], source: str, target: str, names: dict[str, str], prediction: MetaTensor
+    ) -> None:
+        self.save({"pred": prediction})
+        saved = Path(prediction.meta["saved_to"]) if "saved_to" in prediction.meta else None
+        entry = {**names, "source": case[source], "target": case[target], "prediction": str(saved) if saved else None}
+        if case.get("label"):
+            entry["label"] = case["label"]
+        self.cases.append(entry)
+
+    def _look_at_contrast(self, patient: str, metrics: dict[str, float]) -> None:
+        correlation = metrics.get("source_correlation", 1.0)
+        if self.contrast_inverts and correlation > NOT_INVERTED:
+            alarm = f"{patient}: the contrast was not inverted (source and output correlate by {correlation:+.2f})."
+            self.warnings.append(alarm)
+            logger.warning(alarm)
+
+    def _write(self) -> None:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        summary = summarise(self.rows)
+        self.state.metrics.update({k: v["mean"] for d in summary.values() for k, v in d.get(NETWORK, {}).items()})
+        write_rows(self.output_dir / "metrics.csv", self.rows)
+        write_json(self.output_dir / "summary.json", summary)
+        write_json(
+            self.output_dir / "cases.json",
+            {"cases": self.cases, "label_names": {str(k): v for k, v in self.label_names.items()}},
+        )
+        facts = run_facts(bundle_root=self.bundle_root, network=self.network, **self.facts)
+        write_json(self.output_dir / "run.json", {**facts, "warnings": self.warnings})
+
+
+def axial(volume: MetaTensor) -> np.ndarray:
+    """The first channel, (X, Y, Z) along the patient's right, anterior and superior axes: slices along Z are axial."""
+    image = nib.Nifti1Image(np.asarray(volume[0]), np.asarray(volume.affine))
+    return np.asarray(nib.as_closest_canonical(image).dataobj)
+
+
+def _axial_spacing(volume: MetaTensor) -> list[float]:
+    image = nib.Nifti1Image(np.zeros(volume.shape[1:], np.uint8), np.asarray(volume.affine))
+    return [float(z) for z in nib.as_closest_canonical(image).header.get_zooms()[:3]]
+
+
+def _same_grid(volume: MetaTensor, other: MetaTensor) -> None:
+    if volume.shape != other.shape or not np.allclose(volume.affine, other.affine, atol=1e-2):
+        raise ValueError(
+            f"{file_name(other)}, shape {tuple(other.shape[1:])}, is not on the grid of {file_name(volume)}, shape"
+            f" {tuple(volume.shape[1:])}: register the volumes of a patient and resample them to one grid first."
+        )

@@ -1,0 +1,68 @@
+"""The facts of a run: what was run, with what, on what, and how long it took."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import ignite
+import monai
+import numpy as np
+import torch
+from torch import nn
+
+START = time.time()
+
+
+def run_facts(*, bundle_root: str | Path, network: nn.Module | None = None, **more: Any) -> dict[str, Any]:
+    """
+    Versions, command, time, memory and checksums of this process, for `run.json` and the report.
+
+    Args:
+        bundle_root: the bundle's folder.
+        network: its class and size are recorded.
+        more: further facts, such as `seed` or `device`.
+    """
+    facts: dict[str, Any] = {
+        "bundle": Path(bundle_root).resolve().name,
+        "command": " ".join(_relative(argument) for argument in sys.argv),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - START, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": monai.__version__,
+        "ignite": ignite.__version__,
+        "numpy": np.__version__,
+        "commit": _commit(Path(bundle_root)),
+    }
+    if network is not None:
+        facts["network"] = type(network).__name__
+        facts["parameters"] = sum(p.numel() for p in network.parameters())
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    return {**facts, **more}
+
+
+def _relative(argument: str) -> str:
+    """Paths of this machine do not belong into a file that is passed on: the last three parts tell enough."""
+    parts = Path(argument).parts
+    return str(Path(*parts[-3:])) if argument.startswith("/") and len(parts) > 3 else argument
+
+
+def _commit(folder: Path) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+

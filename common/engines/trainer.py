@@ -1,0 +1,242 @@
+"""The trainer of every bundle: it runs any method, and keeps what is not the method's business."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines import Evaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from ..methods import TranslationMethod
+from ..networks import save_definition
+from .checkpoint import LAST, checksum, restore_training, save_atomically, training_state
+from .distributed import average_gradients, broadcast_weights, rank
+from .training_log import TrainingLog
+
+logger = logging.getLogger(__name__)
+
+
+class TranslationTrainer(SupervisedTrainer):
+    """
+    Trains a translation method, saves and resumes its full state, and selects the network that will be deployed.
+
+    It is a `SupervisedTrainer` whose `network` is the generator, because MONAI's federated `MonaiAlgo` and MONAI
+    Label's training task ask for that type.
+
+    Args:
+        device: where the networks are.
+        max_epochs: length of the training.
+        train_data_loader: batches `{"source": (B, C, H, W[, D]), "target": likewise}` in [-1, 1].
+        method: performs the iterations.
+        output_dir: gets `last.pt` (full state), `losses.csv`, `validation.csv` and TensorBoard's files. None: no file.
+        models_dir: gets `model.pt` (a flat state dict) and `network.json`: what `inference.yaml` reads.
+        definition: facts for `network.json` beside the network's class and arguments: codec, domains, spacing ...
+        resume: continue from `output_dir/last.pt` where there is one.
+        lr_schedulers: stepped after each epoch.
+        validator: run every `val_interval` epochs on the network to be deployed.
+        key_metric: the validator's metric that selects the best network: the lower, the better. Without a validator
+            the last network is the one deployed.
+        save_interval: epochs between two states; the last one is always saved.
+        accumulation_steps: batches whose gradients are added before a step.
+        max_grad_norm: gradients are clipped to this 2-norm.
+        amp: mixed precision, in `amp_dtype`; losses stay in float32.
+        amp_dtype: `bfloat16`, or `float16` with gradient scaling.
+        ema_decay: an exponential moving average of the generator's weights is deployed instead of the weights.
+        seed: of the networks' random numbers, drawn anew each epoch.
+        progress: show a progress bar.
+        log_interval: iterations between two rows of `losses.csv`.
+        train_handlers: further Ignite handlers.
+        inferer: MONAI's property `train#inferer`; the methods call their networks themselves.
+
+    Raises:
+        ValueError: when an argument is out of its range, or a resumed state does not fit.
+        FloatingPointError: when a loss is not finite.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable | DataLoader,
+        method: TranslationMethod,
+        *,
+        output_dir: str | Path | None = None,
+        models_dir: str | Path | None = None,
+        definition: dict[str, Any] | None = None,
+        resume: bool = False,
+        lr_schedulers: Sequence[LRScheduler] = (),
+        validator: Evaluator | None = None,
+        val_interval: int = 1,
+        key_metric: str = "unpaired_score",
+        save_interval: int = 1,
+        accumulation_steps: int = 1,
+        max_grad_norm: float | None = None,
+        amp: bool = False,
+        amp_dtype: str = "bfloat16",
+        ema_decay: float | None = None,
+        seed: int = 0,
+        progress: bool = True,
+        log_interval: int = 10,
+        train_handlers: Sequence | None = None,
+        inferer: Inferer | None = None,
+    ) -> None:
+        if amp_dtype not in ("bfloat16", "float16"):
+            raise ValueError(f"`amp_dtype` must be 'bfloat16' or 'float16', got {amp_dtype!r}.")
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise ValueError(f"`ema_decay` must lie between 0 and 1, or be null, got {ema_decay}.")
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=method.generator,
+            optimizer=method.optimizers["generator"],
+            loss_function=_no_loss_function,
+            inferer=inferer,
+            iteration_update=self._iterate,
+            decollate=False,
+            train_handlers=train_handlers,
+            accumulation_steps=accumulation_steps,
+        )
+        self.method = method
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.models_dir = None if models_dir is None else Path(models_dir)
+        self.definition = definition or {}
+        self.resume = resume
+        self.lr_schedulers = list(lr_schedulers)
+        self.validator, self.val_interval, self.key_metric = validator, val_interval, key_metric
+        self.save_interval = save_interval
+        self.max_grad_norm = max_grad_norm
+        self.mixed_precision, self.amp_dtype = amp, getattr(torch, amp_dtype)
+        self.grad_scaler = torch.amp.GradScaler(self.state.device.type, enabled=amp and amp_dtype == "float16")
+        self.ema = None
+        if ema_decay is not None:
+            self.ema = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
+        self.seed = seed
+        self.best_metric, self.best_epoch = math.inf, 0
+        self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        TrainingLog(self.output_dir, log_interval=log_interval, progress=progress).attach(self)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, counted from 1."""
+        return int(self.state.epoch)
+
+    @property
+    def deployed_network(self) -> nn.Module:
+        """The generator that `model.pt` holds: its moving average where there is one."""
+        return self.network if self.ema is None else self.ema.module
+
+    def run(self) -> None:  # type: ignore[override]
+        """Trains up to `max_epochs`, from the saved state when `resume` is set and there is one."""
+        last = None if self.output_dir is None else self.output_dir / LAST
+        if self.resume and self.state.epoch == 0 and last is not None and last.is_file():
+            restore_training(self, last)
+            logger.info(f"Resumed {last} after epoch {self.epoch}.")
+        if self.epoch >= self.state.max_epochs:
+            logger.info(f"The training is complete: {self.epoch} of {self.state.max_epochs} epochs are done.")
+            return
+        broadcast_weights(self.method.networks.values())
+        super().run()
+
+    def autocast(self) -> AbstractContextManager:
+        """Mixed precision on this trainer's device, when it is on."""
+        return torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.mixed_precision)
+
+    def update(self, optimizer: Optimizer | Sequence[Optimizer], loss: torch.Tensor) -> None:
+        """
+        One step down a loss: scaled backward pass, average over ranks, clipping, step.
+
+        With accumulation the step is taken every `accumulation_steps` batches and at the end of the epoch; a generator
+        then sees the discriminator as it was at the last step.
+        """
+        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        self.grad_scaler.scale(loss / self.accumulation_steps).backward()
+        if not self._at_step():
+            return
+        for each in optimizers:
+            parameters = [p for group in each.param_groups for p in group["params"]]
+            self.grad_scaler.unscale_(each)
+            average_gradients(parameters)
+            if self.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+            self.grad_scaler.step(each)
+            each.zero_grad(set_to_none=True)
+
+    def _at_step(self) -> bool:
+        iteration = (self.state.iteration - 1) % self.state.epoch_length + 1
+        return iteration % self.accumulation_steps == 0 or iteration == self.state.epoch_length
+
+    def _iterate(self, engine: TranslationTrainer, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        batch = {k: v.to(self.state.device, non_blocking=True) for k, v in batch.items() if torch.is_tensor(v)}
+        for network in self.method.networks.values():
+            network.train()
+        output = self.method(self, batch)
+        if self.grad_scaler.is_enabled() and self._at_step():
+            self.grad_scaler.update()
+        if self.ema is not None and self._at_step():
+            self.ema.update_parameters(self.network)
+        self.state.output = {name: value.detach() for name, value in output.items()}
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return self.state.output
+
+    def _start_epoch(self) -> None:
+        entropy = np.random.SeedSequence([self.seed, self.epoch, rank()])
+        torch.manual_seed(int(entropy.generate_state(1)[0]))
+        sampler = getattr(self.data_loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self.epoch)
+
+    def _end_epoch(self) -> None:
+        for scheduler in self.lr_schedulers:
+            scheduler.step()
+        final = self.epoch == self.state.max_epochs
+        if self.validator is not None and (self.epoch % self.val_interval == 0 or final):
+            self._validate()
+        elif self.validator is None and (self.epoch % self.save_interval == 0 or final):
+            self.save_network()
+        if self.output_dir is not None and rank() == 0 and (self.epoch % self.save_interval == 0 or final):
+            save_atomically(training_state(self), self.output_dir / LAST)
+
+    def _validate(self) -> None:
+        """Every rank computes the same metric, so that none waits for another."""
+        assert self.validator is not None
+        self.validator.network = self.deployed_network
+        self.validator.run(self.epoch)
+        metrics = self.validator.state.metrics
+        if self.key_metric not in metrics:
+            raise ValueError(f"`key_metric` must be one of the validator's {sorted(metrics)}, got {self.key_metric!r}.")
+        if metrics[self.key_metric] < self.best_metric:
+            self.best_metric, self.best_epoch = float(metrics[self.key_metric]), self.epoch
+            self.save_network()
+
+    def save_network(self) -> None:
+        """Writes `model.pt` (flat state dict) and, after it, `network.json`."""
+        if self.models_dir is None or rank() != 0:
+            return
+        path = save_atomically(self.deployed_network.state_dict(), self.models_dir / "model.pt")
+        facts = {
+            **self.definition,
+            "ema": self.ema is not None,
+            "epoch": self.epoch,
+            "checksum": checksum(path),
+        }
+        save_definition(self.models_dir / "network.json", self.deployed_network, **facts)
+
+
+def _no_loss_function(*_: Any) -> torch.Tensor:
+    raise NotImplementedError("A translation method computes its losses itself; see `TranslationTrainer.method`.")

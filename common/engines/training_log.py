@@ -1,0 +1,149 @@
+"""What a training shows and leaves behind: a progress bar, CSV files, TensorBoard scalars and pictures."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+from ignite.handlers import ProgressBar
+
+from .distributed import rank
+
+if TYPE_CHECKING:
+    from .trainer import TranslationTrainer
+
+logger = logging.getLogger(__name__)
+PICTURES = ("real_source", "fake_target", "real_target")
+
+
+class TrainingLog:
+    """
+    Follows a training: progress bar with the losses, `losses.csv`, `validation.csv`, TensorBoard where installed.
+
+    Args:
+        output_dir: where the files go; None writes none.
+        log_interval: iterations between two readings of the losses (reading waits for the device).
+        progress: show the bar.
+    """
+
+    def __init__(self, output_dir: Path | None, *, log_interval: int = 10, progress: bool = True) -> None:
+        self.output_dir, self.log_interval, self.progress = output_dir, log_interval, progress
+        self.losses: dict[str, float] = {}
+        self.writer: Any = None
+
+    def attach(self, trainer: TranslationTrainer) -> None:
+        trainer.add_event_handler(Events.STARTED, self._start)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._read_losses)
+        if rank() == 0 and self.progress:
+            bar = ProgressBar(desc="training", persist=True, mininterval=0.5 if sys.stderr.isatty() else 15.0)
+            bar.attach(
+                trainer,
+                output_transform=lambda _: {name: f"{value:.3f}" for name, value in self.losses.items()},
+                event_name=Events.ITERATION_COMPLETED,
+                closing_event_name=Events.COMPLETED,
+            )
+        if trainer.validator is not None:
+            trainer.validator.add_event_handler(Events.COMPLETED, lambda _: self._read_validation(trainer))
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._write_pictures)
+        trainer.add_event_handler(Events.COMPLETED, self._close)
+
+    def _start(self, trainer: TranslationTrainer) -> None:
+        if self.output_dir is None or rank() != 0:
+            return
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        for name, column in (("losses.csv", "iteration"), ("validation.csv", "epoch")):
+            _drop_rows_after(self.output_dir / name, column, getattr(trainer.state, column))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            logger.info("No TensorBoard files: `pip install tensorboard` to have them.")
+        else:
+            self.writer = SummaryWriter(str(self.output_dir / "tensorboard"))
+
+    def _read_losses(self, trainer: TranslationTrainer) -> None:
+        iteration = trainer.state.iteration
+        if iteration % self.log_interval and iteration % trainer.state.epoch_length:
+            return
+        self.losses = {k: v.item() for k, v in trainer.state.output.items() if k not in PICTURES and v.numel() == 1}
+        unsound = [name for name, value in self.losses.items() if not math.isfinite(value)]
+        if unsound:
+            raise FloatingPointError(
+                f"The loss {unsound[0]!r} is {self.losses[unsound[0]]} in epoch {trainer.epoch}, iteration {iteration}."
+                " The last saved state is whole. Lower the learning rate, set `max_grad_norm`, or switch `amp` off."
+            )
+        rates = [group["lr"] for optimizer in trainer.method.optimizers.values() for group in optimizer.param_groups]
+        row = {"iteration": iteration, "epoch": trainer.epoch, **self.losses, "learning_rate": rates[0]}
+        self._append("losses.csv", row)
+        if self.writer is not None:
+            for name, value in {**self.losses, "learning_rate": rates[0]}.items():
+                self.writer.add_scalar(f"train/{name}", value, iteration)
+
+    def _read_validation(self, trainer: TranslationTrainer) -> None:
+        metrics = {name: float(value) for name, value in trainer.validator.state.metrics.items()}  # type: ignore
+        self._append("validation.csv", {"epoch": trainer.epoch, **metrics})
+        if self.writer is not None:
+            for name, value in metrics.items():
+                self.writer.add_scalar(f"validation/{name}", value, trainer.epoch)
+
+    def _write_pictures(self, trainer: TranslationTrainer) -> None:
+        if self.writer is None:
+            return
+        images = [trainer.state.output[name][0] for name in PICTURES if name in trainer.state.output]
+        if images:
+            self.writer.add_image("source | translated | target", picture(images), trainer.epoch)
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        if self.output_dir is None or rank() != 0:
+            return
+        path = self.output_dir / name
+        columns = list(row)
+        if path.exists():
+            with path.open(newline="") as file:
+                old = csv.DictReader(file)
+                known = list(old.fieldnames or [])
+                rows = list(old) if set(columns) - set(known) else None
+            columns = known + [column for column in columns if column not in known]
+            if rows is not None:  # a loss that appears or vanishes with the epoch (auto-encoding) adds a column
+                _write_rows(path, columns, rows)
+        else:
+            _write_rows(path, columns, [])
+        with path.open("a", newline="") as file:
+            csv.DictWriter(file, columns).writerow(row)
+
+    def _close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+def picture(images: list[torch.Tensor]) -> torch.Tensor:
+    """Images (C, H, W[, D]) in [-1, 1] side by side: the first channel's middle slice, (1, W, sum of H) in [0, 1]."""
+    slices = [image[0, ..., image.shape[-1] // 2] if image.dim() == 4 else image[0] for image in images]
+    return torch.cat([s.float().cpu().T.flip(0) for s in slices], dim=1).add(1).div(2).clamp(0, 1)[None]
+
+
+def _write_rows(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _drop_rows_after(path: Path, column: str, last: int) -> None:
+    """A resumed training repeats what came after its state; a new one starts with empty files."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if int(row[column]) <= last]
+        columns = list(reader.fieldnames or [])
+    if rows:
+        _write_rows(path, columns, rows)
+    else:
+        path.unlink()

@@ -1,0 +1,111 @@
+"""Normalized edge consistency: one generator, two loss terms, no pairs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import l1_loss
+from torch.optim import Optimizer
+
+from ..losses import AdversarialLoss, NormalizedGradientFieldLoss
+from .method import TrainingServices, TranslationMethod, frozen
+
+
+class NormalizedEdgeConsistency(TranslationMethod):
+    """
+    NEC: an adversarial term makes the translation realistic, a gradient-direction term keeps it faithful.
+
+    Jaouen, Conze, Visvikis, "One-sided unsupervised medical image synthesis with normalized edge consistency",
+    ISBI 2024. Equations (1) to (4).
+
+    Args:
+        generator: G, from the source to the target domain.
+        discriminator: D, returns logits, or a list of them (one a scale).
+        generator_optimizer: steps G; without a `discriminator_optimizer` it must hold the weights of G and D.
+        discriminator_optimizer: steps D. None: G and D share one step (see below).
+        adversarial_loss: equation (2).
+        edge_loss: equations (3) and (4).
+        edge_weight: of the edge term (the paper's equation (1): 1; the released code: 3).
+        autoencoding_epochs: number of epochs at the start in which G also learns to reproduce its input, and D takes
+            the source for the real images. It is in the released code only. The edge term cannot tell a contrast
+            from its inverse; a generator that starts from the anatomy is far likelier to invert the right tissues.
+        autoencoding_weight: weight of L1 in those epochs.
+
+    Differences from the official code:
+        It steps G and D with one Adam and leaves D trainable in G's loss, so that D also descends what G minimises.
+        Give no `discriminator_optimizer` to reproduce that (`configs/official.yaml`).
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer | None,
+        adversarial_loss: AdversarialLoss,
+        edge_loss: NormalizedGradientFieldLoss,
+        edge_weight: float = 1.0,
+        autoencoding_epochs: int = 1,
+        autoencoding_weight: float = 100.0,
+    ) -> None:
+        optimizers = {"generator": generator_optimizer}
+        if discriminator_optimizer is not None:
+            optimizers["discriminator"] = discriminator_optimizer
+        super().__init__(
+            generator, networks={"generator": generator, "discriminator": discriminator}, optimizers=optimizers
+        )
+        self.discriminator = discriminator
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.adversarial_loss = adversarial_loss
+        self.edge_loss = edge_loss
+        self.edge_weight = edge_weight
+        self.autoencoding_epochs = autoencoding_epochs
+        self.autoencoding_weight = autoencoding_weight
+
+    def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        real_source = batch["source"]
+        autoencoding = trainer.epoch <= self.autoencoding_epochs
+        real_target = real_source if autoencoding else batch["target"]
+        with trainer.autocast():
+            fake_target = self.generator(real_source)
+
+        if self.discriminator_optimizer is not None:
+            discriminator_loss = self._discriminator_loss(trainer, real_target, fake_target)
+            trainer.update(self.discriminator_optimizer, discriminator_loss)
+            with frozen(self.discriminator):
+                losses = self._generator_losses(trainer, real_source, fake_target, autoencoding)
+                trainer.update(self.generator_optimizer, losses["generator"])
+        else:  # official: one step on the sum of both losses
+            losses = self._generator_losses(trainer, real_source, fake_target, autoencoding)
+            discriminator_loss = self._discriminator_loss(trainer, real_target, fake_target)
+            trainer.update(self.generator_optimizer, losses["generator"] + discriminator_loss)
+
+        images = {"real_source": real_source, "fake_target": fake_target.detach(), "real_target": real_target}
+        return {**losses, "discriminator": discriminator_loss, **images}
+
+    def _discriminator_loss(
+        self, trainer: TrainingServices, real_target: torch.Tensor, fake_target: torch.Tensor
+    ) -> torch.Tensor:
+        """D's side of equation (2): E_t log D(t) + E_s log(1 - D(G(s))), as a loss to minimise."""
+        with trainer.autocast():
+            real_logits = self.discriminator(real_target)
+            fake_logits = self.discriminator(fake_target.detach())
+        return self.adversarial_loss.discriminator(real_logits, fake_logits)
+
+    def _generator_losses(
+        self, trainer: TrainingServices, real_source: torch.Tensor, fake_target: torch.Tensor, autoencoding: bool
+    ) -> dict[str, torch.Tensor]:
+        """Equation (1): G's side of equation (2), in its non-saturating form, plus the edge term of equation (3)."""
+        with trainer.autocast():
+            fake_logits = self.discriminator(fake_target)
+        losses = {
+            "adversarial": self.adversarial_loss.generator(fake_logits),  # equation (2)
+            "edge": self.edge_loss(real_source, fake_target),  # equation (3)
+        }
+        total = losses["adversarial"] + self.edge_weight * losses["edge"]  # equation (1)
+        if autoencoding:
+            losses["autoencoding"] = l1_loss(fake_target.float(), real_source.float())
+            total = total + self.autoencoding_weight * losses["autoencoding"]
+        return {"generator": total, **losses}

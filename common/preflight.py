@@ -1,0 +1,178 @@
+"""The first expression of every `run` list: mistyped overrides and missing paths are refused before work starts."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
+
+from .errors import EXPECTED
+
+logger = logging.getLogger(__name__)
+
+RUN_IDS = ("imports", "initialize", "run", "finalize", "training", "inference", "evaluating", "_meta_")
+TARGET_KEYS = ("_target_", "_requires_", "_disabled_", "_mode_", "_desc_", "_wrap_")
+REFERENCE = re.compile(r"[@%]((?:\w|::|#)+)")
+
+
+
+def check(*, exists: str | Path | None = None, config: ConfigParser | None = None) -> None:
+    """
+    Checks the ids of a bundle's merged configuration, and that its data exist.
+
+    MONAI accepts an override or overlay id that nothing reads (`--max_epoch 3`) without a word. Here an id is valid if
+    MONAI names it, if something in the configuration refers to it, or if it is an argument of its component.
+
+    Args:
+        exists: a file, folder or glob pattern that must be there (`dataset_dir`).
+        config: the parser to check; default: the one that is evaluating the calling expression.
+
+    Raises:
+        ValueError: naming the unknown id and the nearest valid one.
+        FileNotFoundError: when `exists` is not there.
+
+    Example:
+        In a config: `run: ["$common.preflight.check(exists=@dataset_dir)", ...]`
+    """
+    _show_expected_errors_without_traceback()
+    parser = config or _calling_parser()
+    if parser is not None:
+        _refuse_unknown_ids(parser.config)
+    if exists is not None and not Path(exists).exists() and not any(Path().glob(_relative(exists))):
+        raise FileNotFoundError(
+            f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
+            f" or make the default data: `python -m common phantom brain --output_dir {exists}`."
+        )
+
+
+def _relative(pattern: str | Path) -> str:
+    """`Path.glob` takes no absolute patterns."""
+    return os.path.relpath(pattern)
+
+
+def _calling_parser() -> ConfigParser | None:
+    """MONAI hands an expression no reference to its parser, which is a caller of this function all the same."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigParser):
+            return caller
+        frame = frame.f_back
+    return None
+
+
+def _refuse_unknown_ids(config: dict[str, Any]) -> None:
+    properties = {**TrainProperties, **InferProperties, **MetaProperties}
+    standard = {part for p in properties.values() for part in _prefixes(p["id"].replace("#", "::"))}
+    referenced = {prefix for text in _strings(config) for ref in REFERENCE.findall(text) for prefix in _prefixes(ref)}
+    known = standard | referenced | set(RUN_IDS)
+    for id_, names in _sections(config, known):
+        for name in names["given"]:
+            if name not in names["valid"]:
+                full = f"{id_}::{name}" if id_ else name
+                near = difflib.get_close_matches(name, sorted(names["valid"]), n=1, cutoff=0.5)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Valid here: {', '.join(sorted(names['valid']))}."
+                raise ValueError(f"The config has no use for the id {full!r}; an override must name an existing id.{hint}")
+
+
+def _prefixes(id_: str) -> Iterator[str]:
+    """`a::b::c` (or with #): `a`, `a::b`, `a::b::c`."""
+    parts = id_.replace("#", "::").strip(":").split("::")
+    return ("::".join(parts[: n + 1]) for n in range(len(parts)))
+
+
+def _strings(config: Any) -> Iterator[str]:
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, dict):
+        for value in config.values():
+            yield from _strings(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _strings(value)
+
+
+def _sections(config: dict[str, Any], known: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The ids given and the ids valid: of the top level, of `train` and `validate`, and of each component."""
+    top = {id_.split("::")[0] for id_ in known}
+    yield "", {"given": set(config), "valid": top}
+    for section in ("train", "validate"):
+        if isinstance(config.get(section), dict):
+            valid = {id_.split("::")[1] for id_ in known if id_.startswith(section + "::")}
+            yield section, {"given": set(config[section]), "valid": valid}
+    for id_, component in _components(config, ""):
+        arguments = _arguments(component["_target_"])
+        if arguments is not None:
+            yield id_, {"given": set(component) - set(TARGET_KEYS), "valid": arguments}
+
+
+def _components(config: Any, id_: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(config, dict):
+        if isinstance(config.get("_target_"), str):
+            yield id_, config
+        for name, value in config.items():
+            yield from _components(value, f"{id_}::{name}" if id_ else str(name))
+    elif isinstance(config, list):
+        for index, value in enumerate(config):
+            yield from _components(value, f"{id_}::{index}")
+
+
+def _arguments(target: str) -> set[str] | None:
+    """The argument names of a component, or None when it takes any, or is not found by its full name."""
+    module, _, name = target.rpartition(".")
+    if not module:
+        from monai.bundle import ComponentLocator
+
+        found = ComponentLocator().get_component_module_name(target)
+        if not isinstance(found, str):
+            return None
+        module, name = found, target
+    try:
+        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return set(parameters)
+
+
+def _show_expected_errors_without_traceback() -> None:
+    """
+    On the command line, an error that we raise ourselves ends in its message, not in 60 lines of parser frames.
+
+    `BUNDLE_TRACEBACK=1` shows them. Programs that import MONAI's functions are left alone.
+    """
+    command_line = Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle")
+    if command_line and not os.environ.get("BUNDLE_TRACEBACK") and sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print_root_message
+
+
+def _print_root_message(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    ours = [cause for cause in _chain(error) if isinstance(cause, EXPECTED) and _raised_here(cause)]
+    if ours:
+        print(f"\nerror: {ours[-1]}\n(BUNDLE_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _raised_here(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,113 @@
+"""Datalists: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.data import describe, find_images, load_datalist, load_domain
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a_T1", "b_T2", "c_T1", "c_T2", "d_T1", "d_T2"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, **changes: object) -> None:
+    datalist = {
+        "training": [
+            {"image": "a_T1.nii.gz", "domain": "T1", "patient": "a"},
+            {"image": "b_T2.nii.gz", "domain": "T2", "patient": "b"},
+        ],
+        "validation": [{"patient": "c", "T1": "c_T1.nii.gz", "T2": "c_T2.nii.gz"}],
+        "test": [{"patient": "d", "T1": "d_T1.nii.gz", "T2": "d_T2.nii.gz"}],
+        **changes,
+    }
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+
+
+def test_paths_are_absolute_and_domains_are_found_in_both_forms(folder):
+    assert load_domain(folder, "training", "T2") == [{"image": str(folder / "b_T2.nii.gz"), "patient": "b"}]
+    assert load_domain(folder, "test", "T2") == [{"image": str(folder / "d_T2.nii.gz"), "patient": "d"}]
+
+
+def test_a_datalist_file_of_any_name_is_read(folder):
+    (folder / "datalist.json").rename(folder / "mine.json")
+    assert load_datalist(folder / "mine.json", "test")[0]["patient"] == "d"
+
+
+def test_describe_counts_patients_not_images(folder):
+    assert describe(folder)["patients"] == {"training": 2, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"test": [{"patient": "a", "T1": "d_T1.nii.gz"}]}, ["'a'", "'training'", "'test'", "one split"]),
+        ({"training_paired": [{"patient": "c", "T1": "c_T1.nii.gz"}]}, ["'c'", "'training'", "'validation'"]),
+    ],
+)
+def test_a_patient_in_two_splits_is_refused(folder, changes, words):
+    write(folder, **changes)
+    with pytest.raises(ValueError, match="both") as error:
+        load_datalist(folder, "training")
+    assert all(word in str(error.value) for word in [*words, "datalist.json"])
+
+
+def test_training_and_training_paired_may_share_patients(folder):
+    write(folder, training_paired=[{"patient": "a", "T1": "a_T1.nii.gz"}])
+    assert load_datalist(folder, "training_paired")
+
+
+def test_an_absent_file_is_named(folder):
+    (folder / "d_T2.nii.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"d_T2\.nii\.gz.*'T2' of 'd' in 'test'.*Correct"):
+        load_datalist(folder, "test")
+
+
+def test_missing_folder_names_the_option_and_the_phantom_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--dataset_dir.*python -m common phantom"):
+        load_datalist(tmp_path / "nowhere", "test")
+
+
+def test_folder_without_datalist(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no datalist\.json"):
+        load_datalist(tmp_path, "test")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00\x01"])
+def test_broken_json_is_named(tmp_path, text):
+    (tmp_path / "datalist.json").write_text(text)
+    with pytest.raises(ValueError, match=r"datalist\.json"):
+        load_datalist(tmp_path, "test")
+
+
+def test_unknown_list_and_domain_name_what_there_is(folder):
+    with pytest.raises(ValueError, match=r"no list 'testing'.*'test', 'training', 'validation'"):
+        load_datalist(folder, "testing")
+    with pytest.raises(ValueError, match=r"no image of domain 'PD'.*'T1', 'T2'"):
+        load_domain(folder, "training", "PD")
+
+
+def test_images_of_an_inference(folder, tmp_path_factory):
+    one = folder / "a_T1.nii.gz"
+    assert find_images(one) == [{"image": str(one)}]
+    assert find_images(str(folder / "*_T1*")) == [{"image": str(folder / f"{n}_T1.nii.gz")} for n in "acd"]
+    assert find_images(folder, domain="T1") == [{"image": str(folder / "d_T1.nii.gz")}]  # the datalist's test list
+    (folder / "datalist.json").unlink()
+    assert len(find_images(folder)) == 6
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.raises(FileNotFoundError, match="holds no image"):
+        find_images(empty)
+    with pytest.raises(FileNotFoundError, match="matches none"):
+        find_images(str(empty / "*.nii"))
+
+
+def test_a_dicom_folder_is_one_image(tmp_path):
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    assert find_images(tmp_path) == [{"image": str(tmp_path)}]
