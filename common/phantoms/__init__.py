@@ -1,0 +1,51 @@
+"""Digital phantoms: the embedded default data, generated from a seed with exact ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.phantoms.arguments import check_integer
+from common.phantoms.brain import BRAIN
+from common.phantoms.dataset import PhantomKind, write_dataset
+
+KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN,)}
+
+__all__ = ["KINDS", "generate_phantom"]
+
+
+def generate_phantom(
+    kind: str,
+    output_dir: str | Path,
+    *,
+    patients: int | None = None,
+    slices: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    slice_mm: float | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Write a phantom data set, or find it done.
+
+    Args:
+        kind: one of ``KINDS``.
+        output_dir: folder of the data set; made if need be.
+        patients: number of patients; default the kind's.
+        slices: slices a patient; default the kind's.
+        size: pixels along each side of a slice; default the kind's.
+        seed: the same seed gives the same patients, whatever their number.
+        slice_mm: distance of the slices in mm; default the kind's. 1 with many slices gives contiguous volumes.
+        workers: processes, one thread each; default one for each processor.
+
+    Returns:
+        path of the datalist (JSON), whose paths are relative to it.
+
+    Raises:
+        ValueError: an argument is out of its range, or the folder holds a data set of other parameters.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(map(repr, KINDS))}, got {kind!r}.")
+    if workers is not None:
+        check_integer("workers", workers, minimum=1)
+    chosen = KINDS[kind]
+    parameters = chosen.check_parameters(patients=patients, slices=slices, size=size, seed=seed, slice_mm=slice_mm)
+    return write_dataset(chosen, parameters, Path(output_dir), workers=workers)

@@ -1,0 +1,48 @@
+"""A volume with its affine, and NIfTI files that are either complete or absent."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+GZIP_LEVEL = 4
+
+
+class Volume(NamedTuple):
+    """A volume (X, Y, Z) and its affine (4, 4) from voxel indices to RAS+ millimetres."""
+
+    data: NDArray[Any]
+    affine: NDArray[np.float64]
+
+
+def write_nifti(path: Path, volume: Volume) -> None:
+    """Write an int16 NIfTI, rounded, with sform and qform in scanner coordinates and millimetres; all or nothing."""
+    rounded = np.rint(volume.data)
+    limits = np.iinfo(np.int16)
+    if rounded.min() < limits.min or rounded.max() > limits.max:
+        raise ValueError(f"Values of {path.name} must fit int16, got {rounded.min():g} to {rounded.max():g}.")
+    image = nibabel.Nifti1Image(rounded.astype(np.int16), volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(volume.affine, code="scanner")
+    # Its float32 quaternion is coarse for flipped axes (1e-3 of a voxel): let both forms say the same.
+    image.set_sform(image.get_qform(), code="scanner")
+    write_atomically(path, gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is complete."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
