@@ -33,7 +33,8 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     Checks the ids of a bundle's merged configuration, and that its data exist.
 
     MONAI accepts an override or overlay id that nothing reads (`--max_epoch 3`) without a word. Here an id is valid if
-    MONAI names it, if something in the configuration refers to it, or if it is an argument of its component.
+    MONAI names it, if the bundle's `train.yaml` or `inference.yaml` has it, if something in the configuration refers
+    to it, or if it is an argument of its component.
 
     Args:
         exists: a file, folder or glob pattern that must be there (`dataset_dir`).
@@ -49,7 +50,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     _show_expected_errors_without_traceback()
     parser = config or _calling_parser()
     if parser is not None:
-        _refuse_unknown_ids(parser.config)
+        _refuse_unknown_ids(parser.config, _own_ids(Path(parser.get_parsed_content("bundle_root", default="."))))
     if exists is not None and not Path(exists).exists() and not any(Path().glob(_relative(exists))):
         raise FileNotFoundError(
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
@@ -73,11 +74,17 @@ def _calling_parser() -> ConfigParser | None:
     return None
 
 
-def _refuse_unknown_ids(config: dict[str, Any]) -> None:
+def _own_ids(bundle_root: Path) -> set[str]:
+    """The top-level ids of the bundle's own files: one that an overlay leaves without use is no mistake."""
+    files = [bundle_root / "configs" / name for name in ("train.yaml", "inference.yaml")]
+    return {id_ for file in files if file.is_file() for id_ in ConfigParser.load_config_file(file)}
+
+
+def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
     properties = {**TrainProperties, **InferProperties, **MetaProperties}
     standard = {part for p in properties.values() for part in _prefixes(p["id"].replace("#", "::"))}
     referenced = {prefix for text in _strings(config) for ref in REFERENCE.findall(text) for prefix in _prefixes(ref)}
-    known = standard | referenced | set(RUN_IDS)
+    known = standard | referenced | own | set(RUN_IDS)
     for id_, names in _sections(config, known):
         for name in names["given"]:
             if name not in names["valid"]:

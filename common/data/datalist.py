@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import importlib.util
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 DATALIST_NAME = "datalist.json"
 SPLITS = ("training", "validation", "test")
 NOT_A_PATH = ("patient", "domain")
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
 def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
@@ -166,6 +167,12 @@ def find_images(dataset_dir: str | Path, *, domain: str | None = None) -> list[d
         f"{str(path)!r} holds no image: expected files ending in {', '.join(VOLUME_SUFFIXES)}, or the DICOM files of"
         " one series."
     )
+
+
+def image_readers() -> list[str]:
+    """MONAI's readers for NIfTI and, where pydicom is installed, DICOM; asking for all of them warns of the absent."""
+    dicom = ["PydicomReader"] if importlib.util.find_spec("pydicom") else []
+    return [*dicom, "NibabelReader"]  # MONAI tries the last one first
 
 
 def _source(entry: dict[str, Any], domain: str | None) -> str:

@@ -2,7 +2,8 @@
 
 from .evaluator import TranslationEvaluator
 from .facts import run_facts
-from .inference import LoadWeights, Progress, volume_inferer, weight_facts
+from .inference import LoadWeights, volume_inferer, weight_facts
+from .progress import Progress
 from .trainer import TranslationTrainer
 from .translator import BaselineNetwork, Translator, VolumeTranslator, with_baselines
 from .unpaired_validation import UnpairedValidation

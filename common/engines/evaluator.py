@@ -20,7 +20,7 @@ from torch import nn
 from ..metrics import score, summarise, write_json, write_rows
 from ..transforms import NOT_INVERTED, file_name
 from .facts import run_facts
-from .inference import Progress
+from .progress import Progress
 from .translator import Translator
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         output_dir: where all goes.
         bundle_root: for the facts.
         network: MONAI's property; federated evaluation sets its weights.
+        load_label: likewise for label maps.
         label_names: names of the label values.
         contrast_inverts: alarm when the network's output does not invert the contrast of its source.
         run: further facts for `run.json`.
@@ -66,6 +67,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         output_dir: str | Path,
         bundle_root: str | Path,
         network: nn.Module,
+        load_label: Callable | None = None,
         label_names: Mapping[int, str] | None = None,
         contrast_inverts: bool = False,
         run: Mapping[str, Any] | None = None,
@@ -83,7 +85,8 @@ class TranslationEvaluator(SupervisedEvaluator):
             val_handlers=val_handlers,
             decollate=False,
         )
-        self.load, self.translators, self.save = load, translators, save
+        self.load, self.load_label = load, load_label or load
+        self.translators, self.save = translators, save
         self.output_dir, self.bundle_root = Path(output_dir), bundle_root
         self.label_names = dict(label_names or {})
         self.contrast_inverts = contrast_inverts
@@ -102,8 +105,8 @@ class TranslationEvaluator(SupervisedEvaluator):
 
     def _evaluate_case(self, engine: TranslationEvaluator, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
-        volume, truth = self._load(case[source]), self._load(case[target])
-        labels = self._load(case["label"]) if case.get("label") else None
+        volume, truth = (self.load({"image": case[domain]})["image"] for domain in (source, target))
+        labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
         for other in (truth, labels):
             if other is not None:
                 _same_grid(volume, other)
@@ -122,9 +125,6 @@ class TranslationEvaluator(SupervisedEvaluator):
                 self._look_at_contrast(names["patient"], metrics)
         self.rows += rows
         return rows
-
-    def _load(self, path: str) -> MetaTensor:
-        return self.load({"image": path})["image"]
 
     def _keep(
         self, case: dict[str, Any], source: str, target: str, names: dict[str, str], prediction: MetaTensor

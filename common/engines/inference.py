@@ -1,14 +1,12 @@
-"""What `inference.yaml` needs beside MONAI: the inferer that fits the weights, their loading, a progress bar."""
+"""What `inference.yaml` needs beside MONAI: the inferer that fits the weights, and their loading."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from monai.inferers import Inferer, SliceInferer, SlidingWindowInferer
 from torch import nn
 
@@ -52,16 +50,6 @@ class LoadWeights:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda _: load_weights(self.network, self.path))
-
-
-class Progress:
-    """A progress bar over the iterations of a run."""
-
-    def __init__(self, description: str) -> None:
-        self.bar = ProgressBar(desc=description, persist=True, mininterval=0.5 if sys.stderr.isatty() else 15.0)
-
-    def attach(self, engine: Engine) -> None:
-        self.bar.attach(engine, event_name=Events.ITERATION_COMPLETED, closing_event_name=Events.COMPLETED)
 
 
 def weight_facts(models_dir: str | Path) -> dict[str, str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Events
-from ignite.handlers import ProgressBar
 
 from .distributed import rank
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .trainer import TranslationTrainer
@@ -35,25 +35,21 @@ class TrainingLog:
     def __init__(self, output_dir: Path | None, *, log_interval: int = 10, progress: bool = True) -> None:
         self.output_dir, self.log_interval, self.progress = output_dir, log_interval, progress
         self.losses: dict[str, float] = {}
+        self.started = time.time()
         self.writer: Any = None
 
     def attach(self, trainer: TranslationTrainer) -> None:
         trainer.add_event_handler(Events.STARTED, self._start)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._read_losses)
         if rank() == 0 and self.progress:
-            bar = ProgressBar(desc="training", persist=True, mininterval=0.5 if sys.stderr.isatty() else 15.0)
-            bar.attach(
-                trainer,
-                output_transform=lambda _: {name: f"{value:.3f}" for name, value in self.losses.items()},
-                event_name=Events.ITERATION_COMPLETED,
-                closing_event_name=Events.COMPLETED,
-            )
+            Progress("training", lambda: self.losses).attach(trainer)
         if trainer.validator is not None:
             trainer.validator.add_event_handler(Events.COMPLETED, lambda _: self._read_validation(trainer))
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._write_pictures)
         trainer.add_event_handler(Events.COMPLETED, self._close)
 
     def _start(self, trainer: TranslationTrainer) -> None:
+        self.started = time.time()
         if self.output_dir is None or rank() != 0:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -79,6 +75,7 @@ class TrainingLog:
             )
         rates = [group["lr"] for optimizer in trainer.method.optimizers.values() for group in optimizer.param_groups]
         row = {"iteration": iteration, "epoch": trainer.epoch, **self.losses, "learning_rate": rates[0]}
+        row["seconds"] = round(time.time() - self.started, 1)
         self._append("losses.csv", row)
         if self.writer is not None:
             for name, value in {**self.losses, "learning_rate": rates[0]}.items():

@@ -1,0 +1,135 @@
+"""
+Trains methods of a bundle at an equal budget and tabulates what they score on held-out patients.
+
+    python benchmarks/compare_methods.py run nec_t1t2 --data DATA --output_dir runs/methods \
+        --methods nec,cyclegan,cut,pix2pix --overlay benchmarks/nec_t1t2_paper_scale.yaml --parallel 1
+    python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
+
+Equal budget: the same data, epochs and batch, hence the same number of images through the deployed generator's updates.
+A finished run is not run again. `run` writes the JSON that `table` prints and that the docs quote.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fire
+
+ROOT = Path(__file__).parents[1]
+TITLES = {
+    "nec": "NEC",
+    "cyclegan": "CycleGAN",
+    "cut": "CUT",
+    "pix2pix": "Pix2Pix (supervised)",
+    "identity": "identity",
+    "histogram_matching": "histogram matching",
+    "inverted_histogram_matching": "inverted histogram matching",
+    "intensity_curve": "intensity curve (fitted on pairs)",
+}
+COLUMNS = ("psnr_matched", "ssim_matched", "psnr", "ssim", "psnr_mask", "mae_tumour", "mae_oedema", "mae_deep_nuclei")
+
+
+def run(
+    bundle: str,
+    *,
+    data: str,
+    output_dir: str,
+    overlay: str,
+    methods: str | tuple[str, ...] = ("nec", "cyclegan", "cut", "pix2pix"),
+    seeds: str | tuple[int, ...] = (0,),
+    parallel: int = 1,
+    result: str | None = None,
+) -> None:
+    """Train and evaluate each method with each seed; write one JSON file of results."""
+    names = methods.split(",") if isinstance(methods, str) else list(methods)
+    numbers = [int(s) for s in seeds.split(",")] if isinstance(seeds, str) else list(_sequence(seeds))
+    work = [(name, seed) for seed in numbers for name in names]
+    with ThreadPoolExecutor(parallel) as pool:
+        futures = [pool.submit(_one, bundle, name, seed, data, Path(output_dir), overlay) for name, seed in work]
+        runs = [future.result() for future in futures]
+    path = Path(result or ROOT / "benchmarks" / "results" / f"{bundle}_methods.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"bundle": bundle, "overlay": Path(overlay).name, "command": " ".join(sys.argv[1:]), "runs": runs}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(path)
+
+
+def _sequence(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _one(bundle: str, name: str, seed: int, data: str, output_dir: Path, overlay: str) -> dict[str, Any]:
+    """One training and evaluation, in processes of their own."""
+    configs = ROOT / "bundles" / bundle / "configs"
+    folder = output_dir / f"{name}_{seed}"
+    baseline = configs / "baselines" / f"{name}.yaml"
+    files = [str(configs / "train.yaml"), *([str(baseline)] if baseline.is_file() else []), overlay]
+    places = ["--bundle_root", str(configs.parent), "--dataset_dir", data, "--models_dir", str(folder / "models")]
+    training = ["training", "--config_file", str(files), "--output_dir", str(folder / "training"), "--seed", str(seed)]
+    both = str([str(configs / "inference.yaml"), str(configs / "evaluate.yaml")])
+    evaluating = ["evaluating", "--config_file", both, "--output_dir", str(folder / "evaluation")]
+    evaluating += ["--training_dir", str(folder / "training")]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "evaluation" / "summary.json").is_file():
+        for arguments in (training, evaluating):
+            with (folder / f"{arguments[0]}.log").open("w") as log:
+                command = [sys.executable, "-m", "monai.bundle", "run", *arguments, *places]
+                subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+    facts = json.loads((folder / "evaluation" / "run.json").read_text())
+    kept = ("network", "parameters", "torch", "monai", "gpu", "commit", "weights_sha256")
+    return {
+        "method": name,
+        "seed": seed,
+        "summary": json.loads((folder / "evaluation" / "summary.json").read_text()),
+        "facts": {key: facts[key] for key in kept if key in facts},
+        "training": _training(folder),
+    }
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    with (folder / "training" / "losses.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    with (folder / "training" / "validation.csv").open(newline="") as file:
+        validation = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    definition = json.loads((folder / "models" / "network.json").read_text())
+    return {
+        "iterations": int(last["iteration"]),
+        "epochs": int(last["epoch"]),
+        "seconds": float(last.get("seconds") or 0),
+        "selected_epoch": definition["epoch"],
+        "validation": validation,
+    }
+
+
+def table(path: str) -> None:
+    """Print the results as Markdown: mean and SD over patients (of the first seed), then the mean over seeds."""
+    content = json.loads(Path(path).read_text())
+    print("| method | seed | s | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (3 + len(COLUMNS)))
+    shown: set[str] = set()
+    for each in content["runs"]:
+        for methods in each["summary"].values():
+            for name, metrics in methods.items():
+                title = TITLES[each["method"]] if name == "network" else TITLES.get(name, name)
+                if name != "network" and name in shown:
+                    continue
+                shown.add(name)
+                cells = [_cell(metrics.get(column)) for column in COLUMNS]
+                seed, seconds = (each["seed"], f"{each['training']['seconds']:.0f}") if name == "network" else ("", "")
+                print(f"| {title} | {seed} | {seconds} | " + " | ".join(cells) + " |")
+
+
+def _cell(value: dict[str, float] | None) -> str:
+    if value is None:
+        return ""
+    digits = 3 if abs(value["mean"]) < 2 else (2 if abs(value["mean"]) < 100 else 0)
+    return f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
+
+
+if __name__ == "__main__":
+    fire.Fire({"run": run, "table": table})

@@ -1,0 +1,96 @@
+"""Fit the classical baselines once, on training data; save them; load them in evaluation, which never fits anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..metrics.summary import write_json
+from .base import Baseline
+from .curve import DEFAULT_BINS, IntensityCurve
+from .histogram import DEFAULT_QUANTILES, HistogramMatching, InvertedHistogramMatching, mean_quantiles
+from .identity import Identity
+
+FORMAT = 1
+KINDS: dict[str, type[Baseline]] = {
+    kind.name: kind for kind in (Identity, HistogramMatching, InvertedHistogramMatching, IntensityCurve)
+}
+CURE = "`python -m monai.bundle run training --config_file <bundle>/configs/train.yaml` fits and saves them"
+
+
+def fit_baselines(
+    target_volumes: Iterable[np.ndarray],
+    paired: Iterable[tuple[np.ndarray, np.ndarray]] | None = None,
+    *,
+    quantiles: int = DEFAULT_QUANTILES,
+    bins: int = DEFAULT_BINS,
+) -> dict[str, Baseline]:
+    """Fit all baselines of one direction. Both iterables are read once, one volume at a time: generators do.
+
+    Args:
+        target_volumes: volumes ``(X, Y, Z)`` of the target domain's *unpaired training* patients, encoded to [-1, 1].
+        paired: aligned (source, target) training volumes, encoded; without them there is no intensity curve.
+        quantiles: number of quantiles of histogram matching.
+        bins: number of bins of the intensity curve.
+
+    Returns:
+        ``{name: baseline}`` in the order identity, histogram matching, inverted histogram matching, intensity curve.
+
+    Raises:
+        ValueError: when there is no target volume with foreground, or a volume is not encoded.
+
+    Example:
+        >>> target = np.full((20, 20, 2), -1.0); target[5:15, 5:15] = 0.5
+        >>> list(fit_baselines([target]))
+        ['identity', 'histogram_matching', 'inverted_histogram_matching']
+    """
+    reference = mean_quantiles(target_volumes, count=quantiles)
+    fitted: list[Baseline] = [Identity(), HistogramMatching(reference), InvertedHistogramMatching(reference)]
+    if paired is not None:
+        fitted.append(IntensityCurve.fit(paired, bins=bins))
+    return {baseline.name: baseline for baseline in fitted}
+
+
+def save_baselines(
+    path: str | os.PathLike[str], baselines: Mapping[str, Baseline], facts: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the coefficients as JSON, atomically, beside ``facts`` about the fit (patients, direction, codec)."""
+    content = {name: {"kind": baseline.name} | baseline.to_dict() for name, baseline in baselines.items()}
+    return write_json(path, {"format": FORMAT, "facts": dict(facts or {}), "baselines": content})
+
+
+def load_baselines(path: str | os.PathLike[str]) -> dict[str, Baseline]:
+    """Read what `save_baselines` wrote.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is not a baseline file of this format, or names an unknown kind.
+    """
+    content = _read(path)["baselines"]
+    unknown = sorted({entry.get("kind", "none") for entry in content.values()} - set(KINDS))
+    if unknown:
+        raise ValueError(f"`{path}` must hold baselines of the kinds {list(KINDS)}, got {unknown}; update the package.")
+    return {name: KINDS[entry["kind"]].from_dict(entry) for name, entry in content.items()}
+
+
+def load_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The facts that were saved with the baselines; raises like `load_baselines`."""
+    return dict(_read(path)["facts"])
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"the fitted baselines must exist at `{path}`, found no such file; {CURE}.")
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"`{path}` must be a JSON file of baselines, got {error}; {CURE}.") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "baselines" not in content:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"`{path}` must be a baseline file of format {FORMAT}, got {found}; {CURE}.")
+    return content

@@ -1,0 +1,166 @@
+"""Tables of a report as HTML: mean and SD a method, best value of each column bold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from .methods import LESION, name_of, ordered
+from .verdict import Metrics, is_region
+
+MATCHED = "After histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of a table. ``best`` is ``high``, ``low``, ``zero`` (bias), ``one`` (ratio) or ``none``."""
+
+    metric: str
+    heading: str
+    best: str
+    digits: str = ".3g"
+    group: str = ""
+
+
+QUALITY = (
+    Column("psnr", "PSNR (dB)", "high", ".2f", "Whole field"),
+    Column("ssim", "SSIM", "high", ".3f", "Whole field"),
+    Column("rmse", "RMSE", "low", ".3g", "Whole field"),
+    Column("mae", "MAE", "low", ".3g", "Whole field"),
+    Column("psnr_matched", "PSNR (dB)", "high", ".2f", MATCHED),
+    Column("ssim_matched", "SSIM", "high", ".3f", MATCHED),
+    Column("psnr_mask", "PSNR (dB)", "high", ".2f", "Inside the mask"),
+    Column("ssim_mask", "SSIM", "high", ".3f", "Inside the mask"),
+    Column("mae_mask", "MAE", "low", ".3g", "Inside the mask"),
+)
+STRUCTURE = (
+    Column("source_correlation", "Source correlation", "none", "+.2f", "Alarms"),
+    Column("slice_jump", "Slice jump", "one", ".2f", "Alarms"),
+)
+
+
+def quality_table(methods: Mapping[str, Metrics]) -> str:
+    """Image quality: whole field, inside the mask, and by the paper's protocol."""
+    return metric_table(methods, QUALITY)
+
+
+def region_table(methods: Mapping[str, Metrics]) -> str:
+    """Error and bias inside each labelled region: diseases with the two alarm measures, then anatomy."""
+    regions = dict.fromkeys(m.removeprefix("mae_") for metrics in methods.values() for m in metrics if is_region(m))
+    diseases = [region for region in regions if LESION.search(region)]
+    anatomy = [region for region in regions if region not in diseases]
+    return metric_table(methods, (*_region_columns(diseases), *STRUCTURE)) + metric_table(
+        methods, _region_columns(anatomy)
+    )
+
+
+def _region_columns(regions: Sequence[str]) -> list[Column]:
+    columns = []
+    for region in regions:
+        title = region.replace("_", " ")
+        columns.append(Column(f"mae_{region}", "MAE", "low", ".3g", title))
+        columns.append(Column(f"bias_{region}", "Bias", "zero", "+.3g", title))
+    return columns
+
+
+def metric_table(methods: Mapping[str, Metrics], columns: Sequence[Column]) -> str:
+    """One row a method, one column a metric that at least one method has; empty when there is none.
+
+    Args:
+        methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.
+        columns: the metrics, in order; neighbours of one group share a heading.
+    """
+    columns = [column for column in columns if any(column.metric in metrics for metrics in methods.values())]
+    if not columns:
+        return ""
+    groups: list[list[Any]] = []
+    for column in columns:
+        if groups and groups[-1][0] == column.group:
+            groups[-1][1] += 1
+        else:
+            groups.append([column.group, 1])
+    top = "".join(f'<th class="group" colspan="{width}"><span>{escape(title)}</span></th>' for title, width in groups)
+    names = "".join(f"<th>{escape(column.heading)}</th>" for column in columns)
+    best = {column.metric: _best_text(methods, column) for column in columns}
+    body = ""
+    for method in ordered(methods):
+        cells = "".join(_cell(methods[method].get(column.metric), column, best[column.metric]) for column in columns)
+        body += f'<tr class="{escape(method, quote=True)}"><th scope="row">{escape(name_of(method))}</th>{cells}</tr>'
+    return (
+        f'<div class="scroll"><table><thead><tr><th rowspan="2">Method</th>{top}</tr><tr>{names}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: str = "psnr") -> str:
+    """One row a patient, one column a method, of one metric; empty when no row has it."""
+    rows = [row for row in rows if row.get("direction") == direction and metric in row]
+    if not rows:
+        return ""
+    methods = ordered(row["method"] for row in rows)
+    values = {(row["patient"], row["method"]): row[metric] for row in rows}
+    head = "".join(f"<th>{escape(name_of(method))}</th>" for method in methods)
+    body = ""
+    for patient in dict.fromkeys(row["patient"] for row in rows):
+        best = max(values[patient, method] for method in methods if (patient, method) in values)
+        cells = ""
+        for method in methods:
+            value = values.get((patient, method))
+            cells += "<td>&ndash;</td>" if value is None else f"<td>{_bold(f'{value:.2f}', value == best)}</td>"
+        body += f'<tr><th scope="row">{escape(str(patient))}</th>{cells}</tr>'
+    return (
+        f'<div class="scroll"><table><thead><tr><th>Patient</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def facts_table(facts: Mapping[str, Any]) -> str:
+    """Two columns: what is known about the run; nested facts by dotted names, warnings left to the alarms."""
+    body = ""
+    for name, value in _flat(facts):
+        if name not in ("warnings", "training") and value is not None:
+            title = name.removesuffix("_mb").replace("_", " ")
+            body += f'<tr><th scope="row">{escape(title)}</th><td>{escape(_fact(name, value))}</td></tr>'
+    return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>' if body else ""
+
+
+def _cell(value: Mapping[str, float] | None, column: Column, best: str | None) -> str:
+    if value is None:
+        return "<td>&ndash;</td>"
+    mean = format(value["mean"], column.digits)
+    spread = format(value.get("std", 0.0), column.digits.lstrip("+"))
+    return f'<td>{_bold(mean, mean == best)}<span class="sd"> ± {spread}</span></td>'
+
+
+def _best_text(methods: Mapping[str, Metrics], column: Column) -> str | None:
+    """The best mean as it is printed, so that equals are bold together."""
+    means = [metrics[column.metric]["mean"] for metrics in methods.values() if column.metric in metrics]
+    if column.best == "none" or len(means) < 2:
+        return None
+    distance = {"high": lambda x: -x, "low": lambda x: x, "zero": abs, "one": lambda x: abs(x - 1.0)}[column.best]
+    return format(min(means, key=distance), column.digits)
+
+
+def _bold(text: str, best: bool) -> str:
+    return f"<b>{text}</b>" if best else text
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in facts.items():
+        found += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return found
+
+
+def _fact(name: str, value: Any) -> str:
+    if name == "seconds":
+        minutes, seconds = divmod(round(float(value)), 60)
+        return f"{minutes} min {seconds} s" if minutes else f"{float(value):.1f} s"
+    if name == "peak_memory_mb":
+        return f"{float(value):,.0f} MB"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 100_000 else f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value)
+    return str(value)

@@ -1,0 +1,46 @@
+"""The numbers of an evaluation as plain text, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .methods import direction_of, name_of, ordered
+from .verdict import Metrics, verdict
+
+SHOWN = {
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "psnr_matched": ("matched* PSNR", ".2f"),
+    "ssim_matched": ("matched* SSIM", ".3f"),
+    "mae": ("MAE", ".3g"),
+    "mae_tumour": ("MAE tumour", ".3g"),
+}
+FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
+
+
+def results_table(summary: Mapping[str, Mapping[str, Metrics]]) -> str:
+    """Mean and SD a method, and the verdict, for each direction of a ``summary.json``.
+
+    >>> print(results_table({"T1->T2": {"identity": {"psnr": {"mean": 13.5, "std": 0.5}}}}))
+    T1 → T2                     PSNR dB
+    Identity (source as it is)  13.50 ± 0.50
+    <BLANKLINE>
+    T1 → T2: no network was scored here, only baselines.
+    """
+    parts = [_direction(direction, methods) for direction, methods in summary.items()]
+    matched = any("matched" in metric for methods in summary.values() for row in methods.values() for metric in row)
+    return "\n\n".join([*parts, FOOTNOTE] if matched else parts)
+
+
+def _direction(direction: str, methods: Mapping[str, Metrics]) -> str:
+    shown = [metric for metric in SHOWN if any(metric in metrics for metrics in methods.values())]
+    table = [[direction_of(direction), *(SHOWN[metric][0] for metric in shown)]]
+    for method in ordered(methods):
+        table.append([name_of(method), *(_cell(methods[method].get(metric), SHOWN[metric][1]) for metric in shown)])
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join(lines) + "\n\n" + verdict(direction, methods).text
+
+
+def _cell(value: Mapping[str, float] | None, form: str) -> str:
+    return "-" if value is None else f"{value['mean']:{form}} ± {value.get('std', 0.0):{form}}"

@@ -1,0 +1,130 @@
+"""What the numbers say, in a sentence: where the network wins, where it loses, and what should alarm a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .methods import IDENTITY, NETWORK, PAIRED, UNPAIRED, direction_of, short_name_of
+
+# Differences below this are called level, in dB.
+LEVEL_DB = 0.05
+FEW_PATIENTS = 5
+# Above this correlation of source and output the contrast was not inverted (T1-T2 in patients: -0.2 to -0.6).
+INVERTED_BELOW = -0.1
+JUMP_ABOVE = 1.5
+Metrics = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence and its kind: ``wins``, ``mixed`` (loses to the paired curve or in a region), ``loses``, ``open``."""
+
+    text: str
+    kind: str
+
+
+def verdict(direction: str, methods: Mapping[str, Metrics]) -> Verdict:
+    """Compare the network's PSNR with identity, the best unpaired baseline and the paired curve.
+
+    Args:
+        direction: e.g. ``"T1->T2"``.
+        methods: ``{method: {metric: {"mean": ..., "std": ..., "n": patients}}}`` of that direction.
+
+    Example:
+        >>> verdict("T1->T2", {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 22}}}).text
+        'T1 → T2: the network, at 20.00 dB PSNR, loses to the untranslated source (identity) by 2.00 dB.'
+    """
+    network = _mean(methods, NETWORK)
+    direction = direction_of(direction)
+    patients = max((int(v.get("n", 0)) for metrics in methods.values() for v in metrics.values()), default=0)
+    count = f" ({patients} patient{'s' if patients != 1 else ''})" if patients else ""
+    if network is None:
+        return Verdict(f"{direction}{count}: no network was scored here, only baselines.", "open")
+    rivals = [rival for rival in (_best(methods, group) for group in ((IDENTITY,), UNPAIRED, PAIRED)) if rival]
+    if not rivals:
+        return Verdict(
+            f"{direction}{count}: the network reaches {network:.2f} dB PSNR; no baseline was scored.", "open"
+        )
+    gains = {rival: network - (_mean(methods, rival) or 0.0) for rival in rivals}
+    won = [f"{_described(rival)} by {gain:.2f} dB" for rival, gain in gains.items() if gain >= LEVEL_DB]
+    lost = [f"{_described(rival)} by {-gain:.2f} dB" for rival, gain in gains.items() if gain <= -LEVEL_DB]
+    level = [_described(rival) for rival, gain in gains.items() if abs(gain) < LEVEL_DB]
+    outcomes = (("loses to", lost), ("beats", won), ("is level with", level))
+    clauses = [f"{verb} {_joined(beaten)}" for verb, beaten in outcomes if beaten]
+    caution = "; this is too few patients to conclude from" if 0 < patients < FEW_PATIENTS else ""
+    text = f"{direction}{count}: the network, at {network:.2f} dB PSNR, {', and '.join(clauses)}{caution}."
+    unpaired_lost = any(gain <= -LEVEL_DB for rival, gain in gains.items() if rival not in PAIRED)
+    partly_lost = bool(lost) or any(" loses " in line for line in region_lines(methods))
+    return Verdict(text, "loses" if unpaired_lost else "mixed" if partly_lost else "wins")
+
+
+def region_lines(methods: Mapping[str, Metrics]) -> list[str]:
+    """In which labelled regions the network's error is smaller, and in which it is larger, than the best baseline's.
+
+    >>> region_lines({"network": {"mae_tumour": {"mean": 9}}, "intensity_curve": {"mae_tumour": {"mean": 6}}})
+    ['By mean absolute error it loses inside tumour (9 against 6, intensity curve).']
+    """
+    regions: dict[str, list[str]] = {"loses": [], "wins": []}
+    for metric in methods.get(NETWORK, {}):
+        rivals = {name: value for name in methods if (value := _mean(methods, name, metric)) is not None}
+        own = rivals.pop(NETWORK, None)
+        if not is_region(metric) or own is None or not rivals:
+            continue
+        best = min(rivals, key=lambda name: rivals[name])
+        region = metric.removeprefix("mae_").replace("_", " ")
+        text = f"{region} ({own:.3g} against {rivals[best]:.3g}, {short_name_of(best)})"
+        regions["wins" if own < rivals[best] else "loses"].append(text)
+    return [f"By mean absolute error it {verb} inside {_joined(names)}." for verb, names in regions.items() if names]
+
+
+def is_region(metric: str) -> bool:
+    """Whether a metric is the error inside a labelled region."""
+    return metric.startswith("mae_") and metric != "mae_mask"
+
+
+def alarms(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
+    """The run's own warnings, then each patient whose output should not be trusted.
+
+    Contrast is expected to be inverted where source and truth are anticorrelated (``target_correlation`` of the row).
+    """
+    warnings = [str(warning) for warning in facts.get("warnings") or []]
+    found = list(warnings)
+    for row in rows:
+        if row.get("method") != NETWORK:
+            continue
+        who = f"{row.get('patient')}, {direction_of(str(row.get('direction')))}"
+        correlation, jump = row.get("source_correlation"), row.get("slice_jump")
+        expected = row.get("target_correlation", -1.0)
+        known = any(w.startswith(f"{row.get('patient')}:") and "not inverted" in w for w in warnings)
+        if correlation is not None and expected < INVERTED_BELOW < correlation and not known:
+            found.append(
+                f"{who}: contrast not inverted (correlation of source and output {correlation:+.2f}, "
+                f"it should be below {INVERTED_BELOW})."
+            )
+        if jump is not None and jump > JUMP_ABOVE:
+            found.append(f"{who}: neighbouring slices differ {jump:.1f} times as much as in the truth.")
+    return found
+
+
+def _mean(methods: Mapping[str, Metrics], method: str, metric: str = "psnr") -> float | None:
+    value = methods.get(method, {}).get(metric)
+    return None if value is None else float(value["mean"])
+
+
+def _best(methods: Mapping[str, Metrics], group: Sequence[str]) -> str | None:
+    scored = {name: value for name in group if (value := _mean(methods, name)) is not None}
+    return max(scored, key=lambda name: scored[name]) if scored else None
+
+
+def _described(method: str) -> str:
+    if method == IDENTITY:
+        return "the untranslated source (identity)"
+    if method in UNPAIRED:
+        return f"the best unpaired baseline ({short_name_of(method)})"
+    return f"the {short_name_of(method)}" + (" fitted on pairs" if method in PAIRED else "")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -1,0 +1,216 @@
+"""The trainer: state, resume, schedules, accumulation, mixed precision, ranks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from monai.engines import SupervisedTrainer
+from torch.optim import SGD, Adam
+from torch.utils.data import DataLoader
+
+from common.data import EpochSampler, UnpairedDataset
+from common.engines import TranslationTrainer
+from common.networks import load_definition, load_weights
+
+from ..methods.parts import NAMES, method, schedulers
+
+
+def images(seed: int, count: int = 4) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(1, 32, 32, generator=generator) * 2 - 1 for _ in range(count)]
+
+
+def trainer(
+    name: str, folder: Path | None, *, epochs: int = 4, batch_size: int = 2, seed: int = 0, optimizer=Adam, **options
+) -> TranslationTrainer:
+    dataset = UnpairedDataset(images(1), images(2))
+    loader = DataLoader(dataset, batch_size, sampler=EpochSampler(len(dataset)))
+    built = method(name, seed=seed, optimizer=optimizer)
+    options.setdefault("lr_schedulers", schedulers(built, 4))
+    places = {} if folder is None else {"output_dir": folder / "out", "models_dir": folder / "models"}
+    return TranslationTrainer("cpu", epochs, loader, built, progress=False, log_interval=1, **places, **options)
+
+
+def weights(run: TranslationTrainer) -> dict[str, torch.Tensor]:
+    return {
+        f"{n}.{key}": value.clone()
+        for n, network in run.method.networks.items()
+        for key, value in network.state_dict().items()
+    }
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_is_the_type_that_federated_learning_and_label_ask_for(tmp_path):
+    assert isinstance(trainer("nec", tmp_path), SupervisedTrainer)
+
+
+def losses(path: Path) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(path)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resume_is_bitwise(tmp_path, name):
+    whole = trainer(name, tmp_path / "whole", ema_decay=0.9)
+    whole.run()
+    for seed, epochs in ((0, 2), (5, 4)):  # the second one starts from other weights and another RNG state
+        part = trainer(name, tmp_path / "parts", epochs=epochs, seed=seed, resume=True, ema_decay=0.9)
+        torch.rand(7)
+        part.run()
+    torch.testing.assert_close(weights(part), weights(whole), rtol=0, atol=0)
+    torch.testing.assert_close(part.ema.state_dict(), whole.ema.state_dict(), rtol=0, atol=0)
+    assert losses(tmp_path / "parts/out/losses.csv") == losses(tmp_path / "whole/out/losses.csv")
+    deployed = [torch.load(tmp_path / n / "models/model.pt", weights_only=True) for n in ("parts", "whole")]
+    torch.testing.assert_close(*deployed, rtol=0, atol=0)
+
+
+def test_the_state_is_plain_tensors_and_numbers(tmp_path):
+    trainer("cyclegan", tmp_path, epochs=1, ema_decay=0.5).run()
+    state = torch.load(tmp_path / "out/last.pt", weights_only=True)
+    assert state["epoch"] == 1
+    assert state["pools"]["target"]["images"]
+    assert set(state["networks"]) == {"generator", "back_generator", "target_discriminator", "source_discriminator"}
+
+
+def test_a_complete_training_is_not_begun_again(tmp_path):
+    trainer("nec", tmp_path, epochs=2).run()
+    before = (tmp_path / "out/last.pt").stat().st_mtime_ns
+    again = trainer("nec", tmp_path, epochs=2, resume=True)
+    again.run()
+    assert again.epoch == 2
+    assert (tmp_path / "out/last.pt").stat().st_mtime_ns == before
+
+
+def test_a_state_of_other_networks_or_a_broken_one_is_refused_and_named(tmp_path):
+    trainer("nec", tmp_path, epochs=1).run()
+    with pytest.raises(ValueError, match=r"last\.pt.*does not fit this config.*--resume False"):
+        trainer("cyclegan", tmp_path, resume=True).run()
+    (tmp_path / "out/last.pt").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"last\.pt.*not the state of a training.*Remove it"):
+        trainer("nec", tmp_path, resume=True).run()
+
+
+def test_without_resume_a_training_starts_anew(tmp_path):
+    trainer("nec", tmp_path, epochs=2).run()
+    trainer("nec", tmp_path, epochs=1, resume=False).run()
+    assert {row["epoch"] for row in rows(tmp_path / "out/losses.csv")} == {"1"}
+
+
+def test_what_is_deployed_loads_by_itself_and_matches_its_definition(tmp_path):
+    run = trainer("nec", tmp_path, epochs=1, definition={"spacing_mm": [1.0, 1.0, -1]}, ema_decay=0.5)
+    run.run()
+    document = json.loads((tmp_path / "models/network.json").read_text())
+    assert document["ema"] is True
+    assert document["spacing_mm"] == [1.0, 1.0, -1]
+    network = load_weights(load_definition(tmp_path, {}), tmp_path / "models/model.pt").eval()
+    x = images(3)[0][None]
+    torch.testing.assert_close(network(x), run.deployed_network.eval()(x), rtol=0, atol=0)
+    assert not torch.equal(network(x), run.network.eval()(x))  # the average, not the last weights
+
+
+def test_learning_rate_at_start_middle_and_end(tmp_path):
+    trainer("cut", tmp_path, epochs=4).run()
+    by_epoch = {int(row["epoch"]): float(row["learning_rate"]) for row in rows(tmp_path / "out/losses.csv")}
+    assert by_epoch == {1: 1e-3, 2: 1e-3, 3: 1e-3, 4: pytest.approx(5e-4)}
+
+
+def test_accumulated_gradients_are_those_of_the_joined_batch(tmp_path):
+    joined = trainer("pix2pix", None, epochs=1, batch_size=4, lr_schedulers=())
+    parts = trainer("pix2pix", None, epochs=1, batch_size=2, accumulation_steps=2, lr_schedulers=())
+    for run in (joined, parts):
+        run.method.reconstruction_weight = 0.0  # D's step, which both take from the same weights, is what is compared
+        run.run()
+    for name, value in joined.method.networks["discriminator"].state_dict().items():
+        torch.testing.assert_close(parts.method.networks["discriminator"].state_dict()[name], value)
+
+
+def test_gradients_are_clipped(monkeypatch):
+    norms = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def spy(parameters, limit):
+        parameters = list(parameters)
+        clip(parameters, limit)
+        norms.append(float(torch.cat([p.grad.flatten() for p in parameters]).norm()))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+    trainer("nec", None, epochs=1, max_grad_norm=1e-3).run()
+    assert len(norms) == 4
+    assert max(norms) <= 1.001e-3
+
+
+def test_mixed_precision_keeps_losses_in_float32_and_weights_finite():
+    run = trainer("nec", None, epochs=1, amp=True)
+    run.run()
+    assert run.state.output["fake_target"].dtype == torch.bfloat16
+    losses = [v for k, v in run.state.output.items() if v.numel() == 1]
+    assert {loss.dtype for loss in losses} == {torch.float32}
+    assert all(bool(torch.isfinite(v).all()) for v in weights(run).values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_last_state(tmp_path):
+    run = trainer("nec", tmp_path, epochs=1)
+    run.run()
+    before = (tmp_path / "out/last.pt").read_bytes()
+    broken = trainer("nec", tmp_path, epochs=3, resume=True)
+    broken.method.edge_weight = float("nan")
+    with pytest.raises(FloatingPointError, match="'generator' is nan in epoch 2.*Lower the learning rate"):
+        broken.run()
+    assert (tmp_path / "out/last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"amp_dtype": "float8"}, "`amp_dtype` must be 'bfloat16' or 'float16', got 'float8'"),
+        ({"ema_decay": 1.5}, "`ema_decay` must lie between 0 and 1, or be null, got 1.5"),
+        ({"accumulation_steps": 0}, "`accumulation_steps` must be a positive integer"),
+    ],
+)
+def test_arguments_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer("nec", None, **options)
+
+
+WORKER = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.engines.test_trainer import SGD, trainer, weights
+import torch.distributed as dist
+dist.init_process_group("gloo")
+run = trainer({name!r}, Path({folder!r}), epochs=2, batch_size=1, seed=dist.get_rank(), optimizer=SGD)
+run.run()
+gathered = [None] * dist.get_world_size()
+dist.all_gather_object(gathered, weights(run))
+for other in gathered[1:]:
+    torch.testing.assert_close(other, gathered[0], rtol=0, atol=0)
+if dist.get_rank() == 0:
+    torch.save(gathered[0], Path({folder!r}) / "weights.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("name", ["nec", "pix2pix"])
+def test_two_processes_equal_one_with_the_joined_batch(tmp_path, name):
+    """With plain gradient descent: Adam blows up the rounding of gradients that are zero (biases before a norm)."""
+    root = Path(__file__).parents[2]
+    (tmp_path / "worker.py").write_text(WORKER.format(root=str(root), name=name, folder=str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "worker.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    single = trainer(name, None, epochs=2, batch_size=2, optimizer=SGD)
+    single.run()
+    torch.testing.assert_close(torch.load(tmp_path / "weights.pt"), weights(single), rtol=1e-3, atol=1e-5)
+    assert (tmp_path / "models/model.pt").is_file()
