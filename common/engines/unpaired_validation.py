@@ -44,10 +44,17 @@ class UnpairedValidation:
                 self.psnr.append(10 * torch.log10(4 / error.clamp_min(1e-12)))  # the range of [-1, 1] is 2
 
     def _compute(self, engine: Engine) -> None:
-        metrics = unpaired_metrics(torch.cat(self.sources), torch.cat(self.outputs), self.references)
+        size = [max(slices.shape[axis] for slices in self.sources) for axis in (2, 3)]
+        metrics = unpaired_metrics(_joined(self.sources, size), _joined(self.outputs, size), self.references)
         if self.psnr:
             metrics["psnr"] = float(torch.cat(self.psnr).mean())
         engine.state.metrics.update(metrics)
+
+
+def _joined(slices: list[torch.Tensor], size: list[int]) -> torch.Tensor:
+    """Slices of patients of different sizes in one tensor: padded with background."""
+    padding = [(0, size[1] - s.shape[3], 0, size[0] - s.shape[2]) for s in slices]
+    return torch.cat([torch.nn.functional.pad(s, p, value=-1.0) for s, p in zip(slices, padding)])
 
 
 def _slices(images: list[torch.Tensor]) -> list[torch.Tensor]:

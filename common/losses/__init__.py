@@ -1,0 +1,19 @@
+"""Losses: one file a loss, a pure function beside a small module; all give float32 or float64 scalars."""
+
+from __future__ import annotations
+
+from .adversarial import AdversarialLoss, discriminator_loss, generator_loss
+from .ngf import NormalizedGradientFieldLoss, image_gradient, normalized_gradient_field, normalized_gradient_field_loss
+from .patch_nce import PatchNCELoss, patch_nce_loss
+
+__all__ = [
+    "AdversarialLoss",
+    "NormalizedGradientFieldLoss",
+    "PatchNCELoss",
+    "discriminator_loss",
+    "generator_loss",
+    "image_gradient",
+    "normalized_gradient_field",
+    "normalized_gradient_field_loss",
+    "patch_nce_loss",
+]

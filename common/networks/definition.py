@@ -1,0 +1,180 @@
+"""A network's definition (`network.json`) and weights (`model.pt`), which travel together.
+
+The constructor is the config: `record_arguments` keeps what a network was built with, `save_definition` writes it,
+and `load_definition` builds the same network again. Only this package's networks can be named, so that a definition
+from somewhere else is data and never code.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+# The name under which definitions are written, whatever package the code is vendored in.
+PUBLIC_PACKAGE = "common.networks"
+
+
+def record_arguments(init: Init) -> Init:
+    """Decorate a network's `__init__` so that the instance keeps its arguments in `self.arguments`.
+
+    `arguments` is a dict of JSON values, defaults included, tuples as lists. A subclass whose own `__init__` is
+    decorated records its own arguments. TorchScript leaves the attribute out.
+
+    Raises:
+        TypeError: at decoration when `init` takes `*args`, which have no name to be written under; at construction
+            when an argument is not a JSON value.
+
+    Example:
+        >>> class Scale(nn.Module):
+        ...     @record_arguments
+        ...     def __init__(self, factor: float = 2.0, *, sizes=(1, 2)):
+        ...         super().__init__()
+        >>> Scale(3.0).arguments
+        {'factor': 3.0, 'sizes': [1, 2]}
+    """
+    signature = inspect.signature(init)
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+    if inspect.Parameter.VAR_POSITIONAL in kinds.values():
+        raise TypeError(f"`{init.__qualname__}` must take named arguments only to be recorded, but it takes *args.")
+
+    @functools.wraps(init)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        arguments: dict[str, Any] = {}
+        for name, value in list(bound.arguments.items())[1:]:
+            arguments.update(value if kinds[name] is inspect.Parameter.VAR_KEYWORD else {name: value})
+        recorded = {name: _as_json(value, f"argument `{name}`") for name, value in arguments.items()}
+        init(self, *args, **kwargs)
+        self.arguments = recorded
+
+    wrapper.records_arguments = True  # type: ignore[attr-defined]
+    return wrapper  # type: ignore[return-value]
+
+
+def save_definition(path: str | Path, network: nn.Module, **facts: Any) -> None:
+    """Write a network's class, constructor arguments and `facts` to a JSON file, whole or not at all.
+
+    Args:
+        path: the file, by convention `<bundle_root>/models/network.json`.
+        network: an instance of one of this package's networks (unwrapped: not inside `DistributedDataParallel`).
+        facts: what else belongs to the weights (codec, domains, spacing, checksum ...), JSON values.
+
+    Raises:
+        TypeError: when the network's class is not one that `load_definition` accepts, or a fact is no JSON value.
+        ValueError: when a fact is named "class" or "arguments".
+    """
+    name = type(network).__name__
+    if _registry().get(name) is not type(network):
+        raise TypeError(f"`network` must be one of {_allowed()}, got {type(network).__module__}.{name}.")
+    if reserved := {"class", "arguments"} & facts.keys():
+        raise ValueError(f"`facts` must not be named {sorted(reserved)}: the network fills these in.")
+    document: dict[str, Any] = {"class": f"{PUBLIC_PACKAGE}.{name}", "arguments": network.arguments}
+    document |= {key: _as_json(value, f"fact `{key}`") for key, value in facts.items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the raw facts of a bundle's `network.json`, or a copy of `default` where there is no file.
+
+    Args:
+        bundle_root: the bundle's folder, or its `models` folder.
+        default: what to return instead.
+
+    Raises:
+        ValueError: when the file is not a JSON object that names a class.
+    """
+    path = definition_path(bundle_root)
+    if not path.exists():
+        return copy.deepcopy(dict(default))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON, but: {error}. Restore it together with model.pt.") from error
+    if not isinstance(document, dict) or not isinstance(document.get("class"), str):
+        raise ValueError(f'{path} must be an object with a "class", got {json.dumps(document)[:80]}.')
+    return document
+
+
+def load_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> nn.Module:
+    """Build the network that a bundle's `network.json` describes, with fresh weights.
+
+    Args:
+        bundle_root: the bundle's folder, or its `models` folder.
+        default: `{"class": ..., "arguments": {...}}`, the paper's network, used where there is no such file.
+
+    Raises:
+        ValueError: when the file names a class outside of this package, or arguments that the class does not take.
+
+    Example:
+        >>> paper = {"class": "common.networks.CompactGenerator", "arguments": {"channels": [8, 16]}}
+        >>> type(load_definition("no/such/bundle", paper)).__name__
+        'CompactGenerator'
+    """
+    path = definition_path(bundle_root)
+    origin = str(path) if path.exists() else "`default`"
+    document = read_definition(bundle_root, default)
+    name = str(document.get("class"))
+    network_class = _registry().get(name.removeprefix(f"{PUBLIC_PACKAGE}."))
+    if network_class is None:
+        raise ValueError(f'"class" in {origin} must be one of {_allowed()}, got {name!r}.')
+    try:
+        return network_class(**document.get("arguments", {}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'"arguments" in {origin} must be those of {name}, but: {error}') from error
+
+
+def definition_path(bundle_root: str | Path) -> Path:
+    """Return `<bundle_root>/models/network.json`, or `<bundle_root>/network.json` where that exists."""
+    beside = Path(bundle_root) / "network.json"
+    return beside if beside.exists() else Path(bundle_root) / "models" / "network.json"
+
+
+def _registry() -> dict[str, type[nn.Module]]:
+    """The networks that this package exports and whose constructors are recorded, by class name."""
+    package = sys.modules[__package__]
+    exported = {name: getattr(package, name) for name in package.__all__}
+    return {
+        name: value
+        for name, value in exported.items()
+        if inspect.isclass(value)
+        and issubclass(value, nn.Module)
+        and getattr(value.__init__, "records_arguments", False)
+    }
+
+
+def _allowed() -> str:
+    return ", ".join(f"{PUBLIC_PACKAGE}.{name}" for name in sorted(_registry()))
+
+
+def _as_json(value: Any, what: str) -> Any:
+    """Copy a value with tuples as lists and refuse what JSON cannot hold."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _as_json(item, what) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item, what) for item in value]
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and value - value == 0.0:
+        return float(value)
+    raise TypeError(f"{what} must be a JSON value (finite number, string, list, dict, None), got {value!r}.")

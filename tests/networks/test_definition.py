@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import common.networks
+from common.networks import (
+    CompactGenerator,
+    NECGenerator,
+    PatchDiscriminatorPyramid,
+    PatchFeatureMLP,
+    definition_path,
+    load_definition,
+    read_definition,
+    record_arguments,
+    save_definition,
+)
+
+PAPER = {"class": "common.networks.NECGenerator", "arguments": {"channels": [4, 8], "num_res_units": 1}}
+
+NETWORKS = {
+    "NECGenerator": NECGenerator(3, channels=(2, 4), num_res_units=1),
+    "CompactGenerator": CompactGenerator(2, 3, channels=(4, 8), num_groups=2),
+    "PatchDiscriminatorPyramid": PatchDiscriminatorPyramid(channels=2, num_layers=1, norm=("GROUP", {"num_groups": 1})),
+    "PatchFeatureMLP": PatchFeatureMLP((4, 8), num_patches=3),
+}
+
+
+class Recorded(nn.Module):
+    @record_arguments
+    def __init__(self, width, depth=3, *, sizes=(1, 2), norm=("group", {"num_groups": 2}), **more):
+        super().__init__()
+        if width < 0:
+            raise ValueError("`width` must be >= 0.")
+        if isinstance(sizes, list):
+            sizes.append(99)
+
+
+class Derived(Recorded):
+    @record_arguments
+    def __init__(self, scale=2.0):
+        super().__init__(7)
+
+
+def write(folder, text):
+    path = folder / "models" / "network.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text if isinstance(text, str) else json.dumps(text))
+    return path
+
+
+def test_arguments_are_recorded_with_defaults_as_json():
+    network = Recorded(5, sizes=[3], dropout=0.5)
+    norm = ["group", {"num_groups": 2}]
+    assert network.arguments == {"width": 5, "depth": 3, "sizes": [3], "norm": norm, "dropout": 0.5}
+    assert Recorded(depth=1, width=2).arguments["depth"] == 1
+    assert json.loads(json.dumps(network.arguments)) == network.arguments
+
+
+def test_outermost_constructor_is_recorded():
+    assert Derived().arguments == {"scale": 2.0}
+
+
+def test_recording_keeps_signature_errors_and_copies():
+    assert Recorded.__init__.__name__ == "__init__"
+    with pytest.raises(TypeError, match="missing a required argument: 'width'"):
+        Recorded()
+    with pytest.raises(ValueError, match="`width` must be >= 0"):
+        Recorded(-1)
+    assert copy.deepcopy(Recorded(5)).arguments == Recorded(5).arguments
+
+
+@pytest.mark.parametrize("value", [torch.zeros(1), math.nan, math.inf, {1: 2}, {3}, nn.ReLU])
+def test_arguments_that_json_cannot_hold(value):
+    with pytest.raises(TypeError, match=r"argument `depth` must be a JSON value .*, got "):
+        Recorded(1, value)
+
+
+def test_unnamed_arguments_cannot_be_recorded():
+    with pytest.raises(TypeError, match=r"must take named arguments only to be recorded, but it takes \*args\."):
+
+        @record_arguments
+        def __init__(self, *channels):
+            pass
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_round_trip(name, tmp_path):
+    network = NETWORKS[name]
+    save_definition(definition_path(tmp_path), network, codec={"range": (-1, 1)}, spacing_mm=(1.0, 0.5))
+    document = json.loads((tmp_path / "models" / "network.json").read_text())
+    assert document["class"] == f"common.networks.{name}"
+    assert document["codec"] == {"range": [-1, 1]}
+    assert read_definition(tmp_path, PAPER) == document
+
+    again = load_definition(tmp_path, PAPER)
+    assert type(again) is type(network)
+    assert again.arguments == network.arguments
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    assert {key: value.shape for key, value in again.state_dict().items()} == shapes
+    again.load_state_dict(network.state_dict())
+    if hasattr(network, "spatial_dims"):
+        image = torch.randn(1, network.arguments["in_channels"], *[24] * network.spatial_dims)
+        assert_close(again(image), network(image))
+
+
+@pytest.mark.parametrize("name", ["NECGenerator", "common.networks.NECGenerator"])
+def test_default_where_there_is_no_file(tmp_path, name):
+    default = {**PAPER, "class": name, "codec": {"range": [0, 1]}}
+    network = load_definition(tmp_path, default)
+    assert isinstance(network, NECGenerator)
+    assert network.encode_channels == [4, 8]
+    document = read_definition(tmp_path, default)
+    assert document == default
+    document["codec"]["range"].append(2)
+    assert default["codec"] == {"range": [0, 1]}  # a copy was handed out
+
+
+def test_models_folder_itself_may_be_named(tmp_path):
+    save_definition(tmp_path / "network.json", NECGenerator(channels=(2, 4), num_res_units=0))
+    assert load_definition(tmp_path, PAPER).arguments["channels"] == [2, 4]
+    assert load_definition(str(tmp_path), PAPER).arguments["channels"] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "name", ["torch.nn.Linear", "os.system", "common.networks.nec.NECGenerator", "common.networks.load_weights", "UNet"]
+)
+def test_other_classes_are_refused(tmp_path, name):
+    path = write(tmp_path, {"class": name, "arguments": {}})
+    with pytest.raises(ValueError, match='"class" in ') as caught:
+        load_definition(tmp_path, PAPER)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "common.networks.CompactGenerator, common.networks.NECGenerator, " in message
+    assert message.endswith(f"got {name!r}.")
+
+
+def test_refused_default_is_named():
+    with pytest.raises(ValueError, match='"class" in `default` must be one of '):
+        load_definition("no/such/bundle", {"class": "UNet"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"width": 3}, "unexpected keyword argument 'width'"),
+        ({"spatial_dims": 7}, r"`spatial_dims` must be 2 or 3, got 7\."),
+        ([1], "must be a mapping"),
+    ],
+)
+def test_arguments_that_do_not_fit(tmp_path, arguments, reason):
+    path = write(tmp_path, {"class": "common.networks.NECGenerator", "arguments": arguments})
+    with pytest.raises(ValueError, match=reason) as caught:
+        load_definition(tmp_path, PAPER)
+    assert str(caught.value).startswith(f'"arguments" in {path} must be those of common.networks.NECGenerator, but: ')
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00"])
+def test_file_that_is_no_json(tmp_path, text):
+    path = write(tmp_path, text)
+    with pytest.raises(ValueError, match=r"must be JSON, but: .* Restore it together with model\.pt") as caught:
+        read_definition(tmp_path, PAPER)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("document", [[], {}, {"class": 3}, "text"])
+def test_file_that_is_no_definition(tmp_path, document):
+    write(tmp_path, json.dumps(document))
+    with pytest.raises(ValueError, match='must be an object with a "class", got '):
+        load_definition(tmp_path, PAPER)
+
+
+def test_saving_other_networks_or_reserved_facts_is_refused(tmp_path):
+    path = tmp_path / "network.json"
+    with pytest.raises(TypeError, match=r"`network` must be one of common.* got torch\.nn\.modules\.linear\.Linear\."):
+        save_definition(path, nn.Linear(1, 1))
+    impostor = type("NECGenerator", (NECGenerator,), {"__module__": "elsewhere"})(channels=(2, 4), num_res_units=0)
+    with pytest.raises(TypeError, match=r"got elsewhere\.NECGenerator\."):
+        save_definition(path, impostor)
+    network = CompactGenerator(channels=(8,))
+    with pytest.raises(ValueError, match=r"`facts` must not be named \['arguments'\]"):
+        save_definition(path, network, arguments={})
+    with pytest.raises(TypeError, match="fact `codec` must be a JSON value"):
+        save_definition(path, network, codec={"low": math.nan})
+    assert not path.exists()
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "network.json"
+    save_definition(path, CompactGenerator(channels=(8,)))
+    before = path.read_text()
+
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            save_definition(path, CompactGenerator(channels=(16,)))
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_works_under_another_package_name(tmp_path, monkeypatch):
+    """A release carries a copy of the package under a name of its own, and reads the same files."""
+    shutil.copytree(Path(common.networks.__file__).parent, tmp_path / "lib" / "copied_networks")
+    save_definition(tmp_path / "models" / "network.json", CompactGenerator(channels=(8, 16)))
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    try:
+        copied = importlib.import_module("copied_networks")
+        network = copied.load_definition(tmp_path, PAPER)
+        assert type(network).__module__ == "copied_networks.compact"
+        assert network.arguments["channels"] == [8, 16]
+        copied.save_definition(tmp_path / "again.json", network)
+        again, first = (json.loads((tmp_path / name).read_text()) for name in ("again.json", "models/network.json"))
+        assert again == first
+    finally:
+        for name in [name for name in sys.modules if name.startswith("copied_networks")]:
+            del sys.modules[name]
