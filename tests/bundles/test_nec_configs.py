@@ -1,0 +1,173 @@
+"""The NEC bundle's configs: complete for MONAI, true to the paper, consistent with each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+
+from common import preflight
+
+from .nec import BUNDLE, CONFIGS
+
+SCHEMA = Path(__file__).parents[3] / "shared" / "data" / "schema" / "meta_schema_20240725.json"
+BASELINES = ["pix2pix", "cyclegan", "cut"]
+
+
+def files(*names: str) -> list[str]:
+    return [str(CONFIGS / f"{name}.yaml") for name in names]
+
+
+def parsed(*names: str, **overrides: object) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(files(*names))
+    parser.update({"bundle_root": str(BUNDLE), **overrides})
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["train"], "train"),
+        (["train", "demo"], "train"),
+        (["train", "volume"], "train"),
+        (["train", "official"], "train"),
+        (["inference"], "infer"),
+        (["inference", "evaluate"], "infer"),
+    ],
+)
+def test_monais_required_properties_are_there(names, kind):
+    workflow = ConfigWorkflow(
+        config_file=files(*names), workflow_type=kind, logging_file=False, bundle_root=str(BUNDLE)
+    )
+    workflow.parser["network_def"] = {"_target_": "torch.nn.Identity"}  # the paper's takes 580 MB
+    missing = [
+        name
+        for name, entry in workflow.properties.items()
+        if entry["required"] and entry["id"].replace("#", "::") not in workflow.parser
+    ]
+    assert missing == []
+
+
+@pytest.mark.skipif(not SCHEMA.is_file(), reason="the metadata schema (../shared/data/schema) is not beside the project")
+def test_metadata_is_valid():
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(SCHEMA))
+
+
+def test_metadata_says_what_other_consumers_ask_for():
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    assert list(metadata["network_data_format"]["inputs"])[0] == "image"
+    assert list(metadata["network_data_format"]["outputs"])[0] == "pred"
+    assert "common" not in metadata["required_packages_version"]
+    assert "RESEARCH USE ONLY" in metadata["description"]
+
+
+def test_network_takes_and_gives_what_metadata_says():
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.yaml"),
+        device="cpu",
+        p=1,
+        n=1,
+        any=1,
+        bundle_root=str(BUNDLE),
+        models_dir="no/weights: the paper's network",
+        network_def={"_target_": "common.networks.NECGenerator", "num_res_units": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train"],
+        ["train", "demo"],
+        ["train", "official"],
+        ["train", "volume"],
+        ["train", "multi_gpu_train"],
+        *(["train", f"baselines/{name}"] for name in BASELINES),
+        *(["train", f"baselines/{name}", "demo"] for name in BASELINES),
+        ["inference"],
+        ["inference", "evaluate"],
+    ],
+)
+def test_every_combination_passes_the_preflight(names):
+    parser = parsed(*names)
+    parser.parse()
+    preflight.check(config=parser)
+
+
+def test_paper_hyper_parameters():
+    """Jaouen et al., ISBI 2024, section 3 and equations (1) to (4)."""
+    train = yaml.safe_load((CONFIGS / "train.yaml").read_text())
+    assert train["edge_epsilon"] == 0.15
+    assert train["edge_weight"] == 1.0
+    assert train["num_res_units"] == 9
+    assert train["image_size"] == 256
+    assert train["percentiles"] == [1.0, 99.0]
+    assert train["discriminator_def"]["num_scales"] == train["discriminator_def"]["num_layers"] == 3
+    assert train["adversarial_loss"]["criterion"] == "bce"
+
+
+def test_official_is_the_released_code():
+    small = {"network_def": {"_target_": "common.networks.CompactGenerator"}}
+    parser = parsed("train", "official", **small)
+    assert parser["num_res_units"] == 18
+    assert parser["percentiles"] == [1.0, 99.9]
+    loss = parser.get_parsed_content("edge_loss")
+    assert (loss.epsilon, loss.form) == (0.1, "official")
+    method = parser.get_parsed_content("method")
+    assert method.edge_weight == 3.0
+    assert list(method.optimizers) == ["generator"]
+    held = {id(p) for group in method.optimizers["generator"].param_groups for p in group["params"]}
+    assert held == {id(p) for network in method.networks.values() for p in network.parameters()}
+    assert method.discriminator.arguments["num_scales"] == 2
+
+
+def test_learning_rate_is_constant():
+    parser = parsed("train")
+    assert parser["learning_rate"] == 1e-4
+    assert parser["lr_schedulers"] == []
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_use_the_same_generator_and_their_papers_optimizer(name):
+    parser = parsed("train", f"baselines/{name}")
+    assert parser["network_def"] == parsed("train")["network_def"]
+    assert (parser["learning_rate"], parser["betas"]) == (2e-4, [0.5, 0.999])
+
+
+def test_cyclegan_networks_do_not_share_weights():
+    small = {"network_def": {"_target_": "common.networks.CompactGenerator"}}
+    method = parsed("train", "baselines/cyclegan", **small).get_parsed_content("method")
+    first, second = method.generator.stem, method.back_generator.stem
+    assert not any(p is q for p, q in zip(first.parameters(), second.parameters()))
+    assert not torch.equal(first.conv.weight, second.conv.weight)
+    held = {id(p) for group in method.optimizers["generator"].param_groups for p in group["params"]}
+    assert held == {id(p) for n in ("generator", "back_generator") for p in method.networks[n].parameters()}
+
+
+def test_training_and_inference_encode_alike():
+    """The two files cannot share a section; the transforms and their arguments must be the same all the same."""
+    train, inference = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("train", "inference"))
+    assert train["load"] == inference["load"]
+    replaced = yaml.safe_dump(inference["encode"])
+    for theirs, ours in (
+        ("@definition['spacing_mm']", "@spacing_mm"),
+        ("@definition['spacing_tolerance']", "@spacing_tolerance"),
+        ("@definition['codec']['percentiles']", "@percentiles"),
+    ):
+        replaced = replaced.replace(theirs, ours).replace(theirs.replace("'", "''"), ours)
+    assert yaml.safe_load(replaced) == yaml.safe_load(
+        yaml.safe_dump(train["encode"]).replace("'@spacing_mm'", "$@spacing_mm")
+    )
+
+
+def test_no_config_has_an_absolute_path():
+    for file in CONFIGS.rglob("*.yaml"):
+        assert not [line for line in file.read_text().splitlines() if ": /" in line or "'/" in line and "+ '/" not in line]
