@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -48,6 +49,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
         In a config: `run: ["$common.preflight.check(exists=@dataset_dir)", ...]`
     """
     _show_expected_errors_without_traceback()
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # an absent GPU decoder is no concern here
     parser = config or _calling_parser()
     if parser is not None:
         _refuse_unknown_ids(parser.config, _own_ids(Path(parser.get_parsed_content("bundle_root", default="."))))

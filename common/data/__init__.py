@@ -1,6 +1,16 @@
 """Datalists, training data sets and the sampler that makes a training resumable."""
 
-from .datalist import describe, find_images, image_readers, label_names, load_datalist, load_domain, patients, read_datalist
+from .datalist import (
+    describe,
+    find_images,
+    folder_of_images,
+    image_readers,
+    label_names,
+    load_datalist,
+    load_domain,
+    patients,
+    read_datalist,
+)
 from .datasets import EpochSampler, UnpairedDataset, axial_slices, cache_volumes, validation_images
 
 __all__ = [
@@ -10,6 +20,7 @@ __all__ = [
     "cache_volumes",
     "describe",
     "find_images",
+    "folder_of_images",
     "image_readers",
     "label_names",
     "load_datalist",

@@ -158,15 +158,31 @@ def find_images(dataset_dir: str | Path, *, domain: str | None = None) -> list[d
         return [{"image": str(path)}]
     if path.is_file() or (path / DATALIST_NAME).is_file():
         return [{"image": _source(entry, domain)} for entry in load_datalist(path, "test")]
-    volumes = sorted(p for p in path.rglob("*") if p.name.lower().endswith(VOLUME_SUFFIXES))
-    if volumes:
-        return [{"image": str(p)} for p in volumes]
-    if any(_is_dicom(p) for p in sorted(path.iterdir()) if p.is_file()):
+    if _is_series(path):
         return [{"image": str(path)}]
+    if volumes := _volumes(path):
+        return [{"image": str(p)} for p in volumes]
     raise FileNotFoundError(
         f"{str(path)!r} holds no image: expected files ending in {', '.join(VOLUME_SUFFIXES)}, or the DICOM files of"
         " one series."
     )
+
+
+def folder_of_images(dataset_dir: str | Path) -> str:
+    """The folder below which outputs keep their inputs' sub-folders; empty where `dataset_dir` is one image."""
+    path = Path(dataset_dir)
+    return str(path) if path.is_dir() and not _is_series(path) else ""
+
+
+def _is_series(folder: Path) -> bool:
+    """Whether a folder is one DICOM series rather than a folder of volumes."""
+    if (folder / DATALIST_NAME).is_file() or _volumes(folder):
+        return False
+    return any(_is_dicom(p) for p in sorted(folder.iterdir()) if p.is_file())
+
+
+def _volumes(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.name.lower().endswith(VOLUME_SUFFIXES))
 
 
 def image_readers() -> list[str]:

