@@ -14,10 +14,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
+from monai.utils import BundlePropertyConfig
 
 from .errors import EXPECTED
 
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 RUN_IDS = ("imports", "initialize", "run", "finalize", "training", "inference", "evaluating", "_meta_")
 TARGET_KEYS = ("_target_", "_requires_", "_disabled_", "_mode_", "_desc_", "_wrap_")
 REFERENCE = re.compile(r"[@%]((?:\w|::|#)+)")
-
 
 
 def check(*, exists: str | Path | None = None, config: ConfigParser | None = None) -> None:
@@ -52,7 +52,9 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # an absent GPU decoder is no concern here
     parser = config or _calling_parser()
     if parser is not None:
-        _refuse_unknown_ids(parser.config, _own_ids(Path(parser.get_parsed_content("bundle_root", default="."))))
+        _refuse_unknown_ids(
+            cast(dict[str, Any], parser.config), _own_ids(Path(parser.get_parsed_content("bundle_root", default=".")))
+        )
     if exists is not None and not Path(exists).exists() and not any(Path().glob(_relative(exists))):
         raise FileNotFoundError(
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
@@ -83,8 +85,8 @@ def _own_ids(bundle_root: Path) -> set[str]:
 
 
 def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
-    properties = {**TrainProperties, **InferProperties, **MetaProperties}
-    standard = {part for p in properties.values() for part in _prefixes(p["id"].replace("#", "::"))}
+    properties = [*TrainProperties.values(), *InferProperties.values(), *MetaProperties.values()]
+    standard = {part for p in properties for part in _prefixes(str(cast(dict[str, Any], p)[BundlePropertyConfig.ID]))}
     referenced = {prefix for text in _strings(config) for ref in REFERENCE.findall(text) for prefix in _prefixes(ref)}
     known = standard | referenced | own | set(RUN_IDS)
     for id_, names in _sections(config, known):
@@ -93,7 +95,7 @@ def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
                 full = f"{id_}::{name}" if id_ else name
                 near = difflib.get_close_matches(name, sorted(names["valid"]), n=1, cutoff=0.5)
                 hint = f" Did you mean {near[0]!r}?" if near else f" Valid here: {', '.join(sorted(names['valid']))}."
-                raise ValueError(f"The config has no use for the id {full!r}; an override must name an existing id.{hint}")
+                raise ValueError(f"The config has no use for the id {full!r}: an override must name an id.{hint}")
 
 
 def _prefixes(id_: str) -> Iterator[str]:

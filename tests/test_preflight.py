@@ -73,8 +73,7 @@ def bundle(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 
 def test_on_the_command_line_the_error_is_the_last_word(tmp_path):
     (tmp_path / "c.yaml").write_text(
-        "imports: [$import common]\nlength: 3\n"
-        "run: [$common.preflight.check(), \"$print('length', @length)\"]\n"
+        "imports: [$import common]\nlength: 3\nrun: [$common.preflight.check(), \"$print('length', @length)\"]\n"
     )
     wrong = bundle("--config_file", "c.yaml", "--lenth", "4", "--meta_file", "None", cwd=tmp_path)
     assert wrong.returncode == 1

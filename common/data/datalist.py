@@ -43,7 +43,7 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
     except (json.JSONDecodeError, UnicodeDecodeError) as err:
         raise ValueError(f"{str(path)!r} is not valid JSON ({err}): write it anew or correct that line.") from err
     if not isinstance(datalist, dict):
-        raise ValueError(f"{str(path)!r} must hold a JSON object with lists such as 'training', got a {type(datalist)}.")
+        raise ValueError(f"{str(path)!r} must hold a JSON object of lists such as 'training', got {type(datalist)}.")
     _refuse_leakage(datalist, path)
     return datalist, path.parent
 

@@ -11,7 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
@@ -77,7 +77,7 @@ class TranslationEvaluator(SupervisedEvaluator):
     ) -> None:
         work = [{"case": case, "direction": list(direction)} for case in cases for direction in directions]
         super().__init__(
-            device=device,
+            device=torch.device(device),
             val_data_loader=work,
             network=network,
             inferer=inferer,
@@ -103,7 +103,7 @@ class TranslationEvaluator(SupervisedEvaluator):
     def _reset(self) -> None:
         self.rows, self.cases, self.warnings = [], [], []
 
-    def _evaluate_case(self, engine: TranslationEvaluator, item: dict[str, Any]) -> list[dict[str, Any]]:
+    def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
         volume, truth = (self.load({"image": case[domain]})["image"] for domain in (source, target))
         labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
@@ -114,10 +114,13 @@ class TranslationEvaluator(SupervisedEvaluator):
         rows = []
         for method, translate in self.translators.items():
             prediction = translate(volume, target)
-            arrays = [None if v is None else axial(v) for v in (prediction, truth, labels, volume)]
-            spacing = _axial_spacing(volume)
             metrics = score(
-                arrays[0], arrays[1], labels=arrays[2], source=arrays[3], label_names=self.label_names, spacing_mm=spacing
+                axial(prediction),
+                axial(truth),
+                labels=None if labels is None else axial(labels),
+                source=axial(volume),
+                label_names=self.label_names,
+                spacing_mm=_axial_spacing(volume),
             )
             rows.append({**names, "method": method, **metrics})
             if method == NETWORK:

@@ -60,9 +60,13 @@ def _relative(argument: str) -> str:
 def _commit(folder: Path) -> str:
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            ["git", "describe", "--always", "--dirty"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip()
-

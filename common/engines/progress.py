@@ -30,14 +30,14 @@ class Progress:
         engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
 
     def _start(self, engine: Engine) -> None:
-        total = engine.state.max_epochs * engine.state.epoch_length
+        total = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 0)
         interval = 0.2 if sys.stderr.isatty() else 15.0
         self.bar = tqdm(total=total, initial=engine.state.iteration, desc=self.description, mininterval=interval)
 
     def _step(self, engine: Engine) -> None:
         if self.bar is None:
             return
-        if engine.state.max_epochs > 1:
+        if (engine.state.max_epochs or 1) > 1:
             self.bar.set_description(f"{self.description}, epoch {engine.state.epoch}", refresh=False)
         if self.numbers is not None:
             self.bar.set_postfix({name: f"{value:.3f}" for name, value in self.numbers().items()}, refresh=False)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
-from monai.engines import Evaluator, SupervisedTrainer
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from torch import nn
@@ -79,7 +79,7 @@ class TranslationTrainer(SupervisedTrainer):
         definition: dict[str, Any] | None = None,
         resume: bool = False,
         lr_schedulers: Sequence[LRScheduler] = (),
-        validator: Evaluator | None = None,
+        validator: SupervisedEvaluator | None = None,
         val_interval: int = 1,
         key_metric: str = "unpaired_score",
         save_interval: int = 1,
@@ -181,7 +181,7 @@ class TranslationTrainer(SupervisedTrainer):
         iteration = (self.state.iteration - 1) % self.state.epoch_length + 1
         return iteration % self.accumulation_steps == 0 or iteration == self.state.epoch_length
 
-    def _iterate(self, engine: TranslationTrainer, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _iterate(self, engine: Engine, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         batch = {k: v.to(self.state.device, non_blocking=True) for k, v in batch.items() if torch.is_tensor(v)}
         for network in self.method.networks.values():
             network.train()
@@ -198,7 +198,7 @@ class TranslationTrainer(SupervisedTrainer):
         entropy = np.random.SeedSequence([self.seed, self.epoch, rank()])
         torch.manual_seed(int(entropy.generate_state(1)[0]))
         sampler = getattr(self.data_loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
+        if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(self.epoch)
 
     def _end_epoch(self) -> None:

@@ -91,6 +91,8 @@ def with_baselines(
     if Path(path).is_file():
         baselines |= load_baselines(path)
     else:
-        logger.warning(f"{str(path)!r} does not exist: the network is compared with the identity only. Training fits it.")
+        logger.warning(
+            f"{str(path)!r} does not exist: the network is compared with the identity only. Training fits it."
+        )
     wrapped = {name: VolumeTranslator(BaselineNetwork(b), encode, decode) for name, b in baselines.items()}
     return {**translators, **wrapped}

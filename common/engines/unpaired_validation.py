@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -35,7 +36,7 @@ class UnpairedValidation:
         self.psnr: list[torch.Tensor] = []
 
     def _collect(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
         self.sources += _slices([output["image"]])
         self.outputs += _slices([output["pred"]])
         if output.get("label") is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -57,6 +59,7 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
                 "features": features_optimizer,
             },
         )
+        self.encode: Callable[[torch.Tensor], list[torch.Tensor]] = generator.encode  # type: ignore[assignment]
         self.discriminator = discriminator
         self.patch_features = patch_features
         self.adversarial_loss = adversarial_loss
@@ -93,6 +96,6 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
     def _contrastive(self, trainer: TrainingServices, source: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Equation (4): the mean of equation (3) over encoder levels; both images at the same places."""
         with trainer.autocast():
-            key, locations = self.patch_features(self.generator.encode(source))
-            query, _ = self.patch_features(self.generator.encode(output), locations)
+            key, locations = self.patch_features(self.encode(source))
+            query, _ = self.patch_features(self.encode(output), locations)
         return torch.stack([self.contrastive_loss(q, k) for q, k in zip(query, key)]).mean()

@@ -75,11 +75,13 @@ class CycleGAN(TranslationMethod):
             trainer.update(self.optimizers["generator"], losses["generator"])
 
         with trainer.autocast():
-            target_logits = self.target_discriminator(real_target), self.target_discriminator(
-                self.pools["target"](fake_target)
+            target_logits = (
+                self.target_discriminator(real_target),
+                self.target_discriminator(self.pools["target"](fake_target)),
             )
-            source_logits = self.source_discriminator(real_source), self.source_discriminator(
-                self.pools["source"](fake_source)
+            source_logits = (
+                self.source_discriminator(real_source),
+                self.source_discriminator(self.pools["source"](fake_source)),
             )
         discriminator_loss = self.adversarial_loss.discriminator(*target_logits)  # equation (1), D_Y
         discriminator_loss = discriminator_loss + self.adversarial_loss.discriminator(*source_logits)  # D_X
@@ -97,11 +99,16 @@ class CycleGAN(TranslationMethod):
         fake_source: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         with trainer.autocast():
-            target_logits, source_logits = self.target_discriminator(fake_target), self.source_discriminator(fake_source)
+            target_logits, source_logits = (
+                self.target_discriminator(fake_target),
+                self.source_discriminator(fake_source),
+            )
             cycled_source, cycled_target = self.back_generator(fake_target), self.generator(fake_source)
         adversarial = self.adversarial_loss.generator(target_logits)  # equation (1), G and D_Y
         adversarial = adversarial + self.adversarial_loss.generator(source_logits)  # equation (1), F and D_X
-        cycle = l1_loss(cycled_source.float(), real_source) + l1_loss(cycled_target.float(), real_target)  # equation (2)
+        cycle = l1_loss(cycled_source.float(), real_source) + l1_loss(
+            cycled_target.float(), real_target
+        )  # equation (2)
         losses = {"adversarial": adversarial, "cycle": cycle}
         total = adversarial + self.cycle_weight * cycle  # equation (3)
         if self.identity_weight > 0:

@@ -14,14 +14,15 @@ from torch.optim import Optimizer
 class TrainingServices(Protocol):
     """What an engine offers to a method; `common.engines.TranslationTrainer` implements it."""
 
-    epoch: int
-    """the current epoch, counted from 1"""
+    @property
+    def epoch(self) -> int:
+        """The current epoch, counted from 1."""
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision, when the training uses it."""
 
     def update(self, optimizer: Optimizer | Sequence[Optimizer], loss: torch.Tensor) -> None:
-        """Back-propagates `loss` and steps one optimizer or several (scaling, averaging over ranks, clipping, accumulation)."""
+        """Back-propagates `loss` and steps one optimizer or several, with all that belongs to a step."""
 
 
 class TranslationMethod:

@@ -49,7 +49,7 @@ def _check_nifti(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{str(path)!r} does not exist.")
     try:
-        header = nib.load(path).header  # type: ignore[attr-defined]
+        header: Any = nib.load(path).header  # type: ignore[attr-defined]
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as err:
         raise ValueError(f"{str(path)!r} is not a readable NIfTI file ({err}): copy or convert it anew.") from err
     dtype, shape = header.get_data_dtype(), header.get_data_shape()

@@ -50,7 +50,8 @@ def mr_contrast(volume: np.ndarray) -> tuple[str | None, str]:
     shallow, deep = np.percentile(depth, [25, 50])
     skewness = float(stats.skew(values)) if high > low else 0.0
     ratio = float(values[depth <= shallow].mean() / max(values[depth >= deep].mean(), 1e-12))
-    evidence = f"skewness of the brain's intensities {skewness:+.1f} (T1 below 0.3), rim to core ratio {ratio:.2f} (T1 below 1)"
+    evidence = f"skewness of the brain's intensities {skewness:+.1f} (T1 below 0.3), "
+    evidence += f"rim to core ratio {ratio:.2f} (T1 below 1)"
     if skewness < 0.3 and ratio < 1:
         return "T1", evidence
     if skewness > 0.3 and ratio > 1:

@@ -135,7 +135,11 @@ def test_evaluation_fits_nothing(trained, phantom, tmp_path):
     for folder in (phantom, tmp_path):
         parser = ConfigParser()
         parser.read_config([str(CONFIGS / "inference.yaml"), str(CONFIGS / "evaluate.yaml")])
-        places = {"dataset_dir": str(folder), "models_dir": str(trained / "models"), "output_dir": str(tmp_path / "out")}
+        places = {
+            "dataset_dir": str(folder),
+            "models_dir": str(trained / "models"),
+            "output_dir": str(tmp_path / "out"),
+        }
         parser.update({"bundle_root": str(BUNDLE), **places})
         evaluator, load = parser.get_parsed_content("evaluator"), parser.get_parsed_content("load")
         evaluator.run()
@@ -174,9 +178,7 @@ def test_volumes_of_any_orientation_come_back_on_their_grid(trained, phantom, tm
         turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
         affine = turn @ affine
     stored = nib.Nifti1Image(data, affine)
-    change = nib.orientations.ornt_transform(
-        nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes)
-    )
+    change = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes))
     stored = stored.as_reoriented(change)
     nib.save(stored, tmp_path / "scan.nii.gz")
     done(infer(trained, tmp_path / "scan.nii.gz", tmp_path / "out"))
@@ -321,7 +323,10 @@ def test_a_t2_given_as_t1_is_warned_of(trained, tmp_path):
 @needs_real_brains
 def test_real_t1_volumes_are_translated_and_scored_against_their_t2(trained, tmp_path):
     folder = SHARED / "brain_mri"
-    names = {"stroke": ("cstar_stroke_T1", "cstar_stroke_T2"), "glioma": ("TCGA-FG-6692_t1_brain", "TCGA-FG-6692_t2_brain")}
+    names = {
+        "stroke": ("cstar_stroke_T1", "cstar_stroke_T2"),
+        "glioma": ("TCGA-FG-6692_t1_brain", "TCGA-FG-6692_t2_brain"),
+    }
     test = [
         {"patient": patient, "T1": str(folder / f"{t1}.nii.gz"), "T2": str(folder / f"{t2}.nii.gz")}
         for patient, (t1, t2) in names.items()

@@ -71,7 +71,7 @@ def test_an_absent_file_is_named(folder):
 
 
 def test_missing_folder_names_the_option_and_the_phantom_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="--dataset_dir.*python -m common phantom"):
+    with pytest.raises(FileNotFoundError, match=r"--dataset_dir.*python -m common phantom"):
         load_datalist(tmp_path / "nowhere", "test")
 
 

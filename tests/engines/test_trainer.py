@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_last_state(
     before = (tmp_path / "out/last.pt").read_bytes()
     broken = trainer("nec", tmp_path, epochs=3, resume=True)
     broken.method.edge_weight = float("nan")
-    with pytest.raises(FloatingPointError, match="'generator' is nan in epoch 2.*Lower the learning rate"):
+    with pytest.raises(FloatingPointError, match=r"'generator' is nan in epoch 2.*Lower the learning rate"):
         broken.run()
     assert (tmp_path / "out/last.pt").read_bytes() == before
 

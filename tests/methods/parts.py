@@ -99,7 +99,9 @@ class RecordingTrainer:
         }
         stepped = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
         stepping = {
-            name for name, network in self.method.networks.items() if all(id(p) in stepped for p in network.parameters())
+            name
+            for name, network in self.method.networks.items()
+            if all(id(p) in stepped for p in network.parameters())
         }
         self.updates.append((stepping, with_gradient))
         for network in self.method.networks.values():
