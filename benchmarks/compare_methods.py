@@ -1,9 +1,10 @@
 """
 Trains methods of a bundle at an equal budget and tabulates what they score on held-out patients.
 
-    python benchmarks/compare_methods.py run nec_t1t2 --data DATA --output_dir runs/methods \
-        --methods nec,cyclegan,cut,pix2pix --overlay benchmarks/nec_t1t2_paper_scale.yaml --parallel 1
+    python benchmarks/compare_methods.py run nec_t1t2 --data runs/methods/data --output_dir runs/methods \
+        --methods nec,cyclegan,cut,pix2pix --overlay bundles/nec_t1t2/configs/demo.yaml
     python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
+    python benchmarks/compare_methods.py agreement benchmarks/results/nec_t1t2_methods.json
 
 Equal budget: the same data, epochs and batch, hence the same number of images through the deployed generator's updates.
 A finished run is not run again. `run` writes the JSON that `table` prints and that the docs quote.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import fire
+from scipy.stats import spearmanr
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
@@ -124,6 +126,20 @@ def table(path: str) -> None:
                 print(f"| {title} | {seed} | {seconds} | " + " | ".join(cells) + " |")
 
 
+def agreement(path: str) -> None:
+    """Print how far the unpaired score that selects the weights agrees with PSNR on the validation patients."""
+    content = json.loads(Path(path).read_text())
+    print("| method | seed | checkpoints | Spearman's rho | PSNR selected | best PSNR |\n|---|---|---|---|---|---|")
+    for each in content["runs"]:
+        rows = each["training"]["validation"]
+        rho = spearmanr([-row["unpaired_score"] for row in rows], [row["psnr"] for row in rows]).statistic
+        selected = min(rows, key=lambda row: row["unpaired_score"])["psnr"]
+        best = max(row["psnr"] for row in rows)
+        print(
+            f"| {TITLES[each['method']]} | {each['seed']} | {len(rows)} | {rho:.2f} | {selected:.2f} | {best:.2f} |"
+        )
+
+
 def _cell(value: dict[str, float] | None) -> str:
     if value is None:
         return ""
@@ -132,4 +148,4 @@ def _cell(value: dict[str, float] | None) -> str:
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "table": table})
+    fire.Fire({"run": run, "table": table, "agreement": agreement})

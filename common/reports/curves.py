@@ -102,7 +102,7 @@ def columns_of(table: Mapping[str, Sequence[float]], *, axis: str) -> list[str]:
     return [
         name
         for name, column in table.items()
-        if name not in ("iteration", "epoch", axis) and np.isfinite(np.asarray(column, dtype=float)).any()
+        if name not in ("iteration", "epoch", "seconds", axis) and np.isfinite(np.asarray(column, dtype=float)).any()
     ]
 
 

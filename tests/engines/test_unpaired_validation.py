@@ -1,0 +1,57 @@
+"""The metrics that choose a checkpoint, as an evaluator reports them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.engines import SupervisedEvaluator
+from torch import nn
+from torch.utils.data import DataLoader
+
+from common.engines import UnpairedValidation
+from common.metrics import unpaired_metrics
+
+
+class Negate(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return -image
+
+
+def slices(seed: int, *sizes: tuple[int, int]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(1, *size, generator=generator) * 1.8 - 0.8 for size in sizes]
+
+
+def metrics(images: list[dict[str, torch.Tensor]], references: list[torch.Tensor]) -> dict[str, float]:
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(images, batch_size=1),
+        network=Negate(),
+        val_handlers=[UnpairedValidation(references)],
+        decollate=False,
+    )
+    evaluator.run()
+    return dict(evaluator.state.metrics)
+
+
+def test_it_reports_the_metrics_of_all_slices_together():
+    images, references = slices(0, *[(40, 40)] * 3), slices(1, *[(40, 40)] * 2)
+    found = metrics([{"image": image} for image in images], references)
+    expected = unpaired_metrics(torch.stack(images), -torch.stack(images), torch.stack(references))
+    assert found == pytest.approx(expected)
+    assert "psnr" not in found
+
+
+def test_psnr_is_shown_where_there_are_pairs():
+    (image,) = slices(0, (40, 40))
+    label = (-image).clamp(-1, 1) + 0.1
+    found = metrics([{"image": image, "label": label}], slices(1, (40, 40)))
+    assert found["psnr"] == pytest.approx(20 * torch.log10(torch.tensor(2 / 0.1)).item(), abs=1e-3)
+
+
+def test_slices_of_different_sizes_and_volumes_are_taken():
+    """Oblique volumes resampled to one spacing differ by a pixel."""
+    images = slices(0, (40, 41), (41, 40))
+    assert metrics([{"image": image} for image in images], slices(1, (40, 40), (42, 40)))["unpaired_score"] > 0
+    volume = torch.stack(slices(2, *[(40, 40)] * 3), dim=-1)
+    assert metrics([{"image": volume}], slices(1, (40, 40)))["unpaired_score"] > 0

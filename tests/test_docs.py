@@ -1,0 +1,107 @@
+"""Every command in the docs runs as it is written, with small numbers appended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.phantoms import generate_phantom
+
+ROOT = Path(__file__).parents[1]
+NEC = ROOT / "bundles" / "nec_t1t2"
+SMALL = """--max_epochs 1 --batch_size 2 --image_size 64 --val_interval 1 --spacing_mm '[4.0,4.0,-1]'
+ --network_def "{'_target_': 'common.networks.CompactGenerator', 'channels': [8, 8], 'num_res_units': 1}"
+ --discriminator_def#num_scales 1 --discriminator_def#num_layers 2 --discriminator_def#channels 4"""
+SMALL_PHANTOM = """ --phantom "{'patients': 6, 'slices': 4, 'size': 64}" """
+
+
+def commands(file: Path) -> list[str]:
+    """The `python -m ...` lines of a page's code blocks, each once, continued lines joined."""
+    blocks = re.findall(r"```\w*\n(.*?)```", file.read_text(), flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip().startswith("python -m ")))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A copy of the bundle's folder, so that its `models/` and `data/` are nobody else's; and a data folder."""
+    folder = tmp_path_factory.mktemp("docs")
+    ignore = shutil.ignore_patterns("model*.pt", "*.json.bak", "data", "output")
+    shutil.copytree(NEC, folder / "nec_t1t2", ignore=ignore)
+    generate_phantom("brain", folder / "DATA", patients=6, slices=4, size=64)
+    return folder
+
+
+@pytest.mark.parametrize("page", ["README.md", "bundles/nec_t1t2/docs/README.md"])
+def test_the_commands_of_a_page_run_in_order(page, workplace):
+    found = commands(ROOT / page)
+    assert len(found) >= 4
+    places = {"FILE_OR_FOLDER": workplace / "DATA", "DATA": workplace / "DATA", "OUT": workplace / f"OUT{len(page)}"}
+    for command in found:
+        line = re.sub(r"\b(FILE_OR_FOLDER|DATA|OUT)\b", lambda match: str(places[match.group()]), command)
+        if " training " in line:
+            line += " " + " ".join(SMALL.split("\n")) + (SMALL_PHANTOM if "demo.yaml" in line else "")
+        arguments = [sys.executable, *shlex.split(line)[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            arguments, cwd=workplace / "nec_t1t2", capture_output=True, text=True, timeout=300, env=environment
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
+    assert (places["OUT"] / "report.html").is_file()
+    assert (places["OUT"] / "summary.json").is_file()
+
+
+def test_every_file_that_a_page_links_to_exists():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), NEC / "docs" / "README.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_tests_that_the_fidelity_page_names_exist():
+    text = (ROOT / "docs" / "fidelity.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert named
+    for file, function in named:
+        assert (ROOT / file).is_file(), file
+        assert not function or f"def {function}(" in (ROOT / file).read_text(), function
+
+
+@pytest.mark.parametrize("verb", ["phantom", "report", "demo"])
+def test_help_names_what_a_command_takes(verb):
+    done = subprocess.run(
+        [sys.executable, "-m", "common", verb, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "output_dir" in (done.stdout + done.stderr).lower()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["phantom", "heart", "--output_dir", "x"], ["'heart'", "brain"]),
+        (["phantom", "brain", "--output_dir", "x", "--size", "100"], ["`size`", "multiple of 8"]),
+        (["report", "no/such/folder"], ["no/such/folder"]),
+        (["demo", "no_bundle"], ["nec_t1t2", "'no_bundle'"]),
+    ],
+)
+def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "common", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert all(word in line for word in words), line
+    assert not list(tmp_path.iterdir())
