@@ -135,9 +135,7 @@ def agreement(path: str) -> None:
         rho = spearmanr([-row["unpaired_score"] for row in rows], [row["psnr"] for row in rows]).statistic
         selected = min(rows, key=lambda row: row["unpaired_score"])["psnr"]
         best = max(row["psnr"] for row in rows)
-        print(
-            f"| {TITLES[each['method']]} | {each['seed']} | {len(rows)} | {rho:.2f} | {selected:.2f} | {best:.2f} |"
-        )
+        print(f"| {TITLES[each['method']]} | {each['seed']} | {len(rows)} | {rho:.2f} | {selected:.2f} | {best:.2f} |")
 
 
 def _cell(value: dict[str, float] | None) -> str:

@@ -36,6 +36,8 @@ class CompactGenerator(nn.Module):
         num_groups: groups of the group norm; must divide each of `channels`. 0 leaves the norm out: its statistics are
             those of the whole image, so that with it the same tissue comes out differently in a larger field of view.
         pad_value: intensity that the image is padded with: the background in [-1, 1].
+        margin: voxels of background added around the image and cut away again, so that the zeros with which
+            convolutions pad (mid-grey, to them) do not draw a frame; the reach of the convolutions is enough.
 
     Raises:
         ValueError: when an argument is outside of its range.
@@ -59,13 +61,17 @@ class CompactGenerator(nn.Module):
         num_res_units: int = 2,
         num_groups: int = 8,
         pad_value: float = -1.0,
+        margin: int = 0,
     ) -> None:
         super().__init__()
+        if margin < 0:
+            raise ValueError(f"`margin` must be >= 0, got {margin}.")
         widths = [*channels[:1], *channels]
         _check_arguments(spatial_dims, widths, num_res_units, num_groups)
         self.spatial_dims = spatial_dims
         self.encode_channels = widths
         self.pad_value = float(pad_value)
+        self.margin = [margin] * (2 * spatial_dims)
         self.multiple = 2 ** (len(widths) - 1)
 
         def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
@@ -104,7 +110,8 @@ class CompactGenerator(nn.Module):
             for each level `(B, encode_channels[level], H', W'[, D'])` of the padded image, not cropped.
         """
         check_image_dims(image, self.spatial_dims)
-        feature = self.stem(pad_to_multiple(image, self.multiple, self.pad_value))
+        framed = nn.functional.pad(image, self.margin, mode="constant", value=self.pad_value)
+        feature = self.stem(pad_to_multiple(framed, self.multiple, self.pad_value))
         features = [feature]
         for down in self.downs:
             feature = down(feature)

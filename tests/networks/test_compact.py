@@ -67,3 +67,17 @@ def test_learns_a_contrast_inversion():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * image.abs().mean()
+
+
+def test_a_margin_keeps_the_frame_out_of_the_image() -> None:
+    """A constant background is mapped to a constant, up to the border."""
+    torch.manual_seed(0)
+    without = CompactGenerator(channels=(8,), num_res_units=0, num_groups=0)
+    framed = CompactGenerator(channels=(8,), num_res_units=0, num_groups=0, margin=8)
+    framed.load_state_dict(without.state_dict())
+    background = torch.full((1, 1, 32, 31), -1.0)
+    with torch.no_grad():
+        assert float(without(background).std()) > 1e-3
+        torch.testing.assert_close(framed(background).std(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="`margin` must be >= 0, got -1"):
+        CompactGenerator(margin=-1)

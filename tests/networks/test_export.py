@@ -19,7 +19,7 @@ def build(kind, dims):
     torch.manual_seed(0)
     if kind == "nec":
         return NECGenerator(dims, 1, channels=(4, 6, 8), num_res_units=2).eval()
-    return CompactGenerator(dims, 1, channels=(4, 8), num_groups=2, num_res_units=1).eval()
+    return CompactGenerator(dims, 1, channels=(4, 8), num_groups=2, num_res_units=1, margin=3).eval()
 
 
 def random_image(batch, size):
