@@ -25,6 +25,7 @@ from .translator import Translator
 
 logger = logging.getLogger(__name__)
 NETWORK = "network"
+UNIT_FACTOR = 2.0  # MR has no unit: images whose ranges differ by more are not comparable as they are
 
 
 class TranslationEvaluator(SupervisedEvaluator):
@@ -126,6 +127,7 @@ class TranslationEvaluator(SupervisedEvaluator):
             if method == NETWORK:
                 self._keep(case, source, target, names, prediction)
                 self._look_at_contrast(names["patient"], metrics)
+                self._look_at_units(names["patient"], prediction, truth)
         self.rows += rows
         return rows
 
@@ -140,6 +142,16 @@ class TranslationEvaluator(SupervisedEvaluator):
         correlation = metrics.get("source_correlation", 1.0)
         if self.contrast_inverts and correlation > NOT_INVERTED:
             alarm = f"{patient}: the contrast was not inverted (source and output correlate by {correlation:+.2f})."
+            self.warnings.append(alarm)
+            logger.warning(alarm)
+
+    def _look_at_units(self, patient: str, prediction: MetaTensor, truth: MetaTensor) -> None:
+        ranges = [float(np.subtract(*np.percentile(np.asarray(v), [99, 1]))) for v in (prediction, truth)]
+        if max(ranges) > UNIT_FACTOR * min(ranges):
+            alarm = (
+                f"{patient}: the range of the truth is {ranges[1]:.4g}, of the output {ranges[0]:.4g}: they are not in"
+                " one unit. PSNR, RMSE and MAE as saved compare units; read the matched columns."
+            )
             self.warnings.append(alarm)
             logger.warning(alarm)
 

@@ -18,6 +18,7 @@ INK = "#e8edf3"
 OUTLINES = ("#ffd166", "#06d6a0", "#ef476f", "#73c2fb")
 # Diverging with a dark middle, so that a perfect output is as black as the background.
 DIFFERENCE_COLOURS = ("#c9ecff", "#4aa8f0", "#1b4f8f", "#000000", "#8f2f14", "#f0743a", "#ffe2a8")
+UNIT_FACTOR = 2.0
 KEPT, LOST, INVENTED = np.array([0.75, 0.75, 0.75]), np.array([0.15, 0.55, 1.0]), np.array([1.0, 0.45, 0.1])
 
 
@@ -47,7 +48,8 @@ def case_panels(
         direction: e.g. ``"T1->T2"``: names the source and the target panel.
         label_names: label values and their names; disease is outlined.
         window: lowest and highest shown value of output and target, in their unit; the difference is shown over plus
-            and minus half of its width. Default: 0.5th to 99.5th percentile of the target's slice (else the output's).
+            and minus half of its width. Default: 0.5th to 99.5th percentile of the target's slice (else the output's);
+            an output in another unit than the target (MR has none) is then rescaled to it, and titled so.
 
     Raises:
         ValueError: when the window is not rising.
@@ -60,13 +62,16 @@ def case_panels(
     outlines = {}
     if axial.label is not None:
         outlines = {value: np.round(axial.label) == value for value in disease_values(label_names or {})}
+    output, other_unit = axial.prediction, ""
+    if window is None and axial.target is not None and not _same_unit(axial.prediction, axial.target):
+        output, other_unit = _rescaled(axial.prediction, limits), ", rescaled"
     panels = [
         Panel(f"Source ({names[0]})", axial.source, _limits(axial.source)),
-        Panel(f"Output ({names[-1]})", axial.prediction, limits),
+        Panel(f"Output ({names[-1]}{other_unit})", output, limits),
     ]
     if axial.target is not None:
         half = (limits[1] - limits[0]) / 2.0
-        difference = axial.prediction - axial.target
+        difference = output - axial.target
         panels.append(Panel(f"Target ({names[-1]})", axial.target, limits, outlines=outlines))
         panels.append(
             Panel(
@@ -191,6 +196,18 @@ def _outline_colour(index: int) -> str:
 def _limits(image: np.ndarray) -> tuple[float, float]:
     low, high = (float(value) for value in np.percentile(image, [0.5, 99.5]))
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def _same_unit(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the ranges of two images differ by less than a factor of two."""
+    widths = [high - low for low, high in (_limits(first), _limits(second))]
+    return max(widths) < UNIT_FACTOR * min(widths)
+
+
+def _rescaled(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """The image with its robust range moved to `limits`."""
+    low, high = _limits(image)
+    return (image - low) / max(high - low, 1e-12) * (limits[1] - limits[0]) + limits[0]
 
 
 def _scaled(image: np.ndarray) -> torch.Tensor:

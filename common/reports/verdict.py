@@ -14,6 +14,8 @@ FEW_PATIENTS = 5
 # Above this correlation of source and output the contrast was not inverted (T1-T2 in patients: -0.2 to -0.6).
 INVERTED_BELOW = -0.1
 JUMP_ABOVE = 1.5
+# Below this no method is in the truth's unit: an empty image scores about as much.
+OTHER_UNIT_DB = 5.0
 Metrics = Mapping[str, Mapping[str, float]]
 
 
@@ -36,25 +38,27 @@ def verdict(direction: str, methods: Mapping[str, Metrics]) -> Verdict:
         >>> verdict("T1->T2", {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 22}}}).text
         'T1 → T2: the network, at 20.00 dB PSNR, loses to the untranslated source (identity) by 2.00 dB.'
     """
-    network = _mean(methods, NETWORK)
+    metric, unit = "psnr", "dB PSNR"
+    highest = max((_mean(methods, name) or 0.0 for name in methods), default=0.0)
+    if highest < OTHER_UNIT_DB and _mean(methods, NETWORK, "psnr_matched") is not None:
+        metric, unit = "psnr_matched", "dB PSNR after histogram matching (the truth is in another unit)"
+    network = _mean(methods, NETWORK, metric)
     direction = direction_of(direction)
     patients = max((int(v.get("n", 0)) for metrics in methods.values() for v in metrics.values()), default=0)
     count = f" ({patients} patient{'s' if patients != 1 else ''})" if patients else ""
     if network is None:
         return Verdict(f"{direction}{count}: no network was scored here, only baselines.", "open")
-    rivals = [rival for rival in (_best(methods, group) for group in ((IDENTITY,), UNPAIRED, PAIRED)) if rival]
+    rivals = [rival for rival in (_best(methods, group, metric) for group in ((IDENTITY,), UNPAIRED, PAIRED)) if rival]
     if not rivals:
-        return Verdict(
-            f"{direction}{count}: the network reaches {network:.2f} dB PSNR; no baseline was scored.", "open"
-        )
-    gains = {rival: network - (_mean(methods, rival) or 0.0) for rival in rivals}
+        return Verdict(f"{direction}{count}: the network reaches {network:.2f} {unit}; no baseline was scored.", "open")
+    gains = {rival: network - (_mean(methods, rival, metric) or 0.0) for rival in rivals}
     won = [f"{_described(rival)} by {gain:.2f} dB" for rival, gain in gains.items() if gain >= LEVEL_DB]
     lost = [f"{_described(rival)} by {-gain:.2f} dB" for rival, gain in gains.items() if gain <= -LEVEL_DB]
     level = [_described(rival) for rival, gain in gains.items() if abs(gain) < LEVEL_DB]
     outcomes = (("loses to", lost), ("beats", won), ("is level with", level))
     clauses = [f"{verb} {_joined(beaten)}" for verb, beaten in outcomes if beaten]
     caution = "; this is too few patients to conclude from" if 0 < patients < FEW_PATIENTS else ""
-    text = f"{direction}{count}: the network, at {network:.2f} dB PSNR, {', and '.join(clauses)}{caution}."
+    text = f"{direction}{count}: the network, at {network:.2f} {unit}, {', and '.join(clauses)}{caution}."
     unpaired_lost = any(gain <= -LEVEL_DB for rival, gain in gains.items() if rival not in PAIRED)
     partly_lost = bool(lost) or any(" loses " in line for line in region_lines(methods))
     return Verdict(text, "loses" if unpaired_lost else "mixed" if partly_lost else "wins")
@@ -113,8 +117,8 @@ def _mean(methods: Mapping[str, Metrics], method: str, metric: str = "psnr") -> 
     return None if value is None else float(value["mean"])
 
 
-def _best(methods: Mapping[str, Metrics], group: Sequence[str]) -> str | None:
-    scored = {name: value for name in group if (value := _mean(methods, name)) is not None}
+def _best(methods: Mapping[str, Metrics], group: Sequence[str], metric: str = "psnr") -> str | None:
+    scored = {name: value for name in group if (value := _mean(methods, name, metric)) is not None}
     return max(scored, key=lambda name: scored[name]) if scored else None
 
 

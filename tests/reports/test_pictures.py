@@ -153,3 +153,16 @@ def test_matplotlib_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install monai-translation-bundles\[report\]"):
         require("matplotlib")
+
+
+def test_an_output_in_another_unit_is_rescaled_and_titled_so() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0, 100, (40, 30))
+    rescaled, alike = (
+        AxialSlice(truth, output, truth, None, (1.0, 1.0), 0, 1) for output in (truth * 30 + 7, truth * 1.5)
+    )
+    shown = {panel.title: panel for panel in case_panels(rescaled, direction="T1->T2")}
+    assert "Output (T2, rescaled)" in shown
+    assert np.abs(shown["Difference"].image).max() < 5
+    same = {panel.title for panel in case_panels(alike, direction="T1->T2")}
+    assert "Output (T2)" in same

@@ -160,3 +160,13 @@ def test_the_terminal_table() -> None:
     text = results_table({"T1->T2": psnr(network=24.0, identity=13.5)})
     assert re.search(r"^Network +24\.00 ± 0\.50$", text, flags=re.MULTILINE)
     assert "beats the untranslated source (identity) by 10.50 dB" in text
+
+
+def test_where_the_truth_is_in_another_unit_the_matched_scores_decide() -> None:
+    methods = {
+        "network": {"psnr": {"mean": -2.0}, "psnr_matched": {"mean": 20.0}},
+        "identity": {"psnr": {"mean": -1.0}, "psnr_matched": {"mean": 15.0}},
+    }
+    text = verdict("T1->T2", methods).text
+    assert "20.00 dB PSNR after histogram matching" in text
+    assert "beats" in text
