@@ -137,7 +137,7 @@ def test_wrong_number_of_axes_is_refused(kind, shape):
         (CompactGenerator, {"spatial_dims": 4}, r"`spatial_dims` must be 2 or 3, got 4\."),
         (CompactGenerator, {"channels": []}, r"`channels` must hold at least 1 level, got none\."),
         (CompactGenerator, {"channels": [8, 12]}, r"must be a multiple of `num_groups` \(8\), got \[8, 12\]\."),
-        (CompactGenerator, {"num_groups": 0}, r"`num_groups` must be >= 1, got 0\."),
+        (CompactGenerator, {"num_groups": -1}, r"`num_groups` must be >= 0, got -1\."),
         (CompactGenerator, {"num_res_units": -2}, r"`num_res_units` must be >= 0, got -2\."),
     ],
 )
