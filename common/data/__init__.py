@@ -1,9 +1,9 @@
 """Datalists, training data sets and the sampler that makes a training resumable."""
 
 from .datalist import (
+    common_folder,
     describe,
     find_images,
-    folder_of_images,
     image_readers,
     label_names,
     load_datalist,
@@ -18,9 +18,9 @@ __all__ = [
     "UnpairedDataset",
     "axial_slices",
     "cache_volumes",
+    "common_folder",
     "describe",
     "find_images",
-    "folder_of_images",
     "image_readers",
     "label_names",
     "load_datalist",

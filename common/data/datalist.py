@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import importlib.util
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,9 @@ def find_images(dataset_dir: str | Path, *, domain: str | None = None) -> list[d
     )
 
 
-def folder_of_images(dataset_dir: str | Path) -> str:
-    """The folder below which outputs keep their inputs' sub-folders; empty where `dataset_dir` is one image."""
-    path = Path(dataset_dir)
-    return str(path) if path.is_dir() and not _is_series(path) else ""
+def common_folder(items: Sequence[dict[str, Any]], key: str = "image") -> str:
+    """The deepest folder that holds all images: outputs keep the path below it, so that equal names do not collide."""
+    return os.path.commonpath([os.path.dirname(os.path.abspath(item[key])) for item in items])
 
 
 def _is_series(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data import describe, find_images, load_datalist, load_domain
+from common.data import common_folder, describe, find_images, load_datalist, load_domain
 
 
 @pytest.fixture
@@ -111,3 +111,9 @@ def test_images_of_an_inference(folder, tmp_path_factory):
 def test_a_dicom_folder_is_one_image(tmp_path):
     (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
     assert find_images(tmp_path) == [{"image": str(tmp_path)}]
+
+
+def test_outputs_keep_the_path_below_the_common_folder(tmp_path):
+    assert common_folder([{"image": str(tmp_path / "a" / "x.nii")}]) == str(tmp_path / "a")
+    two = [{"image": str(tmp_path / "a" / "x.nii")}, {"image": str(tmp_path / "b" / "x.nii")}]
+    assert common_folder(two) == str(tmp_path)
