@@ -143,6 +143,12 @@ def test_baselines_use_the_same_generator_and_their_papers_optimizer(name):
     assert (parser["learning_rate"], parser["betas"]) == (2e-4, [0.5, 0.999])
 
 
+@pytest.mark.parametrize("overlays", [[], ["demo"], ["volume"]])
+def test_pix2pix_shows_its_discriminator_source_and_target(overlays):
+    parser = parsed("train", "baselines/pix2pix", *overlays)
+    assert parser.get_parsed_content("discriminator_def::in_channels") == 2
+
+
 def test_cyclegan_networks_do_not_share_weights():
     small = {"network_def": {"_target_": "common.networks.CompactGenerator"}}
     method = parsed("train", "baselines/cyclegan", **small).get_parsed_content("method")
