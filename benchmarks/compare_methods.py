@@ -2,11 +2,11 @@
 Trains methods of a bundle at an equal budget and tabulates what they score on held-out patients.
 
     python benchmarks/compare_methods.py run nec_t1t2 --data runs/methods/data --output_dir runs/methods \
-        --methods nec,cyclegan,cut,pix2pix --overlay bundles/nec_t1t2/configs/demo.yaml
+        --methods nec,cyclegan,cut,pix2pix --overlay bundles/nec_t1t2/configs/demo.yaml --samples_per_epoch 56
     python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py agreement benchmarks/results/nec_t1t2_methods.json
 
-Equal budget: the same data, epochs and batch, hence the same number of images through the deployed generator's updates.
+Equal budget: the same patients, epochs, batch and images an epoch, hence equally many updates of each generator.
 A finished run is not run again. `run` writes the JSON that `table` prints and that the docs quote.
 """
 
@@ -45,15 +45,32 @@ def run(
     overlay: str,
     methods: str | tuple[str, ...] = ("nec", "cyclegan", "cut", "pix2pix"),
     seeds: str | tuple[int, ...] = (0,),
+    samples_per_epoch: int | None = None,
     parallel: int = 1,
     result: str | None = None,
 ) -> None:
-    """Train and evaluate each method with each seed; write one JSON file of results."""
+    """Train and evaluate each method with each seed; write one JSON file of results.
+
+    Args:
+        bundle: a folder of bundles/.
+        data: the data set.
+        output_dir: the runs.
+        overlay: of `train.yaml`, for all methods; behind the method's own.
+        methods: `nec` is the bundle as it is, the others are overlays in configs/baselines.
+        seeds: of the trainings.
+        samples_per_epoch: images an epoch. Supervised methods see the paired images of *all* training patients, and
+            need it to stay within the budget of the unpaired ones.
+        parallel: runs at a time.
+        result: the file; default benchmarks/results/<bundle>_methods.json.
+    """
     names = methods.split(",") if isinstance(methods, str) else list(methods)
     numbers = [int(s) for s in seeds.split(",")] if isinstance(seeds, str) else list(_sequence(seeds))
     work = [(name, seed) for seed in numbers for name in names]
     with ThreadPoolExecutor(parallel) as pool:
-        futures = [pool.submit(_one, bundle, name, seed, data, Path(output_dir), overlay) for name, seed in work]
+        futures = [
+            pool.submit(_one, bundle, name, seed, data, Path(output_dir), overlay, samples_per_epoch)
+            for name, seed in work
+        ]
         runs = [future.result() for future in futures]
     path = Path(result or ROOT / "benchmarks" / "results" / f"{bundle}_methods.json")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +83,9 @@ def _sequence(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _one(bundle: str, name: str, seed: int, data: str, output_dir: Path, overlay: str) -> dict[str, Any]:
+def _one(
+    bundle: str, name: str, seed: int, data: str, output_dir: Path, overlay: str, samples_per_epoch: int | None
+) -> dict[str, Any]:
     """One training and evaluation, in processes of their own."""
     configs = ROOT / "bundles" / bundle / "configs"
     folder = output_dir / f"{name}_{seed}"
@@ -74,6 +93,8 @@ def _one(bundle: str, name: str, seed: int, data: str, output_dir: Path, overlay
     files = [str(configs / "train.yaml"), *([str(baseline)] if baseline.is_file() else []), overlay]
     places = ["--bundle_root", str(configs.parent), "--dataset_dir", data, "--models_dir", str(folder / "models")]
     training = ["training", "--config_file", str(files), "--output_dir", str(folder / "training"), "--seed", str(seed)]
+    if samples_per_epoch is not None:
+        training += ["--samples_per_epoch", str(samples_per_epoch)]
     both = str([str(configs / "inference.yaml"), str(configs / "evaluate.yaml")])
     evaluating = ["evaluating", "--config_file", both, "--output_dir", str(folder / "evaluation")]
     evaluating += ["--training_dir", str(folder / "training")]

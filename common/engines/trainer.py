@@ -45,6 +45,8 @@ class TranslationTrainer(SupervisedTrainer):
         output_dir: gets `last.pt` (full state), `losses.csv`, `validation.csv` and TensorBoard's files. None: no file.
         models_dir: gets `model.pt` (a flat state dict) and `network.json`: what `inference.yaml` reads.
         definition: facts for `network.json` beside the network's class and arguments: codec, domains, spacing ...
+        deployed_arguments: constructor arguments that the deployed network has instead of the trained one's; the
+            weights must fit both.
         resume: continue from `output_dir/last.pt` where there is one.
         lr_schedulers: stepped after each epoch.
         validator: run every `val_interval` epochs on the network to be deployed.
@@ -77,6 +79,7 @@ class TranslationTrainer(SupervisedTrainer):
         output_dir: str | Path | None = None,
         models_dir: str | Path | None = None,
         definition: dict[str, Any] | None = None,
+        deployed_arguments: dict[str, Any] | None = None,
         resume: bool = False,
         lr_schedulers: Sequence[LRScheduler] = (),
         validator: SupervisedEvaluator | None = None,
@@ -115,6 +118,7 @@ class TranslationTrainer(SupervisedTrainer):
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.models_dir = None if models_dir is None else Path(models_dir)
         self.definition = definition or {}
+        self.deployed_arguments = deployed_arguments
         self.resume = resume
         self.lr_schedulers = list(lr_schedulers)
         self.validator, self.val_interval, self.key_metric = validator, val_interval, key_metric
@@ -135,6 +139,11 @@ class TranslationTrainer(SupervisedTrainer):
     def epoch(self) -> int:
         """The current epoch, counted from 1."""
         return int(self.state.epoch)
+
+    @property
+    def iteration(self) -> int:
+        """The current iteration since the training began, counted from 1."""
+        return int(self.state.iteration)
 
     @property
     def deployed_network(self) -> nn.Module:
@@ -235,7 +244,8 @@ class TranslationTrainer(SupervisedTrainer):
             "epoch": self.epoch,
             "checksum": checksum(path),
         }
-        save_definition(self.models_dir / "network.json", self.deployed_network, **facts)
+        path = self.models_dir / "network.json"
+        save_definition(path, self.deployed_network, changes=self.deployed_arguments, **facts)
 
 
 def _no_loss_function(*_: Any) -> torch.Tensor:

@@ -63,12 +63,15 @@ def record_arguments(init: Init) -> Init:
     return wrapper  # type: ignore[return-value]
 
 
-def save_definition(path: str | Path, network: nn.Module, **facts: Any) -> None:
+def save_definition(
+    path: str | Path, network: nn.Module, *, changes: Mapping[str, Any] | None = None, **facts: Any
+) -> None:
     """Write a network's class, constructor arguments and `facts` to a JSON file, whole or not at all.
 
     Args:
         path: the file, by convention `<bundle_root>/models/network.json`.
         network: an instance of one of this package's networks (unwrapped: not inside `DistributedDataParallel`).
+        changes: constructor arguments that `load_definition` shall use instead; the weights must fit both.
         facts: what else belongs to the weights (codec, domains, spacing, checksum ...), JSON values.
 
     Raises:
@@ -80,7 +83,8 @@ def save_definition(path: str | Path, network: nn.Module, **facts: Any) -> None:
         raise TypeError(f"`network` must be one of {_allowed()}, got {type(network).__module__}.{name}.")
     if reserved := {"class", "arguments"} & facts.keys():
         raise ValueError(f"`facts` must not be named {sorted(reserved)}: the network fills these in.")
-    document: dict[str, Any] = {"class": f"{PUBLIC_PACKAGE}.{name}", "arguments": network.arguments}
+    arguments = {**network.arguments, **(changes or {})}  # type: ignore[dict-item]
+    document: dict[str, Any] = {"class": f"{PUBLIC_PACKAGE}.{name}", "arguments": arguments}
     document |= {key: _as_json(value, f"fact `{key}`") for key, value in facts.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

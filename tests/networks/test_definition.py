@@ -227,3 +227,11 @@ def test_works_under_another_package_name(tmp_path, monkeypatch):
     finally:
         for name in [name for name in sys.modules if name.startswith("copied_networks")]:
             del sys.modules[name]
+
+
+def test_a_network_may_be_deployed_with_other_arguments_that_its_weights_fit(tmp_path):
+    trained = CompactGenerator(channels=(4,), num_res_units=0, num_groups=0)
+    save_definition(tmp_path / "network.json", trained, changes={"margin": 8})
+    deployed = load_definition(tmp_path, PAPER)
+    assert deployed.arguments == {**trained.arguments, "margin": 8}
+    deployed.load_state_dict(trained.state_dict())
