@@ -1,6 +1,7 @@
 # `make demo` and `make test` do all the set-up on a fresh machine; `make help` lists the rest.
 .DEFAULT_GOAL := help
 VENV := .venv
+BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
 .PHONY: help demo test test-slow lint clean
@@ -19,7 +20,7 @@ $(VENV)/dev: $(VENV)/core
 	touch $@
 
 demo: $(VENV)/core  ## phantom, training, translation, evaluation, report: 10 minutes on 2 cores
-	$(PYTHON) -m common demo nec_t1t2 --output_dir runs/demo
+	$(PYTHON) -m common demo $(BUNDLE) --output_dir runs/demo$(if $(filter-out nec_t1t2,$(BUNDLE)),_$(BUNDLE))
 
 test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow"

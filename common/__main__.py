@@ -20,7 +20,7 @@ def phantom(
     """Generate a digital phantom with exact ground truth: NIfTI volumes, label maps and a datalist.json.
 
     Args:
-        kind: brain (T1 and T2).
+        kind: brain (T1 and T2), chest (CT, kernels B30f, B50f, B70f).
         output_dir: a folder; a second run with the same parameters finds its data done.
         patients: how many; training, validation and test are split by patient.
         slices: axial slices a patient.
@@ -34,13 +34,13 @@ def phantom(
     print(f"Datalist: {path}")
 
 
-def report(output_dir: str, *, window: tuple[float, float] | None = None, cases: int = 3) -> None:
+def report(output_dir: str, *, window: tuple[float, float] | None = None, cases: int | None = None) -> None:
     """Write OUTPUT_DIR/report.html from what `evaluating` left there: tables, pictures, curves, run facts.
 
     Args:
         output_dir: the folder that was given to `evaluating`.
-        window: intensities shown black and white, such as 0,1500; by default chosen from the target.
-        cases: how many patients are shown.
+        window: intensities shown black and white, such as 0,1500; by default chosen from the target, for CT -1450,50.
+        cases: how many patients are shown; by default 3, or 1 where there are more than two directions.
     """
     from .reports import write_report
 
@@ -59,12 +59,34 @@ def demo(bundle: str = "nec_t1t2", *, output_dir: str = "runs/demo") -> None:
     run_demo(bundle, output_dir)
 
 
+def convert_ggcl(
+    generator: str,
+    output: str,
+    *,
+    discriminator: str | None = None,
+    domains: tuple[str, ...] = ("B30f", "B50f", "B70f"),
+) -> None:
+    """Import a checkpoint that the released GGCL (or StarGAN) code trained: model.pt and, beside it, network.json.
+
+    Args:
+        generator: the released code's ITERATION-G.ckpt.
+        output: the weights' file, such as bundles/kcgan_kernel_conversion/models/model.pt.
+        discriminator: its ITERATION-D.ckpt, written to the folder discriminator beside the output.
+        domains: the kernels in the order of the checkpoint's label, such as B30f,B50f,B70f.
+    """
+    from .convert import convert_ggcl as convert
+
+    print(f"Weights: {convert(generator, output, discriminator, domains=domains)}")
+
+
 def main() -> None:
     """The command line; an error that we expect ends in one line."""
     from .errors import EXPECTED
 
     try:
-        fire.Fire({"phantom": phantom, "report": report, "demo": demo}, name="python -m common")
+        fire.Fire(
+            {"phantom": phantom, "report": report, "demo": demo, "convert_ggcl": convert_ggcl}, name="python -m common"
+        )
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

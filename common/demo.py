@@ -12,6 +12,8 @@ from pathlib import Path
 from .reports import results_table
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
+KERNEL = {"overlays": ("physics", "demo"), "inference": ("--source", "B30f", "--target", "B70f")}
+SPECIAL: dict[str, dict[str, tuple[str, ...]]] = {"ggcl": KERNEL, "kcgan_kernel_conversion": KERNEL}
 
 
 def run_demo(bundle: str = "nec_t1t2", output_dir: str = "runs/demo") -> None:
@@ -33,10 +35,12 @@ def run_demo(bundle: str = "nec_t1t2", output_dir: str = "runs/demo") -> None:
     out = Path(output_dir)
     places = ["--bundle_root", _short(BUNDLES / bundle), "--models_dir", str(out / "models")]
     data = ["--dataset_dir", str(out / "data")]
-    _run("monai.bundle", "run", "training", *_files(configs, "train", "demo"), *places, *data,
+    special = SPECIAL.get(bundle, {})
+    overlays = special.get("overlays", ("demo",))
+    _run("monai.bundle", "run", "training", *_files(configs, "train", *overlays), *places, *data,
          "--output_dir", str(out / "training"))  # fmt: skip
     _run("monai.bundle", "run", "inference", *_files(configs, "inference"), *places, *data,
-         "--output_dir", str(out / "translated"))  # fmt: skip
+         "--output_dir", str(out / "translated"), *special.get("inference", ()))  # fmt: skip
     _run("monai.bundle", "run", "evaluating", *_files(configs, "inference", "evaluate"), *places, *data,
          "--output_dir", str(out), "--training_dir", str(out / "training"))  # fmt: skip
     _run("common", "report", str(out))

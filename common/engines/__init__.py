@@ -1,8 +1,10 @@
 """The Ignite trainer and evaluator that run any method, and what they share."""
 
+from .conversion import ConversionInferer, ConversionTranslator, FilterTranslator, with_filters
 from .evaluator import TranslationEvaluator
 from .facts import run_facts
 from .inference import LoadWeights, volume_inferer, weight_facts
+from .kernel_validation import ConversionBatch, KernelValidation
 from .progress import Progress
 from .trainer import TranslationTrainer
 from .translator import BaselineNetwork, Translator, VolumeTranslator, with_baselines
@@ -10,6 +12,11 @@ from .unpaired_validation import UnpairedValidation
 
 __all__ = [
     "BaselineNetwork",
+    "ConversionBatch",
+    "ConversionInferer",
+    "ConversionTranslator",
+    "FilterTranslator",
+    "KernelValidation",
     "LoadWeights",
     "Progress",
     "TranslationEvaluator",
@@ -21,4 +28,5 @@ __all__ = [
     "volume_inferer",
     "weight_facts",
     "with_baselines",
+    "with_filters",
 ]

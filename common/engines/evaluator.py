@@ -21,7 +21,7 @@ from ..metrics import score, summarise, write_json, write_rows
 from ..transforms import NOT_INVERTED, file_name
 from .facts import run_facts
 from .progress import Progress
-from .translator import Translator
+from .translator import SOURCE, Translator
 
 logger = logging.getLogger(__name__)
 NETWORK = "network"
@@ -41,13 +41,16 @@ class TranslationEvaluator(SupervisedEvaluator):
         load: from `{"image": path}` to `{"image": volume (C, X, Y, Z)}`, in the file's units and grid.
         translators: by name; `network` is the bundle's, of which the volumes are saved.
         directions: pairs of domains, source and target.
-        save: saves `{"pred": volume}`, as in inference.
+        save: saves `{"pred": volume}`, as in inference; or one for each target.
         output_dir: where all goes.
         bundle_root: for the facts.
         network: MONAI's property; federated evaluation sets its weights.
         load_label: likewise for label maps.
         label_names: names of the label values.
         contrast_inverts: alarm when the network's output does not invert the contrast of its source.
+        data_range: intensity width for PSNR and SSIM; default: p99 - p1 of the truth.
+        matched: also score after histogram matching, the NEC paper's protocol.
+        more_metrics: further numbers of `(prediction, truth, labels, spacing_mm, label_names)`, axial arrays.
         run: further facts for `run.json`.
         training_dir: the training's output, of which the report shows the curves.
         inferer: MONAI's property; the translators hold their own.
@@ -64,13 +67,16 @@ class TranslationEvaluator(SupervisedEvaluator):
         translators: Mapping[str, Translator],
         *,
         directions: Sequence[Sequence[str]],
-        save: Callable,
+        save: Callable | Mapping[str, Callable],
         output_dir: str | Path,
         bundle_root: str | Path,
         network: nn.Module,
         load_label: Callable | None = None,
         label_names: Mapping[int, str] | None = None,
         contrast_inverts: bool = False,
+        data_range: float | None = None,
+        matched: bool = True,
+        more_metrics: Callable[..., dict[str, float]] | None = None,
         run: Mapping[str, Any] | None = None,
         training_dir: str | Path | None = None,
         val_handlers: Sequence | None = None,
@@ -91,6 +97,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         self.output_dir, self.bundle_root = Path(output_dir), bundle_root
         self.label_names = dict(label_names or {})
         self.contrast_inverts = contrast_inverts
+        self.data_range, self.matched, self.more_metrics = data_range, matched, more_metrics
         self.facts = dict(run or {})
         if training_dir is not None and Path(training_dir).is_dir():
             self.facts["training"] = os.path.relpath(training_dir, self.output_dir)
@@ -111,18 +118,12 @@ class TranslationEvaluator(SupervisedEvaluator):
         for other in (truth, labels):
             if other is not None:
                 _same_grid(volume, other)
+        volume.meta[SOURCE] = source
         names = {"patient": str(case.get("patient", Path(case[source]).name)), "direction": f"{source}->{target}"}
         rows = []
         for method, translate in self.translators.items():
             prediction = translate(volume, target)
-            metrics = score(
-                axial(prediction),
-                axial(truth),
-                labels=None if labels is None else axial(labels),
-                source=axial(volume),
-                label_names=self.label_names,
-                spacing_mm=_axial_spacing(volume),
-            )
+            metrics = self._score(prediction, truth, labels, volume)
             rows.append({**names, "method": method, **metrics})
             if method == NETWORK:
                 self._keep(case, source, target, names, prediction)
@@ -131,10 +132,22 @@ class TranslationEvaluator(SupervisedEvaluator):
         self.rows += rows
         return rows
 
+    def _score(
+        self, prediction: MetaTensor, truth: MetaTensor, labels: MetaTensor | None, volume: MetaTensor
+    ) -> dict[str, float]:
+        arrays = (axial(prediction), axial(truth), None if labels is None else axial(labels))
+        facts: dict[str, Any] = {"label_names": self.label_names, "spacing_mm": _axial_spacing(volume)}
+        options: dict[str, Any] = {"data_range": self.data_range, "matched_too": self.matched, "source": axial(volume)}
+        metrics = score(arrays[0], arrays[1], labels=arrays[2], **facts, **options)
+        if self.more_metrics is not None:
+            metrics |= self.more_metrics(arrays[0], arrays[1], labels=arrays[2], **facts)
+        return metrics
+
     def _keep(
         self, case: dict[str, Any], source: str, target: str, names: dict[str, str], prediction: MetaTensor
     ) -> None:
-        saved = self.save({"pred": prediction})["pred"].meta["saved_to"]
+        save = self.save[target] if isinstance(self.save, Mapping) else self.save
+        saved = save({"pred": prediction})["pred"].meta["saved_to"]
         files = {"source": case[source], "target": case[target], "label": case.get("label"), "prediction": saved}
         self.cases.append(names | {k: os.path.relpath(path, self.output_dir) for k, path in files.items() if path})
 

@@ -16,6 +16,7 @@ from torch import nn
 from ..baselines import Identity, load_baselines
 
 logger = logging.getLogger(__name__)
+SOURCE = "source_domain"  # of a volume's meta data: the domain that it shows, where it is known
 
 
 class Translator(Protocol):

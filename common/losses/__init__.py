@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from .adversarial import AdversarialLoss, discriminator_loss, generator_loss
+from .gradient_penalty import GradientPenalty, gradient_penalty
+from .guidance import (
+    CosineContentLoss,
+    GuidedContrastiveLoss,
+    PerceptualGuidanceLoss,
+    cosine_content_loss,
+    guided_contrastive_loss,
+)
 from .ngf import NormalizedGradientFieldLoss, image_gradient, normalized_gradient_field, normalized_gradient_field_loss
 from .patch_nce import PatchNCELoss, patch_nce_loss
 
 __all__ = [
     "AdversarialLoss",
+    "CosineContentLoss",
+    "GradientPenalty",
+    "GuidedContrastiveLoss",
     "NormalizedGradientFieldLoss",
     "PatchNCELoss",
+    "PerceptualGuidanceLoss",
+    "cosine_content_loss",
     "discriminator_loss",
     "generator_loss",
+    "gradient_penalty",
+    "guided_contrastive_loss",
     "image_gradient",
     "normalized_gradient_field",
     "normalized_gradient_field_loss",

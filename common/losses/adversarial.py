@@ -10,17 +10,19 @@ from torch.nn import functional as F
 
 from .precision import full_precision
 
-CRITERIA = ("bce", "least_squares", "hinge")
+CRITERIA = ("bce", "least_squares", "hinge", "wasserstein")
 
 Logits = torch.Tensor | Sequence[torch.Tensor]
 
 
 def discriminator_loss(real_logits: Logits, fake_logits: Logits, *, criterion: str = "bce") -> torch.Tensor:
-    """Half of the loss on real images plus half of that on fake ones; see `AdversarialLoss`."""
+    """Half of the loss on real images plus half of that on fake ones, or Wasserstein's; see `AdversarialLoss`."""
     _check_criterion(criterion)
     real, fake = _scales(real_logits, "real_logits"), _scales(fake_logits, "fake_logits")
     if len(real) != len(fake):
         raise ValueError(f"`real_logits` and `fake_logits` must have as many scales, got {len(real)} and {len(fake)}.")
+    if criterion == "wasserstein":
+        return _mean(fake) - _mean(real)
     if criterion == "hinge":  # no loss beyond the margins at 1 and -1
         return 0.5 * (_mean(F.relu(1.0 - logits) for logits in real) + _mean(F.relu(1.0 + logits) for logits in fake))
     return 0.5 * (_distance(real, 1.0, criterion) + _distance(fake, 0.0, criterion))
@@ -30,7 +32,9 @@ def generator_loss(fake_logits: Logits, *, criterion: str = "bce") -> torch.Tens
     """How far the discriminator is from taking the fake images for real; see `AdversarialLoss`."""
     _check_criterion(criterion)
     fake = _scales(fake_logits, "fake_logits")
-    return _mean(-logits for logits in fake) if criterion == "hinge" else _distance(fake, 1.0, criterion)
+    if criterion in ("hinge", "wasserstein"):
+        return -_mean(fake)
+    return _distance(fake, 1.0, criterion)
 
 
 class AdversarialLoss(nn.Module):
@@ -43,15 +47,17 @@ class AdversarialLoss(nn.Module):
       log D(G(s)) rather than minimising log(1 - D(G(s))): same goal, but a gradient while the discriminator wins.
     - "least_squares": Mao et al., ICCV 2017, with the labels 1 and 0 and no activation.
     - "hinge": Lim and Ye, "Geometric GAN", 2017; the generator's loss is the negative logit.
+    - "wasserstein": Arjovsky et al., ICML 2017: the critic's loss is the mean of the fake scores minus that of the
+      real ones, the generator's the negative score. It needs `gradient_penalty`.
 
     The discriminator's loss is the *half* of real plus fake. Equation (2) has no factor; it changes the step size
-    alone, and Adam normalises that away.
+    alone, and Adam normalises that away. The Wasserstein loss is whole, for it is weighed against the penalty.
 
     MONAI's `PatchAdversarialLoss` is not used: it takes BCE of probabilities, which half precision saturates, and a
     tanh before the hinge, where logits never leave the margins.
 
     Args:
-        criterion: "bce", "least_squares" or "hinge".
+        criterion: "bce", "least_squares", "hinge" or "wasserstein".
 
     Raises:
         ValueError: when `criterion` is another one, or real and fake differ in their number of scales.

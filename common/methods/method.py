@@ -18,6 +18,10 @@ class TrainingServices(Protocol):
     def epoch(self) -> int:
         """The current epoch, counted from 1."""
 
+    @property
+    def iteration(self) -> int:
+        """The current iteration since the training began, counted from 1."""
+
     def autocast(self) -> AbstractContextManager:
         """Mixed precision, when the training uses it."""
 
@@ -53,7 +57,7 @@ class TranslationMethod:
         self.pools = pools or {}
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One iteration on `batch["source"]` and `batch["target"]`, each of shape (B, C, H, W[, D]) in [-1, 1]."""
+        """One iteration on a batch of images in [-1, 1]: `source` and `target`, each (B, C, H, W[, D]), as a rule."""
         raise NotImplementedError
 
 

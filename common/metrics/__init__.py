@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .image_quality import mae, psnr, rmse, slice_quality, ssim_map
+from .kernel import kernel_curves, kernel_metrics
 from .masks import foreground_mask
 from .score import matched, score
 from .summary import read_rows, summarise, write_json, write_rows, write_text
@@ -12,6 +13,8 @@ from .wasserstein import sliced_wasserstein
 __all__ = [
     "edge_disagreement",
     "foreground_mask",
+    "kernel_curves",
+    "kernel_metrics",
     "mae",
     "matched",
     "normalised_gradient",

@@ -28,6 +28,7 @@ def score(
     labels: np.ndarray | None = None,
     label_names: Mapping[int, str] | Mapping[str, str] | None = None,
     source: np.ndarray | None = None,
+    matched_too: bool = True,
 ) -> dict[str, float]:
     """Score a predicted volume against the true one; both on one grid and in one unit.
 
@@ -46,6 +47,7 @@ def score(
         label_names: name of each label value, e.g. ``{1: "oedema"}`` (keys may be strings, as in JSON); labels without
             a name are called ``label_<value>``.
         source: the volume that was translated ``(X, Y, Z)``, any unit.
+        matched_too: also compute the ``*_matched`` pair; CT has a unit and does not need it.
 
     Returns:
         ``psnr`` [dB], ``ssim``, ``rmse``, ``mae`` over the whole field and, as ``*_mask``, inside the mask;
@@ -76,7 +78,7 @@ def score(
             f"`mask` must cover at least {MIN_COVERAGE:.0%} of one slice, got {inside.sum()} voxels in all; "
             "check that the truth is not empty, or pass a mask."
         )
-    values = _mean_over_slices(prediction, truth, inside, slices, width=width, spacing=spacing)
+    values = _mean_over_slices(prediction, truth, inside, slices, width=width, spacing=spacing, matched_too=matched_too)
     if labels is not None:
         values |= _region_errors(prediction - truth, _volume(labels, "labels", shape=truth.shape), label_names or {})
     if source is not None:
@@ -109,13 +111,16 @@ def _mean_over_slices(
     *,
     width: float,
     spacing: Sequence[float],
+    matched_too: bool,
 ) -> dict[str, float]:
     rows = []
     for index in slices:
         predicted, true = prediction[:, :, index], truth[:, :, index]
         row = slice_quality(predicted, true, data_range=width, mask=mask[:, :, index])
-        paper = slice_quality(matched(predicted, true, spacing_mm=spacing), true, data_range=width)
-        rows.append(row | {"psnr_matched": paper["psnr"], "ssim_matched": paper["ssim"]})
+        if matched_too:
+            paper = slice_quality(matched(predicted, true, spacing_mm=spacing), true, data_range=width)
+            row |= {"psnr_matched": paper["psnr"], "ssim_matched": paper["ssim"]}
+        rows.append(row)
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 

@@ -10,17 +10,28 @@ from .definition import definition_path, load_definition, read_definition, recor
 from .nec import NECGenerator
 from .patch_features import PatchFeatureMLP
 from .patch_pyramid import PatchDiscriminatorPyramid
+from .physics import PhysicsGenerator
+from .stargan import StarGANGenerator
+from .stargan_discriminator import StarGANDiscriminator
+from .unet_discriminator import SemanticDiscriminator
 from .weights import load_weights
+from .with_target import WithTarget, target_weights
 
 __all__ = [
     "CompactGenerator",
     "NECGenerator",
     "PatchDiscriminatorPyramid",
     "PatchFeatureMLP",
+    "PhysicsGenerator",
+    "SemanticDiscriminator",
+    "StarGANDiscriminator",
+    "StarGANGenerator",
+    "WithTarget",
     "definition_path",
     "load_definition",
     "load_weights",
     "read_definition",
     "record_arguments",
     "save_definition",
+    "target_weights",
 ]

@@ -83,7 +83,7 @@ def save_definition(
         raise TypeError(f"`network` must be one of {_allowed()}, got {type(network).__module__}.{name}.")
     if reserved := {"class", "arguments"} & facts.keys():
         raise ValueError(f"`facts` must not be named {sorted(reserved)}: the network fills these in.")
-    arguments = {**network.arguments, **(changes or {})}  # type: ignore[dict-item]
+    arguments = dict(network.arguments, **(changes or {}))  # type: ignore[arg-type]
     document: dict[str, Any] = {"class": f"{PUBLIC_PACKAGE}.{name}", "arguments": arguments}
     document |= {key: _as_json(value, f"fact `{key}`") for key, value in facts.items()}
     path = Path(path)

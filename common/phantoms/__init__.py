@@ -6,9 +6,10 @@ from pathlib import Path
 
 from common.phantoms.arguments import check_integer
 from common.phantoms.brain import BRAIN
+from common.phantoms.chest import CHEST
 from common.phantoms.dataset import PhantomKind, write_dataset
 
-KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN,)}
+KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, CHEST)}
 
 __all__ = ["KINDS", "generate_phantom"]
 

@@ -25,9 +25,16 @@ discriminator_def#channels: 4
 
 def bundle(run_id: str, files: list[str | Path], *options: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """`python -m monai.bundle run`, with config names of the bundle or paths, from another working directory."""
-    paths = [str(file if isinstance(file, Path) else CONFIGS / f"{file}.yaml") for file in files]
+    return run(BUNDLE, run_id, files, *options, cwd=cwd)
+
+
+def run(
+    bundle_root: Path, run_id: str, files: list[str | Path], *options: object, cwd: Path
+) -> subprocess.CompletedProcess:
+    """The same for any bundle."""
+    paths = [str(file if isinstance(file, Path) else bundle_root / "configs" / f"{file}.yaml") for file in files]
     command = [sys.executable, "-m", "monai.bundle", "run", *([run_id] if run_id else [])]
-    command += ["--config_file", str(paths), "--bundle_root", str(BUNDLE), *(str(option) for option in options)]
+    command += ["--config_file", str(paths), "--bundle_root", str(bundle_root), *(str(option) for option in options)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
 

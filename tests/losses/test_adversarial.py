@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from common.losses import AdversarialLoss, discriminator_loss, generator_loss
 
-CRITERIA = ["bce", "least_squares", "hinge"]
+CRITERIA = ["bce", "least_squares", "hinge", "wasserstein"]
 
 
 def log1pexp(x):
@@ -24,6 +24,7 @@ BY_HAND = {
     ),
     "least_squares": (((1 + 0.25) / 2 + (4 + 0.25) / 2) / 2, (9 + 0.25) / 2),
     "hinge": (((0 + 0.5) / 2 + (0 + 1.5) / 2) / 2, 0.75),
+    "wasserstein": ((-2 + 0.5) / 2 - (2 + 0.5) / 2, 0.75),
 }
 
 
@@ -110,7 +111,9 @@ def test_half_precision_logits_are_judged_in_float32(criterion):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"`criterion` must be one of \('bce', 'least_squares', 'hinge'\), got 'wgan'"):
+    with pytest.raises(
+        ValueError, match=r"`criterion` must be one of \('bce', 'least_squares', 'hinge', 'wasserstein'\), got 'wgan'"
+    ):
         AdversarialLoss("wgan")
     with pytest.raises(ValueError, match=r"as many scales, got 3 and 2\."):
         AdversarialLoss().discriminator(pyramid(1), pyramid(2)[:2])

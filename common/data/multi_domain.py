@@ -1,0 +1,168 @@
+"""Training data of several CT domains: volumes in whole HU, on disk or in memory, and their axial slices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.transforms import Randomizable
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from .datalist import load_domain
+
+
+class DomainVolume(NamedTuple):
+    """A CT volume of a known domain.
+
+    Attributes:
+        slices: (Z, X, Y) int16 in HU, axial slices first.
+        spacing_mm: pixel size within a slice, X and Y.
+        domain: name.
+        patient: name.
+    """
+
+    slices: np.ndarray
+    spacing_mm: tuple[float, float]
+    domain: str
+    patient: str
+
+
+def load_domains(
+    dataset_dir: str, key: str, domains: Sequence[str], load: Callable, *, cache_dir: str | Path | None = None
+) -> list[DomainVolume]:
+    """
+    The volumes of some domains in one list of a datalist, with a progress bar.
+
+    Args:
+        dataset_dir: see `common.data.load_datalist`.
+        key: `training`, `training_paired`, `validation` or `test`.
+        domains: names.
+        load: from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}` whose last axis is the patient's.
+        cache_dir: keep the decoded volumes there and map them into memory: for archives larger than the memory.
+
+    Raises:
+        ValueError: when the list has no image of one of the domains.
+    """
+    entries = [(domain, entry) for domain in domains for entry in load_domain(dataset_dir, key, domain)]
+    volumes = []
+    for domain, entry in tqdm(entries, desc=f"loading {key}"):
+        volume = load({"image": entry["image"]})["image"]
+        spacing = nib.affines.voxel_sizes(np.asarray(volume.affine))
+        slices = np.rint(torch.as_tensor(volume)[0].movedim(-1, 0).numpy()).astype(np.int16)
+        if cache_dir is not None:
+            slices = _mapped(slices, Path(cache_dir), entry["image"])
+        volumes.append(DomainVolume(slices, (float(spacing[0]), float(spacing[1])), domain, entry["patient"]))
+    return volumes
+
+
+class MultiDomainDataset(Dataset):
+    """
+    Axial slices of several domains, each with its domain and pixel size: what StarGAN trains on.
+
+    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`.
+
+    Args:
+        volumes: of all domains; each holds at least one slice.
+        domains: names; an item's `domain` is the place in this list.
+        transform: applied to `{"image": (1, X, Y) float32 in HU}`; MONAI's random transforms are seeded for each item.
+        seed: of the transforms.
+
+    Raises:
+        ValueError: when a domain has no volume.
+    """
+
+    def __init__(
+        self, volumes: Sequence[DomainVolume], domains: Sequence[str], *, transform: Callable, seed: int = 0
+    ) -> None:
+        empty = sorted(set(domains) - {volume.domain for volume in volumes})
+        if empty:
+            raise ValueError(f"`volumes` must hold every domain of {list(domains)}, got none of {empty}.")
+        self.volumes, self.domains, self.transform, self.seed = list(volumes), list(domains), transform, seed
+        self.places = [(v, z) for v, volume in enumerate(self.volumes) for z in range(len(volume.slices))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
+        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+        which, z = self.places[index]
+        volume = self.volumes[which]
+        item: dict[str, Any] = {"image": torch.from_numpy(volume.slices[z].astype(np.float32))[None]}
+        if isinstance(self.transform, Randomizable):
+            seed = np.random.default_rng([self.seed, epoch, index]).integers(2**31)
+            self.transform.set_random_state(seed=int(seed))
+        item = self.transform(item)
+        return {
+            "image": torch.as_tensor(item["image"]),
+            "domain": torch.tensor(self.domains.index(volume.domain)),
+            "spacing_mm": torch.tensor(sum(volume.spacing_mm) / 2),
+        }
+
+
+def spacing_range(volumes: Sequence[DomainVolume]) -> list[float]:
+    """The smallest and the largest pixel size in mm."""
+    sizes = [size for volume in volumes for size in volume.spacing_mm]
+    return [round(min(sizes), 4), round(max(sizes), 4)]
+
+
+def conversions(
+    dataset_dir: str,
+    domains: Sequence[str],
+    load: Callable,
+    transform: Callable,
+    *,
+    slices_per_volume: int = 4,
+) -> list[dict[str, torch.Tensor]]:
+    """
+    What validation converts: some slices of each validation volume, into every other domain.
+
+    Args:
+        dataset_dir: see `common.data.load_datalist`.
+        domains: names.
+        load: see `load_domains`.
+        transform: from `{"image": (1, X, Y) in HU}` to the encoded image.
+        slices_per_volume: evenly spaced over the volume.
+
+    Returns:
+        items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, and `label`, the true image in the
+        target domain, where the validation list has it. Source and target are places in `domains`.
+    """
+    volumes = load_domains(dataset_dir, "validation", domains, load)
+    by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
+    items = []
+    for volume in volumes:
+        depth = len(volume.slices)
+        places = np.unique(np.linspace(0, depth - 1, min(depth, slices_per_volume)).round().astype(int))
+        for z, target in [(z, t) for z in places for t in domains if t != volume.domain]:
+            item = {
+                "image": _encoded(volume, z, transform),
+                "source": torch.tensor(domains.index(volume.domain)),
+                "target": torch.tensor(domains.index(target)),
+                "spacing_mm": torch.tensor(sum(volume.spacing_mm) / 2),
+            }
+            truth = by_patient.get((volume.patient, target))
+            if truth is not None and truth.slices.shape == volume.slices.shape:
+                item["label"] = _encoded(truth, z, transform)
+            items.append(item)
+    return items
+
+
+def _encoded(volume: DomainVolume, z: int, transform: Callable) -> torch.Tensor:
+    image = torch.from_numpy(volume.slices[z].astype(np.float32))[None]
+    return torch.as_tensor(transform({"image": image})["image"])
+
+
+def _mapped(slices: np.ndarray, folder: Path, path: str) -> np.ndarray:
+    """The volume as a file that is read piece by piece, named after its origin."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.npy"
+    partial = file.with_suffix(".partial.npy")
+    np.save(partial, slices)
+    partial.replace(file)
+    return np.load(file, mmap_mode="r")

@@ -1,0 +1,103 @@
+"""Validation of kernel conversions without pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from scipy.ndimage import gaussian_filter
+
+from ..baselines import FILTERS, kernel_distances, load_kernel_references
+from ..methods import DomainLabels
+
+LOW_PASS_MM = 3.0  # reconstruction kernels agree below 0.1 lp/mm
+TOLERANCE_HU = 5.0  # a change of the low-passed image that counts as much as a spectrum 1 SD away
+
+
+class ConversionBatch:
+    """MONAI's `prepare_batch` for the items of `common.data.conversions`: the label goes to the network as well.
+
+    Args:
+        labels: as in training.
+    """
+
+    def __init__(self, labels: DomainLabels) -> None:
+        self.labels = labels
+
+    def __call__(
+        self, batch: dict[str, torch.Tensor], device: Any = None, non_blocking: bool = False, **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor], dict[str, Any]]:
+        parts = {name: value.to(device, non_blocking=non_blocking) for name, value in batch.items()}
+        label = self.labels(parts["target"], parts["source"], parts["spacing_mm"])
+        return parts["image"], parts.get("label"), (label,), {}
+
+
+class KernelValidation:
+    """
+    Puts `unpaired_score` and its parts into an evaluator's metrics; and `psnr`, where the validation set has pairs.
+
+    `spectrum_distance`: how far the power spectra of the conversions (noise in uniform tissue, whole image) are from
+    those of the target kernel's training images, in SDs of these. `low_pass_change`: RMS change in HU of the image
+    below 0.1 lp/mm, where all kernels agree. `unpaired_score` is the former plus the latter in units of 5 HU; lower is
+    better. PSNR (range of the HU codec) is written beside it and selects nothing.
+
+    Args:
+        models_dir: holds `filters.json`, whose reference spectra are read when validation begins.
+        domains: names of the kernels.
+        hu_range: the HU that are -1 and 1.
+    """
+
+    def __init__(self, models_dir: str | Path, domains: Sequence[str], hu_range: Sequence[float]) -> None:
+        self.path = Path(models_dir) / FILTERS
+        self.domains = list(domains)
+        self.low, self.width = float(hu_range[0]), float(hu_range[1] - hu_range[0])
+
+    def attach(self, evaluator: Engine) -> None:
+        evaluator.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._compute)
+
+    def _reset(self, _: Engine) -> None:
+        # A patient's slices belong together: patients are told apart by their pixel size and kernel.
+        self.outputs: dict[tuple[float, int, int], list[np.ndarray]] = {}
+        self.changes: list[float] = []
+        self.psnr: list[float] = []
+
+    def _collect(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        for i in range(len(batch["image"])):
+            spacing = float(batch["spacing_mm"][i])
+            source, converted = self._hu(output["image"][i]), self._hu(output["pred"][i].clamp(-1, 1))
+            key = (spacing, int(batch["source"][i]), int(batch["target"][i]))
+            self.outputs.setdefault(key, []).append(converted)
+            change = gaussian_filter(converted - source, LOW_PASS_MM / spacing)
+            self.changes.append(float(np.sqrt(np.mean(change**2))))
+            if output.get("label") is not None:
+                error = np.mean((converted - self._hu(output["label"][i])) ** 2)
+                self.psnr.append(float(10 * np.log10(self.width**2 / max(error, 1e-9))))
+
+    def _compute(self, engine: Engine) -> None:
+        references = load_kernel_references(self.path)
+        if references is None:
+            raise ValueError(f"{str(self.path)!r} must hold the kernels' reference spectra; training writes it.")
+        distances = []
+        for (spacing, _, target), slices in self.outputs.items():
+            found = kernel_distances(np.stack(slices, axis=-1), (spacing, spacing), references)
+            distances.append(found[self.domains[target]])
+        metrics = {
+            "spectrum_distance": float(np.mean(distances)),
+            "low_pass_change": float(np.mean(self.changes)),
+        }
+        metrics["unpaired_score"] = metrics["spectrum_distance"] + metrics["low_pass_change"] / TOLERANCE_HU
+        if self.psnr:
+            metrics["psnr"] = float(np.mean(self.psnr))
+        engine.state.metrics.update(metrics)
+
+    def _hu(self, image: torch.Tensor) -> np.ndarray:
+        plain = torch.as_tensor(image)[0].detach().float().cpu().numpy()
+        return (plain + 1) / 2 * self.width + self.low

@@ -1,0 +1,219 @@
+"""The configs of the two kernel-conversion bundles: complete for MONAI, true to the papers, alike where they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+
+from common import preflight
+from common.networks import SemanticDiscriminator, StarGANDiscriminator
+
+from .nec import ROOT
+
+BUNDLES = {name: ROOT / "bundles" / name for name in ("ggcl", "kcgan_kernel_conversion")}
+SCHEMA = ROOT.parent / "shared" / "data" / "schema" / "meta_schema_20240725.json"
+SMALL = {"channels": 8, "num_res_blocks": 1, "discriminator_channels": 4, "image_size": 128}
+
+
+def files(bundle: str, *names: str) -> list[str]:
+    return [str(BUNDLES[bundle] / "configs" / f"{name}.yaml") for name in names]
+
+
+def parsed(bundle: str, *names: str, **overrides: object) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(files(bundle, *names))
+    parser.update({"bundle_root": str(BUNDLES[bundle]), **overrides})
+    return parser
+
+
+def train(bundle: str) -> dict:
+    return yaml.safe_load((BUNDLES[bundle] / "configs" / "train.yaml").read_text())
+
+
+COMBINATIONS = [
+    ["train"],
+    ["train", "demo"],
+    ["train", "physics"],
+    ["train", "physics", "demo"],
+    ["train", "official"],
+    ["train", "two_vendors"],
+    ["train", "multi_gpu_train"],
+    ["train", "baselines/stargan"],
+    ["train", "baselines/stargan", "demo"],
+    ["train", "baselines/ggdr"],
+    ["train", "baselines/ggdr", "demo"],
+    ["inference"],
+    ["inference", "evaluate"],
+]
+
+
+@pytest.mark.parametrize("names", COMBINATIONS, ids=" ".join)
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_every_combination_passes_the_preflight(bundle, names):
+    parser = parsed(bundle, *names)
+    parser.parse()
+    preflight.check(config=parser)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"), [(["train"], "train"), (["train", "physics", "demo"], "train"), (["inference"], "infer")]
+)
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_monais_required_properties_are_there(bundle, names, kind):
+    workflow = ConfigWorkflow(
+        config_file=files(bundle, *names), workflow_type=kind, logging_file=False, bundle_root=str(BUNDLES[bundle])
+    )
+    missing = [
+        name
+        for name, entry in workflow.properties.items()
+        if entry["required"] and entry["id"].replace("#", "::") not in workflow.parser
+    ]
+    assert missing == []
+
+
+@pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema (../shared/data/schema) is not there")
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_metadata_is_valid(bundle):
+    verify_metadata(meta_file=str(BUNDLES[bundle] / "configs" / "metadata.json"), filepath=str(SCHEMA))
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_metadata_says_what_other_consumers_ask_for(bundle):
+    metadata = json.loads((BUNDLES[bundle] / "configs" / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    assert next(iter(metadata["network_data_format"]["inputs"])) == "image"
+    assert next(iter(metadata["network_data_format"]["outputs"])) == "pred"
+    assert "common" not in metadata["required_packages_version"]
+    assert "RESEARCH USE ONLY" in metadata["description"]
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_the_papers_network_takes_and_gives_what_metadata_says(bundle):
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(BUNDLES[bundle] / "configs" / "metadata.json"),
+        config_file=str(BUNDLES[bundle] / "configs" / "inference.yaml"),
+        device="cpu",
+        p=1,
+        n=1,
+        any=1,
+        bundle_root=str(BUNDLES[bundle]),
+        models_dir="no/weights: the paper's network",
+    )
+
+
+def test_ggcl_has_the_papers_hyper_parameters():
+    """Choi et al., MICCAI 2023, sections 2.2 and 3.1."""
+    config = train("ggcl")
+    expected = {
+        "batch_size": 2,
+        "learning_rate": 1e-4,
+        "betas": [0.5, 0.999],
+        "critic_steps": 5,
+        "hu_range": [-1024, 3071],
+        "image_size": 512,
+        "classification_weight": 1,
+        "cycle_weight": 10,
+        "guidance_weight": 2,
+        "num_patches": 64,
+        "temperature": 0.07,
+        "feature_pooling": 2,
+    }
+    assert {name: config[name] for name in expected} == expected
+    assert config["max_epochs"] * config["samples_per_epoch"] / config["batch_size"] == 400_000
+
+
+def test_kcgan_has_the_thesis_hyper_parameters_and_the_weights_of_its_table():
+    """Choi, 2024: implementation details; table 3's rows for the weights of equation (5)."""
+    config = train("kcgan_kernel_conversion")
+    assert (config["max_epochs"], config["samples_per_epoch"], config["batch_size"]) == (16, None, 2)
+    assert (config["content_weight"], config["style_weight"], config["feature_pooling"]) == (5, 1, 1)
+
+
+def test_the_two_bundles_differ_in_the_guidance_and_the_length_of_training_alone():
+    """Each must run by itself, so that they cannot share a file; a change in one of them belongs into both."""
+    ggcl, kcgan = BUNDLES.values()
+    for path in sorted((ggcl / "configs").rglob("*.yaml")):
+        relative = path.relative_to(ggcl)
+        if path.name != "train.yaml":
+            assert path.read_text() == (kcgan / relative).read_text(), relative
+    first, second = train("ggcl"), train("kcgan_kernel_conversion")
+    different = {key for key in {*first, *second} if first.get(key) != second.get(key)}
+    assert different == {
+        "max_epochs",
+        "samples_per_epoch",
+        "val_interval",
+        "guidance",
+        "guidance_weight",
+        "content_weight",
+        "style_weight",
+        "feature_pooling",
+    }
+
+
+@pytest.mark.parametrize(
+    ("overlays", "guidance", "discriminator", "weight"),
+    [
+        ([], "GuidedContrastiveLoss", SemanticDiscriminator, 2.0),
+        (["baselines/ggdr"], "CosineContentLoss", SemanticDiscriminator, 10.0),
+        (["baselines/stargan"], "NoneType", StarGANDiscriminator, 0.0),
+    ],
+)
+def test_the_guidance_is_a_part_that_is_plugged_in(overlays, guidance, discriminator, weight):
+    method = parsed("ggcl", "train", *overlays, **SMALL).get_parsed_content("method")
+    assert type(method.guidance).__name__ == guidance
+    assert type(method.discriminator) is discriminator
+    assert method.guidance_weight == weight
+
+
+def test_official_is_the_released_code():
+    parser = parsed("ggcl", "train", "official", **SMALL)
+    method = parser.get_parsed_content("method")
+    assert method.labels.permute
+    assert method.penalty_reduction == "sum"
+    assert parser["lr_schedulers"] == []
+
+
+def test_two_vendors_extend_the_label_by_the_mask_and_split_the_domain_head():
+    method = parsed("ggcl", "train", "two_vendors", **SMALL).get_parsed_content("method")
+    assert method.generator.num_domains == 8
+    assert method.labels.groups == [3, 3]
+    assert method.discriminator(torch.zeros(1, 1, 128, 128))[1].shape == (1, 6)
+
+
+def test_any_number_of_domains_is_one_list():
+    method = parsed("ggcl", "train", domains=["a", "b"], **SMALL).get_parsed_content("method")
+    assert method.generator.num_domains == method.labels.size == 2
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_the_learning_rate_is_constant_and_then_falls_to_zero(bundle):
+    parser = parsed(bundle, "train", max_epochs=8, **SMALL)
+    schedulers, optimizer = parser.get_parsed_content("lr_schedulers"), parser.get_parsed_content("optimizer")
+    rates = []
+    for _ in range(8):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedulers[0].step()
+    assert rates[:4] == [1e-4] * 4
+    assert rates[6] == pytest.approx(0.5e-4)
+    assert optimizer.param_groups[0]["lr"] == 0
+    assert len(schedulers) == 2
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_training_and_inference_read_images_alike(bundle):
+    inference = yaml.safe_load((BUNDLES[bundle] / "configs" / "inference.yaml").read_text())
+    for section in ("load", "orient", "scale"):
+        assert train(bundle)[section] == inference[section]
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_no_config_has_an_absolute_path(bundle):
+    for path in Path(BUNDLES[bundle]).rglob("*.yaml"):
+        assert not [line for line in path.read_text().splitlines() if ": /" in line or "'/home" in line]

@@ -1,0 +1,113 @@
+"""The learnable radial filter: closed forms, and what an untrained generator is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from common.networks import PhysicsGenerator
+from common.networks.physics import RadialFilterBank
+
+
+def gaussian(sigma_mm):
+    """The transfer function of a Gaussian blur."""
+    return lambda f: np.exp(-2 * (math.pi * sigma_mm * f) ** 2)
+
+
+def one_hot(index, count=3):
+    return torch.eye(count)[index : index + 1]
+
+
+def label(target, source, spacing):
+    return torch.cat([one_hot(target), one_hot(source), torch.tensor([[spacing]])], dim=1)
+
+
+@pytest.fixture
+def bank():
+    bank = RadialFilterBank(3)
+    bank.set(0, 1, gaussian(0.4))
+    bank.set(0, 2, lambda f: 1 + 2 * f)
+    return bank
+
+
+def test_it_starts_as_the_gain_that_it_was_given(bank):
+    frequency = torch.linspace(0, 1.1, 40)
+    assert_close(bank.gains(frequency)[0, 1], torch.from_numpy(gaussian(0.4)(frequency.numpy())), atol=1e-3, rtol=0)
+    assert_close(bank.gains(frequency)[0, 2], 1 + 2 * frequency, atol=1e-3, rtol=0)
+    assert_close(bank.gains(frequency)[1, 1], torch.ones(40))
+
+
+def test_a_learnt_change_is_smooth_and_leaves_uniform_regions_alone(bank):
+    with torch.no_grad():
+        bank.coefficients.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    frequency = torch.linspace(0, 1.1, 400)
+    gains = bank.gains(frequency)
+    assert_close(gains[:, :, 0], torch.ones(3, 3))
+    change = (gains[0, 1] / torch.from_numpy(gaussian(0.4)(frequency.numpy()))).log()[:150]
+    assert change.abs().max() > 0.1
+    assert change.diff().abs().max() < 0.1  # no jump within 1/400 of the range
+    assert_close(gains[1, 1], torch.ones(400))
+
+
+@pytest.mark.parametrize("spacing", [0.55, 0.7, 0.85])
+@pytest.mark.parametrize("cycles", [4, 12, 24])
+def test_a_wave_is_scaled_by_the_gain_at_its_frequency_in_lp_per_mm(bank, spacing, cycles):
+    wave = torch.cos(2 * math.pi * cycles / 96 * torch.arange(96)).expand(1, 1, 96, 96)
+    filtered = bank(wave, one_hot(0), one_hot(1), torch.tensor([spacing]))
+    middle = (..., slice(20, -20), slice(20, -20))
+    expected = float(gaussian(0.4)(cycles / 96 / spacing)) * wave
+    assert_close(filtered[middle], expected[middle], atol=6e-3, rtol=0)
+
+
+def test_a_uniform_region_keeps_its_value_up_to_the_border(bank):
+    constant = torch.full((2, 1, 40, 50), -0.3)
+    spacing = torch.tensor([0.6, 0.8])
+    for target in (0, 1, 2):
+        assert_close(bank(constant, one_hot(0).expand(2, -1), one_hot(target).expand(2, -1), spacing), constant)
+
+
+def test_each_image_of_a_batch_gets_its_own_conversion(bank):
+    images = torch.rand(2, 1, 48, 48)
+    source, target = one_hot(0).expand(2, -1), torch.cat([one_hot(1), one_hot(2)])
+    spacing = torch.tensor([0.6, 0.8])
+    together = bank(images, source, target, spacing)
+    for i in range(2):
+        alone = bank(images[i : i + 1], source[:1], target[i : i + 1], spacing[i : i + 1])
+        assert_close(together[i : i + 1], alone)
+
+
+def test_the_filter_towards_a_blend_is_the_blend_of_the_filters(bank):
+    image, spacing = torch.rand(1, 1, 48, 48), torch.tensor([0.7])
+    parts = [bank(image, one_hot(0), one_hot(t), spacing) for t in (1, 2)]
+    blend = bank(image, one_hot(0), torch.tensor([[0.0, 0.25, 0.75]]), spacing)
+    assert_close(blend, 0.25 * parts[0] + 0.75 * parts[1])
+
+
+def test_an_untrained_generator_is_its_filter_and_from_a_kernel_to_itself_the_identity(bank):
+    network = PhysicsGenerator(3, channels=4, num_res_blocks=1)
+    network.filters.load_state_dict(bank.state_dict())
+    image = torch.rand(2, 1, 48, 48) * 2 - 1
+    expected = bank(image, one_hot(0), one_hot(1), torch.tensor([0.7]))
+    assert_close(network(image, label(1, 0, 0.7)), expected)
+    assert_close(network(image, label(2, 2, 0.7)), image)
+
+
+def test_filter_and_refinement_both_learn():
+    network = PhysicsGenerator(3, channels=4, num_res_blocks=1)
+    network(torch.rand(2, 1, 48, 48), label(1, 0, 0.7)).square().mean().backward()
+    assert network.filters.coefficients.grad[0, 1].abs().sum() > 0
+    assert network.filters.coefficients.grad[1, 0].abs().sum() == 0
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.refine.parameters())
+
+
+def test_wrong_labels_and_arguments_are_named():
+    with pytest.raises(ValueError, match=r"`label` must have shape \(batch, 7\): \[target \| source \| mm\]"):
+        PhysicsGenerator(3, channels=0)(torch.zeros(1, 1, 40, 40), torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="`size` must be odd and >= 3, got 30"):
+        RadialFilterBank(3, size=30)
+    with pytest.raises(ValueError, match="`num_knots` must be >= 2, got 1"):
+        RadialFilterBank(3, num_knots=1)

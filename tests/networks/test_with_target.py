@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import math
+import warnings
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from common.networks import StarGANGenerator, WithTarget, target_weights
+
+KERNELS = ["B30f", "B50f", "B70f"]
+# A multiple of 4, odd, and less than one block of the padding.
+SIZES = [(40, 33), (3, 5), (16, 64)]
+
+
+def build(upsample="pixelshuffle", target=(0.0, 0.25, 0.75)):
+    torch.manual_seed(0)
+    return WithTarget(StarGANGenerator(3, channels=4, num_res_blocks=1, upsample=upsample), target).eval()
+
+
+def random_image(batch, size):
+    return torch.rand(batch, 1, *size) * 2 - 1
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("target", [(0.0, 0.0, 1.0), [0.5, 0.0, 0.5], torch.tensor([0, 1, 0])])
+def test_translates_each_image_to_the_bound_target(batch, target):
+    network, image = build(target=target), random_image(batch, (12, 17))
+    row = torch.as_tensor(target).float()
+    assert_close(network(image), network.network(image, row.repeat(batch, 1)), rtol=0, atol=0)
+
+
+def test_its_weights_are_the_generators_whatever_the_target():
+    network, other = build(), build(target=(1.0, 0.0, 0.0))
+    assert set(network.state_dict()) == set(network.network.state_dict())
+    image = random_image(1, (8, 8))
+    before = other(image)
+    with torch.no_grad():
+        network.network.head.weight.mul_(2)
+    other.load_state_dict(network.state_dict())
+    assert other.target.tolist() == [1.0, 0.0, 0.0]
+    assert not torch.allclose(other(image), before)
+    assert network.double().target.dtype == torch.float64
+
+
+def test_a_source_and_a_pixel_size_are_bound_behind_the_target():
+    bound = build(target=(0.0, 0.0, 1.0)).from_source([1.0, 0.0, 0.0], 0.7)
+    assert_close(bound.target, torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.7]))
+
+
+def test_the_callers_tensor_is_not_shared():
+    target = torch.tensor([1.0, 0.0, 0.0])
+    network = build(target=target)
+    target[0] = 7.0
+    assert network.target.tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(), (1, 3), (0,)])
+def test_target_that_is_no_vector_is_refused(shape):
+    with pytest.raises(ValueError, match=r"`target` must hold one weight a domain, .*, got the shape \[.*\]: bind one"):
+        build(target=torch.zeros(shape))
+
+
+def test_target_of_another_length_is_refused_by_the_network():
+    with pytest.raises(ValueError, match=r"`target` must have the shape .*, here \(2, 3\), got \[1, 4\]"):
+        build(target=[0.0] * 4)(random_image(2, (8, 8)))
+
+
+@pytest.mark.parametrize("upsample", ["pixelshuffle", "transposed"])
+def test_torchscript(upsample):
+    network, file = build(upsample), io.BytesIO()
+    torch.jit.save(torch.jit.script(network), file)
+    file.seek(0)
+    scripted = torch.jit.load(file)
+    for batch, size in enumerate(SIZES, start=1):
+        image = random_image(batch, size)
+        assert_close(scripted(image), network(image))
+    with pytest.raises(torch.jit.Error, match="`image` must have"):
+        scripted(torch.zeros(1, 1, 8))
+
+
+@pytest.mark.parametrize("upsample", ["pixelshuffle", "transposed"])
+def test_onnx(upsample, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network, path = build(upsample), tmp_path / "network.onnx"
+    free = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (random_image(2, SIZES[0]),), path, dynamo=True, dynamic_shapes=(free,), verbose=False
+        )
+    session = onnxruntime.InferenceSession(path)
+    for batch, size in enumerate(SIZES, start=1):
+        image = random_image(batch, size)
+        (output,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        with torch.no_grad():
+            assert_close(torch.from_numpy(output), network(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("target", "weights"),
+    [
+        ("B30f", [1.0, 0.0, 0.0]),
+        ("B70f", [0.0, 0.0, 1.0]),
+        ({"B50f": 1}, [0.0, 1.0, 0.0]),
+        ({"B30f": 0.5, "B70f": 0.5}, [0.5, 0.0, 0.5]),
+        ({"B30f": 1 / 3, "B50f": 1 / 3, "B70f": 1 / 3 + 9e-7}, [1 / 3, 1 / 3, 1 / 3 + 9e-7]),
+    ],
+)
+def test_target_weights(target, weights):
+    assert target_weights(KERNELS, target) == weights
+    assert all(type(weight) is float for weight in target_weights(tuple(KERNELS), target))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("b70f", r"`target` must name one of the domains B30f, B50f, B70f, got 'b70f'\. Did you mean 'B70f'\?"),
+        ("sharp", r"`target` must name one of the domains B30f, B50f, B70f, got 'sharp'\.$"),
+        ({"B30f": 0.5, "B71f": 0.5}, r"got 'B71f'\. Did you mean 'B70f'\?"),
+        ({"B30f": 1.5, "B50f": -0.5}, r"`target` must give each domain a weight >= 0, got -0.5 for 'B50f'\."),
+        ({"B30f": math.nan}, r"weight >= 0, got nan for 'B30f'\."),
+        ({"B30f": 0.5, "B50f": 0.4}, r"weights of `target` must sum to 1, got \{.*\}, whose sum is 0\.9\."),
+        ({"B30f": 1.0 + 2e-6}, r"must sum to 1"),
+        ({}, r"must sum to 1, got \{\}, whose sum is 0\."),
+    ],
+)
+def test_targets_that_are_none(target, message):
+    with pytest.raises(ValueError, match=message):
+        target_weights(KERNELS, target)

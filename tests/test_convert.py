@@ -1,0 +1,229 @@
+"""`python -m common convert_ggcl`: files in, files out, and nothing on an error."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from common import convert
+from common.convert import convert_ggcl
+from common.networks import WithTarget, load_definition, load_weights, target_weights
+
+from .networks.released import SequentialGenerator, ggcl_discriminator_state, ggcl_generator_state
+
+ROOT = Path(__file__).parents[1]
+NO_DEFAULT = {"class": "none"}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A released training: generator and discriminator, saved as its code does."""
+    torch.manual_seed(0)
+    source = tmp_path / "released"
+    source.mkdir()
+    torch.save(ggcl_generator_state(), source / "400000-G.ckpt")
+    torch.save(ggcl_discriminator_state(), source / "400000-D.ckpt")
+    return source / "400000-G.ckpt", source / "400000-D.ckpt", tmp_path / "bundle" / "models" / "model.pt"
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_writes_weights_and_definition_that_load_as_any_others(files):
+    generator, _, output = files
+    assert convert_ggcl(generator, output) == output
+    assert listing(output.parent) == ["model.pt", "network.json"]
+    network = load_weights(load_definition(output.parents[1], NO_DEFAULT), output)
+    document = json.loads((output.parent / "network.json").read_text())
+    assert document.pop("arguments") == network.arguments
+    assert document == {
+        "class": "common.networks.StarGANGenerator",
+        "codec": {"hu": [-1024, 3071]},
+        "domains": ["B30f", "B50f", "B70f"],
+        "epoch": None,
+        "checksum": hashlib.sha256(output.read_bytes()).hexdigest(),
+        "ema": False,
+        "training_data": {"name": "imported from 400000-G.ckpt"},
+    }
+    bound = WithTarget(network, target_weights(document["domains"], "B70f"))
+    assert bound(torch.zeros(1, 1, 16, 16)).shape == (1, 1, 16, 16)
+
+
+def test_discriminator_goes_to_a_folder_of_its_own(files):
+    """MONAI Label takes each *.pt of the models' folder for a model."""
+    generator, discriminator, output = files
+    convert_ggcl(generator, output, discriminator)
+    folder = output.parent / "discriminator"
+    assert listing(output.parent) == [
+        "discriminator/discriminator.pt",
+        "discriminator/network.json",
+        "model.pt",
+        "network.json",
+    ]
+    network = load_weights(load_definition(folder, NO_DEFAULT), folder / "discriminator.pt")
+    document = json.loads((folder / "network.json").read_text())
+    assert document["class"] == "common.networks.SemanticDiscriminator"
+    assert document["checksum"] == hashlib.sha256((folder / "discriminator.pt").read_bytes()).hexdigest()
+    assert document["training_data"] == {"name": "imported from 400000-D.ckpt"}
+    original = ggcl_discriminator_state()["conv1.weight"]
+    assert network.heads.source.weight.shape == original.shape
+
+
+def test_stargans_own_generator_and_its_domains(files):
+    _, _, output = files
+    checkpoint = output.parents[2] / "G.ckpt"
+    torch.save(SequentialGenerator(domains=2).state_dict(), checkpoint)
+    convert_ggcl(checkpoint, output, domains="soft, sharp")
+    document = json.loads((output.parent / "network.json").read_text())
+    assert document["domains"] == ["soft", "sharp"]
+    assert document["arguments"]["upsample"] == "transposed"
+
+
+def test_two_vendors_have_a_mask_that_the_discriminator_has_not(files):
+    _, _, output = files
+    generator, discriminator = output.parents[2] / "G.ckpt", output.parents[2] / "D.ckpt"
+    torch.save(ggcl_generator_state(domains=8), generator)
+    torch.save(ggcl_discriminator_state(domains=6), discriminator)
+    names = ["B30f", "B50f", "B70f", "SOFT", "CHEST", "EDGE", "siemens", "ge"]
+    convert_ggcl(generator, output, discriminator, domains=names)
+    assert json.loads((output.parent / "discriminator" / "network.json").read_text())["arguments"]["num_domains"] == 6
+
+
+def test_again_replaces_what_is_there(files):
+    generator, _, output = files
+    convert_ggcl(generator, output)
+    torch.save(ggcl_generator_state(width=2), generator)
+    convert_ggcl(generator, output)
+    network = load_weights(load_definition(output.parents[1], NO_DEFAULT), output)
+    assert network.arguments["channels"] == 2
+    assert listing(output.parent) == ["model.pt", "network.json"]
+
+
+def save(content):
+    def write(path):
+        torch.save(content, path)
+
+    return write
+
+
+ERRORS = {
+    "absent": (lambda path: path.unlink(), FileNotFoundError, "no checkpoint at .*-G.ckpt: give the path of"),
+    "empty": (lambda path: path.write_bytes(b""), ValueError, "must be a file of plain tensors"),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:2000]),
+        ValueError,
+        "must be a file of plain tensors",
+    ),
+    "pickled": (save(nn.Conv2d(1, 1, 1)), ValueError, "Pickled modules are refused, for loading one runs its code"),
+    "nested": (save({"state_dict": ggcl_generator_state()}), ValueError, "must hold a flat dict of name to tensor"),
+    "nothing": (save({}), ValueError, "must hold a flat dict of name to tensor"),
+    "tensor": (save(torch.zeros(3)), ValueError, "must hold a flat dict of name to tensor"),
+    "other": (save({"conv.weight": torch.zeros(1)}), ValueError, "cannot be converted: it must hold the generator"),
+    "swapped": (save(ggcl_discriminator_state()), ValueError, "give the discriminator's as `discriminator`"),
+    "domains": (
+        save(ggcl_generator_state(domains=4)),
+        ValueError,
+        "`domains` must be 4 different names, .*, got 3: B30f",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_generator_that_cannot_be_converted_leaves_no_trace(files, case):
+    generator, discriminator, output = files
+    spoil, error, message = ERRORS[case]
+    spoil(generator)
+    with pytest.raises(error, match=message):
+        convert_ggcl(generator, output, discriminator)
+    assert not output.parents[1].exists()
+
+
+def test_discriminator_that_cannot_be_converted_leaves_the_old_generator(files):
+    generator, discriminator, output = files
+    convert_ggcl(generator, output)
+    before = output.read_bytes()
+    torch.save(ggcl_generator_state(width=2), generator)
+    torch.save(ggcl_discriminator_state(domains=5), discriminator)
+    message = (
+        r"`discriminator` must tell as many domains apart as `generator` .* \(3, or 2 less .*\), got 5: give the two"
+    )
+    with pytest.raises(ValueError, match=message):
+        convert_ggcl(generator, output, discriminator)
+    assert output.read_bytes() == before
+    assert listing(output.parent) == ["model.pt", "network.json"]
+
+
+def test_full_disk_leaves_what_was_there(files, monkeypatch):
+    generator, discriminator, output = files
+    convert_ggcl(generator, output)
+    before = {name: (output.parent / name).read_bytes() for name in listing(output.parent)}
+    torch.save(ggcl_generator_state(width=2), generator)
+
+    def full_disk(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(convert, "save_definition", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        convert_ggcl(generator, output, discriminator)
+    assert {name: (output.parent / name).read_bytes() for name in listing(output.parent)} == before
+    assert sorted(path.name for path in output.parent.iterdir()) == ["model.pt", "network.json"]
+
+
+@pytest.mark.parametrize("domains", [["B30f", "B50f"], ["B30f", "B30f", "B70f"], "B30f"])
+def test_domains_that_do_not_fit(files, domains):
+    generator, _, output = files
+    with pytest.raises(ValueError, match=r"`domains` must be 3 different names, one for each entry of the generator's"):
+        convert_ggcl(generator, output, domains=domains)
+    assert not output.parent.exists()
+
+
+def test_output_must_be_a_weights_file(files):
+    generator, _, output = files
+    with pytest.raises(ValueError, match=r"`output` must be a file that ends in \.pt, .*, got .*models\."):
+        convert_ggcl(generator, output.parent)
+
+
+def command(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-m", "common", "convert_ggcl", *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_command_line(files):
+    generator, discriminator, output = files
+    options = ["--discriminator", discriminator, "--domains", "soft,medium,sharp"]
+    done = command("--generator", generator, "--output", output, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"Weights: {output}"
+    assert json.loads((output.parent / "network.json").read_text())["domains"] == ["soft", "medium", "sharp"]
+    refused = command("--generator", discriminator, "--output", output)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_help_says_what_the_command_takes():
+    done = command("--help")
+    assert done.returncode == 0
+    text = done.stdout + done.stderr
+    assert all(word in text for word in ("GENERATOR", "OUTPUT", "discriminator", "domains", "network.json"))
+
+
+def test_converted_weights_are_the_released_ones(files):
+    generator, _, output = files
+    convert_ggcl(generator, output)
+    assert_close(torch.load(output, weights_only=True)["head.weight"], ggcl_state(generator)["out.0.weight"])
+
+
+def ggcl_state(path):
+    return torch.load(path, weights_only=True)

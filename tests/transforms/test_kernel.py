@@ -1,0 +1,69 @@
+"""Where the source kernel is found, and what is warned of."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from common.transforms import FindKerneld, header_kernel
+
+DOMAINS = ["B30f", "B50f", "B70f"]
+
+
+def volume(kernel: object = None, pixel: float = 0.7) -> MetaTensor:
+    meta = {"filename_or_obj": "scan", "00181210": {"vr": "SH", "Value": [kernel]} if kernel else None}
+    return MetaTensor(torch.zeros(1, 4, 4, 2), affine=torch.diag(torch.tensor([pixel, pixel, 1.0, 1.0])), meta=meta)
+
+
+def found(image, target="B70f", **options):
+    return FindKerneld("image", DOMAINS, target, **options)({"image": image})["image"].meta.get("source_domain")
+
+
+def test_what_the_user_says_comes_before_the_header_before_the_estimate(caplog):
+    caplog.set_level(logging.INFO)
+    assert found(volume("B50f"), source="B30f") == "B30f"
+    assert found(volume("B50f"), estimate=lambda *_: ("B30f", 0.9)) == "B50f"
+    assert found(volume(), estimate=lambda *_: ("B30f", 0.9)) == "B30f"
+    assert found(volume()) is None
+    assert "source kernel B50f (from the DICOM header)" in caplog.text
+    assert "source kernel B30f (estimated from the noise, confidence 90%)" in caplog.text
+
+
+def test_the_estimate_sees_the_volume_and_its_spacing():
+    seen = []
+    found(volume(pixel=0.6), estimate=lambda array, spacing: (seen.append((array.shape, spacing)), ("B30f", 1.0))[1])
+    ((shape, spacing),) = seen
+    assert shape == (4, 4, 2)
+    assert spacing == pytest.approx([0.6, 0.6, 1.0])
+
+
+def test_an_unknown_kernel_in_the_header_is_warned_of(caplog):
+    assert found(volume("UB"), estimate=lambda *_: ("B50f", 0.6)) == "B50f"
+    assert "its kernel 'UB' is not one of ['B30f', 'B50f', 'B70f']" in caplog.text
+
+
+def test_converting_a_kernel_into_itself_is_warned_of(caplog):
+    found(volume("B70f"))
+    assert "scan has the target kernel B70f already (from the DICOM header)" in caplog.text.replace("'", "")
+
+
+@pytest.mark.parametrize(("pixel", "warned"), [(0.54, True), (0.55, False), (0.85, False), (1.0, True)])
+def test_pixels_outside_of_the_training_are_warned_of(pixel, warned, caplog):
+    found(volume(pixel=pixel), spacing_mm=[0.55, 0.85])
+    assert ("the network was trained with 0.550 to 0.850 mm" in caplog.text) == warned
+
+
+def test_a_source_that_is_no_domain_is_an_error():
+    with pytest.raises(ValueError, match=r"`source` must be one of the trained kernels \['B30f', 'B50f', 'B70f'\]"):
+        found(volume(), source="B31f")
+
+
+@pytest.mark.parametrize("value", [{"vr": "SH", "Value": ["B30f", "4"]}, ["B30f"], " B30f "])
+def test_the_header_is_read_in_each_form_that_a_reader_gives(value):
+    image = volume()
+    image.meta["00181210"] = value
+    assert header_kernel(image) == "B30f"
+    assert header_kernel(volume()) is None
