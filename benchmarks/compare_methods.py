@@ -5,6 +5,7 @@ Trains methods of a bundle at an equal budget and tabulates what they score on h
         --methods nec,cyclegan,cut,pix2pix --overlay bundles/nec_t1t2/configs/demo.yaml --samples_per_epoch 56
     python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py agreement benchmarks/results/nec_t1t2_methods.json
+    python benchmarks/compare_methods.py patients benchmarks/results/nec_t1t2_real.json
 
 Equal budget: the same patients, epochs, batch and images an epoch, hence equally many updates of each generator.
 A finished run is not run again. `run` writes the JSON that `table` prints and that the docs quote.
@@ -35,6 +36,7 @@ TITLES = {
     "intensity_curve": "intensity curve (fitted on pairs)",
 }
 COLUMNS = ("psnr_matched", "ssim_matched", "psnr", "ssim", "psnr_mask", "mae_tumour", "mae_oedema", "mae_deep_nuclei")
+PATIENT_COLUMNS = ("psnr_matched", "ssim_matched", "source_correlation")
 
 
 def run(
@@ -74,9 +76,47 @@ def run(
         runs = [future.result() for future in futures]
     path = Path(result or ROOT / "benchmarks" / "results" / f"{bundle}_methods.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"bundle": bundle, "overlay": Path(overlay).name, "command": " ".join(sys.argv[1:]), "runs": runs}
+    content = {
+        "bundle": bundle,
+        "overlay": Path(overlay).name,
+        "command": " ".join(map(_relative, sys.argv[1:])),
+        "runs": runs,
+    }
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(path)
+
+
+def _relative(argument: str) -> str:
+    """Paths of this machine do not belong into a committed file."""
+    return str(Path(*Path(argument).parts[-2:])) if argument.startswith("/") else argument
+
+
+def patients(path: str, *, result: str | None = None) -> None:
+    """Print the rows of a `metrics.csv`, or of the JSON made from it, as Markdown: one a patient and method.
+
+    Args:
+        path: the CSV that `evaluating` wrote, or the JSON.
+        result: write the JSON here.
+    """
+    source = Path(path)
+    if source.suffix == ".csv":
+        with source.open(newline="") as file:
+            rows = [{key: row[key] for key in ("patient", "method")} | _numbers(row) for row in csv.DictReader(file)]
+        facts = json.loads(source.with_name("run.json").read_text())
+        content = {"commit": facts["commit"], "weights_sha256": facts["weights_sha256"], "rows": rows}
+    else:
+        content = json.loads(source.read_text())
+    if result is not None:
+        Path(result).write_text(json.dumps(content, indent=1) + "\n")
+    print("| patient | method | " + " | ".join(PATIENT_COLUMNS) + " |\n|" + "---|" * (2 + len(PATIENT_COLUMNS)))
+    for row in content["rows"]:
+        cells = [f"{row[column]:.2f}" for column in PATIENT_COLUMNS]
+        title = "NEC" if row["method"] == "network" else TITLES[row["method"]]
+        print(f"| {row['patient']} | {title} | " + " | ".join(cells) + " |")
+
+
+def _numbers(row: dict[str, str]) -> dict[str, float]:
+    return {column: float(row[column]) for column in PATIENT_COLUMNS}
 
 
 def _sequence(value: Any) -> list[Any]:
@@ -167,4 +207,4 @@ def _cell(value: dict[str, float] | None) -> str:
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "table": table, "agreement": agreement})
+    fire.Fire({"run": run, "table": table, "agreement": agreement, "patients": patients})

@@ -20,6 +20,10 @@ SMALL = """--max_epochs 1 --batch_size 2 --image_size 64 --val_interval 1 --spac
  --network_def "{'_target_': 'common.networks.CompactGenerator', 'channels': [8, 8], 'num_res_units': 1}"
  --discriminator_def#num_scales 1 --discriminator_def#num_layers 2 --discriminator_def#channels 4"""
 SMALL_PHANTOM = """ --phantom "{'patients': 6, 'slices': 4, 'size': 64}" """
+SMALL_KERNEL = """--max_epochs 1 --samples_per_epoch 4 --image_size 128 --channels 8 --num_res_blocks 1
+ --discriminator_channels 4 --val_interval 1"""
+SMALL_CHEST = """ --phantom "{'patients': 6, 'slices': 1, 'size': 128}" """
+RELEASED = ROOT.parent / "shared" / "fixtures" / "ggcl_reference"
 
 
 def commands(file: Path) -> list[str]:
@@ -37,6 +41,28 @@ def workplace(tmp_path_factory) -> Path:
     shutil.copytree(NEC, folder / "nec_t1t2", ignore=ignore)
     generate_phantom("brain", folder / "DATA", patients=6, slices=4, size=64)
     return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RELEASED.is_dir(), reason="a released checkpoint (../shared/fixtures) is not there")
+@pytest.mark.parametrize("bundle", ["ggcl", "kcgan_kernel_conversion"])
+def test_the_commands_of_a_kernel_bundles_page_run_in_order(bundle, tmp_path):
+    shutil.copytree(ROOT / "bundles" / bundle, tmp_path / bundle, ignore=shutil.ignore_patterns("data", "output"))
+    generate_phantom("chest", tmp_path / "DATA", patients=6, slices=1, size=128)
+    (image, *_) = sorted((tmp_path / "DATA" / "images").glob("*B30f.nii.gz"))
+    places = {"FILE_OR_FOLDER": image, "DATA": tmp_path / "DATA", "OUT": tmp_path / "OUT"}
+    places |= {f"400000-{which}.ckpt": RELEASED / f"400000-{which}.ckpt" for which in "GD"}
+    for command in commands(ROOT / "bundles" / bundle / "docs" / "README.md"):
+        line = re.sub("|".join(map(re.escape, places)), lambda match: str(places[match.group()]), command)
+        if " training " in line:
+            line += " " + " ".join(SMALL_KERNEL.split("\n")) + (SMALL_CHEST if "demo.yaml" in line else "")
+        arguments = [sys.executable, *shlex.split(line)[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            arguments, cwd=tmp_path / bundle, capture_output=True, text=True, timeout=300, env=environment
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
+    assert (tmp_path / "OUT" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("page", ["README.md", "bundles/nec_t1t2/docs/README.md"])
@@ -59,7 +85,7 @@ def test_the_commands_of_a_page_run_in_order(page, workplace):
 
 
 def test_every_file_that_a_page_links_to_exists():
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), NEC / "docs" / "README.md"]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("bundles/*/docs/README.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page}: {target}"
@@ -74,13 +100,13 @@ def test_the_tests_that_the_fidelity_page_names_exist():
         assert not function or f"def {function}(" in (ROOT / file).read_text(), function
 
 
-@pytest.mark.parametrize("verb", ["phantom", "report", "demo"])
+@pytest.mark.parametrize("verb", ["phantom", "report", "demo", "convert_ggcl"])
 def test_help_names_what_a_command_takes(verb):
     done = subprocess.run(
         [sys.executable, "-m", "common", verb, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0
-    assert "output_dir" in (done.stdout + done.stderr).lower()
+    assert "output" in (done.stdout + done.stderr).lower()
 
 
 @pytest.mark.parametrize(
@@ -105,3 +131,15 @@ def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert all(word in line for word in words), line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["table", "agreement", "patients"])
+def test_the_tables_of_the_nec_page_come_from_the_committed_results(verb):
+    name = "nec_t1t2_real" if verb == "patients" else "nec_t1t2_methods"
+    result = ROOT / "benchmarks" / "results" / f"{name}.json"
+    command = [sys.executable, "benchmarks/compare_methods.py", verb, str(result)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    page = (NEC / "docs" / "README.md").read_text()
+    rows = [line.strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) > 4
+    assert [row for row in rows if row not in page] == []

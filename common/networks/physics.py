@@ -43,7 +43,7 @@ class RadialFilterBank(nn.Module):
     changes: torch.Tensor
 
     def __init__(
-        self, num_domains: int = 3, *, size: int = 63, num_knots: int = 24, max_frequency: float = 1.2
+        self, num_domains: int = 3, *, size: int = 31, num_knots: int = 24, max_frequency: float = 1.2
     ) -> None:
         super().__init__()
         if size < 3 or size % 2 == 0:
@@ -171,7 +171,7 @@ class PhysicsGenerator(nn.Module):
         *,
         channels: int = 64,
         num_res_blocks: int = 6,
-        filter_size: int = 63,
+        filter_size: int = 31,
         num_knots: int = 24,
         residual_scale: float = 0.02,
     ) -> None:

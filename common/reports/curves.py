@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from monai.utils.module import optional_import
 
-from .figures import Theme, new_figure, to_png
+from .figures import Theme, add_legend, new_plot, to_png
 from .methods import NETWORK, colour_of, ordered, short_name_of
 
 gaussian_kde, _ = optional_import("scipy.stats", name="gaussian_kde")
@@ -34,7 +34,7 @@ def distribution_png(
 
     A method with fewer than three patients, or with equal values, is drawn as points.
     """
-    figure, axes = _axes(5.4, 3.5, theme)
+    figure, (axes,) = new_plot(5.4, 3.5, theme)
     numbers = [np.array(list(by_patient.values())) for by_patient in values.values()]
     pooled = np.concatenate(numbers)
     margin = max(0.25 * float(np.ptp(pooled)), 0.5)
@@ -52,8 +52,8 @@ def distribution_png(
             axes.plot(sample, heights, "o", color=colour, label=name, markersize=6)
     axes.set(xlabel=label, ylabel="density", xlim=(grid[0], grid[-1]))
     axes.set_ylim(bottom=0.0)
-    _legend(axes, theme, columns=2)
-    return to_png(figure)
+    add_legend(axes, theme, columns=2)
+    return to_png(figure, few_colours=True)
 
 
 def scatter_png(values: Mapping[str, Mapping[str, float]], *, theme: Theme, label: str = "PSNR (dB)") -> bytes | None:
@@ -65,7 +65,7 @@ def scatter_png(values: Mapping[str, Mapping[str, float]], *, theme: Theme, labe
     rivals = {name: sample for name, sample in values.items() if name != NETWORK and set(sample) & set(network)}
     if not rivals:
         return None
-    figure, axes = _axes(5.4, 3.5, theme)
+    figure, (axes,) = new_plot(5.4, 3.5, theme)
     shown: list[float] = []
     for method, sample in rivals.items():
         patients = [patient for patient in sample if patient in network]
@@ -76,13 +76,13 @@ def scatter_png(values: Mapping[str, Mapping[str, float]], *, theme: Theme, labe
     limits = (min(shown) - margin, max(shown) + margin)
     axes.plot(limits, limits, color=theme.text, linewidth=0.9, linestyle="--")
     axes.set(xlabel=f"baseline, {label}", ylabel=f"network, {label}", xlim=limits, ylim=limits)
-    _legend(axes, theme, columns=2)
-    return to_png(figure)
+    add_legend(axes, theme, columns=2)
+    return to_png(figure, few_colours=True)
 
 
 def line_png(x: Sequence[float], y: Sequence[float], *, theme: Theme, xlabel: str, title: str) -> bytes:
     """One quantity over iterations or epochs; long ones faint, with their running mean on top."""
-    figure, axes = _axes(3.9, 2.7, theme)
+    figure, (axes,) = new_plot(3.9, 2.7, theme)
     colour = colour_of(NETWORK, dark=theme.dark)
     points = np.array([(a, b) for a, b in zip(x, y, strict=True) if np.isfinite(a) and np.isfinite(b)]).reshape(-1, 2)
     window = int(len(points) * SMOOTHING_SHARE)
@@ -94,7 +94,7 @@ def line_png(x: Sequence[float], y: Sequence[float], *, theme: Theme, xlabel: st
         axes.plot(*points.T, "o-", color=colour, linewidth=1.5, markersize=4)
     axes.set(xlabel=xlabel)
     axes.set_title(title.replace("$", r"\$"), color=theme.text, fontsize=12, loc="left")
-    return to_png(figure)
+    return to_png(figure, few_colours=True)
 
 
 def columns_of(table: Mapping[str, Sequence[float]], *, axis: str) -> list[str]:
@@ -115,31 +115,3 @@ def count_of(values: Mapping[str, Mapping[str, float]]) -> str:
     counts = sorted({len(by_patient) for by_patient in values.values()})
     number = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     return f"{number} patient{'s' if counts[-1] != 1 else ''}"
-
-
-def _axes(width: float, height: float, theme: Theme) -> tuple[Any, Any]:
-    figure = new_figure(width, height, dpi=190, paper=theme.paper)
-    figure.set_layout_engine("constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor(theme.paper)
-    axes.grid(color=theme.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.text, labelsize=10, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.xaxis.label.set(color=theme.text, fontsize=11)
-    axes.yaxis.label.set(color=theme.text, fontsize=11)
-    return figure, axes
-
-
-def _legend(axes: Any, theme: Theme, *, columns: int) -> None:
-    axes.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=columns,
-        frameon=False,
-        fontsize=9.5,
-        labelcolor=theme.text,
-        handlelength=1.2,
-        columnspacing=1.2,
-    )

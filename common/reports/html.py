@@ -44,6 +44,7 @@ tbody th { white-space: normal; min-width: 9.5rem; line-height: 1.3; }
 thead tr:first-child th:first-child, tbody th { text-align: left; color: var(--text); }
 thead th { vertical-align: bottom; }
 tr.network th, tr.network td { background: color-mix(in srgb, var(--accent) 9%, transparent); }
+tr.direction th { color: var(--accent); padding-top: .9rem; font-weight: 600; }
 tr.network th { font-weight: 700; }
 td b { color: var(--accent); }
 .sd { color: var(--soft); font-size: .8rem; display: block; line-height: 1.2; }
@@ -51,10 +52,14 @@ table.facts { min-width: 0; } table.facts th { color: var(--soft); }
 table.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(46%, 170px), 1fr)); gap: .5rem;
   background: #000; padding: .5rem; border-radius: 10px; color: #e8edf3; }
+.panels.four { grid-template-columns: repeat(4, 1fr); }
+@media (max-width: 700px) { .panels.four { grid-template-columns: 1fr 1fr; } }
+.panels.four figure { display: flex; flex-direction: column; } .inset { margin-top: auto; }
 .panels figure { margin: 0; } .panels img { width: 100%; display: block; }
 .panels figcaption { color: #e8edf3; font-weight: 600; font-size: .85rem; padding: .1rem .2rem .3rem; }
 .panels small { display: block; color: #a9b4c0; padding: .2rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1rem; }
+.plots.wide { grid-template-columns: minmax(0, 860px); }
 .plots.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
 .plots figure { margin: 0; } .plots img { width: 100%; display: block; }
 .key { display: inline-block; width: .9em; height: .9em; border-radius: 50%; border: 3px solid; vertical-align: -.1em;
@@ -112,10 +117,11 @@ def themed_image(light: bytes, dark: bytes, description: str, *, caption: bool =
     return f"<figure><picture>{source}{image(light, description)}</picture>{below}</figure>"
 
 
-def panel(png: bytes, heading: str, note: str) -> str:
-    """One picture of a case, with its heading above and its key below."""
-    small = f"<small>{escape(note)}</small>" if note else ""
-    return f"<figure><figcaption>{escape(heading)}</figcaption>{image(png, heading)}{small}</figure>"
+def panel(png: bytes, heading: str, note: str, *, inset: bytes | None = None) -> str:
+    """One picture of a case, with its heading above, its key and then its enlarged part below."""
+    small = f"<small>{escape(note)}</small>" if note else "<small>&nbsp;</small>" if inset else ""
+    part = f'<div class="inset">{image(inset, f"{heading}, enlarged")}</div>' if inset else ""
+    return f"<figure><figcaption>{escape(heading)}</figcaption>{image(png, heading)}{small}{part}</figure>"
 
 
 def legend(keys: Sequence[tuple[str, str]]) -> str:

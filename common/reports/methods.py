@@ -7,14 +7,16 @@ from collections.abc import Iterable
 
 NETWORK = "network"
 IDENTITY = "identity"
-UNPAIRED = ("inverted_histogram_matching", "histogram_matching")
-PAIRED = ("intensity_curve",)
+UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_unpaired")
+PAIRED = ("intensity_curve", "radial_filter")
 NAMES = {
     NETWORK: "Network",
     IDENTITY: "Identity (source as it is)",
     "histogram_matching": "Histogram matching (unpaired)",
     "inverted_histogram_matching": "Inverted histogram matching (unpaired)",
     "intensity_curve": "Intensity curve (fitted on pairs)",
+    "radial_filter_unpaired": "Unpaired radial filter",
+    "radial_filter": "Paired radial filter (fitted on pairs)",
 }
 # Colour-blind safe, each for a light and a dark page.
 COLOURS = {
@@ -23,6 +25,8 @@ COLOURS = {
     "histogram_matching": ("#b45309", "#f0a94a"),
     "inverted_histogram_matching": ("#047857", "#4cc79a"),
     "intensity_curve": ("#be185d", "#f48ab8"),
+    "radial_filter_unpaired": ("#b45309", "#f0a94a"),
+    "radial_filter": ("#be185d", "#f48ab8"),
 }
 OTHER_COLOURS = (("#6d28d9", "#b79bff"), ("#0e7490", "#5cc8dd"), ("#854d0e", "#d9b45b"), ("#9f1239", "#ff8fa3"))
 
@@ -58,7 +62,7 @@ def direction_of(direction: str) -> str:
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
-    """Network first, then other methods, then the baselines from the weakest to the paired curve."""
+    """Network first, then other methods, then the baselines from the weakest to those fitted on pairs."""
     known = (NETWORK, IDENTITY, *reversed(UNPAIRED), *PAIRED)
     given = list(dict.fromkeys(methods))
     others = [method for method in given if method not in known]

@@ -65,16 +65,20 @@ def _region_columns(regions: Sequence[str]) -> list[Column]:
     return columns
 
 
-def metric_table(methods: Mapping[str, Metrics], columns: Sequence[Column]) -> str:
+def metric_table(methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}") -> str:
     """One row a method, one column a metric that at least one method has; empty when there is none.
 
     Args:
         methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.
         columns: the metrics, in order; neighbours of one group share a heading.
+        spread: how the SD is written.
     """
     columns = [column for column in columns if any(column.metric in metrics for metrics in methods.values())]
-    if not columns:
-        return ""
+    return table(columns, f"<tbody>{method_rows(methods, columns, spread=spread)}</tbody>") if columns else ""
+
+
+def table(columns: Sequence[Column], bodies: str) -> str:
+    """Two rows of headings, the groups above the columns, and the given bodies."""
     groups: list[list[Any]] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
@@ -83,15 +87,22 @@ def metric_table(methods: Mapping[str, Metrics], columns: Sequence[Column]) -> s
             groups.append([column.group, 1])
     top = "".join(f'<th class="group" colspan="{width}"><span>{escape(title)}</span></th>' for title, width in groups)
     names = "".join(f"<th>{escape(column.heading)}</th>" for column in columns)
+    return (
+        f'<div class="scroll"><table><thead><tr><th rowspan="2">Method</th>{top}</tr><tr>{names}</tr></thead>'
+        f"{bodies}</table></div>"
+    )
+
+
+def method_rows(methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}") -> str:
+    """One row a method, the best value of each column bold."""
     best = {column.metric: _best_text(methods, column) for column in columns}
     body = ""
     for method in ordered(methods):
-        cells = "".join(_cell(methods[method].get(column.metric), column, best[column.metric]) for column in columns)
+        cells = "".join(
+            _cell(methods[method].get(column.metric), column, best[column.metric], spread) for column in columns
+        )
         body += f'<tr class="{escape(method, quote=True)}"><th scope="row">{escape(name_of(method))}</th>{cells}</tr>'
-    return (
-        f'<div class="scroll"><table><thead><tr><th rowspan="2">Method</th>{top}</tr><tr>{names}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return body
 
 
 def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: str = "psnr") -> str:
@@ -125,12 +136,12 @@ def facts_table(facts: Mapping[str, Any]) -> str:
     return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>' if body else ""
 
 
-def _cell(value: Mapping[str, float] | None, column: Column, best: str | None) -> str:
+def _cell(value: Mapping[str, float] | None, column: Column, best: str | None, form: str) -> str:
     if value is None:
         return "<td>&ndash;</td>"
     mean = format(value["mean"], column.digits)
-    spread = format(value.get("std", 0.0), column.digits.lstrip("+"))
-    return f'<td>{_bold(mean, mean == best)}<span class="sd"> ± {spread}</span></td>'
+    spread = form.format(format(value.get("std", 0.0), column.digits.lstrip("+")))
+    return f'<td>{_bold(mean, mean == best)}<span class="sd">{spread}</span></td>'
 
 
 def _best_text(methods: Mapping[str, Metrics], column: Column) -> str | None:

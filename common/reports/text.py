@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from .directions import FEW_DIRECTIONS, grouped_directions
 from .methods import direction_of, name_of, ordered
-from .verdict import Metrics, verdict
+from .verdict import Metrics, overall, verdict
 
 SHOWN = {
     "psnr": ("PSNR dB", ".2f"),
@@ -21,12 +22,16 @@ FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the p
 def results_table(summary: Mapping[str, Mapping[str, Metrics]]) -> str:
     """Mean and SD a method, and the verdict, for each direction of a ``summary.json``.
 
+    More than two directions are one table of PSNR, a row a direction, with one verdict over all.
+
     >>> print(results_table({"T1->T2": {"identity": {"psnr": {"mean": 13.5, "std": 0.5}}}}))
     T1 → T2                     PSNR dB
     Identity (source as it is)  13.50 ± 0.50
     <BLANKLINE>
     T1 → T2: no network was scored here, only baselines.
     """
+    if len(summary) > FEW_DIRECTIONS:
+        return _many_directions(summary)
     parts = [_direction(direction, methods) for direction, methods in summary.items()]
     matched = any("matched" in metric for methods in summary.values() for row in methods.values() for metric in row)
     return "\n\n".join([*parts, FOOTNOTE] if matched else parts)
@@ -37,9 +42,25 @@ def _direction(direction: str, methods: Mapping[str, Metrics]) -> str:
     table = [[direction_of(direction), *(SHOWN[metric][0] for metric in shown)]]
     for method in ordered(methods):
         table.append([name_of(method), *(_cell(methods[method].get(metric), SHOWN[metric][1]) for metric in shown)])
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join(lines) + "\n\n" + verdict(direction, methods).text
+    return _aligned(table) + "\n\n" + verdict(direction, methods).text
+
+
+def _many_directions(summary: Mapping[str, Mapping[str, Metrics]]) -> str:
+    metric, (heading, form) = "psnr", SHOWN["psnr"]
+    methods = ordered(method for scored in summary.values() for method in scored)
+    table = [[heading, *(name_of(method).split(" (")[0] for method in methods)]]
+    for group, directions in grouped_directions(summary, list(summary)).items():
+        table += [[group]] if group else []
+        for direction in directions:
+            cells = (_cell(summary[direction].get(method, {}).get(metric), form) for method in methods)
+            table.append([("  " if group else "") + direction_of(direction), *cells])
+    return _aligned(table) + "\n\n" + overall(summary).text
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width; a row may end early."""
+    widths = [max(len(row[column]) for row in table if column < len(row)) for column in range(len(table[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table)
 
 
 def _cell(value: Mapping[str, float] | None, form: str) -> str:

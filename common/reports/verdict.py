@@ -16,23 +16,25 @@ INVERTED_BELOW = -0.1
 JUMP_ABOVE = 1.5
 # Below this no method is in the truth's unit: an empty image scores about as much.
 OTHER_UNIT_DB = 5.0
+GROUPS: tuple[tuple[str, ...], ...] = ((IDENTITY,), UNPAIRED, PAIRED)
 Metrics = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence and its kind: ``wins``, ``mixed`` (loses to the paired curve or in a region), ``loses``, ``open``."""
+    """A sentence and its kind: ``wins``, ``mixed`` (loses to a paired baseline or in a region), ``loses``, ``open``."""
 
     text: str
     kind: str
 
 
-def verdict(direction: str, methods: Mapping[str, Metrics]) -> Verdict:
-    """Compare the network's PSNR with identity, the best unpaired baseline and the paired curve.
+def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = False) -> Verdict:
+    """Compare the network's PSNR with identity, the best unpaired and the best paired baseline.
 
     Args:
         direction: e.g. ``"T1->T2"``.
         methods: ``{method: {metric: {"mean": ..., "std": ..., "n": patients}}}`` of that direction.
+        brief: leave the number of patients to another sentence.
 
     Example:
         >>> verdict("T1->T2", {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 22}}}).text
@@ -44,11 +46,10 @@ def verdict(direction: str, methods: Mapping[str, Metrics]) -> Verdict:
         metric, unit = "psnr_matched", "dB PSNR after histogram matching (the truth is in another unit)"
     network = _mean(methods, NETWORK, metric)
     direction = direction_of(direction)
-    patients = max((int(v.get("n", 0)) for metrics in methods.values() for v in metrics.values()), default=0)
-    count = f" ({patients} patient{'s' if patients != 1 else ''})" if patients else ""
+    patients, count = (0, "") if brief else _patients(methods)
     if network is None:
         return Verdict(f"{direction}{count}: no network was scored here, only baselines.", "open")
-    rivals = [rival for rival in (_best(methods, group, metric) for group in ((IDENTITY,), UNPAIRED, PAIRED)) if rival]
+    rivals = [rival for rival in (_best(methods, group, metric) for group in GROUPS) if rival]
     if not rivals:
         return Verdict(f"{direction}{count}: the network reaches {network:.2f} {unit}; no baseline was scored.", "open")
     gains = {rival: network - (_mean(methods, rival, metric) or 0.0) for rival in rivals}
@@ -57,11 +58,42 @@ def verdict(direction: str, methods: Mapping[str, Metrics]) -> Verdict:
     level = [_described(rival) for rival, gain in gains.items() if abs(gain) < LEVEL_DB]
     outcomes = (("loses to", lost), ("beats", won), ("is level with", level))
     clauses = [f"{verb} {_joined(beaten)}" for verb, beaten in outcomes if beaten]
-    caution = "; this is too few patients to conclude from" if 0 < patients < FEW_PATIENTS else ""
-    text = f"{direction}{count}: the network, at {network:.2f} {unit}, {', and '.join(clauses)}{caution}."
+    text = f"{direction}{count}: the network, at {network:.2f} {unit}, {', and '.join(clauses)}{_caution(patients)}."
     unpaired_lost = any(gain <= -LEVEL_DB for rival, gain in gains.items() if rival not in PAIRED)
     partly_lost = bool(lost) or any(" loses " in line for line in region_lines(methods))
     return Verdict(text, "loses" if unpaired_lost else "mixed" if partly_lost else "wins")
+
+
+def overall(summary: Mapping[str, Mapping[str, Metrics]]) -> Verdict:
+    """One sentence over several directions: mean PSNR gain over each kind of baseline, and how often it is one.
+
+    Its kind is ``loses`` when the mean gain over the identity or the unpaired baselines is negative, ``wins`` when the
+    network wins in every direction, else ``mixed``.
+
+    Args:
+        summary: ``{direction: {method: {metric: {"mean": ..., "std": ..., "n": patients}}}}``.
+
+    Example:
+        >>> scored = {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 18}}}
+        >>> overall({"a->b": scored, "b->a": scored}).text  # doctest: +NORMALIZE_WHITESPACE
+        'Over 2 directions: against the untranslated source (identity) the network gains 2.00 dB PSNR on average and is
+        better in 2 of 2 directions.'
+    """
+    patients, count = _patients({name: metrics for methods in summary.values() for name, metrics in methods.items()})
+    start = f"Over {len(summary)} directions{count}"
+    clauses: list[str] = []
+    means: list[tuple[tuple[str, ...], float]] = []
+    for group in GROUPS:
+        found = [gain for methods in summary.values() if (gain := _gain(methods, group)) is not None]
+        if found:
+            means.append((group, sum(gain for _, gain in found) / len(found)))
+            clauses.append(_overall_clause(found, first=not clauses))
+    kinds = {verdict(direction, methods).kind for direction, methods in summary.items()}
+    if not clauses:
+        return Verdict(f"{start}: no network was scored beside a baseline.", "open")
+    unpaired_lost = any(mean <= -LEVEL_DB for group, mean in means if group != PAIRED)
+    kind = "loses" if unpaired_lost else "wins" if kinds == {"wins"} else "mixed"
+    return Verdict(f"{start}: {'; '.join(clauses)}{_caution(patients)}.", kind)
 
 
 def region_lines(methods: Mapping[str, Metrics]) -> list[str]:
@@ -122,12 +154,45 @@ def _best(methods: Mapping[str, Metrics], group: Sequence[str], metric: str = "p
     return max(scored, key=lambda name: scored[name]) if scored else None
 
 
+def _gain(methods: Mapping[str, Metrics], group: Sequence[str]) -> tuple[str, float] | None:
+    """The best method of a group and by how many dB the network is better."""
+    network, rival = _mean(methods, NETWORK), _best(methods, group)
+    if network is None or rival is None:
+        return None
+    return rival, network - (_mean(methods, rival) or 0.0)
+
+
+def _overall_clause(found: Sequence[tuple[str, float]], *, first: bool) -> str:
+    """What the directions' best rivals of one kind and the gains over them come to."""
+    names = list(dict.fromkeys(_described(rival) for rival, _ in found))
+    kind = "unpaired" if found[0][0] in UNPAIRED else "paired"
+    rival = names[0] if len(names) == 1 else f"the best {kind} baseline of each direction"
+    gains = [gain for _, gain in found]
+    mean = sum(gains) / len(gains)
+    won = sum(gain >= LEVEL_DB for gain in gains)
+    level = sum(abs(gain) < LEVEL_DB for gain in gains)
+    who, unit, of = ("the network", " PSNR", " directions") if first else ("it", "", "")
+    text = f"against {rival} {who} {'gains' if mean >= 0 else 'loses'} {abs(mean):.2f} dB{unit} on average"
+    return f"{text} and is better in {won} of {len(gains)}{of}" + (f", level in {level}" if level else "")
+
+
+def _patients(methods: Mapping[str, Metrics]) -> tuple[int, str]:
+    """Number of patients, and how a sentence says it; 0 and nothing where it is not known."""
+    number = max((int(v.get("n", 0)) for metrics in methods.values() for v in metrics.values()), default=0)
+    return number, f" ({number} patient{'s' if number != 1 else ''})" if number else ""
+
+
+def _caution(patients: int) -> str:
+    return "; this is too few patients to conclude from" if 0 < patients < FEW_PATIENTS else ""
+
+
 def _described(method: str) -> str:
+    name = short_name_of(method)
     if method == IDENTITY:
         return "the untranslated source (identity)"
-    if method in UNPAIRED:
-        return f"the best unpaired baseline ({short_name_of(method)})"
-    return f"the {short_name_of(method)}" + (" fitted on pairs" if method in PAIRED else "")
+    if method in UNPAIRED and not name.startswith("unpaired"):
+        return f"the best unpaired baseline ({name})"
+    return f"the {name}" + (" fitted on pairs" if method in PAIRED and not name.startswith("paired") else "")
 
 
 def _joined(parts: Sequence[str]) -> str:

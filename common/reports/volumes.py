@@ -11,17 +11,22 @@ import nibabel
 import numpy as np
 
 from ..metrics.masks import foreground_mask
+from .focus import Focus, find_focus
 from .inputs import Case
 from .methods import LESION
 
 MARGIN_MM = 6.0
+INSET_MM = 50.0
+# A hundredth of every CT is air or lung; interpolated MR undershoots 0 in fewer voxels.
+AIR_BELOW_HU = -200.0
 
 
 @dataclass(frozen=True)
 class AxialSlice:
     """One slice of a case, rows from front to back, columns from the patient's right to left.
 
-    All images have shape ``(rows, columns)``; ``pixel_mm`` is (height, width).
+    All images have shape ``(rows, columns)``; ``pixel_mm`` is (height, width). ``hu``: the images are CT in HU. Then
+    ``inset``, rows and columns, is worth enlarging for its ``focus_name``.
     """
 
     source: np.ndarray
@@ -31,13 +36,36 @@ class AxialSlice:
     pixel_mm: tuple[float, float]
     index: int
     slices: int
+    hu: bool = False
+    focus_name: str = ""
+    inset: tuple[slice, slice] | None = None
+
+
+@dataclass(frozen=True)
+class CaseVolumes:
+    """Volumes of a case ``(X, Y, Z)`` in RAS on one grid, and its voxel size in mm."""
+
+    source: np.ndarray
+    prediction: np.ndarray
+    target: np.ndarray | None
+    label: np.ndarray | None
+    zooms: tuple[float, float, float]
 
 
 def load_slice(case: Case, label_names: Mapping[int, str]) -> AxialSlice:
-    """Load a case, choose the slice with most disease (else the middle of the body) and crop it to the body.
+    """Load a case and choose its slice, see `axial_slice`.
 
     Raises:
         ValueError: when the volumes of the case do not share one grid.
+    """
+    return axial_slice(load_case(case), label_names)
+
+
+def load_case(case: Case) -> CaseVolumes:
+    """Load all volumes of a case.
+
+    Raises:
+        ValueError: when they do not share one grid.
     """
     source, zooms = load_ras(case.source)
     named = {"prediction": case.prediction, "target": case.target, "label": case.label}
@@ -48,22 +76,37 @@ def load_slice(case: Case, label_names: Mapping[int, str]) -> AxialSlice:
                 f"`{name}` of patient {case.patient} must lie on the source's grid {source.shape}, got {volume.shape}; "
                 "save it with the source's affine and shape."
             )
-    body = foreground_mask(source) | foreground_mask(others["prediction"])
-    label = others.get("label")
-    index = choose_slice(body, label, label_names)
-    window = _crop(body[:, :, index], zooms)
+    return CaseVolumes(source, others["prediction"], others.get("target"), others.get("label"), zooms)
 
-    def view(volume: np.ndarray | None) -> np.ndarray | None:
-        return None if volume is None else radiological(volume[:, :, index][window])
 
+def axial_slice(volumes: CaseVolumes, label_names: Mapping[int, str]) -> AxialSlice:
+    """Choose a slice of a case and crop it to the body.
+
+    It is the slice with most disease, else the middle of the body; in CT the slice with the airway, else the centre of
+    a lung, that is worth enlarging.
+    """
+    source = volumes.source
+    hu = is_hu(source)
+    body = foreground_mask(source) | foreground_mask(volumes.prediction)
+    focus = find_focus(source, body, volumes.label, label_names, volumes.zooms) if hu else None
+    index = focus.index if focus else choose_slice(body, volumes.label, label_names)
+    window = _crop(body[:, :, index], volumes.zooms)
+
+    def view(volume: np.ndarray) -> np.ndarray:
+        return radiological(volume[:, :, index][window])
+
+    shown = view(source)
     return AxialSlice(
-        source=radiological(source[:, :, index][window]),
-        prediction=radiological(others["prediction"][:, :, index][window]),
-        target=view(others.get("target")),
-        label=view(label),
-        pixel_mm=(zooms[1], zooms[0]),
+        source=shown,
+        prediction=view(volumes.prediction),
+        target=None if volumes.target is None else view(volumes.target),
+        label=None if volumes.label is None else view(volumes.label),
+        pixel_mm=(volumes.zooms[1], volumes.zooms[0]),
         index=index,
         slices=source.shape[2],
+        hu=hu,
+        focus_name=focus.name if focus else "",
+        inset=_inset(focus, window, shown.shape, volumes.zooms) if focus else None,
     )
 
 
@@ -77,6 +120,15 @@ def load_ras(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
         raise ValueError(f"`{path}` must hold one volume (X, Y, Z), got shape {volume.shape}.")
     x, y, z = (float(zoom) for zoom in image.header.get_zooms()[:3])
     return np.nan_to_num(volume), (x, y, z)
+
+
+def is_hu(volume: np.ndarray) -> bool:
+    """Whether a volume is CT in HU, by its values: at least 1 % of it is below -200.
+
+    >>> is_hu(np.array([-1000.0, 40.0])), is_hu(np.array([0.0, 40.0]))
+    (True, False)
+    """
+    return float(np.percentile(volume, 1.0)) < AIR_BELOW_HU
 
 
 def radiological(plane: np.ndarray) -> np.ndarray:
@@ -123,3 +175,16 @@ def _crop(body: np.ndarray, zooms: tuple[float, float, float]) -> tuple[slice, s
         margin = int(np.ceil(MARGIN_MM / zooms[axis]))
         window.append(slice(max(int(filled[0]) - margin, 0), int(filled[-1]) + 1 + margin))
     return window[0], window[1]
+
+
+def _inset(
+    focus: Focus, window: tuple[slice, slice], shape: tuple[int, ...], zooms: tuple[float, float, float]
+) -> tuple[slice, slice]:
+    """Rows and columns around a focus in the cropped, displayed slice, as far as they lie in it."""
+    places = []
+    for axis in (1, 0):  # rows run along Y, columns along X, both backwards
+        length = shape[1 - axis]
+        centre = length - 1 - (focus.position[axis] - (window[axis].start or 0))
+        half = max(round(INSET_MM / zooms[axis] / 2), 1)
+        places.append(slice(max(centre - half, 0), min(centre + half + 1, length)))
+    return places[0], places[1]
