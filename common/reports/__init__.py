@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .report import write_report
 from .text import results_table
-from .verdict import Verdict, verdict
+from .verdict import Verdict, overall, verdict
 
-__all__ = ["Verdict", "results_table", "verdict", "write_report"]
+__all__ = ["Verdict", "overall", "results_table", "verdict", "write_report"]

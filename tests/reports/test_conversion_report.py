@@ -138,6 +138,19 @@ def test_fewer_or_more_patients_on_request(run: Path) -> None:
     assert 'class="panels' not in write_report(run, cases=0).read_text(encoding="utf-8")
 
 
+def test_one_direction_has_its_own_sections(tmp_path: Path, run: Path) -> None:
+    rows = [row for row in rows_of(["p0"]) if row["direction"] == "B70f->B30f"]
+    write_json(tmp_path / "summary.json", summarise(rows))
+    paths = {"source": "B70f", "prediction": "B30f", "target": "B30f"}
+    case = {"patient": "p0", "direction": "B70f->B30f"} | {k: str(run / f"{v}.nii.gz") for k, v in paths.items()}
+    write_json(tmp_path / "cases.json", {"cases": [case]})
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<h2>B70f → B30f: numbers</h2>" in page
+    assert "<h3>Noise, sharpness and emphysema index</h3>" in page
+    assert "The framed 50 mm of the lung are enlarged" in page  # no labels
+    assert "histogram matching" not in page.lower()
+
+
 def test_directions_are_ordered_by_noise_whatever_the_kernels_names_are() -> None:
     assert grouped_directions(SUMMARY, DIRECTIONS) == {"Sharp to soft": SHARP_TO_SOFT, "Soft to sharp": SOFT_TO_SHARP}
     noise = {"lung": 60.0, "standard": 12.0}
@@ -198,9 +211,9 @@ def test_the_overall_verdict_counts_and_averages() -> None:
     result = overall(summary_of(identity=[3, 6, 9], radial_filter_unpaired=[1, -0.4, 0.0], radial_filter=[-1, -2, -3]))
     assert result.text == (
         "Over 3 directions (8 patients): against the untranslated source (identity) the network gains 6.00 dB PSNR on "
-        "average and is better in 3 of 3 directions; against the unpaired radial filter it gains 0.20 dB on average and "
-        "is better in 1 of 3, level in 1; against the paired radial filter it loses 2.00 dB on average and is better "
-        "in 0 of 3."
+        "average and is better in 3 of 3 directions; against the unpaired radial filter it gains 0.20 dB on average "
+        "and is better in 1 of 3, level in 1; against the paired radial filter it loses 2.00 dB on average and is "
+        "better in 0 of 3."
     )
     assert result.kind == "mixed"
 
@@ -227,15 +240,15 @@ def test_the_overall_verdict_without_network_or_baselines() -> None:
 def test_each_verdict_names_both_filters() -> None:
     text = verdict("B30f->B70f", SUMMARY["B30f->B70f"]).text
     assert text == (
-        "B30f → B70f (2 patients): the network, at 45.50 dB PSNR, loses to the paired radial filter by 1.00 dB, and beats "
-        "the untranslated source (identity) by 10.00 dB and the unpaired radial filter by 1.00 dB; this is too few "
-        "patients to conclude from."
+        "B30f → B70f (2 patients): the network, at 45.50 dB PSNR, loses to the paired radial filter by 1.00 dB, and "
+        "beats the untranslated source (identity) by 10.00 dB and the unpaired radial filter by 1.00 dB; this is too "
+        "few patients to conclude from."
     )
 
 
 def test_the_terminal_shows_one_row_a_direction() -> None:
     lines = results_table(SUMMARY).splitlines()
-    assert lines[0].split() == "PSNR dB Network Identity Unpaired radial filter Paired radial filter".split()
+    assert re.fullmatch(r"PSNR dB +Network +Identity +Unpaired radial filter +Paired radial filter", lines[0])
     assert [line.split("  ")[1] for line in lines[2:5]] == [d.replace("->", " → ") for d in SHARP_TO_SOFT]
     assert (lines[1], lines[5]) == ("Sharp to soft", "Soft to sharp")
     assert re.fullmatch(r"  B30f → B70f +45\.50 ± 0\.71 +35\.50 ± 0\.71 +44\.50 ± 0\.71 +46\.50 ± 0\.71", lines[7])

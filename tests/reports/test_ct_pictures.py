@@ -82,7 +82,7 @@ def test_the_enlarged_part_holds_the_bronchus_in_its_middle(tmp_path: Path, axes
     assert axial.inset is not None
     part = axial.source[axial.inset]
     rows, columns = part.shape
-    assert (rows, columns) == (27, 27)  # 50 mm, of 12 or 13 pixels to each side of the middle one
+    assert (rows, columns) == (25, 25)  # 50 mm of 2 mm pixels
     np.testing.assert_array_equal(part[rows // 2 - 1 : rows // 2 + 2, columns // 2 - 1 : columns // 2 + 2], -1000.0)
     wall = part[rows // 2, columns // 2 + 2]
     assert wall == 0.0
