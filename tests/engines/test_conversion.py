@@ -176,5 +176,6 @@ def test_the_unpaired_score_prefers_the_right_kernel_and_punishes_a_shift_of_hu(
         20, rel=0.15
     )  # noise of air below the range is clipped
     assert truth["psnr"] > 80
-    mean_square = np.mean([(scan("soft", p) - scan("sharp", p)) ** 2 for p in (50, 51)])
-    assert identity["psnr"] == pytest.approx(10 * np.log10(4095**2 / mean_square), abs=0.3)
+    stored = [[scan(domain, patient).clip(-1024, 3071) for domain in DOMAINS] for patient in (50, 51)]
+    mean_square = np.mean([(soft - sharp) ** 2 for soft, sharp in stored])
+    assert identity["psnr"] == pytest.approx(10 * np.log10(4095**2 / mean_square), abs=0.05)
