@@ -6,6 +6,7 @@ Trains methods of a bundle at an equal budget and tabulates what they score on h
     python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py agreement benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py patients benchmarks/results/nec_t1t2_real.json
+    python benchmarks/compare_methods.py directions benchmarks/results/ggcl_demo.json
 
 Equal budget: the same patients, epochs, batch and images an epoch, hence equally many updates of each generator.
 A finished run is not run again. `run` writes the JSON that `table` prints and that the docs quote.
@@ -115,6 +116,31 @@ def patients(path: str, *, result: str | None = None) -> None:
         print(f"| {row['patient']} | {title} | " + " | ".join(cells) + " |")
 
 
+def directions(path: str, *, result: str | None = None) -> None:
+    """Print the PSNR of each method in each direction, from the `summary.json` of an evaluation, as Markdown.
+
+    Args:
+        path: the summary, or the JSON made from it.
+        result: write the JSON here: PSNR and SSIM alone, with the facts of the run.
+    """
+    content = json.loads(Path(path).read_text())
+    if "directions" not in content:
+        facts = json.loads(Path(path).with_name("run.json").read_text())
+        kept = {
+            direction: {name: {k: m[k] for k in ("psnr", "ssim")} for name, m in methods.items()}
+            for direction, methods in content.items()
+        }
+        content = {"commit": facts["commit"], "weights_sha256": facts["weights_sha256"], "directions": kept}
+    if result is not None:
+        Path(result).write_text(json.dumps(content, indent=1) + "\n")
+    scores = content["directions"]
+    print("| method | " + " | ".join(scores) + " | mean |\n|" + "---|" * (2 + len(scores)))
+    for name in next(iter(scores.values())):
+        values = [methods[name]["psnr"] for methods in scores.values()]
+        mean = sum(value["mean"] for value in values) / len(values)
+        print(f"| {name.replace('_', ' ')} | " + " | ".join(map(_cell, values)) + f" | {mean:.2f} |")
+
+
 def _numbers(row: dict[str, str]) -> dict[str, float]:
     return {column: float(row[column]) for column in PATIENT_COLUMNS}
 
@@ -207,4 +233,4 @@ def _cell(value: dict[str, float] | None) -> str:
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "table": table, "agreement": agreement, "patients": patients})
+    fire.Fire({"run": run, "table": table, "agreement": agreement, "patients": patients, "directions": directions})

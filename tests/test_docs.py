@@ -133,13 +133,19 @@ def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("verb", ["table", "agreement", "patients"])
-def test_the_tables_of_the_nec_page_come_from_the_committed_results(verb):
-    name = "nec_t1t2_real" if verb == "patients" else "nec_t1t2_methods"
-    result = ROOT / "benchmarks" / "results" / f"{name}.json"
-    command = [sys.executable, "benchmarks/compare_methods.py", verb, str(result)]
+@pytest.mark.parametrize(
+    ("verb", "result", "bundle"),
+    [
+        ("table", "nec_t1t2_methods", "nec_t1t2"),
+        ("agreement", "nec_t1t2_methods", "nec_t1t2"),
+        ("patients", "nec_t1t2_real", "nec_t1t2"),
+        ("directions", "ggcl_demo", "ggcl"),
+    ],
+)
+def test_the_tables_of_a_page_come_from_the_committed_results(verb, result, bundle):
+    command = [sys.executable, "benchmarks/compare_methods.py", verb, f"benchmarks/results/{result}.json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    page = (NEC / "docs" / "README.md").read_text()
+    page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
     rows = [line.strip() for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) > 4
     assert [row for row in rows if row not in page] == []
