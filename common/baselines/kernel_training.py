@@ -38,7 +38,7 @@ def fit_and_save_filters(
     Fits the radial filters of all directions and writes `filters.json`; evaluation only reads it.
 
     The unpaired filter sees the list `training`; the paired one `training_paired`, and is left out where a datalist has
-    no pairs. A file that was fitted to the same patients is kept.
+    no pairs.
 
     Args:
         models_dir: where the file goes.

@@ -129,8 +129,8 @@ def _mirrored(image: torch.Tensor, border: int) -> torch.Tensor:
     """
     Continue (B, C, H, W) by its mirror image, the border pixel included, as the cosine transform of the baselines does.
 
-    torch's "reflect" leaves that pixel out: where a field of view cuts through the body, the step of half a pixel costs
-    1 dB in the easiest directions.
+    torch's "reflect" leaves that pixel out: where a field of view cuts through the body, that step shows in
+    the directions that are otherwise easy.
     """
     for axis in (2, 3):
         first = image.narrow(axis, 0, border).flip(axis)

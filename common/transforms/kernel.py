@@ -17,6 +17,7 @@ from .check import file_name
 logger = logging.getLogger(__name__)
 SOURCE_DOMAIN = "source_domain"  # in a volume's meta data
 CONVOLUTION_KERNEL = "00181210"  # DICOM tag (0018,1210)
+LOW_CONFIDENCE = 0.5
 Estimate = Callable[[np.ndarray, Sequence[float]], tuple[str, float]]
 
 
@@ -84,6 +85,11 @@ class FindKerneld(MapTransform):
             return None, "unknown"
         spacing = voxel_sizes(np.asarray(volume.affine))
         source, confidence = self.estimate(torch.as_tensor(volume)[0].numpy(), [float(s) for s in spacing])
+        if confidence < LOW_CONFIDENCE:
+            logger.warning(
+                f"{file_name(volume)}: its kernel is probably none of {self.domains}; {source} is nearest by the noise,"
+                f" with a confidence of {confidence:.0%}. Give `--source` if you know better."
+            )
         return source, f"estimated from the noise, confidence {confidence:.0%}"
 
     def _warn_of_spacing(self, volume: Any, name: str) -> None:

@@ -147,7 +147,7 @@ def test_evaluation_scores_all_directions_with_all_methods(physics, chest, tmp_p
 
 
 def test_the_filters_are_not_refitted_in_evaluation(physics, chest, tmp_path):
-    """Exchanging the test targets changes the scores and not the filtered images: nothing is fitted to them."""
+    """Evaluating with exchanged test targets leaves the fitted file as it is."""
     before = (physics / "models" / "filters.json").read_bytes()
     datalist = json.loads((chest / "datalist.json").read_text())
     for entry in datalist["test"]:

@@ -40,6 +40,12 @@ def test_the_estimate_sees_the_volume_and_its_spacing():
     assert spacing == pytest.approx([0.6, 0.6, 1.0])
 
 
+@pytest.mark.parametrize(("confidence", "warned"), [(0.02, True), (0.6, False)])
+def test_a_guess_is_warned_of(confidence, warned, caplog):
+    found(volume(), estimate=lambda *_: ("B50f", confidence))
+    assert ("B50f is nearest by the noise" in caplog.text) == warned
+
+
 def test_an_unknown_kernel_in_the_header_is_warned_of(caplog):
     assert found(volume("UB"), estimate=lambda *_: ("B50f", 0.6)) == "B50f"
     assert "its kernel 'UB' is not one of ['B30f', 'B50f', 'B70f']" in caplog.text
