@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .clipped import RestoreClipped
 from .definition import record_arguments
 from .padding import check_image_dims
 from .stargan import StarGANGenerator
@@ -36,12 +37,6 @@ class RadialFilterBank(nn.Module):
         ValueError: when `size` is not odd, or `num_knots` is below 2.
     """
 
-    initial: torch.Tensor
-    cosines: torch.Tensor
-    radius: torch.Tensor
-    centres: torch.Tensor
-    changes: torch.Tensor
-
     def __init__(
         self, num_domains: int = 3, *, size: int = 31, num_knots: int = 24, max_frequency: float = 1.2
     ) -> None:
@@ -53,6 +48,12 @@ class RadialFilterBank(nn.Module):
         self.num_domains, self.size, self.num_knots = num_domains, size, num_knots
         self.step = max_frequency / num_knots
         self.fine_step = max_frequency / INITIAL_INTERVALS
+        # Annotated here, not in the class body, where TorchScript takes annotations for strings.
+        self.initial: torch.Tensor
+        self.cosines: torch.Tensor
+        self.radius: torch.Tensor
+        self.centres: torch.Tensor
+        self.changes: torch.Tensor
         self.register_buffer("initial", torch.ones(num_domains, num_domains, INITIAL_INTERVALS + 1))
         self.coefficients = nn.Parameter(torch.zeros(num_domains, num_domains, num_knots + 3))
         offsets = torch.arange(size, dtype=torch.float32) - size // 2
@@ -67,14 +68,14 @@ class RadialFilterBank(nn.Module):
         position = (frequency.flatten() / self.step).clamp(max=float(self.num_knots))
         origin = self._basis(torch.zeros(1, dtype=position.dtype, device=position.device))
         log_change = (self.coefficients @ (self._basis(position) - origin).T) * self.changes[:, :, None]
-        return (self._initial(frequency.flatten()) * log_change.exp()).reshape(
-            self.num_domains, self.num_domains, *shape
-        )
+        gains = self._initial(frequency.flatten()) * log_change.exp()
+        return gains.reshape([self.num_domains, self.num_domains] + list(shape))
 
     def _initial(self, frequency: torch.Tensor) -> torch.Tensor:
         """H_0 at frequencies (N,), linear between its points: (source, target, N)."""
-        position = (frequency / self.fine_step).clamp(max=float(INITIAL_INTERVALS))
-        left = position.floor().clamp(max=float(INITIAL_INTERVALS - 1))
+        intervals = self.initial.shape[2] - 1
+        position = (frequency / self.fine_step).clamp(max=float(intervals))
+        left = position.floor().clamp(max=float(intervals - 1))
         share = position - left
         index = left.long()
         return self.initial[:, :, index] * (1 - share) + self.initial[:, :, index + 1] * share
@@ -143,8 +144,10 @@ class PhysicsGenerator(nn.Module):
     """
     A kernel conversion as a scanner would do it, a filter in lp/mm, and what no filter can do as a residual.
 
-    output = filter(image) + `residual_scale` * StarGANGenerator(filter(image), target). The residual's last layer
-    starts at zero: an untrained generator is the classical filter that `filters.set` was given.
+    filtered = filter(RestoreClipped(image)), output = filtered + `residual_scale` * StarGANGenerator(filtered, target),
+    limited to [-1, 1] as a scanner limits what it stores. The residual's last layer starts at zero: an untrained
+    generator is the classical filter that `filters.set` was given, applied to an image whose noise in air is not cut
+    off at -1024 HU.
 
     Unlike the papers' generator it must know the kernel that the image has, and its pixel size: its label is
     `ConversionLabels` [target | source | spacing_mm].
@@ -156,6 +159,8 @@ class PhysicsGenerator(nn.Module):
         filter_size: taps along each side.
         num_knots: see `RadialFilterBank`.
         residual_scale: largest change by the refining network, in [-1, 1] units (0.02 is 41 HU of the range 4095).
+        air_below: what counts as air where clipped noise is restored, in [-1, 1] (-0.89 is -799 HU of the range -1024
+            to 3071); null leaves clipped noise as it is.
 
     Example:
         >>> network = PhysicsGenerator(3, channels=8, num_res_blocks=1)
@@ -174,10 +179,12 @@ class PhysicsGenerator(nn.Module):
         filter_size: int = 31,
         num_knots: int = 24,
         residual_scale: float = 0.02,
+        air_below: float | None = -0.89,
     ) -> None:
         super().__init__()
         self.num_domains = num_domains
         self.residual_scale = residual_scale
+        self.restore = nn.Identity() if air_below is None else RestoreClipped(below=air_below)
         self.filters = RadialFilterBank(num_domains, size=filter_size, num_knots=num_knots)
         self.refine: StarGANGenerator | None = None
         if channels > 0:
@@ -188,9 +195,9 @@ class PhysicsGenerator(nn.Module):
     def forward(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Convert (B, 1, H, W) in [-1, 1] with labels (B, 2 num_domains + 1) or (1, 2 num_domains + 1)."""
         filtered = self._filtered(image, label)
-        if self.refine is None:
-            return filtered
-        return filtered + self.residual_scale * self.refine(filtered, label[:, : self.num_domains])
+        if self.refine is not None:
+            filtered = filtered + self.residual_scale * self.refine(filtered, label[:, : self.num_domains])
+        return filtered.clamp(-1.0, 1.0)
 
     def features(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Convert, and return with it the refining network's feature that guides the discriminator."""
@@ -198,7 +205,7 @@ class PhysicsGenerator(nn.Module):
             raise ValueError("`channels` must be > 0 for a generator that guides its discriminator, got 0.")
         filtered = self._filtered(image, label)
         residual, feature = self.refine.features(filtered, label[:, : self.num_domains])
-        return filtered + self.residual_scale * residual, feature
+        return (filtered + self.residual_scale * residual).clamp(-1.0, 1.0), feature
 
     def _filtered(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         check_image_dims(image, 2)
@@ -207,4 +214,4 @@ class PhysicsGenerator(nn.Module):
             raise ValueError(
                 f"`label` must have shape (batch, {2 * n + 1}): [target | source | mm], got {label.shape}."
             )
-        return self.filters(image, label[:, n : 2 * n], label[:, :n], label[:, 2 * n])
+        return self.filters(self.restore(image), label[:, n : 2 * n], label[:, :n], label[:, 2 * n])

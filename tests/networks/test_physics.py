@@ -96,6 +96,21 @@ def test_an_untrained_generator_is_its_filter_and_from_a_kernel_to_itself_the_id
     assert_close(network(image, label(2, 2, 0.7)), image)
 
 
+def test_clipped_air_becomes_as_dark_as_it_is_after_softening_and_outputs_stay_in_range(bank):
+    network = PhysicsGenerator(3, channels=0)
+    network.filters.load_state_dict(bank.state_dict())
+    noise = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    latent = -1 + (24 + 80 * noise) * 2 / 4095  # air of -1000 HU, SD 80 HU
+    stored = latent.clamp(min=-1)
+    softened = network(stored, label(1, 0, 0.7)).mean()
+    unrestored = PhysicsGenerator(3, channels=0, air_below=None)
+    unrestored.filters.load_state_dict(bank.state_dict())
+    wanted = bank(latent, one_hot(0), one_hot(1), torch.tensor([0.7])).clamp(min=-1).mean()
+    assert abs(softened - wanted) < 0.2 * abs(unrestored(stored, label(1, 0, 0.7)).mean() - wanted)
+    for target in range(3):
+        assert network(1.5 * noise.clamp(-1, 1), label(target, 0, 0.7)).abs().max() <= 1
+
+
 def test_filter_and_refinement_both_learn():
     network = PhysicsGenerator(3, channels=4, num_res_blocks=1)
     network(torch.rand(2, 1, 48, 48), label(1, 0, 0.7)).square().mean().backward()
