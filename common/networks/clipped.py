@@ -19,8 +19,8 @@ class RestoreClipped(nn.Module):
     Replaces values at the lower limit by what lies below it on average, given their neighbourhood.
 
     A scanner stores nothing below -1024 HU, where much of a sharp kernel's noise in air belongs. What is left has a
-    mean above -1000 HU, which no linear filter can mend: a softer kernel made from it shows air too bright. Where values
-    y are normal with mean m and standard deviation s, and all below a limit c are stored as c, two things can be
+    mean above -1000 HU, which no linear filter can mend: a softer kernel made from it shows air too bright. Where
+    values y are normal with mean m and standard deviation s, and all below a limit c are stored as c, two things can be
     measured in a neighbourhood: the share q at the limit and the mean excess e over it. With t = (m - c) / s, the
     density phi and the distribution function Phi of the standard normal,
 
