@@ -16,21 +16,34 @@ def phantom(
     size: int | None = None,
     seed: int = 0,
     slice_mm: float | None = None,
+    factor: int | None = None,
 ) -> None:
     """Generate a digital phantom with exact ground truth: NIfTI volumes, label maps and a datalist.json.
 
     Args:
-        kind: brain (T1 and T2), chest (CT, kernels B30f, B50f, B70f).
+        kind: brain (T1 and T2), chest (CT, kernels B30f, B50f, B70f), abdomen (CT before and after contrast), lung
+            (clinical and micro CT).
         output_dir: a folder; a second run with the same parameters finds its data done.
         patients: how many; training, validation and test are split by patient.
-        slices: axial slices a patient.
-        size: pixels along each side of a slice; the field of view stays the same.
+        slices: axial slices a patient; of the lung's micro CT, a multiple of its factor.
+        size: pixels along each side of a slice, of which the field of view stays the same; of the lung's micro CT,
+            which shows more tissue then.
         seed: the same seed gives the same data.
-        slice_mm: distance between slices.
+        slice_mm: distance between slices; the lung's cannot be chosen.
+        factor: of the lung alone: voxel size of the clinical CT over that of the micro CT, 2, 4 or 8; default 8.
     """
     from .phantoms import generate_phantom
 
-    path = generate_phantom(kind, output_dir, patients=patients, slices=slices, size=size, seed=seed, slice_mm=slice_mm)
+    path = generate_phantom(
+        kind,
+        output_dir,
+        patients=patients,
+        slices=slices,
+        size=size,
+        seed=seed,
+        slice_mm=slice_mm,
+        factor=factor,
+    )
     print(f"Datalist: {path}")
 
 
@@ -45,6 +58,39 @@ def report(output_dir: str, *, window: tuple[float, float] | None = None, cases:
     from .reports import write_report
 
     print(f"Report: {write_report(output_dir, window=window, cases=cases)}")
+
+
+def reading_sheet(
+    *run_dirs: str,
+    output_dir: str,
+    seed: int = 0,
+    cases: int | None = None,
+    window: tuple[float, float] = (-100.0, 200.0),
+) -> None:
+    """Write a blinded reading sheet of several methods: random order, no names, and a key that stays behind.
+
+    Args:
+        run_dirs: the output folders of `evaluating`, one a method, on the same patients.
+        output_dir: a new folder; hand out its for_readers, keep its key.csv.
+        seed: the same seed gives the same order.
+        cases: how many patients; by default all that every run has.
+        window: HU shown black and white.
+    """
+    from .reports import write_reading_sheet
+
+    path = write_reading_sheet(run_dirs, output_dir, seed=seed, cases=cases, window=window)
+    print(f"Reading sheet: {path}\nTo fill in: {path.with_name('grades.csv')}")
+
+
+def reading_results(output_dir: str) -> None:
+    """Join the filled grades with the key: mean grade and distribution by method.
+
+    Args:
+        output_dir: the folder that was given to reading_sheet; every grades*.csv in its for_readers is one reader's.
+    """
+    from .reports import reading_results as results
+
+    print(results(output_dir))
 
 
 def demo(bundle: str = "nec_t1t2", *, output_dir: str = "runs/demo") -> None:
@@ -79,14 +125,15 @@ def convert_ggcl(
     print(f"Weights: {convert(generator, output, discriminator, domains=domains)}")
 
 
+VERBS = (phantom, report, demo, convert_ggcl, reading_sheet, reading_results)
+
+
 def main() -> None:
     """The command line; an error that we expect ends in one line."""
     from .errors import EXPECTED
 
     try:
-        fire.Fire(
-            {"phantom": phantom, "report": report, "demo": demo, "convert_ggcl": convert_ggcl}, name="python -m common"
-        )
+        fire.Fire({verb.__name__: verb for verb in VERBS}, name="python -m common")
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import Baseline
 from .curve import IntensityCurve
+from .enhancement_spread import load_spread, measure_and_save_spread
 from .fitting import fit_baselines, load_baselines, load_facts, save_baselines
 from .histogram import HistogramMatching, InvertedHistogramMatching
 from .identity import Identity
@@ -32,6 +33,8 @@ __all__ = [
     "load_facts",
     "load_kernel_filters",
     "load_kernel_references",
+    "load_spread",
+    "measure_and_save_spread",
     "save_baselines",
     "start_from_filters",
 ]

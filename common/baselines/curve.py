@@ -21,6 +21,8 @@ class IntensityCurve:
     Args:
         source_values: mean source value of each bin, encoded to [-1, 1], rising.
         target_values: mean target value of the same bins, encoded.
+        keep_clipped: hand -1 and 1 through. In CT they stand for all that lies outside the window, air and bone, to
+            which a change must not be added because of the tissue just inside it.
 
     Raises:
         ValueError: when there are fewer than two values, their numbers differ, or the source values do not rise.
@@ -33,7 +35,8 @@ class IntensityCurve:
 
     name: ClassVar[str] = "intensity_curve"
 
-    def __init__(self, source_values: np.ndarray, target_values: np.ndarray) -> None:
+    def __init__(self, source_values: np.ndarray, target_values: np.ndarray, *, keep_clipped: bool = False) -> None:
+        self.keep_clipped = bool(keep_clipped)
         self.source_values = as_coefficients(source_values, "source_values")
         self.target_values = as_coefficients(target_values, "target_values")
         if self.source_values.size != self.target_values.size:
@@ -45,12 +48,15 @@ class IntensityCurve:
             raise ValueError("`source_values` must rise, got a step that does not; fit the baseline again.")
 
     @classmethod
-    def fit(cls, pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, bins: int = DEFAULT_BINS) -> IntensityCurve:
+    def fit(
+        cls, pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, bins: int = DEFAULT_BINS, keep_clipped: bool = False
+    ) -> IntensityCurve:
         """Average the target over fine bins of the source; pairs are read one at a time and dropped.
 
         Args:
             pairs: aligned encoded (source, target) volumes of equal shape.
             bins: number of bins over [-1, 1]; empty bins are bridged by interpolation.
+            keep_clipped: fit to the values between -1 and 1 only, and hand these two through.
 
         Raises:
             ValueError: when there is no pair, shapes differ, the source is constant, or ``bins`` is below 2.
@@ -62,6 +68,9 @@ class IntensityCurve:
             source, target = (as_encoded(volume, "pairs").ravel() for volume in pair)
             if source.shape != target.shape:
                 raise ValueError(f"`pairs` must be aligned, got {np.shape(pair[0])} and {np.shape(pair[1])} voxels.")
+            if keep_clipped:
+                within = np.abs(source) < 1.0
+                source, target = source[within], target[within]
             index = np.clip(((source + 1.0) / 2.0 * bins).astype(np.int64), 0, bins - 1)
             counts += np.bincount(index, minlength=bins)
             sources += np.bincount(index, weights=source, minlength=bins)
@@ -72,18 +81,23 @@ class IntensityCurve:
                 f"`pairs` must hold at least one aligned pair with 2 different source values, "
                 f"got {int(counts.sum())} voxels in {int(filled.sum())} bins; check the datalist."
             )
-        return cls(sources[filled] / counts[filled], targets[filled] / counts[filled])
+        return cls(sources[filled] / counts[filled], targets[filled] / counts[filled], keep_clipped=keep_clipped)
 
     def predict(self, encoded: np.ndarray) -> np.ndarray:
         """Translate a volume ``(X, Y, Z)`` encoded to [-1, 1]; float32. Values beyond the curve take its end."""
         volume = as_encoded(encoded, "encoded")
-        return np.asarray(np.interp(volume, self.source_values, self.target_values), dtype=np.float32)
+        result = np.interp(volume, self.source_values, self.target_values)
+        if self.keep_clipped:
+            result = np.where(np.abs(volume) < 1.0, result, volume)
+        return np.asarray(result, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"source_values": [...], "target_values": [...]}``."""
-        return {"source_values": self.source_values.tolist(), "target_values": self.target_values.tolist()}
+        """``{"source_values": [...], "target_values": [...]}``, and ``keep_clipped`` where it is set."""
+        values = {"source_values": self.source_values.tolist(), "target_values": self.target_values.tolist()}
+        return {**values, "keep_clipped": True} if self.keep_clipped else values
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> IntensityCurve:
         """Read `to_dict`."""
-        return cls(content["source_values"], content["target_values"])
+        keep = bool(content.get("keep_clipped", False))
+        return cls(content["source_values"], content["target_values"], keep_clipped=keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ def fit_baselines(
     *,
     quantiles: int = DEFAULT_QUANTILES,
     bins: int = DEFAULT_BINS,
+    names: Sequence[str] | None = None,
+    keep_clipped: bool = False,
 ) -> dict[str, Baseline]:
     """Fit all baselines of one direction. Both iterables are read once, one volume at a time: generators do.
 
@@ -37,23 +39,31 @@ def fit_baselines(
         paired: aligned (source, target) training volumes, encoded; without them there is no intensity curve.
         quantiles: number of quantiles of histogram matching.
         bins: number of bins of the intensity curve.
+        names: which baselines; default all. Without histogram matching no target volume is read.
+        keep_clipped: see `IntensityCurve`; for CT in a window.
 
     Returns:
         ``{name: baseline}`` in the order identity, histogram matching, inverted histogram matching, intensity curve.
 
     Raises:
-        ValueError: when there is no target volume with foreground, or a volume is not encoded.
+        ValueError: on an unknown name, when there is no target volume with foreground, or a volume is not encoded.
 
     Example:
         >>> target = np.full((20, 20, 2), -1.0); target[5:15, 5:15] = 0.5
         >>> list(fit_baselines([target]))
         ['identity', 'histogram_matching', 'inverted_histogram_matching']
     """
-    reference = mean_quantiles(target_volumes, count=quantiles)
-    fitted: list[Baseline] = [Identity(), HistogramMatching(reference), InvertedHistogramMatching(reference)]
-    if paired is not None:
-        fitted.append(IntensityCurve.fit(paired, bins=bins))
-    return {baseline.name: baseline for baseline in fitted}
+    wanted = list(KINDS) if names is None else list(names)
+    if unknown := sorted(set(wanted) - set(KINDS)):
+        raise ValueError(f"`names` must be among {list(KINDS)}, got {unknown}.")
+    fitted: list[Baseline] = [Identity()]
+    matching = [kind for kind in (HistogramMatching, InvertedHistogramMatching) if kind.name in wanted]
+    if matching:
+        reference = mean_quantiles(target_volumes, count=quantiles)
+        fitted += [kind(reference) for kind in matching]
+    if paired is not None and IntensityCurve.name in wanted:
+        fitted.append(IntensityCurve.fit(paired, bins=bins, keep_clipped=keep_clipped))
+    return {baseline.name: baseline for baseline in fitted if baseline.name in wanted}
 
 
 def save_baselines(

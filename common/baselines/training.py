@@ -22,12 +22,16 @@ def fit_and_save(
     target: str,
     prepare: Callable,
     target_volumes: Sequence[torch.Tensor],
+    *,
+    names: Sequence[str] | None = None,
+    keep_clipped: bool = False,
 ) -> Path:
     """
     Fits the classical baselines on the training lists and writes `baselines.json`; evaluation only reads it.
 
     The unpaired ones see the target domain of `training`; the intensity curve sees `training_paired`, and is left out
-    where a datalist has no pairs.
+    where a datalist has no pairs. The pairs are read under the domains' names: NECT and CECT are then the two scans
+    that a hospital has, not aligned; the phantom's aligned truth has a key of its own, and the curve does not see it.
 
     Args:
         models_dir: where the file goes.
@@ -36,10 +40,13 @@ def fit_and_save(
         target: target domain.
         prepare: from `{"image": path}` to an encoded volume of shape (1, X, Y, Z) in [-1, 1].
         target_volumes: the encoded target volumes of `training`.
+        names: which baselines, see `fit_baselines`.
+        keep_clipped: see `IntensityCurve`; for CT in a window.
     """
     paired = bool(read_datalist(dataset_dir)[0].get("training_paired"))
     pairs = _pairs(dataset_dir, source, target, prepare) if paired else None
-    baselines = fit_baselines((np.asarray(volume[0]) for volume in target_volumes), pairs)
+    targets = (np.asarray(volume[0]) for volume in target_volumes)
+    baselines = fit_baselines(targets, pairs, names=names, keep_clipped=keep_clipped)
     patients = [entry["patient"] for entry in load_domain(dataset_dir, "training", target)]
     facts = {"direction": f"{source}->{target}", "target_patients": patients, "paired": paired}
     return save_baselines(Path(models_dir) / FILE_NAME, baselines, facts)

@@ -50,7 +50,10 @@ class TranslationEvaluator(SupervisedEvaluator):
         contrast_inverts: alarm when the network's output does not invert the contrast of its source.
         data_range: intensity width for PSNR and SSIM; default: p99 - p1 of the truth.
         matched: also score after histogram matching, the NEC paper's protocol.
-        more_metrics: further numbers of `(prediction, truth, labels, spacing_mm, label_names)`, axial arrays.
+        more_metrics: further numbers of `(prediction, truth, labels, spacing_mm, label_names, source)`, axial arrays;
+            or one such function for each target.
+        truth_keys: by target, the key of a case under which its aligned truth lies, where the target's own volume is
+            not aligned (a second scan). What is scored against that own volume is then called `misaligned_*`.
         run: further facts for `run.json`.
         training_dir: the training's output, of which the report shows the curves.
         inferer: MONAI's property; the translators hold their own.
@@ -76,16 +79,16 @@ class TranslationEvaluator(SupervisedEvaluator):
         contrast_inverts: bool = False,
         data_range: float | None = None,
         matched: bool = True,
-        more_metrics: Callable[..., dict[str, float]] | None = None,
+        more_metrics: Callable[..., dict[str, float]] | Mapping[str, Callable[..., dict[str, float]]] | None = None,
+        truth_keys: Mapping[str, str] | None = None,
         run: Mapping[str, Any] | None = None,
         training_dir: str | Path | None = None,
         val_handlers: Sequence | None = None,
         inferer: Inferer | None = None,
     ) -> None:
-        work = [{"case": case, "direction": list(direction)} for case in cases for direction in directions]
         super().__init__(
             device=torch.device(device),
-            val_data_loader=work,
+            val_data_loader=self._work(cases, directions),
             network=network,
             inferer=inferer,
             iteration_update=self._evaluate_case,
@@ -98,6 +101,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         self.label_names = dict(label_names or {})
         self.contrast_inverts = contrast_inverts
         self.data_range, self.matched, self.more_metrics = data_range, matched, more_metrics
+        self.truth_keys = dict(truth_keys or {})
         self.facts = dict(run or {})
         if training_dir is not None and Path(training_dir).is_dir():
             self.facts["training"] = os.path.relpath(training_dir, self.output_dir)
@@ -108,39 +112,60 @@ class TranslationEvaluator(SupervisedEvaluator):
         self.add_event_handler(Events.EPOCH_COMPLETED, self._write)
         Progress("evaluating").attach(self)
 
+    def _work(self, cases: Sequence[dict[str, Any]], directions: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        return [{"case": case, "direction": list(direction)} for case in cases for direction in directions]
+
     def _reset(self) -> None:
         self.rows, self.cases, self.warnings = [], [], []
 
     def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
-        volume, truth = (self.load({"image": case[domain]})["image"] for domain in (source, target))
-        labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
-        for other in (truth, labels):
-            if other is not None:
-                _same_grid(volume, other)
-        volume.meta[SOURCE] = source
         names = {"patient": str(case.get("patient", Path(case[source]).name)), "direction": f"{source}->{target}"}
+        truth_key = self._truth_key(case, target, names["patient"])
+        keys = [source, truth_key, *([target] if truth_key != target and case.get(target) else [])]
+        volume, truth, *others = (self.load({"image": case[key]})["image"] for key in keys)
+        labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
+        for other in (truth, *others, labels):
+            if other is not None:
+                same_grid(volume, other)
+        volume.meta[SOURCE] = source
         rows = []
         for method, translate in self.translators.items():
             prediction = translate(volume, target)
-            metrics = self._score(prediction, truth, labels, volume)
+            metrics = self._score(prediction, truth, labels, volume, target)
+            for misaligned in others:
+                against = self._score(prediction, misaligned, None, volume, target)
+                metrics |= {f"misaligned_{name}": value for name, value in against.items()}
             rows.append({**names, "method": method, **metrics})
             if method == NETWORK:
-                self._keep(case, source, target, names, prediction)
+                self._keep({**case, target: case[truth_key]}, source, target, names, prediction)
                 self._look_at_contrast(names["patient"], metrics)
                 self._look_at_units(names["patient"], prediction, truth)
         self.rows += rows
         return rows
 
+    def _truth_key(self, case: Mapping[str, Any], target: str, patient: str) -> str:
+        """The target itself, with a warning, where the case has not the aligned truth that others have."""
+        key = self.truth_keys.get(target, target)
+        if key != target and not case.get(key):
+            self._warn(f"{patient}: no aligned truth {key!r}; scored against its {target}, which is another scan.")
+            return target
+        return key
+
+    def _warn(self, alarm: str) -> None:
+        self.warnings.append(alarm)
+        logger.warning(alarm)
+
     def _score(
-        self, prediction: MetaTensor, truth: MetaTensor, labels: MetaTensor | None, volume: MetaTensor
+        self, prediction: MetaTensor, truth: MetaTensor, labels: MetaTensor | None, volume: MetaTensor, target: str
     ) -> dict[str, float]:
         arrays = (axial(prediction), axial(truth), None if labels is None else axial(labels))
         facts: dict[str, Any] = {"label_names": self.label_names, "spacing_mm": _axial_spacing(volume)}
         options: dict[str, Any] = {"data_range": self.data_range, "matched_too": self.matched, "source": axial(volume)}
         metrics = score(arrays[0], arrays[1], labels=arrays[2], **facts, **options)
-        if self.more_metrics is not None:
-            metrics |= self.more_metrics(arrays[0], arrays[1], labels=arrays[2], **facts)
+        more = self.more_metrics.get(target) if isinstance(self.more_metrics, Mapping) else self.more_metrics
+        if more is not None:
+            metrics |= more(arrays[0], arrays[1], labels=arrays[2], source=options["source"], **facts)
         return metrics
 
     def _keep(
@@ -154,19 +179,15 @@ class TranslationEvaluator(SupervisedEvaluator):
     def _look_at_contrast(self, patient: str, metrics: dict[str, float]) -> None:
         correlation = metrics.get("source_correlation", 1.0)
         if self.contrast_inverts and correlation > NOT_INVERTED:
-            alarm = f"{patient}: the contrast was not inverted (source and output correlate by {correlation:+.2f})."
-            self.warnings.append(alarm)
-            logger.warning(alarm)
+            self._warn(f"{patient}: the contrast was not inverted (source and output correlate by {correlation:+.2f}).")
 
     def _look_at_units(self, patient: str, prediction: MetaTensor, truth: MetaTensor) -> None:
         ranges = [float(np.subtract(*np.percentile(np.asarray(v), [99, 1]))) for v in (prediction, truth)]
         if max(ranges) > UNIT_FACTOR * min(ranges):
-            alarm = (
+            self._warn(
                 f"{patient}: the range of the truth is {ranges[1]:.4g}, of the output {ranges[0]:.4g}: they are not in"
                 " one unit. PSNR, RMSE and MAE as saved compare units; read the matched columns."
             )
-            self.warnings.append(alarm)
-            logger.warning(alarm)
 
     def _write(self) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -193,7 +214,12 @@ def _axial_spacing(volume: MetaTensor) -> list[float]:
     return [float(z) for z in nib.as_closest_canonical(image).header.get_zooms()[:3]]
 
 
-def _same_grid(volume: MetaTensor, other: MetaTensor) -> None:
+def same_grid(volume: MetaTensor, other: MetaTensor) -> None:
+    """Refuse two volumes (C, X, Y, Z) of one case that are not on one grid.
+
+    Raises:
+        ValueError: naming both files.
+    """
     if volume.shape != other.shape or not np.allclose(volume.affine, other.affine, atol=1e-2):
         raise ValueError(
             f"{file_name(other)}, shape {tuple(other.shape[1:])}, is not on the grid of {file_name(volume)}, shape"

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from .dose import dose_values, enhancement_spread, irreducible_values
+from .enhancement import contrast_metrics, enhancement_errors, false_enhancement, share_above
 from .image_quality import mae, psnr, rmse, slice_quality, ssim_map
 from .kernel import kernel_curves, kernel_metrics
 from .masks import foreground_mask
+from .removal import removal_maps, removal_metrics
 from .score import matched, score
 from .summary import read_rows, summarise, write_json, write_rows, write_text
 from .unpaired import edge_disagreement, normalised_gradient, unpaired_metrics, unpaired_score
 from .wasserstein import sliced_wasserstein
+from .window import window_quality
 
 __all__ = [
+    "contrast_metrics",
+    "dose_values",
     "edge_disagreement",
+    "enhancement_errors",
+    "enhancement_spread",
+    "false_enhancement",
     "foreground_mask",
+    "irreducible_values",
     "kernel_curves",
     "kernel_metrics",
     "mae",
@@ -20,14 +30,18 @@ __all__ = [
     "normalised_gradient",
     "psnr",
     "read_rows",
+    "removal_maps",
+    "removal_metrics",
     "rmse",
     "score",
+    "share_above",
     "slice_quality",
     "sliced_wasserstein",
     "ssim_map",
     "summarise",
     "unpaired_metrics",
     "unpaired_score",
+    "window_quality",
     "write_json",
     "write_rows",
     "write_text",

@@ -33,6 +33,7 @@ def kernel_metrics(
     labels: np.ndarray | None = None,
     spacing_mm: Sequence[float],
     label_names: Mapping[int, str] | Mapping[str, str] | None = None,
+    source: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Compare a converted volume with the target kernel's image of the same patient; undefined numbers are left out.
 
@@ -43,6 +44,7 @@ def kernel_metrics(
         spacing_mm: voxel size along X, Y (and Z), in mm.
         label_names: name of each value; ``lung_parenchyma``, ``emphysema`` and ``blood_pool`` are used. Default: the
             values 1, 2 and 4 of the chest phantom.
+        source: taken because the evaluator calls all metrics alike; these numbers do not depend on it.
 
     Returns:
         ``noise_sd`` and ``noise_sd_target`` [HU] in the blood pool, shrunk by 3 mm; ``noise_sd_error``: |relative

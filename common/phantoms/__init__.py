@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.phantoms.abdomen import ABDOMEN
 from common.phantoms.arguments import check_integer
 from common.phantoms.brain import BRAIN
 from common.phantoms.chest import CHEST
 from common.phantoms.dataset import PhantomKind, write_dataset
+from common.phantoms.lung import LUNG
 
-KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, CHEST)}
+KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, CHEST, ABDOMEN, LUNG)}
 
 __all__ = ["KINDS", "generate_phantom"]
 
@@ -23,6 +25,7 @@ def generate_phantom(
     size: int | None = None,
     seed: int = 0,
     slice_mm: float | None = None,
+    factor: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Write a phantom data set, or find it done.
@@ -35,6 +38,7 @@ def generate_phantom(
         size: pixels along each side of a slice; default the kind's.
         seed: the same seed gives the same patients, whatever their number.
         slice_mm: distance of the slices in mm; default the kind's. 1 with many slices gives contiguous volumes.
+        factor: of the lung alone: voxel size of the clinical CT over that of the micro CT, 2, 4 or 8; default 8.
         workers: processes, one thread each; default one for each processor.
 
     Returns:
@@ -48,5 +52,10 @@ def generate_phantom(
     if workers is not None:
         check_integer("workers", workers, minimum=1)
     chosen = KINDS[kind]
-    parameters = chosen.check_parameters(patients=patients, slices=slices, size=size, seed=seed, slice_mm=slice_mm)
+    arguments = {"patients": patients, "slices": slices, "size": size, "seed": seed, "slice_mm": slice_mm}
+    if kind == LUNG.name:
+        arguments["factor"] = factor
+    elif factor is not None:
+        raise ValueError(f"`factor` is for the kind 'lung' alone, got {factor!r} for {kind!r}: leave it out.")
+    parameters = chosen.check_parameters(**arguments)
     return write_dataset(chosen, parameters, Path(output_dir), workers=workers)

@@ -9,6 +9,7 @@ from typing import Any
 from . import html, pictures, spectra
 from .ct_pictures import ct_note
 from .drawing import inset_png
+from .enhancement_section import ABDOMEN_WINDOW, is_contrast, is_removal, removal_panel
 from .figures import THEMES
 from .inputs import Case, Inputs
 from .methods import NETWORK, direction_of
@@ -24,8 +25,12 @@ Save = Callable[[str, bytes], Any]
 def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Save) -> str:
     """The panels of one patient as HTML; their composed picture goes to the pictures folder."""
     volumes = load_case(case)
-    axial = axial_slice(volumes, inputs.label_names)
+    scores = inputs.summary.get(case.direction, {})
+    contrast = is_contrast(scores)
+    axial = axial_slice(volumes, inputs.label_names, chest=not contrast)
+    window = window or (ABDOMEN_WINDOW if contrast else None)
     panels = pictures.case_panels(axial, direction=case.direction, label_names=inputs.label_names, window=window)
+    panels += [removal_panel(axial)] if is_removal(scores) and axial.target is not None else []
     title = _title(case, axial, inputs)
     stem = f"{name}_{case.direction}_{case.patient}"
     save(stem, pictures.case_png(panels, pixel_mm=axial.pixel_mm, title=title))
@@ -34,7 +39,7 @@ def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, f
     if not axial.hu:
         return f'<h3>{escape(title)}</h3><div class="panels">{shown}</div><p class="soft">{keys}</p>'
     note = f'<p class="soft">{escape(ct_note(axial, window))} {keys}</p>'
-    curves = _curves(volumes, axial, case.direction, stem, save)
+    curves = "" if contrast else _curves(volumes, axial, case.direction, stem, save)
     return f'<h3>{escape(title)}</h3><div class="panels four">{shown}</div>{note}{curves}'
 
 

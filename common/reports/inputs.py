@@ -33,6 +33,7 @@ class Inputs:
     """Everything a report can show."""
 
     summary: Summary = field(default_factory=dict)
+    blends: Summary = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     label_names: dict[int, str] = field(default_factory=dict)
@@ -45,7 +46,8 @@ def read_inputs(output_dir: str | os.PathLike[str]) -> Inputs:
     """Read a run's output folder.
 
     Args:
-        output_dir: folder with any of ``summary.json``, ``metrics.csv``, ``cases.json``, ``run.json``; the training's
+        output_dir: folder with any of ``summary.json``, ``metrics.csv``, ``cases.json``, ``run.json``, and beside a
+            summary maybe ``blends.json``, of the same form; the training's
             ``losses.csv`` and ``validation.csv`` lie in the folder that ``run.json`` names as ``training`` (relative to
             ``output_dir``), or in ``output_dir`` itself.
 
@@ -65,6 +67,7 @@ def read_inputs(output_dir: str | os.PathLike[str]) -> Inputs:
     listed = _read_json(folder / "cases.json")
     return Inputs(
         summary=_read_json(folder / "summary.json") or summarise(rows),
+        blends=_read_json(folder / "blends.json"),
         rows=rows,
         cases=[_case(entry, folder) for entry in listed.get("cases", []) if entry.get("prediction")],
         label_names={int(value): str(name) for value, name in listed.get("label_names", {}).items()},

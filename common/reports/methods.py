@@ -11,6 +11,7 @@ UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_
 PAIRED = ("intensity_curve", "radial_filter")
 NAMES = {
     NETWORK: "Network",
+    "blend_of_outputs": "Blend of the network's outputs",
     IDENTITY: "Identity (source as it is)",
     "histogram_matching": "Histogram matching (unpaired)",
     "inverted_histogram_matching": "Inverted histogram matching (unpaired)",

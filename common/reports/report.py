@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..metrics.summary import write_text
 from . import html, tables
+from .blend_section import blend_section
 from .cases import case_figure
 from .conversion_section import conversion_sections, overall_verdict
 from .directions import FEW_DIRECTIONS, grouped_directions
@@ -59,6 +60,7 @@ def write_report(
         body = [verdict_sections(inputs), alarm_section(inputs)]
         for direction in directions:
             body += direction_sections(direction, inputs, save, show, 3 if cases is None else cases)
+    body.append(blend_section(inputs))
     body.append(training_section(inputs, save))
     body.append(html.section("Facts of this run", tables.facts_table(inputs.facts)))
     title = f"{inputs.facts.get('bundle', 'Translation')}: report"

@@ -9,6 +9,7 @@ from . import curves, html, tables
 from .cases import Save, spread
 from .conversion_tables import KERNEL_NOTE, kernel_table
 from .directions import is_kernel_conversion
+from .enhancement_section import enhancement_blocks, is_contrast
 from .figures import THEMES
 from .inputs import Case, Inputs
 from .methods import NETWORK, direction_of
@@ -49,11 +50,11 @@ def alarm_section(inputs: Inputs) -> str:
 def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, number: int) -> list[str]:
     """Numbers and pictures of a direction."""
     heading = f"{direction_of(direction)}: numbers"
-    physics = html.block(
+    more = html.block(
         "Noise, sharpness and emphysema index", kernel_table(inputs.summary, [direction]), note=KERNEL_NOTE
-    )
+    ) + enhancement_blocks(inputs.summary.get(direction, {}))
     return [
-        html.section(heading, direction_numbers(direction, inputs, save, physics)),
+        html.section(heading, direction_numbers(direction, inputs, save, more)),
         _pictures(direction, inputs, show, number),
     ]
 
@@ -121,7 +122,8 @@ def _pictures(direction: str, inputs: Inputs, show: Show, number: int) -> str:
     if candidates and metric and number:
         case = max(candidates, key=lambda case: errors[case.patient])
         region = metric.removeprefix("mae_").replace("_", " ")
-        reference = "" if is_kernel_conversion(inputs.summary) else " (the paper's Figure 4)"
+        ct = is_kernel_conversion(inputs.summary) or is_contrast(inputs.summary.get(direction, {}))
+        reference = "" if ct else " (the paper's Figure 4)"
         worst = html.block(
             f"Where it fails: the patient with the largest error in {region}",
             show(case, f"worst_{region}"),

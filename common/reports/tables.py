@@ -65,19 +65,23 @@ def _region_columns(regions: Sequence[str]) -> list[Column]:
     return columns
 
 
-def metric_table(methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}") -> str:
+def metric_table(
+    methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}", heading: str = "Method"
+) -> str:
     """One row a method, one column a metric that at least one method has; empty when there is none.
 
     Args:
         methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.
         columns: the metrics, in order; neighbours of one group share a heading.
         spread: how the SD is written.
+        heading: what the rows are.
     """
     columns = [column for column in columns if any(column.metric in metrics for metrics in methods.values())]
-    return table(columns, f"<tbody>{method_rows(methods, columns, spread=spread)}</tbody>") if columns else ""
+    rows = f"<tbody>{method_rows(methods, columns, spread=spread)}</tbody>"
+    return table(columns, rows, heading=heading) if columns else ""
 
 
-def table(columns: Sequence[Column], bodies: str) -> str:
+def table(columns: Sequence[Column], bodies: str, *, heading: str = "Method") -> str:
     """Two rows of headings, the groups above the columns, and the given bodies."""
     groups: list[list[Any]] = []
     for column in columns:
@@ -87,10 +91,9 @@ def table(columns: Sequence[Column], bodies: str) -> str:
             groups.append([column.group, 1])
     top = "".join(f'<th class="group" colspan="{width}"><span>{escape(title)}</span></th>' for title, width in groups)
     names = "".join(f"<th>{escape(column.heading)}</th>" for column in columns)
-    return (
-        f'<div class="scroll"><table><thead><tr><th rowspan="2">Method</th>{top}</tr><tr>{names}</tr></thead>'
-        f"{bodies}</table></div>"
-    )
+    first = f'<th rowspan="2">{escape(heading)}</th>'
+    head = f"<thead><tr>{first}{top}</tr><tr>{names}</tr></thead>"
+    return f'<div class="scroll"><table>{head}{bodies}</table></div>'
 
 
 def method_rows(methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}") -> str:

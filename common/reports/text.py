@@ -15,6 +15,9 @@ SHOWN = {
     "ssim_matched": ("matched* SSIM", ".3f"),
     "mae": ("MAE", ".3g"),
     "mae_tumour": ("MAE tumour", ".3g"),
+    "mse_window": ("MSE window", ".4f"),
+    "ms_ssim_window": ("MS-SSIM", ".3f"),
+    "ms_ssim_window_kernel7": ("MS-SSIM (7)", ".3f"),
 }
 FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
 

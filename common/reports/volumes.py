@@ -79,16 +79,16 @@ def load_case(case: Case) -> CaseVolumes:
     return CaseVolumes(source, others["prediction"], others.get("target"), others.get("label"), zooms)
 
 
-def axial_slice(volumes: CaseVolumes, label_names: Mapping[int, str]) -> AxialSlice:
+def axial_slice(volumes: CaseVolumes, label_names: Mapping[int, str], *, chest: bool = True) -> AxialSlice:
     """Choose a slice of a case and crop it to the body.
 
-    It is the slice with most disease, else the middle of the body; in CT the slice with the airway, else the centre of
-    a lung, that is worth enlarging.
+    It is the slice with most disease, else the middle of the body; in CT of the ``chest`` the slice with the airway,
+    else the centre of a lung, that is worth enlarging.
     """
     source = volumes.source
     hu = is_hu(source)
     body = foreground_mask(source) | foreground_mask(volumes.prediction)
-    focus = find_focus(source, body, volumes.label, label_names, volumes.zooms) if hu else None
+    focus = find_focus(source, body, volumes.label, label_names, volumes.zooms) if hu and chest else None
     index = focus.index if focus else choose_slice(body, volumes.label, label_names)
     window = _crop(body[:, :, index], volumes.zooms)
 

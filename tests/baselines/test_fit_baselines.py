@@ -142,3 +142,13 @@ def test_inverted_matching_counts_on_real_pairs(direction: str) -> None:
         }
         assert psnr["inverted_histogram_matching"] > psnr["identity"] + 1.0
         assert psnr["inverted_histogram_matching"] > psnr["histogram_matching"] + 1.0
+
+
+def test_a_selection_is_fitted_without_reading_what_it_does_not_need() -> None:
+    wanted = ["identity", "intensity_curve"]
+    fitted = fit_baselines([], [subject(0)], names=wanted, keep_clipped=True)
+    assert list(fitted) == wanted
+    assert fitted["intensity_curve"].to_dict()["keep_clipped"] is True
+    assert list(fit_baselines([], names=wanted)) == ["identity"]  # no pairs
+    with pytest.raises(ValueError, match=r"`names` must be among \['identity', .* got \['curve'\]"):
+        fit_baselines([], names=["curve"])

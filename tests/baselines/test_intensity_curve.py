@@ -62,3 +62,21 @@ def test_errors() -> None:
         IntensityCurve([0.5, 0.5], [0.0, 1.0])
     with pytest.raises(ValueError, match="one value for each of the 2 `source_values`, got 3"):
         IntensityCurve([0.0, 0.5], [0.0, 1.0, 0.5])
+
+
+def test_clipped_values_are_kept_on_request_and_have_no_part_in_the_fit() -> None:
+    rng = np.random.default_rng(3)
+    source = rng.uniform(-1.6, 1.6, (30, 20, 4)).clip(-1, 1)
+    target = np.where(np.abs(source) < 1, source + 0.2, 0.0)  # beside the window's ends stands something else
+    target = target.clip(-1, 1)
+    curve = IntensityCurve.fit([(source, target)], bins=64, keep_clipped=True)
+    predicted = curve.predict(source)
+    clipped = np.abs(source) == 1
+    np.testing.assert_array_equal(predicted[clipped], source[clipped].astype(np.float32))
+    middle = np.abs(source) < 0.7
+    np.testing.assert_allclose(predicted[middle], source[middle] + 0.2, atol=0.01)
+    # Without it, half of the voxels at the ends drag the whole of them along.
+    assert np.abs(IntensityCurve.fit([(source, target)], bins=64).predict(source)[clipped]).max() < 0.9
+    again = IntensityCurve.from_dict(curve.to_dict())
+    np.testing.assert_array_equal(again.predict(source), predicted)
+    assert "keep_clipped" not in IntensityCurve([0.0, 1.0], [0.0, 1.0]).to_dict()

@@ -1,0 +1,82 @@
+"""The training patients' spread of enhancement: measured once where truth is known, saved, read in evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data import label_names, load_datalist, read_datalist
+from ..metrics.dose import Patient, enhancement_spread
+from ..metrics.summary import write_json
+
+SPREAD_FILE = "enhancement_spread.json"
+FORMAT = 1
+
+
+def measure_and_save_spread(
+    models_dir: str | Path,
+    dataset_dir: str | Path,
+    source: str,
+    truth: str,
+    load: Callable,
+    *,
+    load_label: Callable | None = None,
+) -> Path | None:
+    """
+    Measures the spread of the true enhancement over `training_paired` and writes `enhancement_spread.json`.
+
+    Only a phantom has the aligned truth that this needs. No network and no baseline sees the numbers: evaluation prints
+    them as the error that remains to any prediction from a NECT.
+
+    Args:
+        models_dir: where the file goes.
+        dataset_dir: see `common.data.load_datalist`.
+        source: key of the NECT.
+        truth: key of the aligned CECT.
+        load: from `{"image": path}` to `{"image": volume (1, X, Y, Z)}` in HU.
+        load_label: likewise for label maps; default `load`.
+
+    Returns:
+        the file, or None where the list has no patients with truth and labels.
+    """
+    entries = read_datalist(dataset_dir)[0].get("training_paired") or []
+    if not any(truth in entry and "label" in entry for entry in entries):
+        return None
+    known = [e for e in load_datalist(dataset_dir, "training_paired") if truth in e and "label" in e]
+    patients = _patients(known, (source, truth), load, load_label or load)
+    spread = enhancement_spread(patients, label_names(dataset_dir) or None)
+    facts = {"source": source, "truth": truth, "patients": [entry.get("patient", "?") for entry in known]}
+    return write_json(Path(models_dir) / SPREAD_FILE, {"format": FORMAT, "facts": facts, "spread": spread})
+
+
+def load_spread(models_dir: str | Path) -> dict[str, dict[str, float]] | None:
+    """
+    What `measure_and_save_spread` wrote; None where there is no such file (weights from elsewhere, no phantom).
+
+    Raises:
+        ValueError: when the file is not one of this format.
+    """
+    path = Path(models_dir) / SPREAD_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"`{path}` must be JSON, got {error}; remove it, or train again.") from None
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if found != FORMAT or "spread" not in content:
+        raise ValueError(f"`{path}` must be a spread of format {FORMAT}, got {found}; remove it, or train again.")
+    return dict(content["spread"])
+
+
+def _patients(
+    entries: list[dict[str, Any]], keys: tuple[str, str], load: Callable, load_label: Callable
+) -> Iterator[Patient]:
+    for entry in tqdm(entries, desc="true enhancement"):
+        nect, cect = (np.asarray(load({"image": entry[key]})["image"][0]) for key in keys)
+        yield nect, cect, np.asarray(load_label({"image": entry["label"]})["image"][0])

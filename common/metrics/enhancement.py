@@ -1,0 +1,155 @@
+"""Errors of a predicted contrast enhancement in HU, against the aligned contrast-enhanced volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .dose import Spread, dose_values, irreducible_values
+from .enhancement_regions import Names, checked, organ_masks, quiet_region, smooth_change
+from .masks import foreground_mask
+from .window import WINDOW_HU, window_quality
+
+
+def contrast_metrics(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    spacing_mm: Sequence[float],
+    label_names: Names | None = None,
+    source: np.ndarray | None = None,
+    spread: Spread | None = None,
+    window_hu: tuple[float, float] = WINDOW_HU,
+) -> dict[str, float]:
+    """All numbers of a predicted CECT beside the general ones; undefined numbers are left out.
+
+    Args:
+        prediction: predicted CECT ``(X, Y, Z)`` in HU, Z the axial slice axis.
+        truth: the CECT on the same grid; aligned, or all but the first group below measures the misalignment.
+        labels: organs and lesions, same shape.
+        spacing_mm: voxel size along X, Y (and Z), in mm.
+        label_names: name of each label value; default the abdomen phantom's.
+        source: the NECT, same shape.
+        spread: of `enhancement_spread` over the training patients; loaded, never measured on what is scored.
+        window_hu: the paper's window.
+
+    Returns:
+        In the window: ``mse_window``, ``ms_ssim_window`` (or ``ms_ssim_window_kernel7``), ``psnr_window`` [dB] and
+        ``ssim_window``, see `window_quality`. With labels, for each organ that occurs: ``enhancement_bias_<organ>_hu``,
+        ``enhancement_mae_<organ>_hu``, ``truth_above_window_<organ>_percent`` and, with a source,
+        ``enhancement_true_<organ>_hu``. With a source: ``false_enhancement_hu`` and the numbers of `dose_values`. With
+        labels and a spread: the numbers of `irreducible_values`.
+
+    Raises:
+        ValueError: on unequal shapes, values that are not finite, a bad spacing, or a window that does not rise.
+
+    Example:
+        >>> nect = np.full((40, 40, 1), -1000.0); nect[5:35, 5:35] = 40.0
+        >>> labels = np.zeros(nect.shape); labels[10:20, 10:20] = 6
+        >>> truth = nect + 100.0 * labels / 6
+        >>> values = contrast_metrics(nect, truth, labels=labels, spacing_mm=(1, 1, 1), source=nect)
+        >>> values["enhancement_bias_aorta_hu"], values["enhancement_true_aorta_hu"], values["false_enhancement_hu"]
+        (-100.0, 100.0, 0.0)
+    """
+    prediction, truth = checked(truth, prediction=prediction, truth=truth)
+    body = foreground_mask(truth)
+    values = window_quality(prediction, truth, body=body, window_hu=window_hu)
+    nect = None if source is None else checked(truth, source=source)[0]
+    organs = None if labels is None else checked(truth, labels=labels)[0]
+    if organs is not None:
+        values |= _organ_values(prediction, truth, organ_masks(organs, label_names), nect, window_hu[1])
+    if nect is not None and body.any():
+        false = false_enhancement(
+            prediction, truth, nect, spacing_mm=spacing_mm, body=body, labels=organs, label_names=label_names
+        )
+        values |= ({} if false is None else {"false_enhancement_hu": false}) | dose_values(
+            prediction, truth, nect, body=body
+        )
+    if organs is not None and spread is not None and body.any():
+        values |= irreducible_values(organs, spread, body=body, label_names=label_names)
+    return values
+
+
+def enhancement_errors(
+    prediction: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray]
+) -> dict[str, tuple[float, float]]:
+    """Mean error (prediction minus truth) and mean absolute error inside each organ, in HU.
+
+    Source and truth show the same organ, so that this is also the error of the enhancement. The first is free of noise
+    (an organ has hundreds of voxels); the second holds what is left of the source's noise.
+
+    Args:
+        prediction: predicted CECT ``(X, Y, Z)`` in HU.
+        truth: aligned CECT, same shape.
+        masks: boolean masks by organ, of `organ_masks`.
+
+    Example:
+        >>> aorta = {"aorta": np.ones((1, 1, 2), dtype=bool)}
+        >>> enhancement_errors(np.array([[[90.0, 120.0]]]), np.full((1, 1, 2), 100.0), aorta)
+        {'aorta': (5.0, 15.0)}
+    """
+    error = np.subtract(prediction, truth, dtype=np.float64)
+    return {name: (float(error[mask].mean()), float(np.abs(error[mask]).mean())) for name, mask in masks.items()}
+
+
+def false_enhancement(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    source: np.ndarray,
+    *,
+    spacing_mm: Sequence[float],
+    body: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    label_names: Names | None = None,
+) -> float | None:
+    """Mean |prediction - source| in HU where the truth does not enhance; None where there is no such place.
+
+    Bone, fat, bowel, cysts and what has no label inside the body count, as far as the true change, smoothed over
+    2.5 mm, stays within 6 HU; without labels the true change alone decides, and a slight enhancement (muscle, 12 HU)
+    is counted by its noise.
+
+    Args:
+        prediction: predicted CECT ``(X, Y, Z)`` in HU.
+        truth: aligned CECT, same shape.
+        source: the NECT, same shape.
+        spacing_mm: voxel size along X, Y (and Z), in mm.
+        body: boolean mask; default `foreground_mask` of the truth.
+        labels: label map, same shape.
+        label_names: names of its values; default the abdomen phantom's.
+
+    Raises:
+        ValueError: on unequal shapes, values that are not finite, or a bad spacing.
+    """
+    prediction, truth, source = checked(truth, prediction=prediction, truth=truth, source=source)
+    inside = foreground_mask(truth) if body is None else body
+    quiet = quiet_region(smooth_change(truth, source, spacing_mm), inside, labels, label_names)
+    return float(np.abs(prediction - source)[quiet].mean()) if quiet.any() else None
+
+
+def share_above(truth: np.ndarray, masks: Mapping[str, np.ndarray], level_hu: float = WINDOW_HU[1]) -> dict[str, float]:
+    """Percent of each organ's true voxels above a level: a network whose output ends there cannot reach them.
+
+    >>> share_above(np.array([[[150.0, 210.0]]]), {"kidney_cortex": np.ones((1, 1, 2)) > 0})
+    {'kidney_cortex': 50.0}
+    """
+    return {name: float(100.0 * (truth[mask] > level_hu).mean()) for name, mask in masks.items()}
+
+
+def _organ_values(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    source: np.ndarray | None,
+    highest_hu: float,
+) -> dict[str, float]:
+    above = share_above(truth, masks, highest_hu)
+    values: dict[str, float] = {}
+    for organ, (bias, absolute) in enhancement_errors(prediction, truth, masks).items():
+        values[f"enhancement_bias_{organ}_hu"] = bias
+        values[f"enhancement_mae_{organ}_hu"] = absolute
+        if source is not None:
+            values[f"enhancement_true_{organ}_hu"] = float((truth - source)[masks[organ]].mean())
+        values[f"truth_above_window_{organ}_percent"] = above[organ]
+    return values

@@ -1,0 +1,149 @@
+"""Blinded reading: a sheet that names no method, a key that stays behind, and what the filled sheet says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..metrics.summary import write_text
+from . import html
+from .drawing import Panel, panel_png
+from .figures import require
+from .inputs import Case, read_inputs
+from .reading_files import CRITERIA, GRADES, KEY, SHEET, write_grades, write_key
+from .volumes import load_case, radiological
+
+WINDOW = (-100.0, 200.0)
+SLICES = 4
+WIDTH_PX = 300
+GUIDE = (
+    "Grade each reading by itself, before you scroll on, from 1 (excellent) to 5 (poor): image quality, and degree of "
+    "artifact. Upper row: the scan that was translated; lower row: the image to be graded, at the same places. Write "
+    "both grades into grades.csv; several readers take a copy each (grades_ANNA.csv)."
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One image to be graded: its number on the sheet, the method that made it, and its case."""
+
+    number: str
+    method: str
+    case: Case
+
+
+def write_reading_sheet(
+    run_dirs: Sequence[str | os.PathLike[str]],
+    output_dir: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    cases: int | None = None,
+    window: tuple[float, float] = WINDOW,
+) -> Path:
+    """Write a blinded reading sheet of several methods' outputs for the same patients.
+
+    The grades are those of Seo et al., "Neural contrast enhancement of CT image", WACV 2021, section 4.3: image quality
+    and degree of artifact, each from 1 (excellent) to 5 (poor), of whole cases. Every method shows the same patients at
+    the same slices, evenly spaced; the order of all readings is random.
+
+    Args:
+        run_dirs: folders that `evaluating` wrote, one a method; a method is called by the folder's path as given.
+        output_dir: a folder without a sheet; `for_readers/` in it is handed out, `key.csv` stays behind.
+        seed: of the order, and of the choice of patients.
+        cases: how many patients, drawn at random; default all that every run has.
+        window: lowest and highest shown HU.
+
+    Returns:
+        path of the sheet, an HTML page for the screen or for paper.
+
+    Raises:
+        FileExistsError: when the folder has a sheet, which may have been filled in.
+        FileNotFoundError: when a run left nothing to read.
+        ValueError: when no run or one run twice is given, the runs share no case, the number of cases is not positive,
+            or the window does not rise.
+    """
+    require("matplotlib")
+    folder = Path(output_dir)
+    if (folder / KEY).exists() or (folder / SHEET).exists():
+        raise FileExistsError(f"`output_dir` '{folder}' holds a sheet and its key already; give a new folder.")
+    if not window[0] < window[1]:
+        raise ValueError(f"`window` must be (low, high) with low < high in HU, got {window}.")
+    readings = draw_readings(_common_cases(run_dirs), seed=seed, cases=cases)
+    rows = "".join(_row(reading, window) for reading in readings)
+    head = "".join(f"<th>{title}</th>" for title in ("Reading", "Images", *CRITERIA.values()))
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    low, high = window
+    about = f"{len(readings)} readings, window {high - low:g}/{(low + high) / 2:g} HU (width/level)"
+    page = html.page("Reading sheet", about, [html.section("", f"<p>{GUIDE}</p>", table)])
+    write_grades(folder, [reading.number for reading in readings])
+    write_key(folder, [(reading.number, reading.method, reading.case) for reading in readings])
+    return write_text(folder / SHEET, page)
+
+
+def draw_readings(
+    methods: Mapping[str, Mapping[str, Case]], *, seed: int = 0, cases: int | None = None
+) -> list[Reading]:
+    """Number the outputs of all methods for the same patients in random order.
+
+    Args:
+        methods: ``{method: {patient: case}}``, the same patients for all.
+        seed: the same seed gives the same order.
+        cases: how many patients; default all.
+
+    Raises:
+        ValueError: when there is no patient, or ``cases`` is not positive.
+    """
+    patients = sorted({patient for known in methods.values() for patient in known})
+    if not patients:
+        raise ValueError("`run_dirs` must share at least one patient and direction, got none; evaluate the same data.")
+    if cases is not None and cases < 1:
+        raise ValueError(f"`cases` must be >= 1 patients, got {cases}.")
+    rng = np.random.default_rng(seed)
+    chosen = [patients[index] for index in rng.permutation(len(patients))[:cases]]
+    pairs = [(method, known[patient]) for method, known in methods.items() for patient in chosen]
+    digits = max(len(str(len(pairs))), 2)
+    order = rng.permutation(len(pairs))
+    return [Reading(f"{place:0{digits}}", *pairs[index]) for place, index in enumerate(order, start=1)]
+
+
+def _common_cases(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Case]]:
+    """The cases of each run by patient, in the first run's first direction, as far as every run has them."""
+    names = [Path(str(run)).as_posix() for run in run_dirs]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"`run_dirs` must be one or more different folders, got {names}.")
+    listed = {name: read_inputs(name).cases for name in names}
+    for name, found in listed.items():
+        if not found:
+            raise FileNotFoundError(
+                f"`{name}` must hold a cases.json with outputs, found none; run `evaluating` there."
+            )
+    direction = listed[names[0]][0].direction
+    known = {
+        name: {case.patient: case for case in found if case.direction == direction} for name, found in listed.items()
+    }
+    shared = set.intersection(*(set(cases) for cases in known.values()))
+    return {
+        name: {patient: case for patient, case in cases.items() if patient in shared} for name, cases in known.items()
+    }
+
+
+def _row(reading: Reading, window: tuple[float, float]) -> str:
+    """One row of the sheet; its pictures carry neither the patient's nor the method's name."""
+    volumes = load_case(reading.case)
+    depth = volumes.source.shape[2]
+    places = sorted({round((index + 0.5) * depth / SLICES - 0.5) for index in range(SLICES)})
+    pixel_mm = (volumes.zooms[1], volumes.zooms[0])
+    pictures = ""
+    for volume, name in ((volumes.source, "source"), (volumes.prediction, "to be graded")):
+        for place in places:
+            panel = Panel("", radiological(volume[:, :, place]), window)
+            png = panel_png(panel, pixel_mm=pixel_mm, width_px=WIDTH_PX, few_colours=True)
+            pictures += f"<figure>{html.image(png, f'Reading {reading.number}, {name}, slice {place + 1}')}</figure>"
+    grades = "<td>" + "&nbsp; ".join(map(str, GRADES)) + "</td>"
+    columns = f'style="grid-template-columns: repeat({len(places)}, 1fr); min-width: 480px"'
+    shown = f'<td><div class="panels" {columns}>{pictures}</div></td>'
+    return f'<tr><th scope="row">{reading.number}</th>{shown}{grades * len(CRITERIA)}</tr>'
