@@ -11,17 +11,25 @@ from .guidance import (
     cosine_content_loss,
     guided_contrastive_loss,
 )
+from .multi_modality import MultiModalitySRLoss, ssim_loss
 from .ngf import NormalizedGradientFieldLoss, image_gradient, normalized_gradient_field, normalized_gradient_field_loss
 from .patch_nce import PatchNCELoss, patch_nce_loss
+from .perceptual import PerceptualLoss, perceptual_distance
+from .reconstruction import ReconstructionLoss
+from .three_class import ThreeClassAdversarialLoss
 
 __all__ = [
     "AdversarialLoss",
     "CosineContentLoss",
     "GradientPenalty",
     "GuidedContrastiveLoss",
+    "MultiModalitySRLoss",
     "NormalizedGradientFieldLoss",
     "PatchNCELoss",
     "PerceptualGuidanceLoss",
+    "PerceptualLoss",
+    "ReconstructionLoss",
+    "ThreeClassAdversarialLoss",
     "cosine_content_loss",
     "discriminator_loss",
     "generator_loss",
@@ -31,4 +39,6 @@ __all__ = [
     "normalized_gradient_field",
     "normalized_gradient_field_loss",
     "patch_nce_loss",
+    "perceptual_distance",
+    "ssim_loss",
 ]

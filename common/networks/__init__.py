@@ -6,32 +6,47 @@ What is exported here and decorated with `record_arguments` may be named in a bu
 from __future__ import annotations
 
 from .compact import CompactGenerator
+from .dcgan import DCGANDiscriminator
 from .definition import definition_path, load_definition, read_definition, record_arguments, save_definition
 from .nec import NECGenerator
 from .patch_features import PatchFeatureMLP
 from .patch_pyramid import PatchDiscriminatorPyramid
 from .physics import PhysicsGenerator
+from .spade import SPADEGenerator
+from .sr_unit import SRUNITBackGenerator, SRUNITGenerator
+from .stages import load_stage
 from .stargan import StarGANGenerator
 from .stargan_discriminator import StarGANDiscriminator
+from .super_resolution import DownSamplingGenerator, SuperResolutionGenerator
 from .unet_discriminator import SemanticDiscriminator
+from .vgg import VGG16BN
 from .weights import load_weights
-from .with_target import WithTarget, target_weights
+from .with_target import WithTarget, target_weights, vendors_of
 
 __all__ = [
+    "VGG16BN",
     "CompactGenerator",
+    "DCGANDiscriminator",
+    "DownSamplingGenerator",
     "NECGenerator",
     "PatchDiscriminatorPyramid",
     "PatchFeatureMLP",
     "PhysicsGenerator",
+    "SPADEGenerator",
+    "SRUNITBackGenerator",
+    "SRUNITGenerator",
     "SemanticDiscriminator",
     "StarGANDiscriminator",
     "StarGANGenerator",
+    "SuperResolutionGenerator",
     "WithTarget",
     "definition_path",
     "load_definition",
+    "load_stage",
     "load_weights",
     "read_definition",
     "record_arguments",
     "save_definition",
     "target_weights",
+    "vendors_of",
 ]

@@ -16,9 +16,11 @@ from torch.testing import assert_close
 import common.networks
 from common.networks import (
     CompactGenerator,
+    DCGANDiscriminator,
     NECGenerator,
     PatchDiscriminatorPyramid,
     PatchFeatureMLP,
+    SPADEGenerator,
     definition_path,
     load_definition,
     read_definition,
@@ -33,6 +35,8 @@ NETWORKS = {
     "CompactGenerator": CompactGenerator(2, 3, channels=(4, 8), num_groups=2),
     "PatchDiscriminatorPyramid": PatchDiscriminatorPyramid(channels=2, num_layers=1, norm=("GROUP", {"num_groups": 1})),
     "PatchFeatureMLP": PatchFeatureMLP((4, 8), num_patches=3),
+    "SPADEGenerator": SPADEGenerator(channels=(8, 4), num_groups=2, spade_channels=2, residual=True),
+    "DCGANDiscriminator": DCGANDiscriminator(channels=(4,), num_groups=2, num_classes=1),
 }
 
 
@@ -141,7 +145,8 @@ def test_other_classes_are_refused(tmp_path, name):
         load_definition(tmp_path, PAPER)
     message = str(caught.value)
     assert str(path) in message
-    assert "common.networks.CompactGenerator, common.networks.NECGenerator, " in message
+    allowed = message.split("must be one of ")[1].split(", ")
+    assert {"common.networks.CompactGenerator", "common.networks.NECGenerator"} < set(allowed)
     assert message.endswith(f"got {name!r}.")
 
 

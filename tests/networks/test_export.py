@@ -9,16 +9,35 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from common.networks import CompactGenerator, NECGenerator, PatchDiscriminatorPyramid
+from common.networks import (
+    CompactGenerator,
+    DownSamplingGenerator,
+    NECGenerator,
+    PatchDiscriminatorPyramid,
+    SPADEGenerator,
+    SRUNITGenerator,
+    SuperResolutionGenerator,
+)
 
 # Odd and even, less than one block of the padding (which becomes two), and already a multiple.
 SIZES = {2: [(40, 33), (3, 5), (16, 64)], 3: [(20, 13, 9), (3, 16, 7)]}
+GENERATORS = [("nec", 2), ("compact", 2), ("spade", 2), ("nec", 3), ("compact", 3)]
+GENERATORS += [("super_resolution", 2), ("residual_super_resolution", 2), ("down_sampling", 2), ("sr_unit", 2)]
 
 
 def build(kind, dims):
     torch.manual_seed(0)
     if kind == "nec":
         return NECGenerator(dims, 1, channels=(4, 6, 8), num_res_units=2).eval()
+    if kind == "spade":
+        return SPADEGenerator(1, out_channels=1, channels=(4, 4), num_groups=2, spade_channels=2).eval()
+    if kind.endswith("super_resolution"):
+        output = "residual" if kind.startswith("residual") else "tanh"
+        return SuperResolutionGenerator(factor=4, channels=8, num_res_blocks=1, output=output).eval()
+    if kind == "down_sampling":
+        return DownSamplingGenerator(factor=2, channels=4, num_res_blocks=1).eval()
+    if kind == "sr_unit":
+        return SRUNITGenerator(factor=2, channels=4, num_res_blocks=1).eval()
     return CompactGenerator(dims, 1, channels=(4, 8), num_groups=2, num_res_units=1, margin=3).eval()
 
 
@@ -26,8 +45,7 @@ def random_image(batch, size):
     return torch.rand(batch, 1, *size) * 2 - 1
 
 
-@pytest.mark.parametrize("kind", ["nec", "compact"])
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("kind", "dims"), GENERATORS)
 def test_torchscript(kind, dims):
     network, file = build(kind, dims), io.BytesIO()
     torch.jit.save(torch.jit.script(network), file)
@@ -46,7 +64,7 @@ def test_torchscript_of_the_discriminator():
     assert_close(torch.jit.script(discriminator)(image), discriminator(image))
 
 
-@pytest.mark.parametrize(("kind", "dims"), [("nec", 2), ("compact", 2), ("nec", 3), ("compact", 3)])
+@pytest.mark.parametrize(("kind", "dims"), GENERATORS)
 def test_onnx(kind, dims, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -1,0 +1,88 @@
+"""The perceptual loss: two images are alike when a trained network's features of them are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from .precision import full_precision
+
+WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # w_i, section 4.1
+
+
+def perceptual_distance(
+    features: Sequence[torch.Tensor], reference: Sequence[torch.Tensor], weights: Sequence[float] = WEIGHTS
+) -> torch.Tensor:
+    """Weighted sum over features of the mean absolute difference; equation (4), see `PerceptualLoss`.
+
+    Args:
+        features: of one image, each `(B, C_i, H_i, W_i)`.
+        reference: of the other, likewise.
+        weights: w_i, one a feature.
+
+    Raises:
+        ValueError: when the numbers of features and weights differ.
+
+    Example:
+        >>> ones, zeros = torch.ones(2, 4, 8, 8), torch.zeros(2, 4, 8, 8)
+        >>> perceptual_distance([ones, 2 * ones], [zeros, zeros], [0.5, 0.25])
+        tensor(1.)
+    """
+    if not len(features) == len(reference) == len(weights):
+        raise ValueError(
+            "`weights` must hold one weight a feature of both images, got "
+            f"{len(weights)} weights, {len(features)} and {len(reference)} features."
+        )
+    terms = [
+        weight * (full_precision(feature) - full_precision(other)).abs().mean()
+        for weight, feature, other in zip(weights, features, reference)
+    ]
+    return torch.stack(terms).sum()
+
+
+class PerceptualLoss(nn.Module):
+    """Distance between the features of two images in a network that was trained to tell their domains apart.
+
+    Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, equation (4); after Johnson et al., ECCV
+    2016. The network is frozen, and in `eval()` whatever `train()` is called on the loss, so that its batch norms keep
+    the statistics that they were trained to. Gradient flows to the images. Computed in float32 at least.
+
+    Args:
+        network: offers `features(image) -> list of (B, C_i, H_i, W_i)`, e.g. `VGG16BN`; frozen in place.
+        weights: w_i, one a feature.
+
+    Raises:
+        ValueError: when the network offers no features, a weight is negative, or their number is not the features'.
+
+    Example:
+        >>> from common.networks import VGG16BN
+        >>> loss = PerceptualLoss(VGG16BN(width=2)).train()
+        >>> image = torch.rand(1, 3, 32, 32)
+        >>> loss(image, image), loss.network.training
+        (tensor(0.), False)
+    """
+
+    def __init__(self, network: nn.Module, *, weights: Sequence[float] = WEIGHTS) -> None:
+        super().__init__()
+        if not callable(getattr(network, "features", None)):
+            raise ValueError(
+                f"`network` must offer `features(image)`, as `VGG16BN` does, but {type(network).__name__} does not."
+            )
+        if not weights or not min(weights) >= 0:
+            raise ValueError(f"`weights` must hold one weight >= 0 a feature, got {list(weights)}.")
+        self.network = network.requires_grad_(False).eval()
+        self.weights = tuple(weights)
+
+    def train(self, mode: bool = True) -> PerceptualLoss:
+        """Set the loss's mode; the network stays in `eval()`."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """Compare two `(B, C, H, W)` in [-1, 1]; return a scalar >= 0."""
+        features: Callable[[torch.Tensor], list[torch.Tensor]] = self.network.features  # type: ignore[assignment]
+        with torch.autocast(device_type=output.device.type, enabled=False):
+            return perceptual_distance(features(full_precision(output)), features(full_precision(truth)), self.weights)

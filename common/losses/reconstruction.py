@@ -1,0 +1,50 @@
+"""The reconstruction loss of neural contrast enhancement: L1 and perceptual."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .perceptual import PerceptualLoss
+from .precision import full_precision
+
+
+class ReconstructionLoss(nn.Module):
+    """`l1_weight` times the mean absolute difference, plus the perceptual loss.
+
+    Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, equations (3) to (5). The L1 norm of
+    equation (3) is taken as the mean over voxels, so that it does not depend on the image size, like equation (4).
+
+    Args:
+        l1_weight: lambda of equation (5), 10.
+        perceptual: equation (4); None leaves it out.
+
+    Raises:
+        ValueError: when `l1_weight` is negative.
+
+    Example:
+        >>> loss = ReconstructionLoss(10.0)
+        >>> loss(torch.full((1, 3, 8, 8), 0.5), torch.zeros(1, 3, 8, 8))
+        tensor(5.)
+    """
+
+    def __init__(self, l1_weight: float = 10.0, perceptual: PerceptualLoss | None = None) -> None:
+        super().__init__()
+        if not l1_weight >= 0:
+            raise ValueError(f"`l1_weight` must be >= 0, got {l1_weight}.")
+        self.l1_weight = l1_weight
+        self.perceptual = perceptual
+
+    def forward(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """Compare two `(B, C, H, W)` in [-1, 1]; return a scalar."""
+        return self.terms(output, truth)["reconstruction"]
+
+    def terms(self, output: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the loss as `reconstruction`, and its terms without weights as `l1` and `perceptual`."""
+        l1 = F.l1_loss(full_precision(output), full_precision(truth))  # equation (3)
+        total = self.l1_weight * l1
+        if self.perceptual is None:
+            return {"reconstruction": total, "l1": l1}
+        perceptual = self.perceptual(output, truth)  # equation (4)
+        return {"reconstruction": total + perceptual, "l1": l1, "perceptual": perceptual}  # equation (5)

@@ -1,0 +1,185 @@
+"""SR-CycleGAN: CycleGAN between images of different resolution, held to its input by the multi-modality loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.functional import l1_loss
+from torch.optim import Optimizer
+
+from ..losses import AdversarialLoss, MultiModalitySRLoss
+from .image_pool import ImagePool
+from .method import TrainingServices, TranslationMethod, frozen
+
+
+class SRCycleGAN(TranslationMethod):
+    """
+    Unpaired super-resolution from clinical (source) to micro CT (target) by two generators and two discriminators.
+
+    Zheng et al., "Multi-modality super-resolution loss for GAN-based super-resolution of clinical CT images using micro
+    CT image database", SPIE Medical Imaging 2020, equations (1) to (4) and section 2.3. L_orig is CycleGAN's loss (Zhu
+    et al., ICCV 2017, equations (1) to (3) and section 5.2). Without the multi-modality loss it is the paper's baseline
+    CycleGAN. Batches hold `source` (B, C, h, w) and `target` (B, C, H, W), the latter's sides multiples of the factor.
+
+    An identity loss compares a generator's output on an image of its *output's* domain with that image. Here the sizes
+    differ, so that the output is averaged or interpolated to the image's size. G1 would make 2048 x 2048 of a micro
+    patch: it gets the patch's centre, of the clinical patch's size.
+
+    Args:
+        generator: G1, from source to target; the one that is deployed.
+        back_generator: G2, from target to source.
+        target_discriminator: D_1 of the paper, tells real from generated targets.
+        source_discriminator: D_2, tells real from generated sources.
+        generator_optimizer: steps G1 and G2.
+        discriminator_optimizer: steps both discriminators.
+        adversarial_loss: least squares in the authors' code, halved for the discriminators.
+        mmsr_loss: the last four terms of equation (4); None leaves them out.
+        mmsr_weight: of all four together, 1; 0 leaves them out.
+        cycle_weight: 1, as in the authors' code.
+        target_identity_weight: of G1's identity loss, 0.2; 0 leaves it out.
+        source_identity_weight: of G2's, 0.02; 0 leaves it out.
+        pool_size: past translations that the discriminators see again, 50.
+
+    Raises:
+        ValueError: when the sizes of a batch do not fit the generators.
+
+    Differences from the official code:
+        G1's identity loss takes the micro patch's centre instead of all of it, and G2's interpolates with corners
+        aligned as areas.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        back_generator: nn.Module,
+        *,
+        target_discriminator: nn.Module,
+        source_discriminator: nn.Module,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
+        adversarial_loss: AdversarialLoss,
+        mmsr_loss: MultiModalitySRLoss | None,
+        mmsr_weight: float = 1.0,
+        cycle_weight: float = 1.0,
+        target_identity_weight: float = 0.2,
+        source_identity_weight: float = 0.02,
+        pool_size: int = 50,
+    ) -> None:
+        super().__init__(
+            generator,
+            networks={
+                "generator": generator,
+                "back_generator": back_generator,
+                "target_discriminator": target_discriminator,
+                "source_discriminator": source_discriminator,
+            },
+            optimizers={"generator": generator_optimizer, "discriminator": discriminator_optimizer},
+            pools={"target": ImagePool(pool_size), "source": ImagePool(pool_size)},
+        )
+        self.back_generator = back_generator
+        self.target_discriminator = target_discriminator
+        self.source_discriminator = source_discriminator
+        self.adversarial_loss = adversarial_loss
+        self.mmsr_loss = mmsr_loss
+        self.mmsr_weight = mmsr_weight
+        self.cycle_weight = cycle_weight
+        self.target_identity_weight = target_identity_weight
+        self.source_identity_weight = source_identity_weight
+
+    def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        real_source, real_target = batch["source"], batch["target"]
+        with trainer.autocast():
+            fake_target, fake_source = self.generator(real_source), self.back_generator(real_target)
+        check_scales(real_source, fake_target, real_target, fake_source)
+
+        with frozen(self.target_discriminator, self.source_discriminator):
+            losses = self._generator_losses(trainer, real_source, fake_target, real_target, fake_source)
+            trainer.update(self.optimizers["generator"], losses["generator"])
+
+        with trainer.autocast():
+            target_logits = (
+                self.target_discriminator(real_target),
+                self.target_discriminator(self.pools["target"](fake_target)),
+            )
+            source_logits = (
+                self.source_discriminator(real_source),
+                self.source_discriminator(self.pools["source"](fake_source)),
+            )
+        discriminator_loss = self.adversarial_loss.discriminator(*target_logits)  # of L_orig, D_Y
+        discriminator_loss = discriminator_loss + self.adversarial_loss.discriminator(*source_logits)  # D_X
+        trainer.update(self.optimizers["discriminator"], discriminator_loss)
+
+        images = {"real_source": real_source, "fake_target": fake_target.detach(), "real_target": real_target}
+        return {**losses, "discriminator": discriminator_loss, **images}
+
+    def _generator_losses(
+        self,
+        trainer: TrainingServices,
+        real_source: torch.Tensor,
+        fake_target: torch.Tensor,
+        real_target: torch.Tensor,
+        fake_source: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Equation (4)."""
+        with trainer.autocast():
+            target_logits = self.target_discriminator(fake_target)
+            source_logits = self.source_discriminator(fake_source)
+            cycled_source, cycled_target = self.back_generator(fake_target), self.generator(fake_source)
+        adversarial = self.adversarial_loss.generator(target_logits)  # of L_orig, G1 against D_Y
+        adversarial = adversarial + self.adversarial_loss.generator(source_logits)  # G2 against D_X
+        cycle = l1_loss(cycled_source.float(), real_source) + l1_loss(cycled_target.float(), real_target)
+        losses = {"adversarial": adversarial, "cycle": cycle}
+        total = adversarial + self.cycle_weight * cycle
+        if self.target_identity_weight > 0:
+            losses["target_identity"] = self._target_identity(trainer, real_target, real_source.shape[2:])
+            total = total + self.target_identity_weight * losses["target_identity"]
+        if self.source_identity_weight > 0:
+            losses["source_identity"] = self._source_identity(trainer, real_source)
+            total = total + self.source_identity_weight * losses["source_identity"]
+        if self.mmsr_loss is not None and self.mmsr_weight > 0:
+            losses |= self.mmsr_loss.terms(real_source, fake_target, real_target, fake_source)
+            total = total + self.mmsr_weight * losses["mmsr"]  # lambda1 to lambda4
+        return {"generator": total, **losses}
+
+    def _target_identity(
+        self, trainer: TrainingServices, real_target: torch.Tensor, size: tuple[int, ...]
+    ) -> torch.Tensor:
+        """G1 on the centre of a micro patch, averaged to its size."""
+        height, width = (min(side, whole) for side, whole in zip(size, real_target.shape[2:]))
+        top, left = (real_target.shape[2] - height) // 2, (real_target.shape[3] - width) // 2
+        centre = real_target[:, :, top : top + height, left : left + width]
+        with trainer.autocast():
+            same = self.generator(centre)
+        return l1_loss(F.adaptive_avg_pool2d(same.float(), (height, width)), centre)
+
+    def _source_identity(self, trainer: TrainingServices, real_source: torch.Tensor) -> torch.Tensor:
+        """G2 on a clinical patch, interpolated to its size."""
+        with trainer.autocast():
+            same = self.back_generator(real_source)
+        size = [int(side) for side in real_source.shape[2:]]
+        return l1_loss(F.interpolate(same.float(), size=size, mode="bilinear", align_corners=False), real_source)
+
+
+def check_scales(
+    real_source: torch.Tensor, fake_target: torch.Tensor, real_target: torch.Tensor, fake_source: torch.Tensor
+) -> None:
+    """Refuse a batch that the generators do not bring back to its size.
+
+    Args:
+        real_source: clinical, `(B, C, h, w)`.
+        fake_target: its super-resolution.
+        real_target: micro, `(B, C, H, W)`.
+        fake_source: its translation to clinical.
+
+    Raises:
+        ValueError: when the generators' factors differ, or the sides of the micro images are no multiples of them.
+    """
+    factor = fake_target.shape[-1] // real_source.shape[-1]
+    expected = [factor * side for side in fake_source.shape[2:]]
+    if list(real_target.shape[2:]) != expected:
+        raise ValueError(
+            f"`target` must have sides that are multiples of the factor, and both generators the same one: the first "
+            f"enlarges {factor} times, the second makes {list(fake_source.shape[2:])} of "
+            f"{list(real_target.shape[2:])}."
+        )

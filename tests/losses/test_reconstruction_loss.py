@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from common.losses import PerceptualLoss, ReconstructionLoss
+from common.networks import VGG16BN
+
+
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(2)]
+
+
+def perceptual():
+    torch.manual_seed(0)
+    return PerceptualLoss(VGG16BN(width=2))
+
+
+@pytest.mark.parametrize("l1_weight", [10.0, 0.0])
+def test_is_equation_5(l1_weight):
+    output, truth = images()
+    loss = ReconstructionLoss(l1_weight, perceptual())
+    l1 = torch.tensor(abs(output.double().numpy() - truth.double().numpy()).mean()).float()
+    terms = loss.terms(output, truth)
+    assert_close(terms["l1"], l1)
+    assert_close(terms["perceptual"], perceptual()(output, truth))
+    assert_close(terms["reconstruction"], l1_weight * l1 + terms["perceptual"])
+    assert_close(loss(output, truth), terms["reconstruction"])
+
+
+def test_without_the_perceptual_term_it_is_a_weighted_l1():
+    ones = torch.ones(1, 3, 4, 4)
+    terms = ReconstructionLoss().terms(ones, -ones)
+    assert terms.keys() == {"reconstruction", "l1"}
+    assert_close(terms["reconstruction"], torch.tensor(20.0))
+
+
+def test_half_precision_is_compared_in_float32():
+    output, truth = (image.bfloat16() for image in images())
+    loss = ReconstructionLoss(10.0, perceptual())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(output, truth)
+    assert_close(value, loss(output.float(), truth.float()), rtol=0, atol=0)
+
+
+def test_the_network_of_the_perceptual_term_stays_in_eval():
+    assert not ReconstructionLoss(10.0, perceptual()).train().perceptual.network.training
+
+
+def test_a_negative_weight_is_refused():
+    with pytest.raises(ValueError, match=r"`l1_weight` must be >= 0, got -1\."):
+        ReconstructionLoss(-1)
