@@ -21,8 +21,8 @@ def phantom(
     """Generate a digital phantom with exact ground truth: NIfTI volumes, label maps and a datalist.json.
 
     Args:
-        kind: brain (T1 and T2), chest (CT, kernels B30f, B50f, B70f), abdomen (CT before and after contrast), lung
-            (clinical and micro CT).
+        kind: brain (T1 and T2), brain_pd (the same patients' T2 and PD), chest (CT, kernels B30f, B50f, B70f), abdomen
+            (CT before and after contrast), lung (clinical and micro CT).
         output_dir: a folder; a second run with the same parameters finds its data done.
         patients: how many; training, validation and test are split by patient.
         slices: axial slices a patient; of the lung's micro CT, a multiple of its factor.

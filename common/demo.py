@@ -9,14 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from .reports import results_table
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 # glibc hands large blocks back to the system at once, which clears them anew for the next layer: keep them instead.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-KERNEL = {"overlays": ("physics", "demo"), "inference": ("--source", "B30f", "--target", "B70f")}
-SPECIAL: dict[str, dict[str, tuple[str, ...]]] = {"ggcl": KERNEL, "kcgan_kernel_conversion": KERNEL}
+KERNEL = {"trainings": (("physics", "demo"),), "inference": ("--source", "B30f", "--target", "B70f")}
+STAGES = (("demo", "train_classifier"), ("demo", "train_contrast_removal"), ("demo",))
+# What differs from one training with demo.yaml: overlays of train.yaml for each training, of evaluate.yaml, arguments.
+SPECIAL: dict[str, dict[str, Any]] = {
+    "ggcl": KERNEL,
+    "kcgan_kernel_conversion": KERNEL,
+    "nect2cect": {"trainings": STAGES, "evaluation": ("evaluate_removal",)},
+}
 
 
 def run_demo(bundle: str = "nec_t1t2", output_dir: str = "runs/demo") -> None:
@@ -39,12 +46,13 @@ def run_demo(bundle: str = "nec_t1t2", output_dir: str = "runs/demo") -> None:
     places = ["--bundle_root", _short(BUNDLES / bundle), "--models_dir", str(out / "models")]
     data = ["--dataset_dir", str(out / "data")]
     special = SPECIAL.get(bundle, {})
-    overlays = special.get("overlays", ("demo",))
-    _run("monai.bundle", "run", "training", *_files(configs, "train", *overlays), *places, *data,
-         "--output_dir", str(out / "training"))  # fmt: skip
+    for overlays in special.get("trainings", (("demo",),)):
+        _run("monai.bundle", "run", "training", *_files(configs, "train", *overlays), *places, *data,
+             "--output_dir", str(out / "training"))  # fmt: skip
     _run("monai.bundle", "run", "inference", *_files(configs, "inference"), *places, *data,
          "--output_dir", str(out / "translated"), *special.get("inference", ()))  # fmt: skip
-    _run("monai.bundle", "run", "evaluating", *_files(configs, "inference", "evaluate"), *places, *data,
+    scoring = ("inference", "evaluate", *special.get("evaluation", ()))
+    _run("monai.bundle", "run", "evaluating", *_files(configs, *scoring), *places, *data,
          "--output_dir", str(out), "--training_dir", str(out / "training"))  # fmt: skip
     _run("common", "report", str(out))
     print("\n" + results_table(json.loads((out / "summary.json").read_text())))

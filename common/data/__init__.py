@@ -1,5 +1,6 @@
 """Datalists, training data sets and the sampler that makes a training resumable."""
 
+from .conversion_images import find_conversions
 from .datalist import (
     common_folder,
     describe,
@@ -13,23 +14,32 @@ from .datalist import (
 )
 from .datasets import EpochSampler, UnpairedDataset, axial_slices, cache_volumes, validation_images
 from .multi_domain import DomainVolume, MultiDomainDataset, conversions, load_domains, spacing_range
+from .patches import PatchVolume, UnpairedPatchDataset, draw_patch, load_patch_volumes
+from .triplets import axial_triplets, check_depth
 
 __all__ = [
     "DomainVolume",
     "EpochSampler",
     "MultiDomainDataset",
+    "PatchVolume",
     "UnpairedDataset",
+    "UnpairedPatchDataset",
     "axial_slices",
+    "axial_triplets",
     "cache_volumes",
+    "check_depth",
     "common_folder",
     "conversions",
     "describe",
+    "draw_patch",
+    "find_conversions",
     "find_images",
     "image_readers",
     "label_names",
     "load_datalist",
     "load_domain",
     "load_domains",
+    "load_patch_volumes",
     "patients",
     "read_datalist",
     "spacing_range",

@@ -169,9 +169,17 @@ def find_images(dataset_dir: str | Path, *, domain: str | None = None) -> list[d
     )
 
 
-def common_folder(items: Sequence[dict[str, Any]], key: str = "image") -> str:
-    """The deepest folder that holds all images: outputs keep the path below it, so that equal names do not collide."""
-    return os.path.commonpath([os.path.dirname(os.path.abspath(item[key])) for item in items])
+def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "image") -> str:
+    """The deepest folder that holds all images: outputs keep the path below it, so that equal names do not collide.
+
+    Args:
+        items: with the paths of images under some of `keys`.
+        keys: where an item's images are.
+    """
+    names = [keys] if isinstance(keys, str) else keys
+    return os.path.commonpath(
+        [os.path.dirname(os.path.abspath(item[name])) for item in items for name in names if name in item]
+    )
 
 
 def _is_series(folder: Path) -> bool:

@@ -1,6 +1,8 @@
 """The Ignite trainer and evaluator that run any method, and what they share."""
 
+from .blends import blend_directions, half_blends
 from .conversion import ConversionInferer, ConversionTranslator, FilterTranslator, with_filters
+from .conversion_evaluator import ConversionEvaluator
 from .evaluator import TranslationEvaluator
 from .facts import run_facts
 from .inference import LoadWeights, volume_inferer, weight_facts
@@ -8,11 +10,13 @@ from .kernel_validation import ConversionBatch, KernelValidation
 from .progress import Progress
 from .trainer import TranslationTrainer
 from .translator import BaselineNetwork, Translator, VolumeTranslator, with_baselines
+from .triplets import TripletInferer
 from .unpaired_validation import UnpairedValidation
 
 __all__ = [
     "BaselineNetwork",
     "ConversionBatch",
+    "ConversionEvaluator",
     "ConversionInferer",
     "ConversionTranslator",
     "FilterTranslator",
@@ -22,8 +26,11 @@ __all__ = [
     "TranslationEvaluator",
     "TranslationTrainer",
     "Translator",
+    "TripletInferer",
     "UnpairedValidation",
     "VolumeTranslator",
+    "blend_directions",
+    "half_blends",
     "run_facts",
     "volume_inferer",
     "weight_facts",

@@ -49,16 +49,19 @@ class ConversionTranslator(VolumeTranslator):
     Args:
         network: `WithTarget`, of which the generator is taken.
         domains: names, in the order of the network's.
+        groups: number of domains of each vendor, see `common.networks.target_weights`.
         others: the arguments of `VolumeTranslator`.
     """
 
-    def __init__(self, network: WithTarget, domains: Sequence[str], **others: Any) -> None:
+    def __init__(
+        self, network: WithTarget, domains: Sequence[str], *, groups: Sequence[int] | None = None, **others: Any
+    ) -> None:
         super().__init__(network, **others)
         self.generator: nn.Module = network.network
-        self.domains = list(domains)
+        self.domains, self.groups = list(domains), groups
 
     def __call__(self, volume: MetaTensor, target: str | Mapping[str, float]) -> MetaTensor:
-        bound = WithTarget(self.generator, target_weights(self.domains, target))
+        bound = WithTarget(self.generator, target_weights(self.domains, target, self.groups))
         self.network = bound.to(self.device)
         return super().__call__(volume, target)  # type: ignore[arg-type]
 
@@ -75,7 +78,10 @@ class FilterTranslator:
         self.filters, self.name = filters, name
 
     def __call__(self, volume: MetaTensor, target: str) -> MetaTensor:
-        fitted = self.filters[_source(volume), target][self.name]
+        source = _source(volume)
+        if source == target:
+            return volume
+        fitted = self.filters[source, target][self.name]
         image = nib.as_closest_canonical(nib.Nifti1Image(volume[0].numpy(), np.asarray(volume.affine)))
         filtered = fitted.apply(np.asarray(image.dataobj), image.header.get_zooms()[:2])
         stored = nib.Nifti1Image(filtered, image.affine)

@@ -39,7 +39,8 @@ class TranslationEvaluator(SupervisedEvaluator):
         device: where the network is.
         cases: items with the path of a volume a domain, `patient`, and maybe `label`.
         load: from `{"image": path}` to `{"image": volume (C, X, Y, Z)}`, in the file's units and grid.
-        translators: by name; `network` is the bundle's, of which the volumes are saved.
+        translators: by name; `network` is the bundle's, of which the volumes are saved. Instead of a translator, a
+            mapping from targets to translators; other targets are then left out.
         directions: pairs of domains, source and target.
         save: saves `{"pred": volume}`, as in inference; or one for each target.
         output_dir: where all goes.
@@ -67,7 +68,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         device: str | torch.device,
         cases: Sequence[dict[str, Any]],
         load: Callable,
-        translators: Mapping[str, Translator],
+        translators: Mapping[str, Translator | Mapping[str, Translator]],
         *,
         directions: Sequence[Sequence[str]],
         save: Callable | Mapping[str, Callable],
@@ -130,7 +131,10 @@ class TranslationEvaluator(SupervisedEvaluator):
                 same_grid(volume, other)
         volume.meta[SOURCE] = source
         rows = []
-        for method, translate in self.translators.items():
+        for method, translator in self.translators.items():
+            translate = translator.get(target) if isinstance(translator, Mapping) else translator
+            if translate is None:
+                continue
             prediction = translate(volume, target)
             metrics = self._score(prediction, truth, labels, volume, target)
             for misaligned in others:

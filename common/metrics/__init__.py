@@ -8,6 +8,7 @@ from .image_quality import mae, psnr, rmse, slice_quality, ssim_map
 from .kernel import kernel_curves, kernel_metrics
 from .masks import foreground_mask
 from .removal import removal_maps, removal_metrics
+from .scaled import scaled_quality
 from .score import matched, score
 from .summary import read_rows, summarise, write_json, write_rows, write_text
 from .unpaired import edge_disagreement, normalised_gradient, unpaired_metrics, unpaired_score
@@ -33,6 +34,7 @@ __all__ = [
     "removal_maps",
     "removal_metrics",
     "rmse",
+    "scaled_quality",
     "score",
     "share_above",
     "slice_quality",

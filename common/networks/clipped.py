@@ -45,8 +45,6 @@ class RestoreClipped(nn.Module):
         True
     """
 
-    depths: torch.Tensor
-
     def __init__(self, limit: float = -1.0, *, below: float = -0.89, size: int = 15) -> None:
         super().__init__()
         if size < 3 or size % 2 == 0:
@@ -55,6 +53,8 @@ class RestoreClipped(nn.Module):
             raise ValueError(f"`below` must be above `limit` ({limit:g}), got {below:g}.")
         self.limit, self.below, self.size = limit, below, size
         shares = torch.linspace(SMALLEST_SHARE, LARGEST_SHARE, SHARES, dtype=torch.float64)
+        self.depths: torch.Tensor  # annotated here, as TorchScript takes the annotations of a class body for strings
+        self.first, self.scale = SMALLEST_SHARE, (SHARES - 1) / (LARGEST_SHARE - SMALLEST_SHARE)
         self.register_buffer("depths", depth_by_share(shares).float(), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -72,9 +72,9 @@ class RestoreClipped(nn.Module):
 
     def _depth(self, share: torch.Tensor) -> torch.Tensor:
         """r at shares of any shape, linear between the tabulated points."""
-        position = (share - SMALLEST_SHARE) * ((SHARES - 1) / (LARGEST_SHARE - SMALLEST_SHARE))
-        position = position.clamp(0.0, float(SHARES - 1))
-        left = position.floor().clamp(max=float(SHARES - 2))
+        intervals = self.depths.shape[0] - 1
+        position = ((share - self.first) * self.scale).clamp(0.0, float(intervals))
+        left = position.floor().clamp(max=float(intervals - 1))
         index = left.long()
         return self.depths[index] + (position - left) * (self.depths[index + 1] - self.depths[index])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -62,34 +63,74 @@ class WithTarget(nn.Module):
         return self.network.load_state_dict(*args, **kwargs)
 
 
-def target_weights(domains: Sequence[str], target: str | Mapping[str, float]) -> list[float]:
+def target_weights(
+    domains: Sequence[str], target: str | Mapping[str, float], groups: Sequence[int] | None = None
+) -> list[float]:
     """The target vector of a domain, or of a blend of domains.
 
     Args:
         domains: the names, in the order of the network's target vector.
         target: one of the names, or the weight of each domain that takes part, >= 0, which sum to 1.
+        groups: number of domains of each vendor, for a network that was trained with the vendors' mask
+            (`common.methods.DomainLabels`); default: one vendor, no mask.
 
     Returns:
-        one weight a domain.
+        one weight a domain; with several vendors followed by the one-hot mask of the target's.
 
     Raises:
-        ValueError: when a name is not among `domains`, a weight is negative, or their sum is not 1.
+        ValueError: when `target` is neither a name nor a blend; when a name is not among `domains`, a weight is
+            negative, or their sum is not 1; when a blend mixes vendors, or `groups` does not sum to the number of
+            domains.
 
     Example:
         >>> target_weights(["B30f", "B50f", "B70f"], "B70f")
         [0.0, 0.0, 1.0]
         >>> target_weights(["B30f", "B50f", "B70f"], {"B30f": 0.5, "B70f": 0.5})
         [0.5, 0.0, 0.5]
+        >>> target_weights(["B30f", "B70f", "SOFT"], "SOFT", groups=[2, 1])
+        [0.0, 0.0, 1.0, 0.0, 1.0]
     """
+    vendors = vendors_of(domains, groups)
+    example = f"{{{vendors[0][0]}: 0.5, {vendors[0][-1]}: 0.5}}"
+    if not isinstance(target, (str, Mapping)):
+        raise ValueError(
+            f"`target` must be one of the domains {', '.join(domains)}, or a blend such as {example}, got {target!r}."
+        )
     blend = {target: 1.0} if isinstance(target, str) else dict(target)
     for name, weight in blend.items():
         if name not in domains:
             near = difflib.get_close_matches(str(name), domains, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"`target` must name one of the domains {', '.join(domains)}, got {name!r}.{hint}")
-        if not weight >= 0:
-            raise ValueError(f"`target` must give each domain a weight >= 0, got {weight} for {name!r}.")
+        if not (isinstance(weight, (int, float)) and weight >= 0):
+            raise ValueError(f"`target` must give each domain a weight >= 0, got {weight!r} for {name!r}.")
     total = sum(blend.values())
     if not abs(total - 1.0) <= _TOLERANCE:
-        raise ValueError(f"the weights of `target` must sum to 1, got {blend}, whose sum is {total:g}.")
-    return [float(blend.get(name, 0.0)) for name in domains]
+        raise ValueError(f"the weights of `target` must sum to 1, got {blend}, whose sum is {total:g}. E.g. {example}.")
+    weights = [float(blend.get(name, 0.0)) for name in domains]
+    if len(vendors) == 1:
+        return weights
+    mask = [float(any(blend.get(name, 0.0) > 0 for name in vendor)) for vendor in vendors]
+    if sum(mask) > 1:
+        raise ValueError(f"a blend must be of the kernels of one vendor, got {blend} of the vendors {vendors}.")
+    return weights + mask
+
+
+def vendors_of(domains: Sequence[str], groups: Sequence[int] | None = None) -> list[list[str]]:
+    """The domains of each vendor, in order; one list of all without `groups`.
+
+    Raises:
+        ValueError: when `groups` does not sum to the number of domains.
+
+    Example:
+        >>> vendors_of(["B30f", "B70f", "SOFT"], [2, 1])
+        [['B30f', 'B70f'], ['SOFT']]
+    """
+    sizes = list(groups or [len(domains)])
+    if sum(sizes) != len(domains):
+        raise ValueError(
+            f"`groups` must say how many of the {len(domains)} domains each vendor has, got {sizes}, which sum to "
+            f"{sum(sizes)}."
+        )
+    rest = iter(domains)
+    return [list(islice(rest, size)) for size in sizes]

@@ -1,26 +1,44 @@
 """Intensity codecs and input checks, as MONAI dictionary transforms."""
 
+from .axial import CheckAxiald, axial_geometry
 from .check import CheckHeaderd, CheckImaged, WarnOfContrastd, file_name
 from .codec import reference_percentiles
 from .contrast import NOT_INVERTED, ContrastAlarmd, masked_correlation, mr_contrast
+from .enhanced import CheckNonContrastd, Enhancement, enhancement
 from .hu import AddSourced, CheckHUd, ToChangeInHUd
 from .kernel import FindKerneld, header_kernel
+from .lung_mask import LungMaskd, lung_mask
+from .misalign import misalign, misalign_patients, random_affine
+from .micro_grey import LUNG_HU_RANGE, GreyToHUd, grey_levels
 from .save import save_volume, target_name
 
 __all__ = [
+    "LUNG_HU_RANGE",
     "NOT_INVERTED",
     "AddSourced",
+    "CheckAxiald",
     "CheckHUd",
     "CheckHeaderd",
     "CheckImaged",
+    "CheckNonContrastd",
     "ContrastAlarmd",
+    "Enhancement",
     "FindKerneld",
+    "GreyToHUd",
+    "LungMaskd",
     "ToChangeInHUd",
     "WarnOfContrastd",
+    "axial_geometry",
+    "enhancement",
     "file_name",
+    "grey_levels",
     "header_kernel",
+    "lung_mask",
     "masked_correlation",
+    "misalign",
+    "misalign_patients",
     "mr_contrast",
+    "random_affine",
     "reference_percentiles",
     "save_volume",
     "target_name",

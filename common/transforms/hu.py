@@ -35,9 +35,17 @@ class CheckHUd(MapTransform):
             if low > AIR_BELOW_HU or high > LARGEST_HU:
                 raise ValueError(
                     f"{file_name(data[key])} is not a CT in HU: its values run from {low:g} to {high:g}, but air is"
-                    " near -1000. Apply the rescale slope and intercept of its DICOM header; MR cannot be converted."
+                    f" near -1000.{_likely_cause(low, high)} Apply the rescale slope and intercept of its DICOM header;"
+                    " MR cannot be converted."
                 )
         return dict(data)
+
+
+def _likely_cause(low: float, high: float) -> str:
+    """What an image without negative values most likely is: the raw values of a scanner, whose air is 0 or 24."""
+    if low < 0 or high > LARGEST_HU:
+        return ""
+    return " Without negative values the offset is most likely missing: water is then near 1024 or 1000 instead of 0."
 
 
 class ToChangeInHUd(MapTransform):

@@ -16,6 +16,7 @@ from .check import file_name
 
 logger = logging.getLogger(__name__)
 SOURCE_DOMAIN = "source_domain"  # in a volume's meta data
+LISTED = "domain"  # in an item, as in the datalist that it comes from
 CONVOLUTION_KERNEL = "00181210"  # DICOM tag (0018,1210)
 LOW_CONFIDENCE = 0.5
 Estimate = Callable[[np.ndarray, Sequence[float]], tuple[str, float]]
@@ -25,8 +26,8 @@ class FindKerneld(MapTransform):
     """
     Notes a volume's kernel in its meta data, and warns of conversions that are not what they seem.
 
-    The kernel is what the user says, else what the DICOM header says, else it is estimated from the noise spectrum; how
-    it was found is printed.
+    The kernel is what the user says, else what the datalist says (the item's `domain`), else what the DICOM header
+    says, else it is estimated from the noise spectrum; how it was found is printed.
 
     Args:
         keys: keys of volumes of shape (C, X, Y, Z) in HU.
@@ -60,7 +61,7 @@ class FindKerneld(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
-            source, how = self._find(item[key])
+            source, how = self._find(item[key], item.get(LISTED))
             name = file_name(item[key])
             if source is not None:
                 item[key].meta[SOURCE_DOMAIN] = source
@@ -70,16 +71,20 @@ class FindKerneld(MapTransform):
             self._warn_of_spacing(item[key], name)
         return item
 
-    def _find(self, volume: Any) -> tuple[str | None, str]:
+    def _find(self, volume: Any, listed: str | None) -> tuple[str | None, str]:
+        written, where = (listed, "datalist") if listed is not None else (header_kernel(volume), "DICOM header")
         if self.source is not None:
+            if written not in (None, self.source):
+                logger.warning(
+                    f"{file_name(volume)} is converted from {self.source}, as given, but the {where} says {written!r}."
+                )
             return self.source, "as given"
-        written = header_kernel(volume)
         if written in self.domains:
-            return written, "from the DICOM header"
+            return written, f"from the {where}"
         if written is not None:
             logger.warning(
                 f"{file_name(volume)}: its kernel {written!r} is not one of {self.domains}, with which the network was"
-                " trained. The result is outside of what was learnt."
+                f" trained (by the {where}). The result is outside of what was learnt."
             )
         if self.estimate is None:
             return None, "unknown"

@@ -144,6 +144,22 @@ def test_evaluation_scores_all_directions_with_all_methods(physics, chest, tmp_p
             assert "psnr_matched" not in metrics
     outputs = {path.name for path in tmp_path.rglob("*synthetic*.nii.gz")}
     assert len(outputs) == 6 * len(load_datalist(chest, "test"))
+    ((blend, methods),) = json.loads((tmp_path / "blends.json").read_text()).items()
+    assert blend == "B50f->0.5B30f+0.5B70f"
+    assert set(methods) == {"network", "blend_of_outputs", "identity", "radial_filter", "radial_filter_unpaired"}
+    # the filters are linear but for rounding and clipping, and an untrained physics network is one of them
+    assert methods["network"]["psnr"]["mean"] == pytest.approx(methods["blend_of_outputs"]["psnr"]["mean"], abs=1.0)
+
+
+def test_a_datalist_tells_the_kernels_and_all_but_the_target_are_converted(plain, chest, tmp_path):
+    process = done(convert(plain, chest, tmp_path / "out", "--target", "B50f"))
+    said = process.stderr + process.stdout
+    assert "all of its test images with the kernels B30f, B70f are converted. Give `--source`" in said
+    names = {path.name for path in (tmp_path / "out").rglob("*.nii.gz")}
+    patients = [entry["patient"] for entry in load_datalist(chest, "test")]
+    assert names == {f"{patient}_{source}_synthetic_B50f.nii.gz" for patient in patients for source in ("B30f", "B70f")}
+    for patient in patients:
+        assert f"{patient}_B70f.nii.gz': source kernel B70f (from the datalist)" in said
 
 
 def test_the_filters_are_not_refitted_in_evaluation(physics, chest, tmp_path):

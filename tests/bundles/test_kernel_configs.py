@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 from common import preflight
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
+from common.phantoms import generate_phantom
 
 from .nec import ROOT
 
@@ -60,20 +61,40 @@ def test_every_combination_passes_the_preflight(bundle, names):
     preflight.check(config=parser)
 
 
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory) -> Path:
+    """6 patients of 1 slice of 64 x 64 pixels, of which the configs' data sets are made."""
+    folder = tmp_path_factory.mktemp("chest")
+    generate_phantom("chest", folder, patients=6, slices=1, size=64)
+    return folder
+
+
 @pytest.mark.parametrize(
-    ("names", "kind"), [(["train"], "train"), (["train", "physics", "demo"], "train"), (["inference"], "infer")]
+    ("names", "kind"),
+    [
+        (["train"], "train"),
+        (["train", "physics"], "train"),
+        (["inference"], "infer"),
+        (["inference", "evaluate"], "eval"),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_monais_required_properties_are_there(bundle, names, kind):
+def test_monai_finds_all_properties_at_their_ids(bundle, names, kind, chest, tmp_path, caplog):
+    places = {"dataset_dir": str(chest), "output_dir": str(tmp_path / "out"), "models_dir": str(tmp_path / "models")}
     workflow = ConfigWorkflow(
-        config_file=files(bundle, *names), workflow_type=kind, logging_file=False, bundle_root=str(BUNDLES[bundle])
+        config_file=files(bundle, *names),
+        meta_file=str(BUNDLES[bundle] / "configs" / "metadata.json"),
+        workflow_type=kind,
+        logging_file=False,
+        bundle_root=str(BUNDLES[bundle]),
+        **places,
+        **(SMALL if kind == "train" else {}),
     )
-    missing = [
-        name
-        for name, entry in workflow.properties.items()
-        if entry["required"] and entry["id"].replace("#", "::") not in workflow.parser
-    ]
-    assert missing == []
+    workflow.initialize()
+    assert workflow.check_properties() == []  # neither required ones missing nor optional ones elsewhere
+    assert [record.message for record in caplog.records if " properties" in record.message] == []
+    assert workflow.version == json.loads((BUNDLES[bundle] / "configs" / "metadata.json").read_text())["version"]
 
 
 @pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema (../shared/data/schema) is not there")

@@ -125,9 +125,38 @@ def test_target_weights(target, weights):
         ({"B30f": math.nan}, r"weight >= 0, got nan for 'B30f'\."),
         ({"B30f": 0.5, "B50f": 0.4}, r"weights of `target` must sum to 1, got \{.*\}, whose sum is 0\.9\."),
         ({"B30f": 1.0 + 2e-6}, r"must sum to 1"),
-        ({}, r"must sum to 1, got \{\}, whose sum is 0\."),
+        ({}, r"must sum to 1, got \{\}, whose sum is 0\. E\.g\. \{B30f: 0\.5, B70f: 0\.5\}\."),
+        ({"B30f": "half", "B70f": 0.5}, r"`target` must give each domain a weight >= 0, got 'half' for 'B30f'\."),
+        (
+            ["B30f", "B70f"],
+            r"`target` must be one of the domains B30f, .*, or a blend such as \{B30f: 0\.5, B70f: 0\.5\}, got",
+        ),
+        (70, r"a blend such as \{B30f: 0\.5, B70f: 0\.5\}, got 70\."),
     ],
 )
 def test_targets_that_are_none(target, message):
     with pytest.raises(ValueError, match=message):
         target_weights(KERNELS, target)
+
+
+@pytest.mark.parametrize(
+    ("target", "weights"),
+    [
+        ("B50f", [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]),
+        ("EDGE", [0.0, 0.0, 0.0, 1.0, 0.0, 1.0]),
+        ({"SOFT": 0.25, "EDGE": 0.75}, [0.0, 0.0, 0.25, 0.75, 0.0, 1.0]),
+    ],
+)
+def test_with_several_vendors_the_vendor_of_the_target_follows(target, weights):
+    assert target_weights(["B30f", "B50f", "SOFT", "EDGE"], target, groups=[2, 2]) == weights
+
+
+def test_a_blend_of_two_vendors_and_groups_that_do_not_fit_are_refused():
+    with pytest.raises(
+        ValueError, match=r"a blend must be of the kernels of one vendor, got \{'B30f': 0.5, 'EDGE': 0.5"
+    ):
+        target_weights(["B30f", "B50f", "SOFT", "EDGE"], {"B30f": 0.5, "EDGE": 0.5}, groups=[2, 2])
+    with pytest.raises(
+        ValueError, match=r"`groups` must say how many of the 3 domains .*, got \[2, 2\], which sum to 4"
+    ):
+        target_weights(KERNELS, "B30f", groups=[2, 2])

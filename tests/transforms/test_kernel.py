@@ -18,8 +18,9 @@ def volume(kernel: object = None, pixel: float = 0.7) -> MetaTensor:
     return MetaTensor(torch.zeros(1, 4, 4, 2), affine=torch.diag(torch.tensor([pixel, pixel, 1.0, 1.0])), meta=meta)
 
 
-def found(image, target="B70f", **options):
-    return FindKerneld("image", DOMAINS, target, **options)({"image": image})["image"].meta.get("source_domain")
+def found(image, target="B70f", domain=None, **options):
+    item = {"image": image, **({} if domain is None else {"domain": domain})}
+    return FindKerneld("image", DOMAINS, target, **options)(item)["image"].meta.get("source_domain")
 
 
 def test_what_the_user_says_comes_before_the_header_before_the_estimate(caplog):
@@ -30,6 +31,23 @@ def test_what_the_user_says_comes_before_the_header_before_the_estimate(caplog):
     assert found(volume()) is None
     assert "source kernel B50f (from the DICOM header)" in caplog.text
     assert "source kernel B30f (estimated from the noise, confidence 90%)" in caplog.text
+
+
+def test_what_the_datalist_says_comes_after_the_user_and_before_the_header(caplog):
+    caplog.set_level(logging.INFO)
+    assert found(volume("B50f"), domain="B30f") == "B30f"
+    assert "source kernel B30f (from the datalist)" in caplog.text
+    assert found(volume(), domain="B30f", source="B50f") == "B50f"
+    assert "the image is converted from B50f, as given, but the datalist says 'B30f'" in caplog.text.replace(
+        "'scan'", "the image"
+    )
+
+
+def test_a_kernel_of_the_datalist_that_is_unknown_or_the_target_is_warned_of(caplog):
+    assert found(volume(), domain="B31f", estimate=lambda *_: ("B50f", 0.6)) == "B50f"
+    assert "its kernel 'B31f' is not one of ['B30f', 'B50f', 'B70f']" in caplog.text
+    assert found(volume(), domain="B70f") == "B70f"
+    assert "has the target kernel B70f already (from the datalist): there is nothing to convert." in caplog.text
 
 
 def test_the_estimate_sees_the_volume_and_its_spacing():

@@ -1,0 +1,200 @@
+"""Patches from inside of lungs: what unpaired super-resolution trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Randomizable
+from torch.nn.functional import avg_pool2d
+from torch.utils.data import Dataset
+
+from ..transforms import file_name
+
+MAX_TRIES = 1000
+
+
+class PatchVolume:
+    """
+    A volume to draw patches from.
+
+    Args:
+        image: encoded, (1, X, Y, Z) in [-1, 1], axial slices along Z.
+        mask: (X, Y, Z), boolean: patches lie inside. None: anywhere.
+        name: for messages.
+
+    Raises:
+        ValueError: when the mask has another shape, or is empty.
+    """
+
+    def __init__(self, image: torch.Tensor, mask: np.ndarray | None = None, *, name: str = "the volume") -> None:
+        shape = tuple(image.shape[1:])
+        if mask is not None and mask.shape != shape:
+            raise ValueError(f"the mask of {name} must have its shape {shape}, got {mask.shape}.")
+        self.image, self.mask, self.name = image, mask, name
+        # Box around the mask: the first voxel, and one beyond the last.
+        self.first: tuple[int, ...] = (0, 0, 0)
+        self.last: tuple[int, ...] = shape
+        if mask is not None:
+            spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+            if not len(spans[0]):
+                raise ValueError(f"the mask of {name} is empty: there is no lung to draw patches from.")
+            self.first = tuple(int(span[0]) for span in spans)
+            self.last = tuple(int(span[-1]) + 1 for span in spans)
+
+
+def load_patch_volumes(
+    entries: Sequence[dict[str, Any]], transform: Callable, *, mask_key: str | None = None
+) -> list[PatchVolume]:
+    """
+    Loads and encodes volumes once, with their masks.
+
+    Args:
+        entries: data items `{"image": path}`.
+        transform: from such an item to `image` (1, X, Y, Z) in [-1, 1] and, under `mask_key`, a mask of equal shape.
+        mask_key: None: the volumes have no mask.
+
+    Raises:
+        ValueError: when there is no entry.
+    """
+    if not entries:
+        raise ValueError("`entries` must hold at least one volume to draw patches from, got none.")
+    volumes = []
+    for entry in entries:
+        item = transform({"image": entry["image"]})
+        mask = None if mask_key is None else torch.as_tensor(item[mask_key])[0].numpy().astype(bool)
+        volumes.append(PatchVolume(torch.as_tensor(item["image"]).float(), mask, name=file_name(item["image"])))
+    return volumes
+
+
+def draw_patch(
+    volume: PatchVolume, size: Sequence[int], rng: np.random.Generator, *, max_tries: int = MAX_TRIES
+) -> torch.Tensor:
+    """
+    An axial patch at a random place; one of which any voxel lies outside of the mask is rejected and drawn again.
+
+    Args:
+        volume: where from.
+        size: pixels along X and Y.
+        rng: source of the places.
+        max_tries: patches drawn before it gives up, >= 1.
+
+    Returns:
+        shape (1, *size).
+
+    Raises:
+        ValueError: when the volume is smaller than a patch, or every try was rejected.
+
+    Example:
+        >>> volume = PatchVolume(torch.arange(32.0).reshape(1, 4, 4, 2), name="ramp")
+        >>> draw_patch(volume, (2, 2), np.random.default_rng(0)).shape
+        torch.Size([1, 2, 2])
+    """
+    width, height = size
+    first, last = volume.first, volume.last
+    if min(volume.image.shape[1] - width, volume.image.shape[2] - height) < 0:
+        raise ValueError(
+            f"{volume.name} must be at least as large as a patch, {width} x {height} voxels, got "
+            f"{volume.image.shape[1]} x {volume.image.shape[2]}: choose smaller patches, or leave the volume out."
+        )
+    if min(last[0] - first[0] - width, last[1] - first[1] - height) < 0:
+        raise ValueError(_rejection(volume, size, "none fits its extent"))
+    for _ in range(max_tries):
+        x = int(rng.integers(first[0], last[0] - width + 1))
+        y = int(rng.integers(first[1], last[1] - height + 1))
+        z = int(rng.integers(first[2], last[2]))
+        if volume.mask is None or volume.mask[x : x + width, y : y + height, z].all():
+            return volume.image[:, x : x + width, y : y + height, z].clone()
+    raise ValueError(_rejection(volume, size, f"{max_tries} tries found none"))
+
+
+class UnpairedPatchDataset(Dataset):
+    """
+    A patch of a clinical volume, and one of a micro volume drawn at random.
+
+    Zheng et al., SPIE Medical Imaging 2020, sections 2.5 and 3.2: 32x32 and 256x256 pixels, 2000 patches a volume;
+    a clinical patch of which any voxel lies outside of the lung mask is rejected.
+
+    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`. Each epoch draws its patches anew; the
+    paper draws them once.
+
+    Args:
+        source: clinical volumes, with lung masks unless all of them is lung.
+        target: micro volumes.
+        factor: how many micro pixels a clinical pixel is wide.
+        source_size: pixels a side of a clinical patch; a micro patch has `factor` times as many.
+        patches_per_volume: of each clinical volume, in an epoch.
+        transform: applied to `{"source": (1, h, w), "target": (1, H, W)}`; MONAI's random transforms are seeded for
+            each item.
+        downsampled_every: every n-th clinical patch is the micro patch itself, averaged to clinical pixels, as
+            in the authors' later code (4); 0: none.
+        max_tries: patches drawn in one volume before it gives up.
+        seed: of the draws.
+
+    Raises:
+        ValueError: when an argument is out of its range, a volume is smaller than a patch, or no patch fits its mask.
+    """
+
+    def __init__(
+        self,
+        source: Sequence[PatchVolume],
+        target: Sequence[PatchVolume],
+        *,
+        factor: int = 8,
+        source_size: int = 32,
+        patches_per_volume: int = 2000,
+        transform: Callable | None = None,
+        downsampled_every: int = 0,
+        max_tries: int = MAX_TRIES,
+        seed: int = 0,
+    ) -> None:
+        if not source or not target:
+            raise ValueError(
+                f"there must be volumes of both domains, got {len(source)} `source`, {len(target)} `target`."
+            )
+        counts = {"factor": factor, "source_size": source_size, "patches_per_volume": patches_per_volume}
+        for name, value in {**counts, "max_tries": max_tries}.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        if downsampled_every < 0:
+            raise ValueError(f"`downsampled_every` must be >= 1, or 0 for never, got {downsampled_every}.")
+        self.source, self.target = list(source), list(target)
+        self.factor, self.source_size = factor, source_size
+        self.patches_per_volume, self.transform = patches_per_volume, transform
+        self.downsampled_every, self.max_tries, self.seed = downsampled_every, max_tries, seed
+        for volumes, scale in ((self.source, 1), (self.target, factor)):  # what cannot be drawn is said at once
+            for volume in volumes:
+                self._draw(volume, scale, np.random.default_rng(seed))
+
+    def __len__(self) -> int:
+        return len(self.source) * self.patches_per_volume
+
+    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
+        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must lie in 0 ... {len(self) - 1}, got {index}.")
+        rng = np.random.default_rng([self.seed, epoch, index])
+        item = {"target": self._draw(self.target[int(rng.integers(len(self.target)))], self.factor, rng)}
+        if self.downsampled_every and index % self.downsampled_every == 0:
+            item["source"] = avg_pool2d(item["target"], self.factor)
+        else:
+            item["source"] = self._draw(self.source[index // self.patches_per_volume], 1, rng)
+        if self.transform is not None:
+            if isinstance(self.transform, Randomizable):
+                self.transform.set_random_state(seed=int(rng.integers(2**31)))
+            item = self.transform(item)
+        return {name: torch.as_tensor(image) for name, image in item.items()}
+
+    def _draw(self, volume: PatchVolume, factor: int, rng: np.random.Generator) -> torch.Tensor:
+        side = factor * self.source_size
+        return draw_patch(volume, (side, side), rng, max_tries=self.max_tries)
+
+
+def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:
+    share = 1.0 if volume.mask is None else float(volume.mask.mean())
+    return (
+        f"{volume.name} must hold patches of {size[0]} x {size[1]} voxels wholly inside of its lung mask, but {what}; "
+        f"the mask covers {share:.1%} of the volume. Check the mask, choose smaller patches, or leave the volume out."
+    )

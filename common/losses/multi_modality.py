@@ -1,0 +1,184 @@
+"""The multi-modality super-resolution loss: an unpaired super-resolution keeps the structure and level of its input."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.metrics.regression import compute_ssim_and_cs
+from torch import nn
+from torch.nn import functional as F
+
+from .precision import full_precision
+
+SSIM_SIGMA = 1.5  # pixels; Wang et al., 2004
+DISTANCES = ("mse", "l1")
+
+
+def ssim_loss(
+    first: torch.Tensor, second: torch.Tensor, *, c1: float = 0.02, c2: float = 0.06, window: int = 11
+) -> torch.Tensor:
+    """1 - SSIM, the mean over all windows inside of the images; 0 for equal images.
+
+    Equation (1) of Zheng et al., SPIE Medical Imaging 2020, whose numerator lacks the factor of 2 before the means; the
+    form of Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004,
+    equation (13), is meant. Means and (co)variances are those of a Gaussian window of sigma 1.5 pixels.
+
+    Args:
+        first: `(B, C, H, W)`.
+        second: likewise.
+        c1: constant of the means, in squared intensity, > 0.
+        c2: constant of the variances, in squared intensity, > 0.
+        window: pixels along each side of the window, odd, at most H and W.
+
+    Returns:
+        a scalar in float32.
+
+    Raises:
+        ValueError: when the images differ in shape or are smaller than the window.
+
+    Example:
+        >>> dark, bright = torch.full((1, 1, 16, 16), 0.1), torch.full((1, 1, 16, 16), 0.3)
+        >>> print(f"{ssim_loss(dark, bright):.4f}")  # 1 - (2 * 0.03 + 0.02) / (0.01 + 0.09 + 0.02)
+        0.3333
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"`first` and `second` must have the same shape, got {list(first.shape)}, {list(second.shape)}."
+        )
+    if min(first.shape[2:]) < window:
+        raise ValueError(
+            f"the images must have at least `window` = {window} pixels a side, got {list(first.shape[2:])}: "
+            "use larger patches, or a smaller `window`."
+        )
+    with torch.autocast(device_type=first.device.type, enabled=False):
+        similarity, _ = compute_ssim_and_cs(
+            first.float(),
+            second.float(),
+            spatial_dims=2,
+            kernel_size=(window, window),
+            kernel_sigma=(SSIM_SIGMA, SSIM_SIGMA),
+            k1=math.sqrt(c1),  # MONAI's constants are (k times the data range) squared
+            k2=math.sqrt(c2),
+        )
+        return 1.0 - similarity.mean()
+
+
+class MultiModalitySRLoss(nn.Module):
+    """MMSR: a super-resolved image, averaged, is its input; a down-scaled image, repeated, is its input.
+
+    Zheng et al., "Multi-modality super-resolution loss for GAN-based super-resolution of clinical CT images using micro
+    CT image database", SPIE Medical Imaging 2020, equations (1) to (4) without L_orig:
+
+        lambda1 L_S(x, f(x_SR)) + lambda2 L_S(y, g(y_LR)) + lambda3 L_D(x) + lambda4 L_U(y)
+
+    with f average pooling and g nearest-neighbour up-sampling, both by `factor`; L_S is `ssim_loss`, L_D and L_U are
+    mean squared errors. Both modalities must be normalised so that a tissue has the same value in both.
+
+    Args:
+        factor: how many micro pixels a clinical pixel is wide, >= 2.
+        source_ssim_weight: lambda1.
+        target_ssim_weight: lambda2.
+        downsample_weight: lambda3.
+        upsample_weight: lambda4.
+        c1: SSIM's constant of the means, for images in [-1, 1].
+        c2: SSIM's constant of the variances, likewise.
+        window: pixels a side of SSIM's window, odd.
+        distance: "mse", or "l1" as in the authors' later code, whose lambda1 is 1.
+
+    Raises:
+        ValueError: when an argument is out of its range, or the images' sizes do not differ by `factor`.
+
+    Example:
+        >>> loss = MultiModalitySRLoss(factor=2)
+        >>> micro = torch.rand(1, 1, 32, 32).round(decimals=1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        >>> clinical = micro[..., ::2, ::2]
+        >>> print(f"{loss(clinical, micro, micro, clinical).abs():.4f}")
+        0.0000
+    """
+
+    def __init__(
+        self,
+        factor: int = 8,
+        *,
+        source_ssim_weight: float = 2.0,
+        target_ssim_weight: float = 1.0,
+        downsample_weight: float = 1.0,
+        upsample_weight: float = 1.0,
+        c1: float = 0.02,
+        c2: float = 0.06,
+        window: int = 11,
+        distance: str = "mse",
+    ) -> None:
+        super().__init__()
+        if factor < 2:
+            raise ValueError(f"`factor` must be >= 2, got {factor}.")
+        weights = {
+            "source_ssim": source_ssim_weight,
+            "target_ssim": target_ssim_weight,
+            "downsample": downsample_weight,
+            "upsample": upsample_weight,
+        }
+        for name, value in weights.items():
+            if not value >= 0:
+                raise ValueError(f"`{name}_weight` must be >= 0, got {value}.")
+        if not (c1 > 0 and c2 > 0):
+            raise ValueError(f"`c1` and `c2` must be > 0, got {c1} and {c2}.")
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"`window` must be an odd number of pixels >= 1, got {window}.")
+        if distance not in DISTANCES:
+            raise ValueError(f"`distance` must be one of {DISTANCES}, got {distance!r}.")
+        self.factor = factor
+        self.weights = weights
+        self.c1, self.c2, self.window = c1, c2, window
+        self.distance = F.mse_loss if distance == "mse" else F.l1_loss
+
+    def forward(
+        self,
+        real_source: torch.Tensor,
+        fake_target: torch.Tensor,
+        real_target: torch.Tensor,
+        fake_source: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compare images with their translations; return a scalar.
+
+        Args:
+            real_source: x, clinical, `(B, C, h, w)` in [-1, 1].
+            fake_target: x_SR = G1(x), `(B, C, factor h, factor w)`.
+            real_target: y, micro, `(B, C, H, W)` in [-1, 1].
+            fake_source: y_LR = G2(y), `(B, C, H / factor, W / factor)`.
+        """
+        return self.terms(real_source, fake_target, real_target, fake_source)["mmsr"]
+
+    def terms(
+        self,
+        real_source: torch.Tensor,
+        fake_target: torch.Tensor,
+        real_target: torch.Tensor,
+        fake_source: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Return the loss as `mmsr`, and its terms without weights as `source_ssim`, `target_ssim` and so on."""
+        self._check_sizes(real_source, fake_target, "fake_target")
+        self._check_sizes(fake_source, real_target, "real_target")
+        real_source, real_target = full_precision(real_source), full_precision(real_target)
+        pooled = F.avg_pool2d(full_precision(fake_target), self.factor)  # f(x_SR)
+        repeated = F.interpolate(full_precision(fake_source), scale_factor=float(self.factor))  # g(y_LR)
+        terms = {
+            "source_ssim": self._ssim_loss(real_source, pooled),  # equation (1), of x
+            "target_ssim": self._ssim_loss(real_target, repeated),  # equation (1), of y
+            "downsample": self.distance(pooled, real_source),  # equation (3)
+            "upsample": self.distance(repeated, real_target),  # equation (2)
+        }
+        total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()  # of equation (4)
+        return {"mmsr": total, **terms}
+
+    def _ssim_loss(self, real: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return ssim_loss(real, other, c1=self.c1, c2=self.c2, window=self.window)
+
+    def _check_sizes(self, small: torch.Tensor, large: torch.Tensor, name: str) -> None:
+        expected = [*small.shape[:2], *(self.factor * side for side in small.shape[2:])]
+        if list(large.shape) != expected:
+            raise ValueError(
+                f"`{name}` must be `factor` = {self.factor} times as high and wide as its counterpart, {expected}, got "
+                f"{list(large.shape)}: the generators need the same factor, and micro patches sides that are multiples."
+            )
