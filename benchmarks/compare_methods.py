@@ -3,6 +3,8 @@ Trains methods of a bundle at an equal budget and tabulates what they score on h
 
     python benchmarks/compare_methods.py run nec_t1t2 --data runs/methods/data --output_dir runs/methods \
         --methods nec,cyclegan,cut,pix2pix --overlay bundles/nec_t1t2/configs/demo.yaml --samples_per_epoch 56
+    python benchmarks/compare_methods.py run nect2cect --data runs/demo_nect2cect/data --output_dir runs/enhancement \
+        --methods ours_s,ours_j,single,cycle,misaligned --overlay bundles/nect2cect/configs/demo.yaml
     python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py agreement benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py patients benchmarks/results/nec_t1t2_real.json
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +38,24 @@ TITLES = {
     "histogram_matching": "histogram matching",
     "inverted_histogram_matching": "inverted histogram matching",
     "intensity_curve": "intensity curve (fitted on pairs)",
+    "ours_s": "Ours-S",
+    "ours_j": "Ours-J",
+    "single": "Single",
+    "cycle": "Cycle",
+    "misaligned": "trained on misaligned pairs",
 }
-COLUMNS = ("psnr_matched", "ssim_matched", "psnr", "ssim", "psnr_mask", "mae_tumour", "mae_oedema", "mae_deep_nuclei")
+OVERLAYS = {"ours_j": "train_joint"}  # of train.yaml; else configs/baselines/<method>.yaml, or none
+STAGES = {"nect2cect": ("train_classifier", "train_contrast_removal")}  # before the trainings, once a seed
+COLUMNS = {
+    "nec_t1t2": (
+        *("psnr_matched", "ssim_matched", "psnr", "ssim", "psnr_mask", "mae_tumour", "mae_oedema", "mae_deep_nuclei"),
+    ),
+    "nect2cect": (
+        *("mse_window", "ms_ssim_window", "psnr_window", "enhancement_bias_liver_hu", "enhancement_bias_aorta_hu"),
+        *("enhancement_bias_kidney_cortex_hu", "false_enhancement_hu", "misaligned_mse_window"),
+        "misaligned_ms_ssim_window",
+    ),
+}
 PATIENT_COLUMNS = ("psnr_matched", "ssim_matched", "source_correlation")
 
 
@@ -69,6 +88,8 @@ def run(
     names = methods.split(",") if isinstance(methods, str) else list(methods)
     numbers = [int(s) for s in seeds.split(",")] if isinstance(seeds, str) else list(_sequence(seeds))
     work = [(name, seed) for seed in numbers for name in names]
+    for seed in numbers if bundle in STAGES else []:
+        _stages(bundle, seed, data, Path(output_dir), overlay)
     with ThreadPoolExecutor(parallel) as pool:
         futures = [
             pool.submit(_one, bundle, name, seed, data, Path(output_dir), overlay, samples_per_epoch)
@@ -149,13 +170,33 @@ def _sequence(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def _stages(bundle: str, seed: int, data: str, output_dir: Path, overlay: str) -> None:
+    """The trainings that come before those of the methods, which copy their weights."""
+    configs, folder = ROOT / "bundles" / bundle / "configs", output_dir / f"stages_{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in STAGES[bundle]:
+        if (folder / f"{stage}.done").is_file():
+            continue
+        files = [str(configs / "train.yaml"), overlay, str(configs / f"{stage}.yaml")]
+        _run(folder / f"{stage}.log", "training", "--config_file", str(files), "--bundle_root", str(configs.parent),
+             "--dataset_dir", data, "--models_dir", str(folder / "models"), "--output_dir", str(folder / "training"),
+             "--seed", str(seed))  # fmt: skip
+        (folder / f"{stage}.done").touch()
+
+
+def _run(log_file: Path, *arguments: str) -> None:
+    with log_file.open("w") as log:
+        command = [sys.executable, "-m", "monai.bundle", "run", *arguments]
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
 def _one(
     bundle: str, name: str, seed: int, data: str, output_dir: Path, overlay: str, samples_per_epoch: int | None
 ) -> dict[str, Any]:
     """One training and evaluation, in processes of their own."""
     configs = ROOT / "bundles" / bundle / "configs"
     folder = output_dir / f"{name}_{seed}"
-    baseline = configs / "baselines" / f"{name}.yaml"
+    baseline = configs / f"{OVERLAYS.get(name, f'baselines/{name}')}.yaml"
     files = [str(configs / "train.yaml"), *([str(baseline)] if baseline.is_file() else []), overlay]
     places = ["--bundle_root", str(configs.parent), "--dataset_dir", data, "--models_dir", str(folder / "models")]
     training = ["training", "--config_file", str(files), "--output_dir", str(folder / "training"), "--seed", str(seed)]
@@ -166,10 +207,10 @@ def _one(
     evaluating += ["--training_dir", str(folder / "training")]
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "evaluation" / "summary.json").is_file():
+        if bundle in STAGES:
+            shutil.copytree(output_dir / f"stages_{seed}" / "models", folder / "models", dirs_exist_ok=True)
         for arguments in (training, evaluating):
-            with (folder / f"{arguments[0]}.log").open("w") as log:
-                command = [sys.executable, "-m", "monai.bundle", "run", *arguments, *places]
-                subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+            _run(folder / f"{arguments[0]}.log", *arguments, *places)
     facts = json.loads((folder / "evaluation" / "run.json").read_text())
     kept = ("network", "parameters", "torch", "monai", "gpu", "commit", "weights_sha256")
     return {
@@ -184,8 +225,10 @@ def _one(
 def _training(folder: Path) -> dict[str, Any]:
     with (folder / "training" / "losses.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    with (folder / "training" / "validation.csv").open(newline="") as file:
-        validation = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    validation = []
+    if (folder / "training" / "validation.csv").is_file():
+        with (folder / "training" / "validation.csv").open(newline="") as file:
+            validation = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
     definition = json.loads((folder / "models" / "network.json").read_text())
     return {
         "iterations": int(last["iteration"]),
@@ -199,7 +242,8 @@ def _training(folder: Path) -> dict[str, Any]:
 def table(path: str) -> None:
     """Print the results as Markdown: mean and SD over patients (of the first seed), then the mean over seeds."""
     content = json.loads(Path(path).read_text())
-    print("| method | seed | s | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (3 + len(COLUMNS)))
+    columns = COLUMNS[content["bundle"]]
+    print("| method | seed | s | " + " | ".join(columns) + " |\n|" + "---|" * (3 + len(columns)))
     shown: set[str] = set()
     for each in content["runs"]:
         for methods in each["summary"].values():
@@ -208,7 +252,7 @@ def table(path: str) -> None:
                 if name != "network" and name in shown:
                     continue
                 shown.add(name)
-                cells = [_cell(metrics.get(column)) for column in COLUMNS]
+                cells = [_cell(metrics.get(column)) for column in columns]
                 seed, seconds = (each["seed"], f"{each['training']['seconds']:.0f}") if name == "network" else ("", "")
                 print(f"| {title} | {seed} | {seconds} | " + " | ".join(cells) + " |")
 
