@@ -2,4 +2,16 @@
 
 from __future__ import annotations
 
-EXPECTED = (ValueError, FileNotFoundError, NotADirectoryError, FileExistsError, FloatingPointError)
+
+class DiskFullError(OSError):
+    """An output does not fit on the disk; nothing of it is left there."""
+
+
+EXPECTED = (
+    ValueError,
+    FileNotFoundError,
+    NotADirectoryError,
+    FileExistsError,
+    FloatingPointError,
+    DiskFullError,
+)

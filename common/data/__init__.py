@@ -15,12 +15,14 @@ from .datalist import (
 from .datasets import EpochSampler, UnpairedDataset, axial_slices, cache_volumes, validation_images
 from .multi_domain import DomainVolume, MultiDomainDataset, conversions, load_domains, spacing_range
 from .patches import PatchVolume, UnpairedPatchDataset, draw_patch, load_patch_volumes
+from .slice_writer import NiftiSliceWriter, nifti_bytes
 from .triplets import axial_triplets, check_depth
 
 __all__ = [
     "DomainVolume",
     "EpochSampler",
     "MultiDomainDataset",
+    "NiftiSliceWriter",
     "PatchVolume",
     "UnpairedDataset",
     "UnpairedPatchDataset",
@@ -40,6 +42,7 @@ __all__ = [
     "load_domain",
     "load_domains",
     "load_patch_volumes",
+    "nifti_bytes",
     "patients",
     "read_datalist",
     "spacing_range",

@@ -8,6 +8,8 @@ from .facts import run_facts
 from .inference import LoadWeights, volume_inferer, weight_facts
 from .kernel_validation import ConversionBatch, KernelValidation
 from .progress import Progress
+from .super_resolution import SuperResolve
+from .tiles import TileInferer
 from .trainer import TranslationTrainer
 from .translator import BaselineNetwork, Translator, VolumeTranslator, with_baselines
 from .triplets import TripletInferer
@@ -23,6 +25,8 @@ __all__ = [
     "KernelValidation",
     "LoadWeights",
     "Progress",
+    "SuperResolve",
+    "TileInferer",
     "TranslationEvaluator",
     "TranslationTrainer",
     "Translator",

@@ -10,6 +10,7 @@ from .masks import foreground_mask
 from .removal import removal_maps, removal_metrics
 from .scaled import scaled_quality
 from .score import matched, score
+from .seams import seam_ratio
 from .summary import read_rows, summarise, write_json, write_rows, write_text
 from .unpaired import edge_disagreement, normalised_gradient, unpaired_metrics, unpaired_score
 from .wasserstein import sliced_wasserstein
@@ -36,6 +37,7 @@ __all__ = [
     "rmse",
     "scaled_quality",
     "score",
+    "seam_ratio",
     "share_above",
     "slice_quality",
     "sliced_wasserstein",

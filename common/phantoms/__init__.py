@@ -6,12 +6,12 @@ from pathlib import Path
 
 from common.phantoms.abdomen import ABDOMEN
 from common.phantoms.arguments import check_integer
-from common.phantoms.brain import BRAIN
+from common.phantoms.brain import BRAIN, BRAIN_PD
 from common.phantoms.chest import CHEST
 from common.phantoms.dataset import PhantomKind, write_dataset
 from common.phantoms.lung import LUNG
 
-KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, CHEST, ABDOMEN, LUNG)}
+KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, BRAIN_PD, CHEST, ABDOMEN, LUNG)}
 
 __all__ = ["KINDS", "generate_phantom"]
 

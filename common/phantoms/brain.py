@@ -1,4 +1,4 @@
-"""The brain phantom: one patient's T1- and T2-weighted image with its label map, all from a seed."""
+"""The brain phantoms: one patient's T1- and T2-weighted images, or T2 and PD, with the label map, all from a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from common.phantoms.arguments import check_integer, check_positive
 from common.phantoms.brain_anatomy import LABEL_NAMES, label_map, tissue_fractions
-from common.phantoms.brain_signal import SEQUENCES, mr_images
+from common.phantoms.brain_protocols import T1_T2, T2_PD, Protocol
+from common.phantoms.brain_signal import mr_images
 from common.phantoms.brain_subject import Subject
 from common.phantoms.brain_tumour import Tumour
 from common.phantoms.dataset import Parameters, PhantomKind
@@ -71,6 +72,30 @@ def make_brain(patient: int, parameters: Parameters) -> dict[str, Volume]:
         >>> {name: volume.data.shape for name, volume in volumes.items()}
         {'T1': (32, 32, 2), 'T2': (32, 32, 2), 'label': (32, 32, 2)}
     """
+    return _image_patient(patient, parameters, T1_T2)
+
+
+def make_brain_pd(patient: int, parameters: Parameters) -> dict[str, Volume]:
+    """Generate one patient with T2 and PD (X, Y, Z) instead of T1 and T2; anatomy and label map are `make_brain`'s.
+
+    Args:
+        patient: index of the patient.
+        parameters: as `brain_pd_parameters` returns them.
+
+    Example:
+        >>> volumes = make_brain_pd(0, brain_pd_parameters(slices=2, size=32))
+        >>> {name: volume.data.shape for name, volume in volumes.items()}
+        {'T2': (32, 32, 2), 'PD': (32, 32, 2), 'label': (32, 32, 2)}
+    """
+    return _image_patient(patient, parameters, T2_PD)
+
+
+def brain_pd_parameters(**arguments: Any) -> dict[str, Any]:
+    """Those of `brain_parameters`, with the name of the kind."""
+    return {**brain_parameters(**arguments), "kind": "brain_pd"}
+
+
+def _image_patient(patient: int, parameters: Parameters, protocol: Protocol) -> dict[str, Volume]:
     rng = np.random.default_rng([TASK_ID, parameters["seed"], patient])
     slices, slice_mm = parameters["slices"], parameters["slice_mm"]
     pixel_mm = FIELD_OF_VIEW_MM / parameters["size"]
@@ -87,7 +112,7 @@ def make_brain(patient: int, parameters: Parameters) -> dict[str, Volume]:
     fractions = tissue_fractions(
         subject, tumour, slice_positions_mm=levels, slice_mm=slice_mm, in_plane_mm=(in_plane, in_plane)
     )
-    volumes = mr_images(rng, subject, fractions, spacing_mm=(slice_mm, pixel_mm, pixel_mm))
+    volumes = mr_images(rng, subject, fractions, spacing_mm=(slice_mm, pixel_mm, pixel_mm), protocol=protocol)
     arrays = {**volumes, "label": label_map(fractions)}
     return {name: Volume(_to_scanner_order(array), affine) for name, array in arrays.items()}
 
@@ -125,9 +150,18 @@ def _to_scanner_order(array: NDArray[Any]) -> NDArray[Any]:
 
 BRAIN = PhantomKind(
     name="brain",
-    domains=tuple(SEQUENCES),
+    domains=tuple(T1_T2),
     label_names=LABEL_NAMES,
     description="Digital brain phantom: T1- and T2-weighted spin echo at 3 T, perfectly aligned, with label map.",
     check_parameters=brain_parameters,
     make_patient=make_brain,
+)
+
+BRAIN_PD = PhantomKind(
+    name="brain_pd",
+    domains=tuple(T2_PD),
+    label_names=LABEL_NAMES,
+    description="Digital brain phantom: T2- and PD-weighted spin echo at 3 T, perfectly aligned, with label map.",
+    check_parameters=brain_pd_parameters,
+    make_patient=make_brain_pd,
 )

@@ -1,4 +1,4 @@
-"""T1- and T2-weighted images of the brain phantom: relaxation of its tissues at 3 T, their texture, and the scanner."""
+"""Images of the brain phantom: relaxation of its tissues at 3 T, their texture, and the scanner."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from common.phantoms.brain_anatomy import Fractions, brain_mask
 from common.phantoms.brain_details import perivascular_share, vessel_share
+from common.phantoms.brain_protocols import T1_T2, Protocol
 from common.phantoms.brain_subject import Subject
 from common.phantoms.fields import FloatArray, multiscale_noise
 from common.phantoms.mr_signal import Relaxation, SpinEcho, Texture, bias_field, rician_noise, spin_echo
@@ -37,7 +38,6 @@ FLUIDS = ("ventricles", "sulcal_csf", "vessels")
 PERFORATED = ("white_matter", "gliosis", "putamen", "pallidum")  # tissues with visible perivascular spaces
 IRON_WITH_AGE = {"pallidum": 0.25, "putamen": 0.15, "caudate": 0.08}  # T2 falls by this fraction (ln) over the ages
 
-SEQUENCES = {"T1": SpinEcho(600, 10), "T2": SpinEcho(4500, 95)}
 SEQUENCE_SD = 0.05  # of TR and TE between patients
 TISSUE_SD = (0.03, 0.03, 0.01)  # of T1, T2 and proton density of a tissue between patients
 
@@ -48,55 +48,54 @@ WATER_SCALES_MM, WATER_SD = ((7.0, 0.7), (1.3, 0.7)), (0.04, 0.05, 0.015)
 IRON_SCALES_MM, IRON_T2_SD = ((9.0, 0.7), (1.2, 0.7)), 0.09
 MACROMOLECULE_SCALES_MM, MACROMOLECULE_T1_SD = ((8.0, 0.7), (1.2, 0.7)), 0.04
 
-# Pulsating fluid loses signal in the T2-weighted image where the noise exceeds the threshold.
-FLOW_SCALES_MM, FLOW_THRESHOLD, FLOW_LOSS = ((4.0, 1.0),), 0.8, 0.3
-FLUID_T1_SD = 0.1
+FLOW_SCALES_MM = ((4.0, 1.0),)  # of the noise that moves fluid
 
 RECEIVE_BIAS_SD = 0.09  # one coil receives both images ...
 SEQUENCE_BIAS_SD = 0.07  # ... but their flip angles vary differently over the head
-POINT_SPREAD_MM = {"T1": 0.35, "T2": 0.50}  # SD in the plane; echo trains blur
-NOISE_SD = {"T1": 0.035, "T2": 0.045}  # relative to white matter
 WHITE_MATTER_LEVEL = 1000.0  # mean of white matter in the stored images
 
 
 def mr_images(
-    rng: np.random.Generator, subject: Subject, fractions: Fractions, *, spacing_mm: Sequence[float]
+    rng: np.random.Generator,
+    subject: Subject,
+    fractions: Fractions,
+    *,
+    spacing_mm: Sequence[float],
+    protocol: Protocol = T1_T2,
 ) -> dict[str, FloatArray]:
-    """Image the tissues with each of ``SEQUENCES``.
+    """Image the tissues with each weighting of a protocol.
 
     Args:
         rng: source of texture, bias and noise.
         subject: its age sets the iron in the basal ganglia.
         fractions: (nz, ny, nx) share of each tissue.
         spacing_mm: voxel size along z, y, x.
+        protocol: weightings by the names of the images; texture and anatomy do not depend on it.
 
     Returns:
-        T1- and T2-weighted (nz, ny, nx) images, white matter near ``WHITE_MATTER_LEVEL``, 0 outside the brain.
+        (nz, ny, nx) images by name, white matter near ``WHITE_MATTER_LEVEL``, 0 outside the brain.
     """
     shape = fractions["white_matter"].shape
     inside = brain_mask(fractions) > 0.5
     detailed = _with_vessels(rng, fractions, spacing_mm)
     texture = _tissue_texture(rng, shape, spacing_mm)
     flow = multiscale_noise(rng, shape, scales=FLOW_SCALES_MM, spacing=spacing_mm)
-    fluid_gain = {
-        "T1": np.exp(FLUID_T1_SD * flow),
-        "T2": np.exp(-FLOW_LOSS * np.clip(flow - FLOW_THRESHOLD, 0, 2)),
-    }
     tissues = {name: _patient_relaxation(rng, name, subject) for name in TISSUES}
     receive_bias = bias_field(rng, shape, spacing_mm=spacing_mm, sd=RECEIVE_BIAS_SD)
     images = {}
-    for name, nominal in SEQUENCES.items():
-        sequence = SpinEcho(*(value * rng.normal(1, SEQUENCE_SD) for value in nominal))
+    for name, weighting in protocol.items():
+        sequence = SpinEcho(*(value * rng.normal(1, SEQUENCE_SD) for value in weighting.sequence))
+        fluid_gain = weighting.fluid_gain(flow)
         signal = np.zeros(shape, dtype=np.float32)
         for tissue, share in detailed.items():
             if tissue in FLUIDS:
-                signal += share * fluid_gain[name] * spin_echo(tissues[tissue], sequence)
+                signal += share * fluid_gain * spin_echo(tissues[tissue], sequence)
             else:
                 signal += share * spin_echo(tissues[tissue], sequence, texture=texture)
-        signal = ndimage.gaussian_filter(signal, [0, *(POINT_SPREAD_MM[name] / s for s in spacing_mm[1:])])
+        signal = ndimage.gaussian_filter(signal, [0, *(weighting.point_spread_mm / s for s in spacing_mm[1:])])
         signal *= np.exp(receive_bias + bias_field(rng, shape, spacing_mm=spacing_mm, sd=SEQUENCE_BIAS_SD))
         signal *= WHITE_MATTER_LEVEL / _white_matter_mean(signal, fractions["white_matter"])
-        images[name] = inside * rician_noise(rng, signal, sd=NOISE_SD[name] * WHITE_MATTER_LEVEL)
+        images[name] = inside * rician_noise(rng, signal, sd=weighting.noise_sd * WHITE_MATTER_LEVEL)
     return images
 
 

@@ -5,12 +5,16 @@ from .check import CheckHeaderd, CheckImaged, WarnOfContrastd, file_name
 from .codec import reference_percentiles
 from .contrast import NOT_INVERTED, ContrastAlarmd, masked_correlation, mr_contrast
 from .enhanced import CheckNonContrastd, Enhancement, enhancement
+from .finer_grid import SliceStorage, finer_affine
 from .hu import AddSourced, CheckHUd, ToChangeInHUd
 from .kernel import FindKerneld, header_kernel
 from .lung_mask import LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
 from .micro_grey import LUNG_HU_RANGE, GreyToHUd, grey_levels
+from .pixel_size import CheckPixelSized
+from .region import FindRegiond
 from .save import save_volume, target_name
+from .training_pixel import CheckTrainingPixeld
 
 __all__ = [
     "LUNG_HU_RANGE",
@@ -21,16 +25,21 @@ __all__ = [
     "CheckHeaderd",
     "CheckImaged",
     "CheckNonContrastd",
+    "CheckPixelSized",
+    "CheckTrainingPixeld",
     "ContrastAlarmd",
     "Enhancement",
     "FindKerneld",
+    "FindRegiond",
     "GreyToHUd",
     "LungMaskd",
+    "SliceStorage",
     "ToChangeInHUd",
     "WarnOfContrastd",
     "axial_geometry",
     "enhancement",
     "file_name",
+    "finer_affine",
     "grey_levels",
     "header_kernel",
     "lung_mask",

@@ -39,14 +39,14 @@ class Enhancement(NamedTuple):
         volume_ml: of all its regions together.
         median_hu: of the largest region.
         largest_ml: volume of the largest region.
-        count: number of regions.
+        regions: how many there are.
         voxel: a place inside the largest region, voxel indices of the volume.
     """
 
     volume_ml: float
     median_hu: float
     largest_ml: float
-    count: int
+    regions: int
     voxel: tuple[int, int, int]
 
 
@@ -71,7 +71,7 @@ class CheckNonContrastd(MapTransform):
             if found is not None:
                 warnings.warn(
                     f"{file_name(data[key])} looks contrast-enhanced, but a CT without contrast medium is expected:"
-                    f" {found.volume_ml:.0f} ml of soft tissue apart from bone, in {found.count} region(s), have"
+                    f" {found.volume_ml:.0f} ml of soft tissue apart from bone, in {found.regions} region(s), have"
                     f" {ENHANCED_HU[0]:g} to {ENHANCED_HU[1]:g} HU; the largest, {found.largest_ml:.0f} ml around voxel"
                     f" {found.voxel}, has a median of {found.median_hu:.0f} HU. If it is enhanced, the translation is"
                     " wrong; check the series. Oral contrast medium in the bowel looks alike.",
@@ -102,8 +102,8 @@ def enhancement(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> Enhanceme
         True
         >>> volume[10:30, 10:30, 4:16] = 160.0
         >>> found = enhancement(volume, (1, 1, 2))
-        >>> found.count, round(found.median_hu)
-        (1, 160)
+        >>> found.regions, 155 < found.median_hu <= 160
+        (1, True)
     """
     factors = [max(1, min(int(WORKING_MM / size), n)) for size, n in zip(spacing_mm, volume_hu.shape)]
     spacing = [size * factor for size, factor in zip(spacing_mm, factors)]

@@ -86,7 +86,7 @@ def test_the_meta_data_of_the_volume_are_kept():
 def test_bad_input_and_networks_are_refused():
     inferer = TripletInferer()
     short = MetaTensor(torch.zeros(1, 1, 6, 5, 2), meta={"filename_or_obj": ["short.nii.gz"]})
-    with pytest.raises(ValueError, match="'short.nii.gz' has 2 axial slice.*at least 3 are needed"):
+    with pytest.raises(ValueError, match=r"'short.nii.gz' has 2 axial slice.*at least 3 are needed"):
         inferer(short, copy)
     with pytest.raises(ValueError, match=r"`inputs` must have the shape \(B, 1, X, Y, Z\), got \(1, 6, 5, 4\)"):
         inferer(torch.zeros(1, 6, 5, 4), copy)

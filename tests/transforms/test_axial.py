@@ -31,9 +31,7 @@ def check(shape: tuple[int, ...], affine: np.ndarray, **options: float) -> None:
 @pytest.mark.parametrize("degrees", [0, 20, 40])
 def test_slices_are_found_however_the_volume_is_stored(axes, degrees):
     image = nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), turned(degrees, (0.7, 0.8, 5.0)))
-    change = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
-    )
+    change = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
     stored = image.as_reoriented(change)
     slices, tilt, distance = axial_geometry(stored.shape, stored.affine)
     assert slices == 6
@@ -66,6 +64,6 @@ def test_too_much_tilt_and_too_thick_slices_are_warned_of_by_name():
 
 def test_too_few_axial_slices_are_refused_wherever_they_are_stored():
     sagittal = np.array([[0, 0, 5.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # the second axis points up
-    with pytest.raises(ValueError, match="'ct.nii' has 2 axial slice.*at least 3 are needed. Give the whole series"):
+    with pytest.raises(ValueError, match=r"'ct.nii' has 2 axial slice.*at least 3 are needed\. Give the whole series"):
         check((30, 2, 20), sagittal, min_slices=3)
     check((30, 3, 2), sagittal, min_slices=3)

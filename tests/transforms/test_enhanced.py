@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from scipy import ndimage
 
 from common.phantoms.abdomen import abdomen_parameters, make_abdomen
 from common.transforms import CheckNonContrastd, enhancement
@@ -66,12 +67,12 @@ def test_a_vessel_does_not_become_bone_by_a_plaque_or_a_bridge_to_the_spine():
     volume[46:48, 54, 9:11] = 600.0  # a plaque
     found = enhancement(volume, SPACING)
     assert found is not None
-    assert found.count == 1
+    assert found.regions == 1
 
 
 @pytest.mark.parametrize(("hu", "size"), [(100.0, 10), (320.0, 10), (160.0, 3)])
 def test_what_is_too_dark_too_dense_or_too_small_is_no_evidence(hu, size):
-    """100 HU: blood, a fatty-free liver; 320 HU: dense oral contrast medium, metal; 3 voxels: a stone, cartilage."""
+    """100 HU: blood, a liver full of iron; 320 HU: dense oral contrast medium, metal; 3 voxels: a stone, cartilage."""
     volume = body()
     volume[30 : 30 + size, 30 : 30 + size, 8 : 8 + size] = hu
     assert enhancement(volume, SPACING) is None
@@ -89,9 +90,9 @@ def test_fine_and_coarse_voxels_give_the_same_evidence():
     assert all(abs(r - 2 * c) <= 3 for r, c in zip(refined.voxel, coarse.voxel))
 
 
-@pytest.mark.parametrize("size", [128, 256])
-def test_no_alarm_on_the_phantoms_nect_and_alarm_on_its_cect(size):
-    for patient in range(3):
+@pytest.mark.parametrize(("size", "patients"), [(64, 3), pytest.param(256, 12, marks=pytest.mark.slow)], ids=str)
+def test_no_alarm_on_the_phantoms_nect_and_alarm_on_its_cect(size, patients):
+    for patient in range(patients):
         volumes = make_abdomen(patient, abdomen_parameters(size=size))
         spacing = nib.affines.voxel_sizes(volumes["NECT"].affine)
         assert enhancement(volumes["NECT"].data, spacing) is None
@@ -99,7 +100,7 @@ def test_no_alarm_on_the_phantoms_nect_and_alarm_on_its_cect(size):
 
 
 @needs_real
-def test_no_alarm_on_a_real_abdomen_without_contrast_medium_and_alarm_when_a_kidney_enhances():
+def test_no_alarm_on_a_real_abdomen_without_contrast_medium_but_when_a_part_of_the_liver_enhances():
     (path,) = REAL.glob("*noncontrast*.nii.gz")
     image = nib.load(path)
     volume = np.asarray(image.dataobj, dtype=np.float32)
@@ -107,15 +108,12 @@ def test_no_alarm_on_a_real_abdomen_without_contrast_medium_and_alarm_when_a_kid
     assert enhancement(volume, spacing) is None
     for start in range(0, volume.shape[-1] - 8, 16):  # nor on a part of it
         assert enhancement(volume[..., start : start + 8], spacing) is None
-    liver = tuple(slice(c - 6, c + 6) for c in np.argwhere(_liver(volume)).mean(axis=0).astype(int))
-    volume[liver] += 120
+    centre = np.unravel_index(_depth_in_soft_tissue(volume).argmax(), volume.shape)
+    volume[tuple(slice(c - 6, c + 6) for c in centre)] += 120
     assert enhancement(volume, spacing) is not None
 
 
-def _liver(volume: np.ndarray) -> np.ndarray:
-    """Soft tissue far from everything else: the inside of the largest organ."""
-    from scipy import ndimage
-
-    soft = (ndimage.uniform_filter(volume, 5) > 30) & (ndimage.uniform_filter(volume, 5) < 90)
-    depth = ndimage.distance_transform_edt(soft)
-    return depth == depth.max()
+def _depth_in_soft_tissue(volume: np.ndarray) -> np.ndarray:
+    """Distance from everything else, largest inside of the largest organ."""
+    smooth = ndimage.uniform_filter(volume, 5)
+    return ndimage.distance_transform_edt((smooth > 30) & (smooth < 90))

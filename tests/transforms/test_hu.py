@@ -44,6 +44,13 @@ def test_what_is_not_in_hu_is_refused_with_the_file_and_the_cure(low, high):
         CheckHUd("image")({"image": volume})
 
 
+def test_a_missing_offset_is_named_as_the_likely_cause_where_nothing_is_negative():
+    with pytest.raises(ValueError, match="Without negative values the offset is most likely missing: water is then"):
+        CheckHUd("image")({"image": torch.tensor([[[[0.0, 1024.0, 4095.0]]]])})
+    with pytest.raises(ValueError, match="-1000\\. Apply the rescale"):
+        CheckHUd("image")({"image": torch.tensor([[[[-150.0, 900.0]]]])})
+
+
 def test_a_ct_passes():
     volume = torch.tensor([[[[-1000.0, 1500.0]]]])
     assert CheckHUd("image")({"image": volume})["image"] is volume

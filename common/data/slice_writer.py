@@ -1,0 +1,136 @@
+"""Writing a NIfTI volume slice after slice: of any size, in the memory of a slice, whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import nibabel as nib
+import numpy as np
+
+HEADER_BYTES = 352
+LARGEST_SIDE = 32767  # NIfTI-1 holds sizes as int16
+FASTEST = 1  # of gzip; noise hardly compresses any better with 9
+
+
+def nifti_bytes(shape: Sequence[int], dtype: str = "int16") -> int:
+    """Size of an uncompressed NIfTI file.
+
+    Example:
+        >>> nifti_bytes((4096, 4096, 300)) / 1e9
+        10.066329952
+    """
+    return HEADER_BYTES + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
+class NiftiSliceWriter:
+    """
+    A context in which the slices of a NIfTI-1 file are written in order.
+
+    The file has a hidden, temporary name until all of it is written; on an error, or on too few slices, it is removed,
+    and a file of the same name that was there before stays.
+
+    Args:
+        path: ends in `.nii`, or in `.nii.gz` for a compressed file.
+        shape: (X, Y, Z), slices along Z.
+        affine: (4, 4), from voxel indices to RAS+ millimetres.
+        dtype: of the voxels.
+
+    Raises:
+        ValueError: when a name or a size is not one of NIfTI-1, or slices of another shape or type, too many or too few
+            are written.
+        OSError: as the system raises it, such as ENOSPC when the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with NiftiSliceWriter(f"{folder}/volume.nii", (4, 3, 2), np.eye(4)) as writer:
+        ...         for level in range(2):
+        ...             writer.write(np.full((4, 3, 1), level, np.int16))
+        ...     np.asarray(nib.load(f"{folder}/volume.nii").dataobj)[0, 0].tolist()
+        [0, 1]
+    """
+
+    def __init__(
+        self, path: str | Path, shape: Sequence[int], affine: np.ndarray, *, dtype: str | np.dtype = "int16"
+    ) -> None:
+        self.path, self.shape, self.dtype = Path(path), tuple(int(n) for n in shape), np.dtype(dtype)
+        if not self.path.name.endswith((".nii", ".nii.gz")):
+            raise ValueError(f"`path` must end in .nii or .nii.gz, got {self.path.name!r}.")
+        if len(self.shape) != 3 or not all(1 <= n <= LARGEST_SIDE for n in self.shape):
+            raise ValueError(f"`shape` must be three sizes of 1 to {LARGEST_SIDE}, got {self.shape}.")
+        self.affine = affine
+        self.partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self.written = 0
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> NiftiSliceWriter:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._open()
+            self._header().write_to(self._file)
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, slab: np.ndarray) -> None:
+        """Append slices of shape (X, Y, n)."""
+        if self._file is None:
+            raise ValueError("slices must be written inside of the writer's `with` block.")
+        if slab.ndim != 3 or slab.shape[:2] != self.shape[:2] or self.written + slab.shape[2] > self.shape[2]:
+            raise ValueError(
+                f"slices must be of {self.shape[0]} x {self.shape[1]} pixels and at most"
+                f" {self.shape[2] - self.written} more, got shape {slab.shape}."
+            )
+        if slab.dtype != self.dtype:
+            raise ValueError(f"slices must be of type {self.dtype}, got {slab.dtype}: round and convert them before.")
+        for level in range(slab.shape[2]):
+            self._file.write(slab[:, :, level].tobytes(order="F"))
+        self.written += slab.shape[2]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            self._discard()
+
+    def _open(self) -> IO[bytes]:
+        if self.path.suffix == ".gz":
+            return gzip.open(self.partial, "wb", compresslevel=FASTEST)  # type: ignore[return-value]
+        return self.partial.open("wb")
+
+    def _header(self) -> nib.Nifti1Header:
+        """That of nibabel for such an image, of which no voxel is held."""
+        voxels = np.broadcast_to(np.zeros((), self.dtype), self.shape)
+        image = nib.Nifti1Image(voxels, self.affine)
+        image.header.set_xyzt_units("mm")
+        image.header.set_slope_inter(1, 0)
+        return image.header
+
+    def _finish(self) -> None:
+        if self.written != self.shape[2]:
+            raise ValueError(f"{self.path.name!r} must have {self.shape[2]} slices, but {self.written} were written.")
+        self._close()  # what is still in buffers may not fit on the disk either
+        self.partial.replace(self.path)
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _discard(self) -> None:
+        """Remove what is there under the temporary name; after `_finish` that is nothing."""
+        try:
+            self._close()
+        except OSError:
+            pass  # a full disk once more: the error that led here tells of it
+        finally:
+            self.partial.unlink(missing_ok=True)
