@@ -30,7 +30,7 @@ UNTRAINED = ("--max_epochs", "1", "--val_interval", "1", "--learning_rate", "0",
 SETTINGS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "ggcl physics": ("ggcl", ("physics",), ()),
     "ggcl physics, untrained": ("ggcl", ("physics",), UNTRAINED),
-    "ggcl physics, clipped air": ("ggcl", ("physics",), ("--air_below_hu", "None")),
+    "ggcl physics, clipped air": ("ggcl", ("physics",), ("--air_below_hu", "$None")),
     "kcgan physics": ("kcgan_kernel_conversion", ("physics",), ()),
     "ggcl paper": ("ggcl", (), ()),
     "kcgan paper": ("kcgan_kernel_conversion", (), ()),
@@ -73,7 +73,7 @@ def _one(setting: str, seed: int, data: Path, output_dir: Path, *, with_baseline
     training = ["training", "--config_file", str(files), "--output_dir", str(folder / "training"), "--seed", str(seed)]
     both = [str(configs / f"{name}.yaml") for name in ("inference", "evaluate")]
     evaluating = ["evaluating", "--config_file", str(both), "--output_dir", str(folder / "evaluation")]
-    evaluating += ["--training_dir", str(folder / "training"), "--evaluator#more_metrics", "None"]
+    evaluating += ["--training_dir", str(folder / "training"), "--evaluator#more_metrics", "$None"]
     if not with_baselines:
         evaluating += ["--translators", "$dict(network=@network_translator)"]
     if not (folder / "evaluation" / "metrics.csv").is_file():

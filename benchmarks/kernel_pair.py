@@ -73,7 +73,7 @@ def run(data: str, *, phantom_models: str, output_dir: str, seed: int = 0, resul
     places.mkdir(parents=True, exist_ok=True)
     models = places / "models"
     files = [str(CONFIGS / f"{name}.yaml") for name in ("train", "physics", "demo")]
-    _bundle("training", files, folder, models, places / "training", "--make_data", "None", "--seed", str(seed),
+    _bundle("training", files, folder, models, places / "training", "--make_data", "$None", "--seed", str(seed),
             "--domains", f"['{SOFT}','{SHARP}']", "--image_size", "256", "--batch_size", "2",
             "--samples_per_epoch", "50")  # fmt: skip
     both = [str(CONFIGS / f"{name}.yaml") for name in ("inference", "evaluate")]
