@@ -58,7 +58,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     if exists is not None and not Path(exists).exists() and not any(Path().glob(_relative(exists))):
         raise FileNotFoundError(
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
-            f" or make the default data: `python -m common phantom brain --output_dir {exists}`."
+            f" or make the default data: `python -m common phantom --help`."
         )
 
 

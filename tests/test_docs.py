@@ -22,6 +22,8 @@ SMALL = """--max_epochs 1 --batch_size 2 --image_size 64 --val_interval 1 --spac
 SMALL_PHANTOM = """ --phantom "{'patients': 6, 'slices': 4, 'size': 64}" """
 SMALL_KERNEL = """--max_epochs 1 --samples_per_epoch 4 --image_size 128 --channels 8 --num_res_blocks 1
  --discriminator_channels 4 --val_interval 1"""
+SMALL_STAGE = """--max_epochs 1 --classifier_epochs 1 --image_size 64 --spacing_mm '[5.3333,5.3333]' --channels '[8,8]'
+ --spade_channels 4 --classifier_width 2 --discriminator_channels '[8,8]'"""
 SMALL_CHEST = """ --phantom "{'patients': 6, 'slices': 1, 'size': 128}" """
 RELEASED = ROOT.parent / "shared" / "fixtures" / "ggcl_reference"
 
@@ -63,6 +65,34 @@ def test_the_commands_of_a_kernel_bundles_page_run_in_order(bundle, tmp_path):
         )
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     assert (tmp_path / "OUT" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_contrast_bundles_page_run_in_order(tmp_path):
+    shutil.copytree(
+        ROOT / "bundles" / "nect2cect", tmp_path / "nect2cect", ignore=shutil.ignore_patterns("data", "output")
+    )
+    generate_phantom("abdomen", tmp_path / "DATA", patients=5, slices=4, size=64)
+    out = tmp_path / "OUT"
+    places = {"FILE_OR_FOLDER": tmp_path / "DATA", "OUT_OF_ONE": out, "OUT_OF_ANOTHER": tmp_path / "OUT2"}
+    places |= {"DATA": tmp_path / "DATA", "OUT": out, "SHEET": tmp_path / "SHEET"}
+    for command in commands(ROOT / "bundles" / "nect2cect" / "docs" / "README.md"):
+        line = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), command)
+        if " training " in line:
+            line += " " + " ".join(SMALL_STAGE.split("\n"))
+        if " reading_sheet " in line:
+            shutil.copytree(out, tmp_path / "OUT2")
+        if " reading_results " in line:
+            grades = tmp_path / "SHEET" / "for_readers" / "grades.csv"
+            grades.write_text(re.sub(",,", ",2,3", grades.read_text()).replace("\r", ""))
+        arguments = [sys.executable, *shlex.split(line)[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            arguments, cwd=tmp_path / "nect2cect", capture_output=True, text=True, timeout=300, env=environment
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
+    assert (out / "report.html").is_file()
+    assert "OUT2" in done.stdout
 
 
 @pytest.mark.parametrize("page", ["README.md", "bundles/nec_t1t2/docs/README.md"])

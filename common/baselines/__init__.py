@@ -8,6 +8,7 @@ from .enhancement_spread import load_spread, measure_and_save_spread
 from .fitting import fit_baselines, load_baselines, load_facts, save_baselines
 from .histogram import HistogramMatching, InvertedHistogramMatching
 from .identity import Identity
+from .interpolation import Interpolation
 from .kernel_filters import KernelFilters, load_kernel_filters, load_kernel_references
 from .kernel_reference import estimate_kernel, kernel_distances
 from .kernel_training import FILTERS, fit_and_save_filters, kernel_estimator, start_from_filters
@@ -20,6 +21,7 @@ __all__ = [
     "HistogramMatching",
     "Identity",
     "IntensityCurve",
+    "Interpolation",
     "InvertedHistogramMatching",
     "KernelFilters",
     "RadialFilter",

@@ -9,6 +9,7 @@ from .inference import LoadWeights, volume_inferer, weight_facts
 from .kernel_validation import ConversionBatch, KernelValidation
 from .progress import Progress
 from .super_resolution import SuperResolve
+from .super_resolution_evaluator import InterpolationTranslator, SuperResolutionEvaluator
 from .tiles import TileInferer
 from .trainer import TranslationTrainer
 from .translator import BaselineNetwork, Translator, VolumeTranslator, with_baselines
@@ -22,9 +23,11 @@ __all__ = [
     "ConversionInferer",
     "ConversionTranslator",
     "FilterTranslator",
+    "InterpolationTranslator",
     "KernelValidation",
     "LoadWeights",
     "Progress",
+    "SuperResolutionEvaluator",
     "SuperResolve",
     "TileInferer",
     "TranslationEvaluator",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Events
+from torch.nn.functional import interpolate
 
 from .distributed import rank
 from .progress import Progress
@@ -120,9 +121,17 @@ class TrainingLog:
 
 
 def picture(images: list[torch.Tensor]) -> torch.Tensor:
-    """Images (C, H, W[, D]) in [-1, 1] side by side: the first channel's middle slice, (1, W, sum of H) in [0, 1]."""
+    """Images (C, H, W[, D]) in [-1, 1] side by side: the first channel's middle slice, (1, W, sum of H) in [0, 1].
+
+    Smaller images are shown as large as the largest, pixel by pixel.
+
+    >>> picture([torch.zeros(1, 2, 2), torch.zeros(1, 16, 16)]).shape
+    torch.Size([1, 16, 32])
+    """
     slices = [image[0, ..., image.shape[-1] // 2] if image.dim() == 4 else image[0] for image in images]
-    return torch.cat([s.float().cpu().T.flip(0) for s in slices], dim=1).add(1).div(2).clamp(0, 1)[None]
+    size = [max(s.shape[axis] for s in slices) for axis in (0, 1)]
+    shown = [interpolate(s[None, None].float().cpu(), size=size)[0, 0].T.flip(0) for s in slices]
+    return torch.cat(shown, dim=1).add(1).div(2).clamp(0, 1)[None]
 
 
 def _write_rows(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:

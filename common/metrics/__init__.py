@@ -7,22 +7,30 @@ from .enhancement import contrast_metrics, enhancement_errors, false_enhancement
 from .image_quality import mae, psnr, rmse, slice_quality, ssim_map
 from .kernel import kernel_curves, kernel_metrics
 from .masks import foreground_mask
+from .radial_spectrum import radial_power_spectrum, spectrum_distance
 from .removal import removal_maps, removal_metrics
 from .scaled import scaled_quality
 from .score import matched, score
 from .seams import seam_ratio
+from .structures import STRUCTURES, contrast, edge_width, find_structures
 from .summary import read_rows, summarise, write_json, write_rows, write_text
+from .super_resolution import consistency, super_resolution_metrics, thick_slices
 from .unpaired import edge_disagreement, normalised_gradient, unpaired_metrics, unpaired_score
 from .wasserstein import sliced_wasserstein
 from .window import window_quality
 
 __all__ = [
+    "STRUCTURES",
+    "consistency",
+    "contrast",
     "contrast_metrics",
     "dose_values",
     "edge_disagreement",
+    "edge_width",
     "enhancement_errors",
     "enhancement_spread",
     "false_enhancement",
+    "find_structures",
     "foreground_mask",
     "irreducible_values",
     "kernel_curves",
@@ -31,6 +39,7 @@ __all__ = [
     "matched",
     "normalised_gradient",
     "psnr",
+    "radial_power_spectrum",
     "read_rows",
     "removal_maps",
     "removal_metrics",
@@ -41,8 +50,11 @@ __all__ = [
     "share_above",
     "slice_quality",
     "sliced_wasserstein",
+    "spectrum_distance",
     "ssim_map",
     "summarise",
+    "super_resolution_metrics",
+    "thick_slices",
     "unpaired_metrics",
     "unpaired_score",
     "window_quality",

@@ -62,7 +62,9 @@ def scaled_quality(
     if not reference[0] < reference[1]:
         raise ValueError(f"`reference` must be (lowest, highest) in the target's units, got {tuple(reference)}.")
     if not low < high:
-        raise ValueError(f"`truth` must have contrast between its percentiles {tuple(percentiles)}, got {low} for both.")
+        raise ValueError(
+            f"`truth` must have contrast between its percentiles {tuple(percentiles)}, got {low} for both."
+        )
     scaled = (prediction - reference[0]) / (reference[1] - reference[0])
     values: dict[str, Any] = window_quality(
         scaled, (truth - low) / (high - low), body=foreground_mask(truth), window_hu=(0.0, 1.0)

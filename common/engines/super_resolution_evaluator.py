@@ -1,0 +1,195 @@
+"""Scores super-resolution: outputs on a finer grid than their source, against a truth of thinner slices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+
+from ..baselines import Interpolation
+from ..metrics import super_resolution_metrics, thick_slices
+from ..transforms import file_name, finer_affine
+from .evaluator import NETWORK, TranslationEvaluator, axial
+from .translator import Translator
+
+SHOWN = "bicubic"  # the baseline that the report shows beside the network
+
+
+class InterpolationTranslator:
+    """
+    An interpolation as a `Translator`, but for the grid: the output's has pixels `factor` times as fine.
+
+    Args:
+        mode: "nearest" or "bicubic".
+        factor: >= 1.
+    """
+
+    def __init__(self, mode: str, factor: int) -> None:
+        self.interpolation = Interpolation(mode, factor)
+
+    def __call__(self, volume: MetaTensor, target: str) -> MetaTensor:
+        """Map `(1, X, Y, Z)` to `(1, factor X, factor Y, Z)` along the patient's axes (RAS), axial slices last."""
+        canonical = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume[0]), np.asarray(volume.affine)))
+        finer = self.interpolation.predict(np.asarray(canonical.dataobj))[None]
+        affine = finer_affine(np.asarray(canonical.affine), self.interpolation.factor)
+        return MetaTensor(torch.from_numpy(np.ascontiguousarray(finer)), affine=torch.as_tensor(affine), meta=volume.meta)
+
+
+class SuperResolutionEvaluator(TranslationEvaluator):
+    """
+    A `TranslationEvaluator` for outputs whose pixels are finer than their source's.
+
+    Slices of an output are as thick as those of its source. The truth, on the micro grid, is averaged over them, and
+    lies under `truth_key`; a case without one (a patient) is scored by its consistency with the source alone. For the
+    report it also saves that truth, the label of most micro slices, and the bicubic interpolation.
+
+    A whole volume is held in memory: for phantoms and regions.
+
+    Args:
+        device: where the network is.
+        cases: items with the path of the source, `patient`, and maybe `truth_key` and `label`, on the micro grid.
+        load: see `TranslationEvaluator`.
+        translators: by name, of the source to outputs of finer pixels.
+        truth_key: of the truth in the source's unit.
+        save_as: from the name of a volume, added to the file's name, and a type to what saves `{"pred": volume}`.
+        data_range: intensity width for PSNR and SSIM.
+        others: the arguments of `TranslationEvaluator`.
+
+    Raises:
+        ValueError: when a truth or label map is not on the grid of the outputs.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        cases: Sequence[dict[str, Any]],
+        load: Callable,
+        translators: Mapping[str, Translator],
+        *,
+        truth_key: str,
+        save_as: Callable[[str, str], Callable],
+        data_range: float,
+        **others: Any,
+    ) -> None:
+        self.truth_key, self.save_as = truth_key, save_as
+        super().__init__(device, cases, load, translators, save=save_as("", "int16"), data_range=data_range, **others)
+
+    def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
+        case, (source, target) = item["case"], item["direction"]
+        names = {"patient": str(case.get("patient", Path(case[source]).name)), "direction": f"{source}->{target}"}
+        volume = self.load({"image": case[source]})["image"]
+        truth = self.load({"image": case[self.truth_key]})["image"] if case.get(self.truth_key) else None
+        labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
+        if truth is None:
+            self._warn(f"{names['patient']}: no truth {self.truth_key!r}; only its consistency with the source counts.")
+        outputs: dict[str, MetaTensor] = {}
+        rows = []
+        for method, translate in self.translators.items():
+            assert not isinstance(translate, Mapping)  # there is one direction
+            outputs[method] = translate(volume, target)
+            for other in (truth, labels):
+                if other is not None:
+                    finer_grid(outputs[method], other)
+            metrics = super_resolution_metrics(
+                axial(outputs[method]),
+                axial(volume),
+                truth=None if truth is None else thick_slices(axial(truth), _slices(volume)),
+                labels=None if labels is None or truth is None else axial(labels),
+                spacing_mm=_pixel_mm(outputs[method]),
+                label_names=self.label_names,
+                data_range=float(self.data_range or 0.0),
+            )
+            rows.append({**names, "method": method, **metrics})
+        self._list(names, case[source], outputs, truth, labels)
+        self.rows += rows
+        return rows
+
+    def _list(
+        self,
+        names: dict[str, str],
+        source: str,
+        outputs: Mapping[str, MetaTensor],
+        truth: MetaTensor | None,
+        labels: MetaTensor | None,
+    ) -> None:
+        """Save what the report shows of a case, all on the network's output's grid."""
+        if NETWORK not in outputs:
+            return
+        output = outputs[NETWORK]
+        files = {"source": source, "prediction": self._saved(output, "", "int16")}
+        if SHOWN in outputs:
+            files[SHOWN] = self._saved(outputs[SHOWN], f"_{SHOWN}", "int16")
+        if truth is not None:
+            averaged = thick_slices(axial(truth), _slices(output))
+            files["target"] = self._saved(_like(output, averaged), "_truth", "int16")
+        if labels is not None:
+            files["label"] = self._saved(_like(output, most_frequent(axial(labels), _slices(output))), "_label", "uint8")
+        self.cases.append(names | {key: os.path.relpath(path, self.output_dir) for key, path in files.items()})
+
+    def _saved(self, volume: MetaTensor, name: str, dtype: str) -> str:
+        # The volume that it was made of must not hear of it: its meta data name the file that it came from.
+        copy = MetaTensor(volume.as_subclass(torch.Tensor).round(), affine=volume.affine, meta=dict(volume.meta))
+        return str(self.save_as(name, dtype)({"pred": copy})["pred"].meta["saved_to"])
+
+
+def finer_grid(output: MetaTensor, other: MetaTensor) -> None:
+    """Refuse a truth or label map that is not on the grid of an output, but for slices thinner by a whole number.
+
+    Args:
+        output: `(1, X, Y, Z)`.
+        other: `(1, X, Y, n Z)`; both with an affine.
+
+    Raises:
+        ValueError: naming both files.
+    """
+    first, second = (nib.as_closest_canonical(_nifti(volume)) for volume in (output, other))
+    thickness, rest = divmod(second.shape[2], first.shape[2])
+    expected = first.affine.copy()
+    if thickness:
+        expected[:3, 2] /= thickness
+        expected[:3, 3] -= (thickness - 1) / 2 * expected[:3, 2]
+    if rest or first.shape[:2] != second.shape[:2] or not np.allclose(expected, second.affine, atol=1e-2):
+        raise ValueError(
+            f"{file_name(other)}, shape {second.shape}, pixels {_pixel_mm(other)} mm, is not on the grid of "
+            f"{file_name(output)} super-resolved, shape {first.shape}, pixels {_pixel_mm(output)} mm: a truth has "
+            "the output's pixels, and slices that are as thick or thinner by a whole number; weights of another factor "
+            "make other pixels."
+        )
+
+
+def most_frequent(labels: np.ndarray, slices: int) -> np.ndarray:
+    """The label that most of the thin slices `(X, Y, n slices)` have in each thick one; the lowest of equals.
+
+    Example:
+        >>> most_frequent(np.array([[[1, 2, 2, 4, 4, 0]]]), 2).tolist()
+        [[[2, 4]]]
+    """
+    thin = np.rint(labels).astype(np.uint8).reshape(*labels.shape[:2], slices, -1)
+    counts = np.stack([(thin == value).sum(axis=3) for value in range(int(thin.max(initial=0)) + 1)])
+    return np.asarray(counts.argmax(axis=0).astype(np.uint8))
+
+
+def _like(output: MetaTensor, array: np.ndarray) -> MetaTensor:
+    """An axial array as a volume on the grid of an output, along the patient's axes."""
+    affine = torch.as_tensor(nib.as_closest_canonical(_nifti(output)).affine)
+    return MetaTensor(torch.as_tensor(np.ascontiguousarray(array))[None].float(), affine=affine, meta=dict(output.meta))
+
+
+def _nifti(volume: MetaTensor) -> nib.Nifti1Image:
+    return nib.Nifti1Image(np.zeros(volume.shape[1:], np.uint8), np.asarray(volume.affine, dtype=float))
+
+
+def _slices(volume: MetaTensor) -> int:
+    return int(nib.as_closest_canonical(_nifti(volume)).shape[2])
+
+
+def _pixel_mm(volume: MetaTensor) -> tuple[float, float]:
+    x, y = nib.as_closest_canonical(_nifti(volume)).header.get_zooms()[:2]
+    return round(float(x), 4), round(float(y), 4)

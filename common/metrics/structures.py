@@ -1,0 +1,136 @@
+"""How a structure stands out of what surrounds it: its contrast, and how sharp its edge is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from monai.utils.module import optional_import
+
+from .noise import check_spacing, check_volume
+
+ndimage, _ = optional_import("scipy.ndimage")
+
+STRUCTURES = ("vessel", "bronchial_wall", "septum", "tumour")
+# The surroundings begin beyond the blur of a clinical pixel's edge and end before the next structures as a rule.
+RING_MM = (0.15, 0.6)
+REACH_MM = 0.6
+LEAST_PIXELS = 200
+LEAST_PIXELS_IN_BIN = 30
+Names = Mapping[int, str] | Mapping[str, str]
+
+
+class Structure(NamedTuple):
+    """Pixels of a structure in a volume: boolean arrays ``(X, Y, Z)``.
+
+    ``inside`` fills more than half of the slice's thickness; ``ring`` surrounds it, free of all structures;
+    ``beside`` is free of all other structures. ``distance_mm`` is that to the border in the slice, negative inside.
+    """
+
+    inside: np.ndarray
+    ring: np.ndarray
+    beside: np.ndarray
+    distance_mm: np.ndarray
+
+
+def find_structures(
+    labels: np.ndarray, slices: int, spacing_mm: Sequence[float], *, label_names: Names | None = None
+) -> dict[str, Structure]:
+    """Find vessels, bronchial walls, septa and tumours in slices that are thicker than those of the label map.
+
+    Args:
+        labels: label map ``(X, Y, n slices)``, Z the axial slice axis.
+        slices: of the volume to be measured; each is as thick as n of the label map.
+        spacing_mm: pixel size along X and Y.
+        label_names: names of the label values; others than `STRUCTURES` are surroundings.
+
+    Returns:
+        by name; those of fewer than 200 pixels are left out.
+
+    Raises:
+        ValueError: when the slices of the label map are no multiple of ``slices``, or the spacing is bad.
+
+    Example:
+        >>> labels = np.zeros((40, 40, 2), dtype=int); labels[10:30, 10:30] = 1
+        >>> found = find_structures(labels, 1, (0.1, 0.1), label_names={1: "vessel"})
+        >>> int(found["vessel"].inside.sum()), float(found["vessel"].distance_mm[10, 20, 0].round(3))
+        (400, -0.05)
+    """
+    labels = check_volume(labels, "labels")
+    spacing = check_spacing(spacing_mm)
+    if slices < 1 or labels.shape[2] % slices:
+        raise ValueError(f"`labels` must have a multiple of {slices} slices, got {labels.shape[2]}.")
+    thick = np.rint(labels).astype(int).reshape(*labels.shape[:2], slices, -1)
+    values = {name: int(value) for value, name in (label_names or {}).items() if name in STRUCTURES}
+    shares = {name: (thick == value).mean(axis=3) for name, value in values.items()}
+    occupied = np.sum(list(shares.values()), axis=0) if shares else np.zeros(thick.shape[:3])
+    found = {}
+    for name in STRUCTURES:
+        if name in shares and (shares[name] > 0.5).sum() >= LEAST_PIXELS:
+            found[name] = _structure(shares[name], occupied, spacing)
+    return found
+
+
+def contrast(image: np.ndarray, structure: Structure) -> float | None:
+    """Mean inside a structure minus mean of its surroundings, in the unit of the image ``(X, Y, Z)``.
+
+    None where there are no surroundings.
+    """
+    if not structure.ring.any():
+        return None
+    return float(image[structure.inside].mean() - image[structure.ring].mean())
+
+
+def edge_width(image: np.ndarray, structure: Structure, spacing_mm: Sequence[float]) -> float | None:
+    """Width in mm of a structure's edge: rise of its mean profile over the profile's steepest slope.
+
+    The profile is the mean over all pixels at equal distance from the border, in bins of a pixel, 0.6 mm to each side:
+    an edge that is sharp but not at its place is wide. For an edge blurred by a Gaussian the width is 2.51 standard
+    deviations, where the distance from 10 to 90 % is 2.56; for a linear ramp its length, and for a step at the border
+    a pixel, which is the least.
+
+    Args:
+        image: volume ``(X, Y, Z)``; the structure is the brighter side.
+        structure: of `find_structures`.
+        spacing_mm: pixel size along X and Y.
+
+    Returns:
+        None where the image does not fall outwards.
+    """
+    pixel = min(check_spacing(spacing_mm))
+    used = structure.beside & (np.abs(structure.distance_mm) <= REACH_MM)
+    bins = np.floor(structure.distance_mm[used] / pixel).astype(int)
+    bins -= bins.min(initial=0)
+    counts = np.bincount(bins)
+    filled = counts >= LEAST_PIXELS_IN_BIN
+    if filled.sum() < 2:
+        return None
+    distance, profile = (
+        (np.bincount(bins, weights=values)[filled] / counts[filled])
+        for values in (structure.distance_mm[used], image[used])
+    )
+    rise = float(profile[distance < 0].max(initial=-np.inf) - profile[distance > 0].min(initial=np.inf))
+    steepest = float((-np.diff(profile) / np.diff(distance)).max())
+    return rise / steepest if rise > 0 and steepest > 0 and np.isfinite(rise) else None
+
+
+def _structure(share: np.ndarray, occupied: np.ndarray, spacing: tuple[float, float]) -> Structure:
+    inside = share > 0.5
+    distance, to_any = np.empty(share.shape), np.empty(share.shape)
+    half = min(spacing) / 2  # the border lies between the centres of pixels
+    for z in range(share.shape[2]):
+        outwards = _distance(~inside[:, :, z], spacing)
+        inwards = _distance(inside[:, :, z], spacing)
+        distance[:, :, z] = np.where(inside[:, :, z], half - inwards, outwards - half)
+        to_any[:, :, z] = _distance(share[:, :, z] == 0, spacing)
+    empty = occupied == 0
+    ring = empty & (to_any > RING_MM[0]) & (to_any <= RING_MM[1])
+    return Structure(inside, ring, inside | np.isclose(occupied, share), distance)
+
+
+def _distance(mask: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """Distance in mm of the pixels of a mask to the nearest pixel outside; infinite where there is none."""
+    if mask.all():
+        return np.full(mask.shape, np.inf)
+    return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing))

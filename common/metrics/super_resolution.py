@@ -1,0 +1,131 @@
+"""Scores of a super-resolved volume: against the micro truth of a phantom, and against the volume it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .image_quality import psnr, slice_quality
+from .noise import check_volume
+from .radial_spectrum import spectrum_distance
+from .structures import Names, contrast, edge_width, find_structures
+
+
+def super_resolution_metrics(
+    prediction: np.ndarray,
+    source: np.ndarray,
+    *,
+    truth: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    spacing_mm: Sequence[float],
+    label_names: Names | None = None,
+    data_range: float,
+) -> dict[str, float]:
+    """All numbers of one super-resolved volume; what is undefined is left out.
+
+    Slices of the output are as thick as those of the clinical source: the truth of one is the mean of all micro slices
+    within it, see `thick_slices`, in image quality, contrast, edges and spectrum alike.
+
+    Args:
+        prediction: ``(f X, f Y, Z)`` in HU, Z the axial slice axis.
+        source: the clinical volume ``(X, Y, Z)`` in HU.
+        truth: noise-free truth of the prediction's shape in HU; None: only the consistency is measured.
+        labels: micro label map ``(f X, f Y, n Z)``, n micro slices in a slice.
+        spacing_mm: pixel size of the prediction along X and Y.
+        label_names: names of the label values.
+        data_range: width of the intensity range in HU, for PSNR and SSIM.
+
+    Returns:
+        ``consistency_mse`` [HU^2] and ``consistency_psnr`` [dB], of `consistency`. With a truth: ``psnr`` [dB],
+        ``ssim``, ``rmse`` and ``mae`` [HU], means over slices; ``spectrum_distance`` [decades]. With labels, for each
+        structure: ``contrast_<name>`` (of its contrast, as a share of the truth's), ``edge_width_<name>_mm``,
+        ``edge_width_true_<name>_mm`` and ``edge_ratio_<name>`` of both.
+
+    Raises:
+        ValueError: on shapes that do not fit, or values that are not finite.
+
+    Example:
+        >>> truth = np.random.default_rng(0).normal(-800.0, 100.0, (32, 32, 1))
+        >>> clinical = truth.reshape(8, 4, 8, 4, 1).mean(axis=(1, 3))
+        >>> values = super_resolution_metrics(truth + 4.0, clinical, truth=truth, spacing_mm=(0.1, 0.1), data_range=1600)
+        >>> round(values["consistency_mse"], 3), round(values["mae"], 3), round(values["spectrum_distance"], 3)
+        (16.0, 4.0, 0.0)
+    """
+    values = consistency(prediction, source, data_range=data_range)
+    if truth is None:
+        return values
+    prediction, truth = check_volume(prediction, "prediction"), check_volume(truth, "truth")
+    if prediction.shape != truth.shape:
+        raise ValueError(f"`prediction` must have the shape of `truth` {truth.shape}, got {prediction.shape}.")
+    rows = [
+        slice_quality(prediction[:, :, z], truth[:, :, z], data_range=data_range) for z in range(prediction.shape[2])
+    ]
+    values |= {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    values["spectrum_distance"] = spectrum_distance(prediction, truth, spacing_mm)
+    if labels is not None:
+        found = find_structures(labels, truth.shape[2], spacing_mm, label_names=label_names)
+        for name, structure in found.items():
+            values |= _ratio(f"contrast_{name}", *(contrast(image, structure) for image in (prediction, truth)))
+            widths = [edge_width(image, structure, spacing_mm) for image in (prediction, truth)]
+            named = zip((f"edge_width_{name}_mm", f"edge_width_true_{name}_mm"), widths)
+            values |= {key: width for key, width in named if width is not None}
+            values |= _ratio(f"edge_ratio_{name}", *widths)
+    return values
+
+
+def consistency(prediction: np.ndarray, source: np.ndarray, *, data_range: float) -> dict[str, float]:
+    """MSE [HU^2] and PSNR [dB] of an output, averaged over the pixels of its source, against the source.
+
+    Zheng et al., SPIE Medical Imaging 2020, section 4.2. The source's noise counts too: an output without it is not
+    perfectly consistent.
+
+    Args:
+        prediction: ``(f X, f Y, Z)`` in HU, f a whole number.
+        source: ``(X, Y, Z)`` in HU.
+        data_range: for the PSNR.
+
+    Returns:
+        ``consistency_mse``, ``consistency_psnr``.
+
+    Raises:
+        ValueError: when the sizes do not fit.
+
+    Example:
+        >>> consistency(np.full((4, 4, 1), 3.0), np.full((2, 2, 1), 1.0), data_range=20.0)
+        {'consistency_mse': 4.0, 'consistency_psnr': 20.0}
+    """
+    prediction, source = check_volume(prediction, "prediction"), check_volume(source, "source")
+    factors = {fine / coarse for fine, coarse in zip(prediction.shape[:2], source.shape[:2], strict=True)}
+    factor = int(min(factors))
+    if factors != {float(factor)} or prediction.shape[2] != source.shape[2]:
+        raise ValueError(
+            f"`prediction` must be a whole number of times as large as `source` {source.shape} along X and Y and have "
+            f"as many slices, got {prediction.shape}."
+        )
+    x, y, z = source.shape
+    pooled = prediction.reshape(x, factor, y, factor, z).mean(axis=(1, 3), dtype=np.float64)
+    mse = float(np.mean((pooled - source) ** 2))
+    return {"consistency_mse": mse, "consistency_psnr": psnr(pooled, source, data_range=data_range)}
+
+
+def thick_slices(volume: np.ndarray, slices: int) -> np.ndarray:
+    """A micro volume ``(X, Y, n slices)`` as seen in slices n times as thick, ``(X, Y, slices)``: their mean.
+
+    A clinical slice is thicker than a micro slice, and a super-resolution in plane does not change that.
+
+    Raises:
+        ValueError: when the volume's slices are no multiple.
+
+    Example:
+        >>> thick_slices(np.array([[[1.0, 3.0, 5.0, 9.0]]]), 2).tolist()
+        [[[2.0, 7.0]]]
+    """
+    volume = check_volume(volume, "volume")
+    if slices < 1 or volume.shape[2] % slices:
+        raise ValueError(f"`volume` must have a multiple of {slices} slices, got {volume.shape[2]}.")
+    return np.asarray(volume.reshape(*volume.shape[:2], slices, -1).mean(axis=3, dtype=np.float64))
+
+
+def _ratio(name: str, value: float | None, true: float | None) -> dict[str, float]:
+    return {name: value / true} if value is not None and true else {}

@@ -1,0 +1,55 @@
+"""The finer grid: every coarse voxel is where its fine voxels are, however the volume is stored."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from common.phantoms.lung_imaging import coarser_affine
+from common.transforms import SliceStorage, finer_affine
+
+RNG = np.random.default_rng(0)
+SHEARED = np.vstack([np.c_[RNG.normal(size=(3, 3)) + 2 * np.eye(3), [11.0, -7.0, 300.0]], [0, 0, 0, 1]])
+
+
+def at(affine, index):
+    return affine[:3, :3] @ np.asarray(index, dtype=float) + affine[:3, 3]
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_fine_voxels_fill_their_coarse_voxel(factor):
+    """Closed form: the mean of their centres is its centre, and the first corners agree."""
+    start = (5, 3, 2)
+    fine = finer_affine(SHEARED, factor, start)
+    places = np.stack(np.meshgrid(np.arange(factor), np.arange(factor), [1], indexing="ij"), -1).reshape(-1, 3)
+    offset = factor * np.array([4, 6, 0])
+    centre = np.mean([at(fine, place + offset) for place in places], axis=0)
+    np.testing.assert_allclose(centre, at(SHEARED, (9, 9, 3)), atol=1e-9)
+    np.testing.assert_allclose(at(fine, (-0.5, -0.5, -0.5)), at(SHEARED, np.subtract(start, 0.5)), atol=1e-9)
+
+
+def test_it_undoes_the_phantoms_coarser_grid_in_plane():
+    coarse = coarser_affine(SHEARED, 8)
+    back = finer_affine(coarse, 8)
+    np.testing.assert_allclose(back[:3, :2], SHEARED[:3, :2], atol=1e-12)
+    np.testing.assert_allclose(at(back, (3, 4, 0)), at(SHEARED, (3, 4, 3.5)), atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAI", "ARS", "PSR", "SLA", "IPR"])
+def test_a_volume_is_stored_along_the_axes_of_another_with_axial_slices_last(axes):
+    volume = RNG.integers(0, 1000, (5, 4, 6)).astype(np.int16)
+    ras = np.array([[0.9, 0.1, 0, 3], [-0.1, 0.9, 0.05, 1], [0, 0, 2, -40], [0, 0, 0, 1.0]])
+    change = nib.orientations.ornt_transform(nib.io_orientation(ras), nib.orientations.axcodes2ornt(axes))
+    other = nib.Nifti1Image(volume, ras).as_reoriented(change)
+    storage = SliceStorage(ras, volume.shape, like=other.affine)
+    levels = range(6)
+    slabs = [volume[..., z : z + 2] for z in levels[::2]]
+    stored = np.concatenate([storage.slices(slab) for slab in (slabs[::-1] if storage.downwards else slabs)], axis=-1)
+    assert stored.shape == storage.shape
+    kept = [code for code in axes if code not in "SI"] + [code for code in axes if code in "SI"]
+    assert list(nib.aff2axcodes(storage.affine)) == kept
+    for index in np.ndindex(*volume.shape):  # the same value at the same place
+        place = np.linalg.solve(storage.affine, [*at(ras, index), 1])[:3]
+        np.testing.assert_allclose(place, place.round(), atol=1e-9)
+        assert stored[tuple(place.round().astype(int))] == volume[index]
