@@ -56,6 +56,7 @@ COLUMNS = {
         "misaligned_ms_ssim_window",
     ),
 }
+DIRECTION_METRICS = ("psnr", "ssim", "rmse", "emphysema_error", "noise_sd_error", "nps_error", "edge_error")
 PATIENT_COLUMNS = ("psnr_matched", "ssim_matched", "source_correlation")
 
 
@@ -137,18 +138,19 @@ def patients(path: str, *, result: str | None = None) -> None:
         print(f"| {row['patient']} | {title} | " + " | ".join(cells) + " |")
 
 
-def directions(path: str, *, result: str | None = None) -> None:
-    """Print the PSNR of each method in each direction, from the `summary.json` of an evaluation, as Markdown.
+def directions(path: str, *, metric: str = "psnr", result: str | None = None) -> None:
+    """Print a metric of each method in each direction, from the `summary.json` of an evaluation, as Markdown.
 
     Args:
         path: the summary, or the JSON made from it.
-        result: write the JSON here: PSNR and SSIM alone, with the facts of the run.
+        metric: which, such as `emphysema_error`.
+        result: write the JSON here: `DIRECTION_METRICS` alone, with the facts of the run.
     """
     content = json.loads(Path(path).read_text())
     if "directions" not in content:
         facts = json.loads(Path(path).with_name("run.json").read_text())
         kept = {
-            direction: {name: {k: m[k] for k in ("psnr", "ssim")} for name, m in methods.items()}
+            direction: {name: {k: m[k] for k in DIRECTION_METRICS if k in m} for name, m in methods.items()}
             for direction, methods in content.items()
         }
         content = {"commit": facts["commit"], "weights_sha256": facts["weights_sha256"], "directions": kept}
@@ -157,7 +159,7 @@ def directions(path: str, *, result: str | None = None) -> None:
     scores = content["directions"]
     print("| method | " + " | ".join(scores) + " | mean |\n|" + "---|" * (2 + len(scores)))
     for name in next(iter(scores.values())):
-        values = [methods[name]["psnr"] for methods in scores.values()]
+        values = [methods[name][metric] for methods in scores.values()]
         mean = sum(value["mean"] for value in values) / len(values)
         print(f"| {name.replace('_', ' ')} | " + " | ".join(map(_cell, values)) + f" | {mean:.2f} |")
 

@@ -95,14 +95,12 @@ def run(
             for stage in (*NEEDS[name], name):
                 _train(folder, stage, k, overlay, setting["options"], places)
             runs.append({"k": k, "method": name, **_evaluate(folder, name, places)})
-            path = Path(result)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"bundle": BUNDLE.name, **setting, "runs": runs}, indent=1) + "\n")
+            _write(Path(result), {"bundle": BUNDLE.name, **setting, "runs": runs})
     print(result)
 
 
 def table(path: str = str(RESULT)) -> None:
-    """Print the results as the paper's Table 1 has them: MSE x 100 and MS-SSIM, mean over the test patients, for each k.
+    """Print the results as the paper's Table 1 has them: MSE x 100 and MS-SSIM, means over the test patients.
 
     Args:
         path: the JSON that `run` wrote.
@@ -124,6 +122,14 @@ def table(path: str = str(RESULT)) -> None:
 def _cells(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
     similarity = next((metrics[name] for name in MS_SSIM if name in metrics), None)
     return ["" if each is None else f"{each['mean']:.3f}" for each in (metrics.get("mse_x100"), similarity)]
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all: `table` may read it meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
 
 
 def _one_setting(out: Path, setting: Mapping[str, Any]) -> None:

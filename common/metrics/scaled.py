@@ -28,10 +28,10 @@ def scaled_quality(
     """MSE x 100, MS-SSIM, PSNR and SSIM of both volumes scaled to [0, 1] and clipped, mean over the slices.
 
     Seo et al., "Neural contrast enhancement of CT image", WACV 2021, section 4.4 and Table 1, gives MSE x 100 and
-    MS-SSIM and leaves open: how MR is scaled, scales and kernel of the MS-SSIM, and whether the mean runs over images or
-    patients. Here: each true volume by its own percentiles, and a prediction as the network gave it, for it was decoded
-    by the reference percentiles (MR has no unit, and the paper speaks of none); the rest as in `window_quality`. On
-    [-1, 1] the MSE would be four times as large.
+    MS-SSIM and leaves open: how MR is scaled, scales and kernel of the MS-SSIM, and whether the mean runs over images
+    or patients. Here: each true volume by its own percentiles, and a prediction as the network gave it, for it was
+    decoded by the reference percentiles (MR has no unit, and the paper speaks of none); the rest as in
+    `window_quality`. On [-1, 1] the MSE would be four times as large.
 
     Args:
         prediction: predicted volume ``(X, Y, Z)``, decoded to the target's units, Z the axial slice axis.
@@ -44,8 +44,8 @@ def scaled_quality(
         label_names: see above.
 
     Returns:
-        ``mse_x100``, ``psnr_scaled`` [dB], ``ssim_scaled``, and ``ms_ssim``; the last is called ``ms_ssim_kernel7`` where
-        the image is too small for a kernel of 11 (112 to 175 pixels) and left out below.
+        ``mse_x100``, ``psnr_scaled`` [dB], ``ssim_scaled``, and ``ms_ssim``; the last is called ``ms_ssim_kernel7``
+        where the image is too small for a kernel of 11 (112 to 175 pixels) and left out below.
 
     Raises:
         ValueError: on unequal shapes, values that are not finite, a reference that does not rise, or a truth without

@@ -70,7 +70,7 @@ def misalign_patients(
         seed: of the draws.
 
     Raises:
-        ValueError: when there are not as many entries as volumes, or one has no patient: all of them would get one draw.
+        ValueError: when there are not as many entries as volumes, or one has no patient: all such would get one draw.
 
     Example:
         >>> [moved] = misalign_patients([torch.zeros(1, 8, 8, 4)], [{"patient": "p001"}], k=0.05)

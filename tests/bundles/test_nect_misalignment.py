@@ -144,7 +144,7 @@ def test_the_benchmark_trains_shared_stages_once_and_nothing_twice(benchmark, br
     definition = json.loads((tmp_path / "runs" / "k0.05" / "models" / "ours_s" / "network.json").read_text())
     assert definition["k"] == 0.05
     assert definition["codec"]["percentiles"] == [1.0, 99.0]
-    with pytest.raises(ValueError, match="holds runs of another setting, .*: choose another `output_dir`"):
+    with pytest.raises(ValueError, match=r"holds runs of another setting, .*: choose another `output_dir`"):
         benchmark.run(**arguments, options={**options, "max_epochs": 2})
 
 
