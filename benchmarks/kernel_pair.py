@@ -74,9 +74,18 @@ def run(data: str, *, phantom_models: str, output_dir: str, seed: int = 0, resul
     models = places / "models"
     files = [str(CONFIGS / f"{name}.yaml") for name in ("train", "physics", "demo")]
     # No phantom is made; it is named, as the preflight refuses settings without use.
-    _bundle("training", files, folder, models, places / "training", "--seed", str(seed),
-            "--make_data", "$None and @phantom", "--domains", f"['{SOFT}','{SHARP}']", "--image_size", "256", "--batch_size", "2",
-            "--samples_per_epoch", "50")  # fmt: skip
+    small = (
+        "--domains",
+        f"['{SOFT}','{SHARP}']",
+        "--image_size",
+        "256",
+        "--batch_size",
+        "2",
+        "--samples_per_epoch",
+        "50",
+    )
+    _bundle("training", files, folder, models, places / "training", "--seed", str(seed), "--make_data",
+            "$None and @phantom", *small)  # fmt: skip
     both = [str(CONFIGS / f"{name}.yaml") for name in ("inference", "evaluate")]
     _bundle("evaluating", both, folder, models, places / "evaluation", "--training_dir", str(places / "training"))
     directions = "[['B30f','B70f'],['B70f','B30f']]"
