@@ -25,7 +25,7 @@ from .tiles import TileInferer
 logger = logging.getLogger(__name__)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CURES = (
-    "Choose less of it with `--region lung`, `--slab \"[z0, z1]\"` (axial slices) or "
+    'Choose less of it with `--region lung`, `--slab "[z0, z1]"` (axial slices) or '
     '`--region "[[x0, x1], [y0, y1], [z0, z1]]"` (voxels of the file), or another `--output_dir`.'
 )
 
@@ -87,7 +87,11 @@ class SuperResolve:
         path = Path(self.layout.filename(image.meta["filename_or_obj"]))
         _check_disk(path, storage.shape, file_name(image))
         slabs = inferer.slabs(
-            image.as_subclass(torch.Tensor), engine.network, box, downwards=storage.downwards, device=engine.state.device
+            image.as_subclass(torch.Tensor),
+            engine.network,
+            box,
+            downwards=storage.downwards,
+            device=engine.state.device,
         )
         try:
             with eval_mode(engine.network), NiftiSliceWriter(path, storage.shape, storage.affine) as writer:
@@ -96,7 +100,9 @@ class SuperResolve:
                     writer.write(storage.slices(decoded[0].numpy().astype(np.int16)))
         except OSError as error:
             if error.errno in DISK_FULL:
-                raise DiskFullError(f"{_demand(path, storage.shape, file_name(image))} It filled up. {CURES}") from error
+                raise DiskFullError(
+                    f"{_demand(path, storage.shape, file_name(image))} It filled up. {CURES}"
+                ) from error
             raise
         return path
 
@@ -113,8 +119,8 @@ def _check_disk(path: Path, shape: tuple[int, ...], source: str) -> None:
 def _demand(path: Path, shape: tuple[int, ...], source: str) -> str:
     most = "up to " if path.suffix == ".gz" else ""
     return (
-        f"{source} super-resolved has {shape[0]} x {shape[1]} x {shape[2]} voxels: the disk of {str(path.parent)!r} must"
-        f" have room for {most}{nifti_bytes(shape) / 1e9:.3g} GB."
+        f"{source} super-resolved has {shape[0]} x {shape[1]} x {shape[2]} voxels: the disk of {str(path.parent)!r}"
+        f" must have room for {most}{nifti_bytes(shape) / 1e9:.3g} GB."
     )
 
 

@@ -39,7 +39,8 @@ class InterpolationTranslator:
         canonical = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume[0]), np.asarray(volume.affine)))
         finer = self.interpolation.predict(np.asarray(canonical.dataobj))[None]
         affine = finer_affine(np.asarray(canonical.affine), self.interpolation.factor)
-        return MetaTensor(torch.from_numpy(np.ascontiguousarray(finer)), affine=torch.as_tensor(affine), meta=volume.meta)
+        data = torch.from_numpy(np.ascontiguousarray(finer))
+        return MetaTensor(data, affine=torch.as_tensor(affine), meta=_other_meta(volume))
 
 
 class SuperResolutionEvaluator(TranslationEvaluator):
@@ -58,7 +59,7 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         load: see `TranslationEvaluator`.
         translators: by name, of the source to outputs of finer pixels.
         truth_key: of the truth in the source's unit.
-        save_as: from the name of a volume, added to the file's name, and a type to what saves `{"pred": volume}`.
+        save_as: `save_volume` without its target and type: from these to what saves `{"pred": volume}`.
         data_range: intensity width for PSNR and SSIM.
         others: the arguments of `TranslationEvaluator`.
 
@@ -74,12 +75,13 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         translators: Mapping[str, Translator],
         *,
         truth_key: str,
-        save_as: Callable[[str, str], Callable],
+        save_as: Callable[..., Callable],
         data_range: float,
         **others: Any,
     ) -> None:
         self.truth_key, self.save_as = truth_key, save_as
-        super().__init__(device, cases, load, translators, save=save_as("", "int16"), data_range=data_range, **others)
+        options: dict[str, Any] = {"save": save_as, "data_range": data_range, **others}
+        super().__init__(device, cases, load, translators, **options)
 
     def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
@@ -107,7 +109,7 @@ class SuperResolutionEvaluator(TranslationEvaluator):
                 data_range=float(self.data_range or 0.0),
             )
             rows.append({**names, "method": method, **metrics})
-        self._list(names, case[source], outputs, truth, labels)
+        self._list(names, case[source], target, outputs, truth, labels)
         self.rows += rows
         return rows
 
@@ -115,6 +117,7 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         self,
         names: dict[str, str],
         source: str,
+        target: str,
         outputs: Mapping[str, MetaTensor],
         truth: MetaTensor | None,
         labels: MetaTensor | None,
@@ -123,20 +126,21 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         if NETWORK not in outputs:
             return
         output = outputs[NETWORK]
-        files = {"source": source, "prediction": self._saved(output, "", "int16")}
+        files = {"source": source, "prediction": self._saved(output, target, "int16")}
         if SHOWN in outputs:
-            files[SHOWN] = self._saved(outputs[SHOWN], f"_{SHOWN}", "int16")
+            files[SHOWN] = self._saved(outputs[SHOWN], f"{target}_{SHOWN}", "int16")
         if truth is not None:
             averaged = thick_slices(axial(truth), _slices(output))
-            files["target"] = self._saved(_like(output, averaged), "_truth", "int16")
+            files["target"] = self._saved(_like(output, averaged), f"{target}_truth", "int16")
         if labels is not None:
-            files["label"] = self._saved(_like(output, most_frequent(axial(labels), _slices(output))), "_label", "uint8")
+            files["label"] = self._saved(
+                _like(output, most_frequent(axial(labels), _slices(output))), f"{target}_label", "uint8"
+            )
         self.cases.append(names | {key: os.path.relpath(path, self.output_dir) for key, path in files.items()})
 
     def _saved(self, volume: MetaTensor, name: str, dtype: str) -> str:
-        # The volume that it was made of must not hear of it: its meta data name the file that it came from.
-        copy = MetaTensor(volume.as_subclass(torch.Tensor).round(), affine=volume.affine, meta=dict(volume.meta))
-        return str(self.save_as(name, dtype)({"pred": copy})["pred"].meta["saved_to"])
+        copy = MetaTensor(volume.as_subclass(torch.Tensor).round(), affine=volume.affine, meta=_other_meta(volume))
+        return str(self.save_as(name, dtype=dtype)({"pred": copy})["pred"].meta["saved_to"])
 
 
 def finer_grid(output: MetaTensor, other: MetaTensor) -> None:
@@ -179,7 +183,14 @@ def most_frequent(labels: np.ndarray, slices: int) -> np.ndarray:
 def _like(output: MetaTensor, array: np.ndarray) -> MetaTensor:
     """An axial array as a volume on the grid of an output, along the patient's axes."""
     affine = torch.as_tensor(nib.as_closest_canonical(_nifti(output)).affine)
-    return MetaTensor(torch.as_tensor(np.ascontiguousarray(array))[None].float(), affine=affine, meta=dict(output.meta))
+    return MetaTensor(
+        torch.as_tensor(np.ascontiguousarray(array))[None].float(), affine=affine, meta=_other_meta(output)
+    )
+
+
+def _other_meta(volume: MetaTensor) -> dict[str, Any]:
+    """A copy of a volume's meta data without its affine: the volume must not hear of another one."""
+    return {name: value for name, value in volume.meta.items() if name != "affine"}
 
 
 def _nifti(volume: MetaTensor) -> nib.Nifti1Image:

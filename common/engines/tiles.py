@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def _cut(span: Span, size: int) -> list[Span]:
     start, stop = span
     count = -(-(stop - start) // size) if size else 1
     ends = [start + (stop - start) * n // count for n in range(count + 1)]
-    return list(zip(ends, ends[1:]))
+    return list(pairwise(ends))
 
 
 def _warn_of_instance_norm(network: nn.Module) -> None:

@@ -48,7 +48,8 @@ def super_resolution_metrics(
     Example:
         >>> truth = np.random.default_rng(0).normal(-800.0, 100.0, (32, 32, 1))
         >>> clinical = truth.reshape(8, 4, 8, 4, 1).mean(axis=(1, 3))
-        >>> values = super_resolution_metrics(truth + 4.0, clinical, truth=truth, spacing_mm=(0.1, 0.1), data_range=1600)
+        >>> options = {"spacing_mm": (0.1, 0.1), "data_range": 1600.0}
+        >>> values = super_resolution_metrics(truth + 4.0, clinical, truth=truth, **options)
         >>> round(values["consistency_mse"], 3), round(values["mae"], 3), round(values["spectrum_distance"], 3)
         (16.0, 4.0, 0.0)
     """

@@ -13,6 +13,8 @@ from .enhancement_section import ABDOMEN_WINDOW, is_contrast, is_removal, remova
 from .figures import THEMES
 from .inputs import Case, Inputs
 from .methods import NETWORK, direction_of
+from .super_resolution_pictures import super_resolution_figure
+from .super_resolution_section import is_super_resolution
 from .volumes import AxialSlice, CaseVolumes, axial_slice, load_case
 
 SCORES = {"psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}
@@ -24,8 +26,10 @@ Save = Callable[[str, bytes], Any]
 
 def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Save) -> str:
     """The panels of one patient as HTML; their composed picture goes to the pictures folder."""
-    volumes = load_case(case)
     scores = inputs.summary.get(case.direction, {})
+    if is_super_resolution(scores):
+        return super_resolution_figure(case, name, inputs=inputs, window=window, save=save)
+    volumes = load_case(case)
     contrast = is_contrast(scores)
     axial = axial_slice(volumes, inputs.label_names, chest=not contrast)
     window = window or (ABDOMEN_WINDOW if contrast else None)

@@ -18,7 +18,7 @@ Columns = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Case:
-    """One translated patient: paths of NIfTI volumes on one grid."""
+    """One translated patient: paths of NIfTI volumes on one grid; in super-resolution the source's is coarser."""
 
     patient: str
     direction: str
@@ -26,6 +26,7 @@ class Case:
     prediction: Path
     target: Path | None = None
     label: Path | None = None
+    bicubic: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _case(entry: Mapping[str, Any], folder: Path) -> Case:
     missing = [key for key in ("patient", "direction", "source") if not entry.get(key)]
     if missing:
         raise ValueError(f"each case of `cases.json` must have {missing}, got {dict(entry)}; write the file again.")
-    paths = {key: folder / entry[key] for key in ("source", "prediction", "target", "label") if entry.get(key)}
+    named = ("source", "prediction", "target", "label", "bicubic")
+    paths = {key: folder / entry[key] for key in named if entry.get(key)}
     for key, path in paths.items():
         if not path.is_file():
             raise FileNotFoundError(f"`{key}` of patient {entry['patient']} must exist, found no file `{path}`.")

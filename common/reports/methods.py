@@ -9,6 +9,7 @@ NETWORK = "network"
 IDENTITY = "identity"
 UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_unpaired")
 PAIRED = ("intensity_curve", "radial_filter")
+INTERPOLATED = ("bicubic", "nearest")
 NAMES = {
     NETWORK: "Network",
     "blend_of_outputs": "Blend of the network's outputs",
@@ -18,6 +19,8 @@ NAMES = {
     "intensity_curve": "Intensity curve (fitted on pairs)",
     "radial_filter_unpaired": "Unpaired radial filter",
     "radial_filter": "Paired radial filter (fitted on pairs)",
+    "bicubic": "Bicubic interpolation",
+    "nearest": "Nearest neighbour",
 }
 # Colour-blind safe, each for a light and a dark page.
 COLOURS = {
@@ -28,6 +31,8 @@ COLOURS = {
     "intensity_curve": ("#be185d", "#f48ab8"),
     "radial_filter_unpaired": ("#b45309", "#f0a94a"),
     "radial_filter": ("#be185d", "#f48ab8"),
+    "bicubic": ("#b45309", "#f0a94a"),
+    "nearest": ("#6b7280", "#a3acb9"),
 }
 OTHER_COLOURS = (("#6d28d9", "#b79bff"), ("#0e7490", "#5cc8dd"), ("#854d0e", "#d9b45b"), ("#9f1239", "#ff8fa3"))
 
@@ -64,7 +69,7 @@ def direction_of(direction: str) -> str:
 
 def ordered(methods: Iterable[str]) -> list[str]:
     """Network first, then other methods, then the baselines from the weakest to those fitted on pairs."""
-    known = (NETWORK, IDENTITY, *reversed(UNPAIRED), *PAIRED)
+    known = (NETWORK, IDENTITY, *reversed(INTERPOLATED), *reversed(UNPAIRED), *PAIRED)
     given = list(dict.fromkeys(methods))
     others = [method for method in given if method not in known]
     return [method for method in (known[0], *others, *known[1:]) if method in given]

@@ -13,6 +13,7 @@ from .enhancement_section import enhancement_blocks, is_contrast
 from .figures import THEMES
 from .inputs import Case, Inputs
 from .methods import NETWORK, direction_of
+from .super_resolution_section import super_resolution_blocks, super_resolution_lines
 from .verdict import alarms, is_region, region_lines, verdict
 from .volumes import disease_values
 
@@ -36,9 +37,8 @@ def verdict_sections(inputs: Inputs) -> str:
     for direction, methods in inputs.summary.items():
         result = verdict(direction, methods)
         sentence = f"<p>{escape(result.text)}</p>"
-        cards.append(
-            html.section("Verdict", sentence, html.bullets(region_lines(methods)), kind=f"verdict {result.kind}")
-        )
+        lines = [*region_lines(methods), *super_resolution_lines(methods)]
+        cards.append(html.section("Verdict", sentence, html.bullets(lines), kind=f"verdict {result.kind}"))
     return "\n".join(cards)
 
 
@@ -52,7 +52,9 @@ def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, n
     heading = f"{direction_of(direction)}: numbers"
     more = html.block(
         "Noise, sharpness and emphysema index", kernel_table(inputs.summary, [direction]), note=KERNEL_NOTE
-    ) + enhancement_blocks(inputs.summary.get(direction, {}))
+    )
+    scores = inputs.summary.get(direction, {})
+    more += enhancement_blocks(scores) + super_resolution_blocks(scores)
     return [
         html.section(heading, direction_numbers(direction, inputs, save, more)),
         _pictures(direction, inputs, show, number),

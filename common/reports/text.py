@@ -18,6 +18,8 @@ SHOWN = {
     "mse_window": ("MSE window", ".4f"),
     "ms_ssim_window": ("MS-SSIM", ".3f"),
     "ms_ssim_window_kernel7": ("MS-SSIM (7)", ".3f"),
+    "consistency_psnr": ("consistency PSNR", ".2f"),
+    "spectrum_distance": ("spectrum", ".3f"),
 }
 FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
 

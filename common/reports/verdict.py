@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .methods import IDENTITY, NETWORK, PAIRED, UNPAIRED, direction_of, short_name_of
+from .methods import IDENTITY, INTERPOLATED, NETWORK, PAIRED, UNPAIRED, direction_of, short_name_of
 
 # Differences below this are called level, in dB.
 LEVEL_DB = 0.05
@@ -16,7 +16,7 @@ INVERTED_BELOW = -0.1
 JUMP_ABOVE = 1.5
 # Below this no method is in the truth's unit: an empty image scores about as much.
 OTHER_UNIT_DB = 5.0
-GROUPS: tuple[tuple[str, ...], ...] = ((IDENTITY,), UNPAIRED, PAIRED)
+GROUPS: tuple[tuple[str, ...], ...] = ((IDENTITY,), INTERPOLATED, UNPAIRED, PAIRED)
 Metrics = Mapping[str, Mapping[str, float]]
 
 
@@ -190,6 +190,8 @@ def _described(method: str) -> str:
     name = short_name_of(method)
     if method == IDENTITY:
         return "the untranslated source (identity)"
+    if method in INTERPOLATED:
+        return f"the best interpolation ({name})"
     if method in UNPAIRED and not name.startswith("unpaired"):
         return f"the best unpaired baseline ({name})"
     return f"the {name}" + (" fitted on pairs" if method in PAIRED and not name.startswith("paired") else "")

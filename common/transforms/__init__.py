@@ -9,8 +9,8 @@ from .finer_grid import SliceStorage, finer_affine
 from .hu import AddSourced, CheckHUd, ToChangeInHUd
 from .kernel import FindKerneld, header_kernel
 from .lung_mask import LungMaskd, lung_mask
-from .misalign import misalign, misalign_patients, random_affine
 from .micro_grey import LUNG_HU_RANGE, GreyToHUd, grey_levels
+from .misalign import misalign, misalign_patients, random_affine
 from .pixel_size import CheckPixelSized
 from .region import FindRegiond
 from .save import save_volume, target_name

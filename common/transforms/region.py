@@ -57,7 +57,9 @@ class FindRegiond(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.region = region if region in (LUNG, ALL) else _checked_region(region)
-        self.slab = None if slab is None else _checked_span(slab, "`slab` must be axial slices [z0, z1], such as [0, 9]")
+        self.slab = (
+            None if slab is None else _checked_span(slab, "`slab` must be axial slices [z0, z1], such as [0, 9]")
+        )
         self.region_key = region_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

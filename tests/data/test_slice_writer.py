@@ -22,6 +22,13 @@ def write(path, volume=VOLUME, step=2):
             writer.write(volume[..., z : z + step])
 
 
+def interrupted(path):
+    with NiftiSliceWriter(path, VOLUME.shape, AFFINE) as writer:
+        writer.write(VOLUME[..., :3])
+        assert len(list(path.parent.iterdir())) == 2
+        raise KeyboardInterrupt
+
+
 def nothing_written(path):
     with NiftiSliceWriter(path, VOLUME.shape, AFFINE):
         pass
@@ -58,10 +65,8 @@ def test_memory_holds_a_slice_only(tmp_path):
 @pytest.mark.parametrize("name", ["volume.nii", "volume.nii.gz"])
 def test_an_error_leaves_nothing_behind_and_an_older_file_as_it_was(tmp_path, name):
     (tmp_path / name).write_bytes(b"older")
-    with pytest.raises(KeyboardInterrupt), NiftiSliceWriter(tmp_path / name, VOLUME.shape, AFFINE) as writer:
-        writer.write(VOLUME[..., :3])
-        assert len(list(tmp_path.iterdir())) == 2
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == b"older"
 

@@ -39,7 +39,7 @@ def test_the_shipped_generator_makes_the_same_of_tiles_and_of_the_whole_within_1
     """At its margin; a smaller one shows what the test can see."""
     network = shipped()
     whole, tiled = whole_and_tiled(network, network.margin, slices())
-    assert whole.std() > 50  # HU: there is something to see
+    assert whole.std() > 20  # HU: there is something to see
     assert np.abs(tiled - whole).max() < 1
     assert np.abs(tiled - whole).max() < 0.02  # rounding of fp32
     assert seam_ratio(tiled, BORDERS) == pytest.approx(seam_ratio(whole, BORDERS), abs=1e-3)
@@ -130,5 +130,7 @@ def test_what_is_refused():
             TileInferer(**{"factor": 2, "margin": 1, **arguments})
     with pytest.raises(ValueError, match=r"`inputs` must have the shape \(B, C, X, Y, Z\), got \(1, 4, 4, 1\)\."):
         TileInferer(2, 1)(slices(4, 4), Seen())
-    with pytest.raises(ValueError, match=r"images of 4 x 3 pixels 8 times as large, got shape \(1, 1, 8, 6\): `factor`"):
+    with pytest.raises(
+        ValueError, match=r"images of 4 x 3 pixels 8 times as large, got shape \(1, 1, 8, 6\): `factor`"
+    ):
         TileInferer(8, 1)(slices(4, 3)[None], Seen())

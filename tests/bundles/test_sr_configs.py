@@ -1,0 +1,160 @@
+"""The configs of super-resolution: true to the paper, consistent with each other."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from common import preflight
+from common.methods import SRUNIT, SRCycleGAN
+
+from .nec import ROOT
+
+BUNDLE = ROOT / "bundles" / "sr_cyclegan"
+CONFIGS = BUNDLE / "configs"
+SMALL = {"channels": 8, "num_res_blocks": 1, "discriminator_channels": 4}
+TRAININGS = [
+    ["train"],
+    ["train", "sr_unit"],
+    ["train", "official"],
+    ["train", "factor"],
+    ["train", "multi_gpu_train"],
+    ["train", "baselines/cyclegan"],
+    ["train", "baselines/unit"],
+    *(
+        ["train", *middle, "demo"]
+        for middle in ([], ["factor"], ["sr_unit"], ["baselines/cyclegan"], ["baselines/unit"])
+    ),
+]
+
+
+def parsed(*names: str, **overrides: object) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / f"{name}.yaml") for name in names])
+    parser.update({"bundle_root": str(BUNDLE), **overrides})
+    return parser
+
+
+def plain(name: str) -> dict:
+    return yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+
+
+@pytest.mark.parametrize("names", TRAININGS, ids="+".join)
+def test_every_combination_passes_the_preflight(names):
+    parser = parsed(*names)
+    parser.parse()
+    preflight.check(config=parser)
+
+
+@pytest.mark.parametrize("names", [["train"], ["train", "sr_unit", "demo"]], ids="+".join)
+def test_monais_required_properties_are_there(names):
+    files = [str(CONFIGS / f"{name}.yaml") for name in names]
+    workflow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, bundle_root=str(BUNDLE))
+    missing = [
+        name
+        for name, entry in workflow.properties.items()
+        if entry["required"] and entry["id"].replace("#", "::") not in workflow.parser
+    ]
+    assert missing == []
+
+
+def test_paper_hyper_parameters():
+    """Zheng et al., SPIE Medical Imaging 2020, sections 2.2 to 3.2, and the released code where the paper is silent."""
+    train = plain("train")
+    assert (train["factor"], train["patch_size"], train["patches_per_volume"], train["max_epochs"]) == (
+        8,
+        32,
+        2000,
+        200,
+    )
+    weights = [train[f"{name}_weight"] for name in ("source_ssim", "target_ssim", "downsample", "upsample")]
+    assert weights == [2.0, 1.0, 1.0, 1.0]
+    assert train["ssim_constants"] == [0.02, 0.06]
+    assert train["spacing_mm"] == [0.625, 0.625]
+    released = (train["batch_size"], train["learning_rate"], train["betas"], train["pool_size"])
+    assert released == (4, 1e-5, [0.5, 0.999], 50)
+    identity = (train["target_identity_weight"], train["source_identity_weight"])
+    assert (train["cycle_weight"], *identity) == (1.0, 0.2, 0.02)
+
+
+def test_the_method_gets_the_hyper_parameters():
+    method = parsed("train", **SMALL, source_ssim_weight=3.0, cycle_weight=7.0, distance="l1").get_parsed_content(
+        "method"
+    )
+    assert isinstance(method, SRCycleGAN)
+    assert (method.mmsr_loss.factor, method.mmsr_loss.weights["source_ssim"], method.cycle_weight) == (8, 3.0, 7.0)
+    assert (method.mmsr_loss.c1, method.mmsr_loss.c2) == (0.02, 0.06)
+    assert method.mmsr_loss.distance is torch.nn.functional.l1_loss
+    held = {id(p) for group in method.optimizers["generator"].param_groups for p in group["params"]}
+    assert held == {id(p) for n in ("generator", "back_generator") for p in method.networks[n].parameters()}
+    held = {id(p) for group in method.optimizers["discriminator"].param_groups for p in group["params"]}
+    assert held == {id(p) for n in ("target_", "source_") for p in method.networks[f"{n}discriminator"].parameters()}
+
+
+def test_official_is_the_released_code():
+    parser = parsed("train", "official", **SMALL)
+    network = parser.get_parsed_content("network_def")
+    assert any(isinstance(module, torch.nn.InstanceNorm2d) for module in network.modules())
+    method = parser.get_parsed_content("method")
+    assert method.mmsr_loss.weights["source_ssim"] == 1.0
+    assert method.mmsr_loss.distance is torch.nn.functional.l1_loss
+    assert parser["downsampled_every"] == 4
+    assert parser.get_parsed_content("lr_schedulers") == []
+    ours = parsed("train", **SMALL).get_parsed_content("network_def")
+    assert not any(isinstance(module, torch.nn.InstanceNorm2d) for module in ours.modules())
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 1.0), (100, 1.0), (150, 0.5), (200, 0.0)])
+def test_the_learning_rate_is_constant_and_then_falls_to_zero(epoch, share):
+    parser = parsed("train", **SMALL)
+    schedulers = parser.get_parsed_content("lr_schedulers")
+    assert len(schedulers) == 2
+    for scheduler in schedulers:
+        assert scheduler.lr_lambdas[0](epoch) == pytest.approx(share)
+        assert scheduler.base_lrs == [1e-5]
+
+
+def test_sr_unit_has_units_optimizer_and_the_same_loss():
+    """Liu et al., NeurIPS 2017: rate and weight decay 1e-4, weights 10, 10 and 0.01."""
+    method = parsed("train", "sr_unit", channels=8, discriminator_channels=4).get_parsed_content("method")
+    assert isinstance(method, SRUNIT)
+    for optimizer in method.optimizers.values():
+        (group,) = optimizer.param_groups
+        assert (group["lr"], group["weight_decay"], group["betas"]) == (1e-4, 1e-4, [0.5, 0.999])
+    assert (method.reconstruction_weight, method.cycle_weight, method.kl_weight) == (10.0, 10.0, 0.01)
+    assert method.mmsr_loss.weights["source_ssim"] == 2.0
+    assert method.mmsr_weight == 1.0
+
+
+def test_the_baselines_differ_by_the_multi_modality_loss_alone():
+    assert plain("baselines/cyclegan") == {"mmsr_weight": 0.0}
+    assert plain("baselines/unit") == {"mmsr_weight": 0.0, **plain("sr_unit")}
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_another_factor_changes_networks_loss_patches_and_pixels_together(factor):
+    parser = parsed("train", "factor", **SMALL, factor=factor)
+    method = parser.get_parsed_content("method")
+    assert method.generator.factor == method.back_generator.factor == method.mmsr_loss.factor == factor
+    assert factor * parser.get_parsed_content("patch_size") == 256
+    micro = parser.get_parsed_content("check_micro_size").pixel_mm
+    assert micro == pytest.approx((5 / 64, 5 / 64))
+    assert parsed("train", "factor", "demo", factor=factor).get_parsed_content("phantom")["factor"] == factor
+
+
+def test_training_and_inference_encode_alike():
+    """The two files cannot share a section; the transforms and their arguments must be the same all the same."""
+    train, inference = plain("train"), plain("inference")
+    assert train["load"] == inference["load"]
+    assert train["encode"]["transforms"] == [inference["orient"], inference["scale"]]
+    assert train["hu_range"] == inference["paper_network"]["codec"]["hu"]
+    assert train["spacing_mm"] == inference["paper_network"]["spacing_mm"]
+
+
+def test_no_config_has_an_absolute_path():
+    for file in CONFIGS.rglob("*.yaml"):
+        assert not re.findall(r"(?<!\+ )['\"]/\w|: /\w", file.read_text()), file
