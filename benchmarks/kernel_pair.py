@@ -7,8 +7,9 @@ Kernel conversion on a true kernel pair: one scan of a head phantom, reconstruct
     python benchmarks/kernel_pair.py table benchmarks/results/kernel_pair.json
 
 Two questions, answered on slices 33 to 40. "Within one scan": trained on soft slices 1 to 14 and sharp slices 15 to 28,
-which no pixel has in common, with a gap of four slices to the test. "Out of distribution": the weights of the chest
-phantom, whose kernels and pixel sizes are others. One scan is no evidence for other scans.
+which no pixel has in common, with a gap of four slices to the test; the paired filter sees both volumes of slices 1 to
+28. "Out of distribution": the weights of the chest phantom, whose kernels and pixel sizes are others. One scan is no
+evidence for other scans.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import nibabel as nib
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "bundles" / "ggcl" / "configs"
 SOFT, SHARP = "UB", "YA"
-SLICES = {"soft": (0, 14), "sharp": (14, 28), "test": (32, 40)}  # half-open, counted from 0
+SLICES = {"soft": (0, 14), "sharp": (14, 28), "paired": (0, 28), "test": (32, 40)}  # half-open, counted from 0
 METRICS = ("psnr", "ssim", "rmse")
 WITHIN, OUTSIDE = "within one scan", "out of distribution (weights of the chest phantom, as B30f and B70f)"
 
@@ -42,17 +43,20 @@ def prepare(soft: str, sharp: str, *, output_dir: str) -> None:
     out = Path(output_dir).absolute()
     (out / "phantom").mkdir(parents=True, exist_ok=True)
     volumes = {SOFT: nib.load(soft), SHARP: nib.load(sharp)}
-    for name, part in ((SOFT, "soft"), (SHARP, "sharp"), (SOFT, "test"), (SHARP, "test")):
+    both = [(name, part) for part in ("paired", "test") for name in (SOFT, SHARP)]
+    for name, part in ((SOFT, "soft"), (SHARP, "sharp"), *both):
         first, last = SLICES[part]
         nib.save(volumes[name].slicer[:, :, first:last], out / f"{part}_{name}.nii.gz")
     training = [
         {"image": f"soft_{SOFT}.nii.gz", "domain": SOFT, "patient": "slices 1-14"},
         {"image": f"sharp_{SHARP}.nii.gz", "domain": SHARP, "patient": "slices 15-28"},
     ]
+    paired = {SOFT: f"paired_{SOFT}.nii.gz", SHARP: f"paired_{SHARP}.nii.gz", "patient": "slices 1-28"}
     test = {SOFT: f"test_{SOFT}.nii.gz", SHARP: f"test_{SHARP}.nii.gz", "patient": "slices 33-40"}
     # Unpaired validation looks at spectra and HU of conversions only, and sees no more of the scan than training does.
     validation = [{**entry, "patient": f"{entry['patient']}, unpaired validation"} for entry in training]
     lists: dict[str, Any] = {"domains": [SOFT, SHARP], "training": training, "validation": validation, "test": [test]}
+    lists["training_paired"] = [paired]
     (out / "datalist.json").write_text(json.dumps(lists, indent=1) + "\n")
     outside = {"B30f": f"../{test[SOFT]}", "B70f": f"../{test[SHARP]}", "patient": test["patient"]}
     (out / "phantom" / "datalist.json").write_text(json.dumps({"domains": ["B30f", "B70f"], "test": [outside]}))
