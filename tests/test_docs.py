@@ -164,16 +164,19 @@ def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("verb", "result", "bundle"),
+    ("script", "verb", "result", "bundle"),
     [
-        ("table", "nec_t1t2_methods", "nec_t1t2"),
-        ("agreement", "nec_t1t2_methods", "nec_t1t2"),
-        ("patients", "nec_t1t2_real", "nec_t1t2"),
-        ("directions", "ggcl_demo", "ggcl"),
+        ("compare_methods", "table", "nec_t1t2_methods", "nec_t1t2"),
+        ("compare_methods", "agreement", "nec_t1t2_methods", "nec_t1t2"),
+        ("compare_methods", "patients", "nec_t1t2_real", "nec_t1t2"),
+        ("compare_kernels", "table", "kernels", "ggcl"),
+        ("kernel_pair", "table", "kernel_pair", "ggcl"),
+        ("compare_methods", "directions --metric emphysema_error", "ggcl_demo", "ggcl"),
+        ("compare_methods", "table", "nect2cect_methods", "nect2cect"),
     ],
 )
-def test_the_tables_of_a_page_come_from_the_committed_results(verb, result, bundle):
-    command = [sys.executable, "benchmarks/compare_methods.py", verb, f"benchmarks/results/{result}.json"]
+def test_the_tables_of_a_page_come_from_the_committed_results(script, verb, result, bundle):
+    command = [sys.executable, f"benchmarks/{script}.py", *verb.split(), f"benchmarks/results/{result}.json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
     rows = [line.strip() for line in done.stdout.splitlines() if line.startswith("| ")]
