@@ -33,9 +33,8 @@ def fit_and_save(
     Fits the classical baselines on the training lists and writes `baselines.json`; evaluation only reads it.
 
     The unpaired ones see the target domain of `training`; the intensity curve sees `training_paired`, and is left out
-    where a datalist has no pairs on one grid. The pairs are read under the domains' names: NECT and CECT are then the two
-    scans that a hospital has, not aligned; the phantom's aligned truth has a key of its own, and the curve does not see
-    it.
+    where a datalist has no pairs on one grid. The pairs are read under the domains' names: NECT and CECT are then the
+    two scans that a hospital has, not aligned; the phantom's aligned truth has a key of its own, which is not read.
 
     Args:
         models_dir: where the file goes.
