@@ -8,7 +8,7 @@ Trains methods of a bundle at an equal budget and tabulates what they score on h
     python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py agreement benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py patients benchmarks/results/nec_t1t2_real.json
-    python benchmarks/compare_methods.py directions benchmarks/results/ggcl_demo.json
+    python benchmarks/compare_methods.py directions benchmarks/results/ggcl_demo.json --metric emphysema_index
 
 Equal budget: the same patients, epochs, batch and images an epoch, hence equally many updates of each generator.
 A finished run is not run again. `run` writes the JSON that `table` prints and that the docs quote.
@@ -56,7 +56,10 @@ COLUMNS = {
         "misaligned_ms_ssim_window",
     ),
 }
-DIRECTION_METRICS = ("psnr", "ssim", "rmse", "emphysema_error", "noise_sd_error", "nps_error", "edge_error")
+DIRECTION_METRICS = (
+    *("psnr", "ssim", "rmse", "emphysema_index", "emphysema_index_target", "emphysema_true", "bias_emphysema"),
+    *("noise_sd_error", "nps_error", "edge_error"),
+)
 PATIENT_COLUMNS = ("psnr_matched", "ssim_matched", "source_correlation")
 
 
@@ -143,7 +146,7 @@ def directions(path: str, *, metric: str = "psnr", result: str | None = None) ->
 
     Args:
         path: the summary, or the JSON made from it.
-        metric: which, such as `emphysema_error`.
+        metric: which, such as `emphysema_index`.
         result: write the JSON here: `DIRECTION_METRICS` alone, with the facts of the run.
     """
     content = json.loads(Path(path).read_text())

@@ -171,7 +171,7 @@ def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
         ("compare_methods", "patients", "nec_t1t2_real", "nec_t1t2"),
         ("compare_kernels", "table", "kernels", "ggcl"),
         ("kernel_pair", "table", "kernel_pair", "ggcl"),
-        ("compare_methods", "directions --metric emphysema_error", "ggcl_demo", "ggcl"),
+        ("compare_methods", "directions --metric emphysema_index", "ggcl_demo", "ggcl"),
         ("compare_methods", "table", "nect2cect_methods", "nect2cect"),
     ],
 )
