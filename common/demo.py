@@ -23,6 +23,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "ggcl": KERNEL,
     "kcgan_kernel_conversion": KERNEL,
     "nect2cect": {"trainings": STAGES, "evaluation": ("evaluate_removal",)},
+    "sr_cyclegan": {"inference": ("--region", "all")},  # the phantom is all lung
 }
 
 

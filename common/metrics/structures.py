@@ -11,11 +11,14 @@ from monai.utils.module import optional_import
 from .noise import check_spacing, check_volume
 
 ndimage, _ = optional_import("scipy.ndimage")
+ndtr, _ = optional_import("scipy.special", name="ndtr")
 
 STRUCTURES = ("vessel", "bronchial_wall", "septum", "tumour")
 # The surroundings begin beyond the blur of a clinical pixel's edge and end before the next structures as a rule.
 RING_MM = (0.15, 0.6)
 REACH_MM = 0.6
+WIDTH_STEP_MM = 0.01
+SDS_FROM_10_TO_90 = 2.563
 LEAST_PIXELS = 200
 LEAST_PIXELS_IN_BIN = 30
 Names = Mapping[int, str] | Mapping[str, str]
@@ -83,12 +86,12 @@ def contrast(image: np.ndarray, structure: Structure) -> float | None:
 
 
 def edge_width(image: np.ndarray, structure: Structure, spacing_mm: Sequence[float]) -> float | None:
-    """Width in mm of a structure's edge: rise of its mean profile over the profile's steepest slope.
+    """10-90 % width in mm of a structure's edge: of the error function that fits its mean profile best.
 
-    The profile is the mean over all pixels at equal distance from the border, in bins of a pixel, 0.6 mm to each side:
-    an edge that is sharp but not at its place is wide. For an edge blurred by a Gaussian the width is 2.51 standard
-    deviations, where the distance from 10 to 90 % is 2.56; for a linear ramp its length, and for a step at the border
-    a pixel, which is the least.
+    The profile is the mean over all pixels at equal distance from the border, in bins of a pixel, 0.6 mm to each side.
+    The error function falls at the border, so that an edge that is sharp but not at its place is wide. An edge blurred
+    by a Gaussian has 2.56 standard deviations, a step at the border less than a pixel. The largest width is the length
+    of the profile, 1.2 mm, which also stands for no edge at all.
 
     Args:
         image: volume ``(X, Y, Z)``; the structure is the brighter side.
@@ -96,7 +99,7 @@ def edge_width(image: np.ndarray, structure: Structure, spacing_mm: Sequence[flo
         spacing_mm: pixel size along X and Y.
 
     Returns:
-        None where the image does not fall outwards.
+        None where the structure or its surroundings are too small for a profile.
     """
     pixel = min(check_spacing(spacing_mm))
     used = structure.beside & (np.abs(structure.distance_mm) <= REACH_MM)
@@ -104,15 +107,27 @@ def edge_width(image: np.ndarray, structure: Structure, spacing_mm: Sequence[flo
     bins -= bins.min(initial=0)
     counts = np.bincount(bins)
     filled = counts >= LEAST_PIXELS_IN_BIN
-    if filled.sum() < 2:
-        return None
     distance, profile = (
         (np.bincount(bins, weights=values)[filled] / counts[filled])
         for values in (structure.distance_mm[used], image[used])
     )
-    rise = float(profile[distance < 0].max(initial=-np.inf) - profile[distance > 0].min(initial=np.inf))
-    steepest = float((-np.diff(profile) / np.diff(distance)).max())
-    return rise / steepest if rise > 0 and steepest > 0 and np.isfinite(rise) else None
+    if not (distance < 0).any() or (distance > 0).sum() < 2:
+        return None
+    return _fitted_width(distance, profile, counts[filled])
+
+
+def _fitted_width(distance: np.ndarray, profile: np.ndarray, counts: np.ndarray) -> float:
+    """The width whose falling error function, scaled and shifted in intensity, leaves the least squared error."""
+    best, least = 2 * REACH_MM, np.inf
+    for width in np.arange(WIDTH_STEP_MM, 2 * REACH_MM, WIDTH_STEP_MM):
+        shape = ndtr(-distance / (width / SDS_FROM_10_TO_90))
+        shape = shape - np.average(shape, weights=counts)
+        offset = profile - np.average(profile, weights=counts)
+        rise = (counts * shape * offset).sum() / (counts * shape**2).sum()
+        error = (counts * (offset - rise * shape) ** 2).sum()
+        if rise > 0 and error < least:
+            best, least = float(width), error
+    return best
 
 
 def _structure(share: np.ndarray, occupied: np.ndarray, spacing: tuple[float, float]) -> Structure:

@@ -30,7 +30,7 @@ NOTE = (
 class Place(NamedTuple):
     """What to enlarge: a slice, and a voxel of it along X and Y."""
 
-    index: int
+    z: int
     x: int
     y: int
 
@@ -138,7 +138,7 @@ def super_resolution_panels(
     limits = check_window(window) or WINDOW
     panels = []
     for heading, volume in volumes.items():
-        image = radiological(volume[:, :, place.index])
+        image = radiological(volume[:, :, place.z])
         centre = image.shape[0] - 1 - place.y, image.shape[1] - 1 - place.x  # rows run along Y, columns along X, back
         parts = [_part(middle, zooms[1 - axis], image.shape[axis]) for axis, middle in enumerate(centre)]
         panels.append(Panel(heading, image, limits, inset=(parts[0], parts[1])))
@@ -155,5 +155,5 @@ def _part(centre: int, pixel_mm: float, size: int) -> slice:
 def _title(case: Case, place: Place, slices: int, inputs: Inputs) -> str:
     key = (case.patient, case.direction, NETWORK)
     scores = next((row for row in inputs.rows if (row["patient"], row["direction"], row["method"]) == key), {})
-    title = f"{case.patient}, {direction_of(case.direction)}, slice {place.index + 1} of {slices}"
+    title = f"{case.patient}, {direction_of(case.direction)}, slice {place.z + 1} of {slices}"
     return title + "".join(f", {form.format(scores[name])}" for name, form in SCORES.items() if name in scores)

@@ -78,7 +78,7 @@ def test_bronchial_wall_is_enlarged_first(run: Path):
     volumes, zooms = load_volumes(case)
     label = np.asarray(nibabel.load(case.label).dataobj)
     place = choose_place(label.shape, label, NAMES)
-    assert place.index == 1
+    assert place.z == 1
     assert 30 <= place.x < 40
     assert 50 <= place.y < 60
     rows, columns = super_resolution_panels(volumes, place, zooms)[0].inset or (slice(0), slice(0))
