@@ -277,7 +277,7 @@ def agreement(path: str) -> None:
 def _cell(value: dict[str, float] | None) -> str:
     if value is None:
         return ""
-    digits = 3 if abs(value["mean"]) < 2 else (2 if abs(value["mean"]) < 100 else 0)
+    digits = next((d for bound, d in ((0.1, 4), (2, 3), (100, 2)) if abs(value["mean"]) < bound), 0)
     return f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
 
 

@@ -24,9 +24,10 @@ OVERALL_NOTE = (
 )
 STRUCTURE_NOTE = (
     "Mean over patients that have the structure. Contrast: mean inside minus mean of what surrounds it, as a share of "
-    "the truth's. Edge: rise of the mean profile over its slope at the border, 0.08 to 1.2 mm; an edge "
-    "that is sharp but not at its place is wide. A slice of the output is as thick as a clinical slice: the truth is "
-    "the mean of the micro slices within it, and a structure fills more than half of them."
+    "the truth's. Edge: 10-90 % width of the error function that fits the mean profile across the border, 1.2 mm at "
+    "most, which also stands for no edge; one that is sharp but not at its place is wide. A slice of the output is as "
+    "thick as a clinical slice: the truth is the mean of the micro slices within it, and a structure fills more than "
+    "half of them."
 )
 SENTENCES = (
     ("consistency_mse", "By its consistency with the source (MSE of the averaged output)", "HU²", ".4g"),
