@@ -5,6 +5,8 @@ Trains methods of a bundle at an equal budget and tabulates what they score on h
         --methods nec,cyclegan,cut,pix2pix --overlay bundles/nec_t1t2/configs/demo.yaml --samples_per_epoch 56
     python benchmarks/compare_methods.py run nect2cect --data runs/demo_nect2cect/data --output_dir runs/enhancement \
         --methods ours_s,ours_j,single,cycle,misaligned --overlay bundles/nect2cect/configs/demo.yaml
+    python benchmarks/compare_methods.py run sr_cyclegan --data runs/demo_sr_cyclegan/data --output_dir runs/sr \
+        --methods sr_cyclegan,cyclegan,sr_unit,unit --overlay bundles/sr_cyclegan/configs/demo.yaml
     python benchmarks/compare_methods.py table benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py agreement benchmarks/results/nec_t1t2_methods.json
     python benchmarks/compare_methods.py patients benchmarks/results/nec_t1t2_real.json
@@ -43,8 +45,15 @@ TITLES = {
     "single": "Single",
     "cycle": "Cycle",
     "misaligned": "trained on misaligned pairs",
+    "sr_cyclegan": "SR-CycleGAN",
+    "sr_unit": "SR-UNIT",
+    "unit": "UNIT without MMSR",
+    "nearest": "nearest neighbour",
 }
-OVERLAYS = {"ours_j": "train_joint"}  # of train.yaml; else configs/baselines/<method>.yaml, or none
+OVERLAYS = {
+    "ours_j": "train_joint",
+    "sr_unit": "sr_unit",
+}  # of train.yaml; else configs/baselines/<method>.yaml, or none
 STAGES = {"nect2cect": ("train_classifier", "train_contrast_removal")}  # before the trainings, once a seed
 COLUMNS = {
     "nec_t1t2": (
@@ -54,6 +63,10 @@ COLUMNS = {
         *("mse_window", "ms_ssim_window", "psnr_window", "enhancement_bias_liver_hu", "enhancement_bias_aorta_hu"),
         *("enhancement_bias_kidney_cortex_hu", "false_enhancement_hu", "misaligned_mse_window"),
         "misaligned_ms_ssim_window",
+    ),
+    "sr_cyclegan": (
+        *("psnr", "ssim", "consistency_mse", "spectrum_distance", "contrast_vessel", "contrast_bronchial_wall"),
+        *("contrast_septum", "contrast_tumour", "edge_ratio_vessel", "edge_ratio_tumour"),
     ),
 }
 DIRECTION_METRICS = (
