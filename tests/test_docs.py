@@ -173,6 +173,7 @@ def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
         ("kernel_pair", "table", "kernel_pair", "ggcl"),
         ("compare_methods", "directions --metric emphysema_index", "ggcl_demo", "ggcl"),
         ("compare_methods", "table", "nect2cect_methods", "nect2cect"),
+        ("misalignment", "table", "nect2cect_misalignment", "nect2cect"),
         ("compare_methods", "table", "sr_cyclegan_methods", "sr_cyclegan"),
     ],
 )
