@@ -74,7 +74,7 @@ def test_every_method_is_scored_against_the_mean_of_the_micro_slices(evaluated: 
     assert nearest["rmse"] == pytest.approx(np.sqrt((error**2).mean(axis=(0, 1))).mean(), rel=1e-5)
     assert nearest["consistency_mse"] == pytest.approx(0.0, abs=1e-6)
     assert nearest["contrast_vessel"] == pytest.approx(1.0, abs=0.02)  # its border is one of clinical pixels
-    assert nearest["edge_width_true_vessel_mm"] == pytest.approx(0.1, rel=0.15)  # a pixel, but for corners
+    assert 0 < nearest["edge_width_true_vessel_mm"] < 0.1  # a step at the border: less than a pixel
 
 
 def test_what_the_report_shows_lies_on_the_outputs_grid(evaluated: Path):
