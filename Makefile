@@ -4,7 +4,10 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow test-interop lint clean
+.SECONDARY:
+
+ENVIRONMENTS := clean label deploy flare
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,13 +26,20 @@ demo: $(VENV)/core  ## phantom, training, translation, evaluation, report: 10 mi
 	$(PYTHON) -m common demo $(BUNDLE) --output_dir runs/demo$(if $(filter-out nec_t1t2,$(BUNDLE)),_$(BUNDLE))
 
 test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
-	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow"
+	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow and not interop"
 
 test-slow: $(VENV)/dev  ## the tests that take minutes each
 	$(PYTHON) -m pytest -m slow
+
+.venvs/%/ready: environments/%.sh constraints.txt pyproject.toml
+	bash $< $(@D)
+	touch $@
+
+test-interop: $(VENV)/dev $(ENVIRONMENTS:%=.venvs/%/ready)  ## releases in MONAI alone, Label, Deploy, FLARE, ONNX
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m interop --durations 0 --durations-min 5
 
 lint: $(VENV)/dev  ## ruff and mypy
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 
 clean:  ## remove the virtual environment and all runs
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venvs runs

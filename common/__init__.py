@@ -8,12 +8,18 @@ imported when it is first named.
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> ModuleType:
+    if name.startswith("release_"):  # what a released bundle's configs import instead of `common`
+        from .identity import require_release
+
+        require_release(name, __version__)
+        return sys.modules[__name__]
     try:
         return importlib.import_module(f".{name}", __name__)
     except ModuleNotFoundError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import fire
 
@@ -125,7 +127,59 @@ def convert_ggcl(
     print(f"Weights: {convert(generator, output, discriminator, domains=domains)}")
 
 
-VERBS = (phantom, report, demo, convert_ggcl, reading_sheet, reading_results)
+def release(*bundles: str, output_dir: str = "dist") -> None:
+    """Build the self-contained zip of bundles, which runs wherever MONAI is installed: NAME_vVERSION.zip.
+
+    Args:
+        bundles: folders, such as bundles/ggcl.
+        output_dir: where the zips go.
+    """
+    from .release import build_release
+
+    for bundle in bundles:
+        print(f"Release: {build_release(bundle, output_dir)}")
+
+
+def release_index(dist: str, *, base_url: str = "") -> None:
+    """Write DIST/model_info.json, the index by which MONAI downloads releases, with their checksums.
+
+    Args:
+        dist: a folder of releases.
+        base_url: the address at which they will lie.
+    """
+    from .release import write_index
+
+    print(f"Index: {write_index(dist, base_url=base_url)}")
+
+
+def install(archive: str, *, bundle_dir: str = ".", checksum: str | None = None, index: str | None = None) -> None:
+    """Unpack a release after checking its checksum, paths and weights; `monai.bundle download` checks none of them.
+
+    Args:
+        archive: a zip, or its http(s) address.
+        bundle_dir: the bundle's folder is made in it.
+        checksum: the zip's SHA-256.
+        index: a model_info.json to take it from.
+    """
+    from .release import install_release
+
+    print(f"Bundle: {install_release(archive, bundle_dir, checksum=checksum, index=index)}")
+
+
+VERBS = (phantom, report, demo, convert_ggcl, reading_sheet, reading_results, release, release_index, install)
+SOURCE_TREE_ONLY = {demo: "demo", release: "release", release_index: "release", install: "release"}
+
+
+def _available() -> list[Callable[..., None]]:
+    """A released bundle vendors a part of this package."""
+    here = Path(__file__).parent
+    return [
+        verb
+        for verb in VERBS
+        if verb not in SOURCE_TREE_ONLY
+        or (here / SOURCE_TREE_ONLY[verb]).exists()
+        or (here / f"{SOURCE_TREE_ONLY[verb]}.py").exists()
+    ]
 
 
 def main() -> None:
@@ -133,7 +187,7 @@ def main() -> None:
     from .errors import EXPECTED
 
     try:
-        fire.Fire({verb.__name__: verb for verb in VERBS}, name="python -m common")
+        fire.Fire({verb.__name__: verb for verb in _available()}, name="python -m common")
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

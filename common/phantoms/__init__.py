@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.phantoms.abdomen import ABDOMEN
-from common.phantoms.arguments import check_integer
-from common.phantoms.brain import BRAIN, BRAIN_PD
-from common.phantoms.chest import CHEST
-from common.phantoms.dataset import PhantomKind, write_dataset
-from common.phantoms.lung import LUNG
+from .abdomen import ABDOMEN
+from .arguments import check_integer
+from .brain import BRAIN, BRAIN_PD
+from .chest import CHEST
+from .dataset import PhantomKind, write_dataset
+from .lung import LUNG
 
 KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, BRAIN_PD, CHEST, ABDOMEN, LUNG)}
 

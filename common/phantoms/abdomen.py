@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.abdomen_anatomy import make_anatomy
-from common.phantoms.abdomen_canvas import LABEL_NAMES
-from common.phantoms.abdomen_lesions import lesion_types
-from common.phantoms.abdomen_subject import AbdomenSubject
-from common.phantoms.arguments import check_integer, check_positive
-from common.phantoms.chest import scanner_affine
-from common.phantoms.chest_stack import Stack
-from common.phantoms.ct_kernels import modulation
-from common.phantoms.ct_projection import MU_WATER, ParallelBeamScanner
-from common.phantoms.dataset import Parameters, PhantomKind
-from common.phantoms.fields import FloatArray
-from common.phantoms.volume import Volume
+from .abdomen_anatomy import make_anatomy
+from .abdomen_canvas import LABEL_NAMES
+from .abdomen_lesions import lesion_types
+from .abdomen_subject import AbdomenSubject
+from .arguments import check_integer, check_positive
+from .chest import scanner_affine
+from .chest_stack import Stack
+from .ct_kernels import modulation
+from .ct_projection import MU_WATER, ParallelBeamScanner
+from .dataset import Parameters, PhantomKind
+from .fields import FloatArray
+from .volume import Volume
 
 TASK_ID = 2  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
 VERSION = 1  # of the generator: raise it when the same seed gives other data

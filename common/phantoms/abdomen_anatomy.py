@@ -7,18 +7,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms import abdomen_bowel as bowel
-from common.phantoms.abdomen_bones import paint_bones
-from common.phantoms.abdomen_canvas import Canvas
-from common.phantoms.abdomen_kidneys import make_kidneys, paint_kidneys
-from common.phantoms.abdomen_lesions import paint_lesions
-from common.phantoms.abdomen_motion import LARGEST_SHIFT_MM, displaced, draw_displacement
-from common.phantoms.abdomen_organs import make_organs, paint_gallbladder, paint_organs
-from common.phantoms.abdomen_subject import AbdomenSubject
-from common.phantoms.abdomen_vessels import paint_great_vessels, paint_liver_trees, paint_portal_trunk
-from common.phantoms.abdomen_wall import Body, make_body, paint_back, paint_couch, paint_wall
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
+from . import abdomen_bowel as bowel
+from .abdomen_bones import paint_bones
+from .abdomen_canvas import Canvas
+from .abdomen_kidneys import make_kidneys, paint_kidneys
+from .abdomen_lesions import paint_lesions
+from .abdomen_motion import LARGEST_SHIFT_MM, displaced, draw_displacement
+from .abdomen_organs import make_organs, paint_gallbladder, paint_organs
+from .abdomen_subject import AbdomenSubject
+from .abdomen_vessels import paint_great_vessels, paint_liver_trees, paint_portal_trunk
+from .abdomen_wall import Body, make_body, paint_back, paint_couch, paint_wall
+from .chest_stack import Stack
+from .fields import FloatArray
 
 LARGEST_STEP_MM = 3.0  # between the slices of the object, as motion interpolates between them
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.phantoms.abdomen_canvas import UNLABELLED, Canvas
-from common.phantoms.abdomen_subject import SIDES, AbdomenSubject
-from common.phantoms.abdomen_wall import Body
-from common.phantoms.chest_stack import Stack, ellipse
-from common.phantoms.fields import FloatArray
+from .abdomen_canvas import UNLABELLED, Canvas
+from .abdomen_subject import SIDES, AbdomenSubject
+from .abdomen_wall import Body
+from .chest_stack import Stack, ellipse
+from .fields import FloatArray
 
 CORTEX_MM = 1.8
 SPONGIOSA_TEXTURE_HU = 30.0

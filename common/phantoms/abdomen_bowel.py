@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.phantoms.abdomen_canvas import Canvas, bent_tube, ellipsoid
-from common.phantoms.abdomen_subject import AbdomenSubject
-from common.phantoms.abdomen_wall import Body
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
+from .abdomen_canvas import Canvas, bent_tube, ellipsoid
+from .abdomen_subject import AbdomenSubject
+from .abdomen_wall import Body
+from .chest_stack import Stack
+from .fields import FloatArray
 
 GAS_HU = -920.0
 STOMACH_WALL_MM, COLON_WALL_MM, SMALL_BOWEL_WALL_MM = 3.5, 2.4, 2.4

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.chest_stack import Stack, lay_over
-from common.phantoms.fields import FloatArray
+from .chest_stack import Stack, lay_over
+from .fields import FloatArray
 
 AIR_OUTSIDE_HU = -1000.0
 LABEL_NAMES = {

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms.abdomen_canvas import Canvas, ellipsoid
-from common.phantoms.abdomen_subject import SIDES, AbdomenSubject
-from common.phantoms.abdomen_wall import Body
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
+from .abdomen_canvas import Canvas, ellipsoid
+from .abdomen_subject import SIDES, AbdomenSubject
+from .abdomen_wall import Body
+from .chest_stack import Stack
+from .fields import FloatArray
 
 HALF_AXES_MM = (52.0, 30.0, 25.0)
 TURN_RAD = 0.5  # the hilum looks forward and to the midline

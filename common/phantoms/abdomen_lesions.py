@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from common.phantoms.abdomen_canvas import LABELS, Canvas, ellipsoid
-from common.phantoms.abdomen_subject import AbdomenSubject
-from common.phantoms.chest_stack import Stack
+from .abdomen_canvas import LABELS, Canvas, ellipsoid
+from .abdomen_subject import AbdomenSubject
+from .chest_stack import Stack
 
 TYPES = ("cyst", "hypovascular_lesion", "enhancing_lesion")
 TYPE_SHARE = 0.65  # of the patients, for each type

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from common.phantoms.abdomen_wall import Body
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
-from common.phantoms.raster import soft_occupancy
+from .abdomen_wall import Body
+from .chest_stack import Stack
+from .fields import FloatArray
+from .raster import soft_occupancy
 
 BREATH_MM = (4.0, 14.0)  # cranio-caudal shift of the organs, either way
 BREATH_EDGE_MM = 12.0  # half the width over which it fades in the wall

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms.abdomen_canvas import UNLABELLED, Canvas, bent_tube, ellipsoid
-from common.phantoms.abdomen_subject import AbdomenSubject
-from common.phantoms.abdomen_wall import Body
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
+from .abdomen_canvas import UNLABELLED, Canvas, bent_tube, ellipsoid
+from .abdomen_subject import AbdomenSubject
+from .abdomen_wall import Body
+from .chest_stack import Stack
+from .fields import FloatArray
 
 # Lobes of the liver: centre and half axes (z, y, x), and the turn in the plane.
 RIGHT_LOBE = ((60.0, -4.0, -58.0), (105.0, 82.0, 74.0), 0.0)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common.phantoms.abdomen_canvas import Canvas, bent_tube
-from common.phantoms.abdomen_kidneys import Kidney
-from common.phantoms.abdomen_organs import points_in_liver
-from common.phantoms.abdomen_subject import AbdomenSubject
-from common.phantoms.chest_stack import Stack, ellipse
-from common.phantoms.fields import FloatArray
-from common.phantoms.trees import bend_segments, murray_radii, spanning_tree, tree_segments
+from .abdomen_canvas import Canvas, bent_tube
+from .abdomen_kidneys import Kidney
+from .abdomen_organs import points_in_liver
+from .abdomen_subject import AbdomenSubject
+from .chest_stack import Stack, ellipse
+from .fields import FloatArray
+from .trees import bend_segments, murray_radii, spanning_tree, tree_segments
 
 # Trees in the liver: root (z, y, x) and number of branch points.
 TREES: Mapping[str, tuple[tuple[float, float, float], int]] = {

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms.abdomen_canvas import UNLABELLED, Canvas, ellipsoid
-from common.phantoms.abdomen_subject import SIDES, AbdomenSubject
-from common.phantoms.chest_shape import super_ellipse
-from common.phantoms.chest_stack import Stack, lay_over
-from common.phantoms.fields import FloatArray
+from .abdomen_canvas import UNLABELLED, Canvas, ellipsoid
+from .abdomen_subject import SIDES, AbdomenSubject
+from .chest_shape import super_ellipse
+from .chest_stack import Stack, lay_over
+from .fields import FloatArray
 
 OUTLINE_EXPONENT = 2.3
 LARGEST_BUMP_SD = 2.5

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from common.phantoms.arguments import check_integer, check_positive
-from common.phantoms.brain_anatomy import LABEL_NAMES, label_map, tissue_fractions
-from common.phantoms.brain_protocols import T1_T2, T2_PD, Protocol
-from common.phantoms.brain_signal import mr_images
-from common.phantoms.brain_subject import Subject
-from common.phantoms.brain_tumour import Tumour
-from common.phantoms.dataset import Parameters, PhantomKind
-from common.phantoms.volume import Volume
+from .arguments import check_integer, check_positive
+from .brain_anatomy import LABEL_NAMES, label_map, tissue_fractions
+from .brain_protocols import T1_T2, T2_PD, Protocol
+from .brain_signal import mr_images
+from .brain_subject import Subject
+from .brain_tumour import Tumour
+from .dataset import Parameters, PhantomKind
+from .volume import Volume
 
 TASK_ID = 4  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
 VERSION = 1  # of the generator: raise it when the same seed gives other data

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.phantoms import brain_cortex as cortex
-from common.phantoms import brain_deep as deep
-from common.phantoms.brain_details import gliosis_share, meninges_share
-from common.phantoms.brain_subject import HeadPoints, Subject, head_points
-from common.phantoms.brain_tumour import Tumour, tumour_occupancy
-from common.phantoms.fields import FloatArray
-from common.phantoms.raster import soft_occupancy
+from . import brain_cortex as cortex
+from . import brain_deep as deep
+from .brain_details import gliosis_share, meninges_share
+from .brain_subject import HeadPoints, Subject, head_points
+from .brain_tumour import Tumour, tumour_occupancy
+from .fields import FloatArray
+from .raster import soft_occupancy
 
 Fractions = dict[str, FloatArray]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from common.phantoms.brain_subject import HULL_CENTRE_MM, HULL_HALF_AXES_MM, SULCAL_PERIOD_MM, HeadPoints, Subject
-from common.phantoms.fields import FloatArray, PeriodicField
+from .brain_subject import HULL_CENTRE_MM, HULL_HALF_AXES_MM, SULCAL_PERIOD_MM, HeadPoints, Subject
+from .fields import FloatArray, PeriodicField
 
 FAR_MM = 99.0
 

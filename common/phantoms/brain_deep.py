@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.phantoms.brain_subject import HeadPoints, Subject
-from common.phantoms.fields import FloatArray
+from .brain_subject import HeadPoints, Subject
+from .fields import FloatArray
 
 WOBBLE_MM = 0.35  # SD of the irregularity of the surfaces
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.phantoms.brain_subject import HeadPoints, Subject
-from common.phantoms.fields import FloatArray, gaussian_random_field
+from .brain_subject import HeadPoints, Subject
+from .fields import FloatArray, gaussian_random_field
 
 MENINGES_DEPTH_MM = 0.6  # they fill part of the fluid this far below the hull
 GLIOSIS_REACH_MM = (2.0, 7.0)  # beyond the ventricles' walls, at the youngest and at the oldest age

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.phantoms.fields import FloatArray
-from common.phantoms.mr_signal import SpinEcho
+from .fields import FloatArray
+from .mr_signal import SpinEcho
 
 FLUID_T1_SD = 0.1
 # Pulsating fluid loses signal in a long echo where the noise exceeds the threshold.

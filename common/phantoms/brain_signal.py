@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from common.phantoms.brain_anatomy import Fractions, brain_mask
-from common.phantoms.brain_details import perivascular_share, vessel_share
-from common.phantoms.brain_protocols import T1_T2, Protocol
-from common.phantoms.brain_subject import Subject
-from common.phantoms.fields import FloatArray, multiscale_noise
-from common.phantoms.mr_signal import Relaxation, SpinEcho, Texture, bias_field, rician_noise, spin_echo
+from .brain_anatomy import Fractions, brain_mask
+from .brain_details import perivascular_share, vessel_share
+from .brain_protocols import T1_T2, Protocol
+from .brain_subject import Subject
+from .fields import FloatArray, multiscale_noise
+from .mr_signal import Relaxation, SpinEcho, Texture, bias_field, rician_noise, spin_echo
 
 # At 3 T: J. P. Wansapura et al., JMRI 9(4), 1999, 531-538; G. J. Stanisz et al., MRM 54(3), 2005, 507-512;
 # S. C. L. Deoni et al., MRM 53(1), 2005, 237-241. Proton densities: BrainWeb. Vessels, meninges, gliosis, choroid

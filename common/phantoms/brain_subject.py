@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.fields import FloatArray, PeriodicField
+from .fields import FloatArray, PeriodicField
 
 AGE_YEARS = (25.0, 85.0)
 SCALE_SD = 0.04  # of each axis

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms.brain_subject import HeadPoints
-from common.phantoms.fields import FloatArray, PeriodicField
-from common.phantoms.raster import soft_occupancy
+from .brain_subject import HeadPoints
+from .fields import FloatArray, PeriodicField
+from .raster import soft_occupancy
 
 RADIUS_MM = (8.0, 18.0)
 OEDEMA_WIDTH_MM = (6.0, 16.0)

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.arguments import check_integer, check_positive
-from common.phantoms.chest_anatomy import HIGHEST_HU, LABEL_NAMES, Anatomy, make_anatomy
-from common.phantoms.chest_shape import skin_half_axes_mm
-from common.phantoms.chest_stack import Stack
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.chest_wall import COUCH_HALF_WIDTH_MM, couch_bottom_mm
-from common.phantoms.ct_kernels import KERNELS, modulation
-from common.phantoms.ct_projection import MU_WATER, REFERENCE_VIEWS, ParallelBeamScanner
-from common.phantoms.dataset import Parameters, PhantomKind
-from common.phantoms.fields import FloatArray
-from common.phantoms.volume import Volume
+from .arguments import check_integer, check_positive
+from .chest_anatomy import HIGHEST_HU, LABEL_NAMES, Anatomy, make_anatomy
+from .chest_shape import skin_half_axes_mm
+from .chest_stack import Stack
+from .chest_subject import ChestSubject
+from .chest_wall import COUCH_HALF_WIDTH_MM, couch_bottom_mm
+from .ct_kernels import KERNELS, modulation
+from .ct_projection import MU_WATER, REFERENCE_VIEWS, ParallelBeamScanner
+from .dataset import Parameters, PhantomKind
+from .fields import FloatArray
+from .volume import Volume
 
 TASK_ID = 1  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
 VERSION = 1  # of the generator: raise it when the same seed gives other data

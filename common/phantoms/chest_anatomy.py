@@ -8,21 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from common.phantoms.chest_bones import paint_bones
-from common.phantoms.chest_lungs import EMPHYSEMA_LIMIT_HU, lung_distance, paint_lungs
-from common.phantoms.chest_mediastinum import (
+from .chest_bones import paint_bones
+from .chest_lungs import EMPHYSEMA_LIMIT_HU, lung_distance, paint_lungs
+from .chest_mediastinum import (
     Mediastinum,
     make_mediastinum,
     paint_abdomen,
     paint_airways,
     paint_mediastinum,
 )
-from common.phantoms.chest_nodules import paint_nodules
-from common.phantoms.chest_stack import Stack, lay_over
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.chest_trees import LungTrees, make_trees
-from common.phantoms.chest_wall import make_wall, paint_couch, paint_wall
-from common.phantoms.fields import FloatArray
+from .chest_nodules import paint_nodules
+from .chest_stack import Stack, lay_over
+from .chest_subject import ChestSubject
+from .chest_trees import LungTrees, make_trees
+from .chest_wall import make_wall, paint_couch, paint_wall
+from .fields import FloatArray
 
 LABEL_NAMES = {
     1: "lung_parenchyma",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.phantoms import chest_shape as shape
-from common.phantoms.chest_stack import Stack, ellipse, lay_over
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.chest_wall import Wall
-from common.phantoms.fields import FloatArray
+from . import chest_shape as shape
+from .chest_stack import Stack, ellipse, lay_over
+from .chest_subject import ChestSubject
+from .chest_wall import Wall
+from .fields import FloatArray
 
 CORTEX_MM = 1.3
 SPONGIOSA_TEXTURE_HU = 45.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms import chest_shape as shape
-from common.phantoms.chest_stack import Stack, lay_over
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.chest_wall import Wall
-from common.phantoms.fields import FloatArray
+from . import chest_shape as shape
+from .chest_stack import Stack, lay_over
+from .chest_subject import ChestSubject
+from .chest_wall import Wall
+from .fields import FloatArray
 
 PLEURA_MM, PLEURA_HU = 0.8, 15.0
 GRAVITY_HU_PER_MM = 0.25  # supine: denser at the back

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms import chest_shape as shape
-from common.phantoms.chest_stack import Stack, ellipse, lay_over
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.chest_trees import LungTrees, hilum_mm
-from common.phantoms.fields import FloatArray
+from . import chest_shape as shape
+from .chest_stack import Stack, ellipse, lay_over
+from .chest_subject import ChestSubject
+from .chest_trees import LungTrees, hilum_mm
+from .fields import FloatArray
 
 Path = tuple[tuple[float, float, float], ...]
 

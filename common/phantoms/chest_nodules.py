@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.phantoms.chest_stack import Stack, lay_over
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.chest_trees import SIDES, points_in_lung
-from common.phantoms.fields import FloatArray
+from .chest_stack import Stack, lay_over
+from .chest_subject import ChestSubject
+from .chest_trees import SIDES, points_in_lung
+from .fields import FloatArray
 
 RADIUS_MM = (2.5, 9.0)
 CLEARANCE_MM = 8.0

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.phantoms.chest_stack import ellipse
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.fields import FloatArray
+from .chest_stack import ellipse
+from .chest_subject import ChestSubject
+from .fields import FloatArray
 
 BODY_EXPONENT = 2.4
 CAGE_EXPONENT = 2.2

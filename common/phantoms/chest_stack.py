@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms.fields import FloatArray, gaussian_random_field
-from common.phantoms.raster import draw_tubes, soft_occupancy
+from .fields import FloatArray, gaussian_random_field
+from .raster import draw_tubes, soft_occupancy
 
 FAR_MM = -99.0  # signed distance of what is not near any tube
 THINNEST_PIXELS = 0.25  # radius; a thinner tube would come out about as wide as a pixel, and is left out

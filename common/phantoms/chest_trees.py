@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from common.phantoms import chest_shape as shape
-from common.phantoms.chest_stack import Stack
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.fields import FloatArray
-from common.phantoms.trees import bend_segments, murray_radii, spanning_tree, tree_segments
+from . import chest_shape as shape
+from .chest_stack import Stack
+from .chest_subject import ChestSubject
+from .fields import FloatArray
+from .trees import bend_segments, murray_radii, spanning_tree, tree_segments
 
 SIDES = {"right": -1, "left": 1}  # sign of x
 TWIGS_PER_BRANCH = 9  # mean

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms import chest_shape as shape
-from common.phantoms.chest_stack import Stack, lay_over
-from common.phantoms.chest_subject import ChestSubject
-from common.phantoms.fields import FloatArray
+from . import chest_shape as shape
+from .chest_stack import Stack, lay_over
+from .chest_subject import ChestSubject
+from .fields import FloatArray
 
 SKIN_MM, SKIN_HU = 1.8, 25.0
 FAT_HU, FAT_TEXTURE_HU = -105.0, 6.0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from common.phantoms.fields import FloatArray
+from .fields import FloatArray
 
 MM_PER_CM = 10.0
 

@@ -10,7 +10,7 @@ import finufft
 import numpy as np
 from scipy import fft
 
-from common.phantoms.fields import FloatArray
+from .fields import FloatArray
 
 MU_WATER = 0.0193  # attenuation of water in 1/mm at about 70 keV
 SAMPLES_PER_PIXEL = 2  # of the detector: a sharp kernel then aliases in the image, as on a scanner

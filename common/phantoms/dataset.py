@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.phantoms.volume import Volume, write_atomically, write_nifti
+from .volume import Volume, write_atomically, write_nifti
 
 DATALIST_NAME = "datalist.json"
 LABEL_KEY = "label"

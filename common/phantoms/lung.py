@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.arguments import check_integer
-from common.phantoms.chest import scanner_affine
-from common.phantoms.chest_stack import Stack
-from common.phantoms.dataset import Parameters, PhantomKind
-from common.phantoms.lung_anatomy import LABEL_NAMES, make_anatomy
-from common.phantoms.lung_imaging import clinical_image, coarser_affine, micro_image, true_hu
-from common.phantoms.lung_subject import LungSubject, has_emphysema, has_tumour
-from common.phantoms.volume import Volume
+from .arguments import check_integer
+from .chest import scanner_affine
+from .chest_stack import Stack
+from .dataset import Parameters, PhantomKind
+from .lung_anatomy import LABEL_NAMES, make_anatomy
+from .lung_imaging import clinical_image, coarser_affine, micro_image, true_hu
+from .lung_subject import LungSubject, has_emphysema, has_tumour
+from .volume import Volume
 
 TASK_ID = 3  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
 VERSION = 1  # of the generator: raise it when the same seed gives other data

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
-from common.phantoms.lung_foam import make_foam, sheet_occupancy
-from common.phantoms.lung_subject import LungSubject
-from common.phantoms.lung_trees import LungTrees, make_trees
-from common.phantoms.raster import soft_occupancy
+from .chest_stack import Stack
+from .fields import FloatArray
+from .lung_foam import make_foam, sheet_occupancy
+from .lung_subject import LungSubject
+from .lung_trees import LungTrees, make_trees
+from .raster import soft_occupancy
 
 LABEL_NAMES = {
     1: "vessel",

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
-from common.phantoms.lung_subject import LungSubject
+from .chest_stack import Stack
+from .fields import FloatArray
+from .lung_subject import LungSubject
 
 SEED_STEP = 0.9  # of a cell: distance of the lattice nodes that jitter makes the seeds
 SEED_JITTER = 0.95  # of the step

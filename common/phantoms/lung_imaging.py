@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from common.phantoms.fields import FloatArray, gaussian_random_field
+from .fields import FloatArray, gaussian_random_field
 
 AIR_HU, TISSUE_HU = -1000.0, 45.0  # of occupancy 0 and 1
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.phantoms.chest_stack import Stack
-from common.phantoms.fields import FloatArray
-from common.phantoms.trees import bend_segments, murray_radii, spanning_tree, tree_segments
+from .chest_stack import Stack
+from .fields import FloatArray
+from .trees import bend_segments, murray_radii, spanning_tree, tree_segments
 
 MARGIN_MM = (5.4, 3.0, 3.0)  # z, y, x: the trees grow in a block that is this much larger on every side
 ROOT_DISTANCE = 0.62  # of the airways' root from the centre, in fields of view

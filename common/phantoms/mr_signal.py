@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.phantoms.fields import FloatArray, gaussian_random_field
+from .fields import FloatArray, gaussian_random_field
 
 
 class Relaxation(NamedTuple):

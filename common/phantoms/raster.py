@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.fields import FloatArray
+from .fields import FloatArray
 
 
 def soft_occupancy(signed_distance: FloatArray, half_width: float) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from common.phantoms.fields import FloatArray
+from .fields import FloatArray
 
 
 def spanning_tree(root: FloatArray, points: FloatArray, *, balance: float = 0.4) -> NDArray[np.intp]:

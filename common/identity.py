@@ -1,0 +1,81 @@
+"""Which release of `common` this is: two releases in one process would silently share whichever came first."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+FILE = "release.json"  # beside this file, in a released bundle only
+NAME = re.compile(r"release_(?P<version>\w+)_(?P<digest>[0-9a-f]{8})")
+
+logger = logging.getLogger(__name__)
+
+
+def release_name(version: str, digest: str) -> str:
+    """The name that a released config imports from `common`, an identifier.
+
+    >>> release_name("0.1.0", "0123abcd" + 56 * "0")
+    'release_0_1_0_0123abcd'
+    """
+    return f"release_{re.sub(r'[^0-9A-Za-z]', '_', version)}_{digest[:8]}"
+
+
+def require_release(name: str, version: str) -> None:
+    """
+    Refuses a config of another release than the imported `common`.
+
+    A released bundle's configs say `$from common import release_<version>_<digest> as common`. A `common` that was
+    installed from its source has no digest: its version alone must agree.
+
+    Args:
+        name: what the config imports.
+        version: of the imported `common`.
+
+    Raises:
+        ImportError: naming both releases and where they are.
+    """
+    own = _own_name(version)
+    if name == own or (not _vendored() and name.rpartition("_")[0] == own.rpartition("_")[0]):
+        if not _vendored():
+            logger.info(f"`common` {version} is installed in {PACKAGE}: it is used instead of the bundle's own copy.")
+        return
+    place = next((str(folder) for folder in _copies() if _name_in(folder) == name), "the bundle's own folder")
+    raise ImportError(
+        f"this bundle needs `common` {_readable(name)} (in {place}), but `common` {_readable(own)} of"
+        f" {PACKAGE} is imported in this process already. Bundles of two releases cannot share a process: run each in a"
+        " process of its own, or take both from one release."
+    )
+
+
+def _vendored() -> bool:
+    return (PACKAGE / FILE).is_file()
+
+
+def _own_name(version: str) -> str:
+    return _name_in(PACKAGE) or release_name(version, "00000000")
+
+
+def _name_in(package: Path) -> str | None:
+    """The release that a folder of `common` says to be."""
+    file = package / FILE
+    if not file.is_file():
+        return None
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    return release_name(facts["version"], facts["digest"])
+
+
+def _copies() -> list[Path]:
+    return [Path(folder) / "common" for folder in sys.path]
+
+
+def _readable(name: str) -> str:
+    """
+    >>> _readable("release_0_1_0_0123abcd")
+    '0.1.0 (0123abcd)'
+    """
+    match = NAME.fullmatch(name)
+    return f"{match['version'].replace('_', '.')} ({match['digest']})" if match else name

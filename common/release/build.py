@@ -1,0 +1,93 @@
+"""Builds the self-contained zip of a bundle, `<name>_v<version>.zip`: equal bytes from an equal source."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from ..networks import load_definition, load_weights
+from .contents import bundle_contents
+from .files import LIMIT_BYTES, check_plain_weights, sha256
+from .large_files import fetched
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: no clock
+MODE = 0o100644 << 16  # a plain file, readable by all
+
+
+def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
+    """
+    Builds `<output_dir>/<name>_v<version>.zip`, whole or not at all.
+
+    It holds one folder `<name>/`: configs (with JSON twins of `train` and `inference`), docs, licence, the weights with
+    their `network.json`, and the part of `common` that the configs reach. It runs where MONAI is installed.
+
+    Args:
+        bundle: a bundle's folder in the source tree.
+        output_dir: where the zip goes; an older one of the same name is replaced.
+
+    Returns:
+        The zip's path.
+
+    Raises:
+        FileNotFoundError: when the folder is no bundle, or has no weights.
+        ValueError: when its name, version, weights or sizes are not what a release must have.
+    """
+    bundle, output_dir = Path(bundle).resolve(), Path(output_dir)
+    version = _checked_version(bundle)
+    large = fetched(bundle)
+    _check_weights(bundle, large)
+    contents = bundle_contents(bundle) | large
+    if too_large := [path for path, data in contents.items() if len(data) > LIMIT_BYTES and path not in large]:
+        raise ValueError(
+            f"a bundle's files must not exceed 25 MB, but {', '.join(sorted(too_large))} of {bundle} do: put them"
+            " elsewhere, and list them in its large_files.yml."
+        )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    path = output_dir / f"{bundle.name}_v{version}.zip"
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for name, data in sorted(contents.items()):
+                archive.writestr(_entry(f"{bundle.name}/{name}"), data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.create_system, entry.external_attr, entry.compress_type = 3, MODE, zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _checked_version(bundle: Path) -> str:
+    metadata = bundle / "configs" / "metadata.json"
+    if not metadata.is_file():
+        raise FileNotFoundError(f"{bundle} must be a bundle's folder with configs/metadata.json, which is not there.")
+    if "_v" in bundle.name:
+        raise ValueError(f"a bundle's name must not contain '_v', which MONAI takes for a version: {bundle.name!r}.")
+    facts = json.loads(metadata.read_text(encoding="utf-8"))
+    if facts["version"] not in facts["changelog"]:
+        raise ValueError(f"{metadata}: `changelog` must have an entry of `version` {facts['version']!r}.")
+    return str(facts["version"])
+
+
+def _check_weights(bundle: Path, large: dict[str, bytes]) -> None:
+    """The network of `network.json` takes the weights, which are plain tensors and those that it was written with."""
+    weights, definition = bundle / "models" / "model.pt", bundle / "models" / "network.json"
+    for path in (weights, definition):
+        if not path.is_file() and f"models/{path.name}" not in large:
+            raise FileNotFoundError(f"{path} is not there: train the bundle (configs/train.yaml) before its release.")
+    data = large.get("models/model.pt") or weights.read_bytes()
+    check_plain_weights(data, str(weights))
+    written_for = json.loads(definition.read_text(encoding="utf-8")).get("checksum")
+    if written_for != sha256(data):
+        raise ValueError(
+            f"{definition} is of weights with the SHA-256 {written_for}, but model.pt has {sha256(data)}. Copy both"
+            " from one training."
+        )
+    if weights.is_file():  # else it came by large_files.yml, with its checksum
+        load_weights(load_definition(bundle / "models", {}), weights)

@@ -1,0 +1,118 @@
+"""Installs a release's zip: its checksum, paths and weights are checked before anything is unpacked."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from monai.apps.utils import download_url
+
+from .files import check_plain_weights, sha256
+
+LIMIT_UNPACKED = 2 * 2**30  # bytes; a release has a few MB
+REQUIRED = ("configs/metadata.json", "configs/inference.yaml")
+
+
+def install_release(
+    archive: str | Path, bundle_dir: str | Path, *, checksum: str | None = None, index: str | Path | None = None
+) -> Path:
+    """
+    Unpacks a release as `<bundle_dir>/<name>`, whole or not at all.
+
+    Args:
+        archive: a zip, or its http(s) address.
+        bundle_dir: where bundles are; a bundle of the same name must not be there.
+        checksum: the zip's SHA-256.
+        index: a `model_info.json` to take it from.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        FileNotFoundError: when the zip or its entry in the index is not there.
+        FileExistsError: when the bundle is.
+        ValueError: when the checksum differs, a path leads outside, an entry is a link, the weights are not plain
+            tensors, or it is no release. Nothing was unpacked then.
+    """
+    name, data = _read(str(archive))
+    expected = checksum or (None if index is None else _listed(Path(index), name))
+    if expected is not None and sha256(data) != expected.lower():
+        raise ValueError(
+            f"{archive} must have the SHA-256 {expected}, but has {sha256(data)}: it was changed or damaged on its way."
+            " Nothing was unpacked; download it again, or ask its publisher."
+        )
+    try:
+        opened = zipfile.ZipFile(io.BytesIO(data))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{archive} must be a zip, but could not be read as one ({error}).") from error
+    with opened as zipped:
+        top = _checked_names(zipped, str(archive))
+        for entry in zipped.namelist():
+            if PurePosixPath(entry).suffix in (".pt", ".pth", ".ckpt"):
+                check_plain_weights(zipped.read(entry), f"{entry} in {archive}")
+        return _unpack(zipped, Path(bundle_dir), top)
+
+
+def _read(archive: str) -> tuple[str, bytes]:
+    """File name and content."""
+    if not archive.startswith(("http://", "https://")):
+        path = Path(archive)
+        if not path.is_file():
+            raise FileNotFoundError(f"{archive} is not there: give a release's zip, or its address.")
+        return path.name, path.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / archive.rpartition("/")[2]
+        download_url(url=archive, filepath=path, progress=True)
+        return path.name, path.read_bytes()
+
+
+def _listed(index: Path, name: str) -> str:
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    key = name.removesuffix(".zip")
+    if key not in entries:
+        raise FileNotFoundError(f"{index} has no entry {key!r}; it has {', '.join(sorted(entries))}.")
+    return str(entries[key]["checksum"])
+
+
+def _checked_names(zipped: zipfile.ZipFile, archive: str) -> str:
+    """The top folder; every entry is a plain file below it."""
+    tops = set()
+    for entry in zipped.infolist():
+        path = PurePosixPath(entry.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            raise ValueError(
+                f"{archive}: the entry {entry.filename!r} leads outside of the bundle. Nothing was unpacked."
+            )
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise ValueError(f"{archive}: the entry {entry.filename!r} is a link. Nothing was unpacked.")
+        tops.add(path.parts[0])
+    size = sum(entry.file_size for entry in zipped.infolist())
+    if size > LIMIT_UNPACKED:
+        raise ValueError(
+            f"{archive} would unpack to {size / 1e9:.3g} GB, more than any release has. Nothing was unpacked."
+        )
+    if len(tops) != 1:
+        raise ValueError(f"{archive} must have one top folder, the bundle's name, got {sorted(tops)[:5]}.")
+    (top,) = tops
+    if missing := [name for name in REQUIRED if f"{top}/{name}" not in zipped.namelist()]:
+        raise ValueError(f"{archive} must be a bundle's release, but {', '.join(missing)} is not in it.")
+    return top
+
+
+def _unpack(zipped: zipfile.ZipFile, bundle_dir: Path, top: str) -> Path:
+    bundle = bundle_dir / top
+    if bundle.exists():
+        raise FileExistsError(f"{bundle} exists. Remove it, or give another --bundle_dir.")
+    bundle_dir.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{top}.", dir=bundle_dir))
+    try:
+        zipped.extractall(partial)
+        (partial / top).rename(bundle)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return bundle
