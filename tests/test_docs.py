@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -25,6 +26,9 @@ SMALL_KERNEL = """--max_epochs 1 --samples_per_epoch 4 --image_size 128 --channe
 SMALL_STAGE = """--max_epochs 1 --classifier_epochs 1 --image_size 64 --spacing_mm '[5.3333,5.3333]' --channels '[8,8]'
  --spade_channels 4 --classifier_width 2 --discriminator_channels '[8,8]'"""
 SMALL_CHEST = """ --phantom "{'patients': 6, 'slices': 1, 'size': 128}" """
+SMALL_PATCHES = """--max_epochs 1 --samples_per_epoch 2 --batch_size 2 --patch_size 12 --mask_key '$None' --channels 8
+ --num_res_blocks 1 --discriminator_channels 4 --target_discriminator_layers 1 --source_discriminator_layers 1"""
+SMALL_LUNG = """ --phantom "{'patients': 4, 'slices': 8, 'size': 128, 'factor': '@factor'}" """
 RELEASED = ROOT.parent / "shared" / "fixtures" / "ggcl_reference"
 
 
@@ -93,6 +97,32 @@ def test_the_commands_of_the_contrast_bundles_page_run_in_order(tmp_path):
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     assert (out / "report.html").is_file()
     assert "OUT2" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_super_resolution_bundles_page_run_in_order(tmp_path):
+    bundle = tmp_path / "sr_cyclegan"
+    shutil.copytree(ROOT / "bundles" / "sr_cyclegan", bundle, ignore=shutil.ignore_patterns("data", "output"))
+    generate_phantom("chest", tmp_path / "CHEST", patients=4, slices=2, size=128)
+    (image, *_) = sorted((tmp_path / "CHEST" / "images").glob("*B30f.nii.gz"))
+    places = {"FILE_OR_FOLDER": image, "OUT": tmp_path / "OUT"}
+    for name, factor in (("DATA", 8), ("DATA_X2", 2)):
+        places[name] = tmp_path / name
+        generate_phantom("lung", tmp_path / name, patients=4, slices=8, size=128, factor=factor)
+    for command in commands(ROOT / "bundles" / "sr_cyclegan" / "docs" / "README.md"):
+        line = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), command)
+        if " training " in line:
+            line += " " + " ".join(SMALL_PATCHES.split("\n")) + (SMALL_LUNG if "demo.yaml" in line else "")
+        arguments = [sys.executable, *shlex.split(line)[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(arguments, cwd=bundle, capture_output=True, text=True, timeout=300, env=environment)
+        assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
+    factors = {
+        folder: json.loads((bundle / folder / "network.json").read_text())["factor"]
+        for folder in ("models", "output/sr_unit/models", "output/x2/models", "output/x4/models")
+    }
+    assert list(factors.values()) == [8, 8, 2, 4]
+    assert (tmp_path / "OUT" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("page", ["README.md", "bundles/nec_t1t2/docs/README.md"])

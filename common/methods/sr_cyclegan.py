@@ -9,18 +9,19 @@ from torch.nn.functional import l1_loss
 from torch.optim import Optimizer
 
 from ..losses import AdversarialLoss, MultiModalitySRLoss
-from .image_pool import ImagePool
-from .method import TrainingServices, TranslationMethod, frozen
+from .cyclegan import CycleGAN
+from .method import TrainingServices
 
 
-class SRCycleGAN(TranslationMethod):
+class SRCycleGAN(CycleGAN):
     """
     Unpaired super-resolution from clinical (source) to micro CT (target) by two generators and two discriminators.
 
     Zheng et al., "Multi-modality super-resolution loss for GAN-based super-resolution of clinical CT images using micro
     CT image database", SPIE Medical Imaging 2020, equations (1) to (4) and section 2.3. L_orig is CycleGAN's loss (Zhu
-    et al., ICCV 2017, equations (1) to (3) and section 5.2). Without the multi-modality loss it is the paper's baseline
-    CycleGAN. Batches hold `source` (B, C, h, w) and `target` (B, C, H, W), the latter's sides multiples of the factor.
+    et al., ICCV 2017, equations (1) to (3) and section 5.2), and so is the iteration. Without the multi-modality loss
+    it is the paper's baseline CycleGAN. Batches hold `source` (B, C, h, w) and `target` (B, C, H, W), the latter's
+    sides multiples of the factor.
 
     An identity loss compares a generator's output on an image of its *output's* domain with that image. Here the sizes
     differ, so that the output is averaged or interpolated to the image's size. G1 would make 2048 x 2048 of a micro
@@ -68,69 +69,33 @@ class SRCycleGAN(TranslationMethod):
     ) -> None:
         super().__init__(
             generator,
-            networks={
-                "generator": generator,
-                "back_generator": back_generator,
-                "target_discriminator": target_discriminator,
-                "source_discriminator": source_discriminator,
-            },
-            optimizers={"generator": generator_optimizer, "discriminator": discriminator_optimizer},
-            pools={"target": ImagePool(pool_size), "source": ImagePool(pool_size)},
+            back_generator,
+            target_discriminator=target_discriminator,
+            source_discriminator=source_discriminator,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+            adversarial_loss=adversarial_loss,
+            cycle_weight=cycle_weight,
+            identity_weight=0.0,  # those of images that keep their size
+            pool_size=pool_size,
         )
-        self.back_generator = back_generator
-        self.target_discriminator = target_discriminator
-        self.source_discriminator = source_discriminator
-        self.adversarial_loss = adversarial_loss
         self.mmsr_loss = mmsr_loss
         self.mmsr_weight = mmsr_weight
-        self.cycle_weight = cycle_weight
         self.target_identity_weight = target_identity_weight
         self.source_identity_weight = source_identity_weight
-
-    def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        real_source, real_target = batch["source"], batch["target"]
-        with trainer.autocast():
-            fake_target, fake_source = self.generator(real_source), self.back_generator(real_target)
-        check_scales(real_source, fake_target, real_target, fake_source)
-
-        with frozen(self.target_discriminator, self.source_discriminator):
-            losses = self._generator_losses(trainer, real_source, fake_target, real_target, fake_source)
-            trainer.update(self.optimizers["generator"], losses["generator"])
-
-        with trainer.autocast():
-            target_logits = (
-                self.target_discriminator(real_target),
-                self.target_discriminator(self.pools["target"](fake_target)),
-            )
-            source_logits = (
-                self.source_discriminator(real_source),
-                self.source_discriminator(self.pools["source"](fake_source)),
-            )
-        discriminator_loss = self.adversarial_loss.discriminator(*target_logits)  # of L_orig, D_Y
-        discriminator_loss = discriminator_loss + self.adversarial_loss.discriminator(*source_logits)  # D_X
-        trainer.update(self.optimizers["discriminator"], discriminator_loss)
-
-        images = {"real_source": real_source, "fake_target": fake_target.detach(), "real_target": real_target}
-        return {**losses, "discriminator": discriminator_loss, **images}
 
     def _generator_losses(
         self,
         trainer: TrainingServices,
         real_source: torch.Tensor,
-        fake_target: torch.Tensor,
         real_target: torch.Tensor,
+        fake_target: torch.Tensor,
         fake_source: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Equation (4)."""
-        with trainer.autocast():
-            target_logits = self.target_discriminator(fake_target)
-            source_logits = self.source_discriminator(fake_source)
-            cycled_source, cycled_target = self.back_generator(fake_target), self.generator(fake_source)
-        adversarial = self.adversarial_loss.generator(target_logits)  # of L_orig, G1 against D_Y
-        adversarial = adversarial + self.adversarial_loss.generator(source_logits)  # G2 against D_X
-        cycle = l1_loss(cycled_source.float(), real_source) + l1_loss(cycled_target.float(), real_target)
-        losses = {"adversarial": adversarial, "cycle": cycle}
-        total = adversarial + self.cycle_weight * cycle
+        """Equation (4); CycleGAN's generators have the first two terms of L_orig."""
+        check_scales(real_source, fake_target, real_target, fake_source)
+        losses = super()._generator_losses(trainer, real_source, real_target, fake_target, fake_source)
+        total = losses["generator"]
         if self.target_identity_weight > 0:
             losses["target_identity"] = self._target_identity(trainer, real_target, real_source.shape[2:])
             total = total + self.target_identity_weight * losses["target_identity"]
@@ -140,7 +105,7 @@ class SRCycleGAN(TranslationMethod):
         if self.mmsr_loss is not None and self.mmsr_weight > 0:
             losses |= self.mmsr_loss.terms(real_source, fake_target, real_target, fake_source)
             total = total + self.mmsr_weight * losses["mmsr"]  # lambda1 to lambda4
-        return {"generator": total, **losses}
+        return {**losses, "generator": total}
 
     def _target_identity(
         self, trainer: TrainingServices, real_target: torch.Tensor, size: tuple[int, ...]

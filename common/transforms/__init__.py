@@ -14,7 +14,6 @@ from .misalign import misalign, misalign_patients, random_affine
 from .pixel_size import CheckPixelSized
 from .region import FindRegiond
 from .save import save_volume, target_name
-from .training_pixel import CheckTrainingPixeld
 
 __all__ = [
     "LUNG_HU_RANGE",
@@ -26,7 +25,6 @@ __all__ = [
     "CheckImaged",
     "CheckNonContrastd",
     "CheckPixelSized",
-    "CheckTrainingPixeld",
     "ContrastAlarmd",
     "Enhancement",
     "FindKerneld",

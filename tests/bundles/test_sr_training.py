@@ -150,11 +150,39 @@ def test_the_report_is_made_from_what_evaluation_left(evaluated: Path):
     assert ">Truth<" in page
 
 
-def test_a_micro_volume_of_another_factor_is_refused(phantom: Path, tiny: Path, tmp_path: Path):
-    parser = tiny_parser(phantom, tiny, tmp_path, factor=8, spacing_mm=[0.15625, 0.15625])
-    with pytest.raises(RuntimeError) as raised:
-        parser.get_parsed_content("train#target_volumes")
-    causes = [raised.value.__cause__]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    assert "clinical pixels must be `factor` times as wide as micro pixels" in str(causes[-1])
+@pytest.mark.parametrize(
+    ("changes", "part", "messages"),
+    [
+        (
+            {"factor": 8, "spacing_mm": [0.15625, 0.15625]},
+            "train#target_volumes",
+            ["micro.nii.gz' has axial pixels of 0.0781 x 0.0781 mm, expected are 0.0195", "it is of another scale"],
+        ),
+        (
+            {"mask_key": "lung"},
+            "train#source_volumes",
+            [
+                "clinical.nii.gz' has no lung: no region enclosed by the body",
+                "where all of the volume is lung, no mask",
+            ],
+        ),
+        (
+            {"patch_size": 40},
+            "train#dataset",
+            ["clinical.nii.gz' must be at least as large as a patch, 40 x 40 voxels, got 32 x 32: choose smaller"],
+        ),
+    ],
+    ids=["another factor", "no lung", "smaller than a patch"],
+)
+def test_volumes_that_cannot_be_trained_with_stop_the_training_at_its_start(
+    changes, part, messages, phantom: Path, tiny: Path, tmp_path: Path
+):
+    parser = tiny_parser(phantom, tiny, tmp_path, **changes)
+    with pytest.raises((RuntimeError, ValueError)) as raised:
+        parser.get_parsed_content(part)
+    found, error = [], raised.value
+    while error is not None:
+        found.append(str(error))
+        error = error.__cause__
+    assert [message for message in messages if message not in "\n".join(found)] == []
+    assert not (tmp_path / "training").exists()

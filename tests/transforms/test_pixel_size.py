@@ -1,39 +1,99 @@
-"""Pixels of another size than in training: micro CT is refused, unusual clinical CT warned of."""
+"""Pixels of another scale than a super-resolution is made for are refused, unusual ones warned of."""
 
 from __future__ import annotations
 
-import warnings
+import logging
+import re
 
-import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from common.transforms import CheckPixelSized
 
-CHECK = CheckPixelSized("image", [0.625, 0.625], 8)
+CLINICAL_MM = [0.625, 0.625]
+MICRO_MM = [0.625 / 8, 0.625 / 8]
+TRAINING, MICRO = CheckPixelSized("image", CLINICAL_MM), CheckPixelSized("image", MICRO_MM)
+INFERENCE = CheckPixelSized("image", CLINICAL_MM, finest=8**-0.5, widest=None)
 
 
-def volume(*spacing: float) -> dict[str, MetaTensor]:
-    affine = torch.as_tensor(np.diag([*spacing, 1.0]))
+def volume(*columns: tuple[float, float, float]) -> dict[str, MetaTensor]:
+    """With an affine of these columns."""
+    affine = torch.eye(4, dtype=torch.float64)
+    affine[:3, :3] = torch.tensor(columns, dtype=torch.float64).T
     return {"image": MetaTensor(torch.zeros(1, 4, 4, 4), affine=affine, meta={"filename_or_obj": "/data/scan.nii"})}
 
 
-@pytest.mark.parametrize("pixel", [0.45, 0.625, 0.8])
-def test_clinical_pixels_pass_without_a_word_whatever_the_slices(pixel):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        CHECK(volume(pixel, pixel, 5.0))
-        CHECK(volume(-pixel, pixel, 0.1))
+def square(pixel_mm: float, slice_mm: float = 5.0) -> dict[str, MetaTensor]:
+    return volume((-pixel_mm, 0, 0), (0, pixel_mm, 0), (0, 0, slice_mm))
 
 
-@pytest.mark.parametrize("pixel", [0.35, 1])
-def test_unusual_pixels_are_warned_of(pixel):
-    with pytest.warns(UserWarning, match=rf"scan\.nii' has axial pixels of {pixel} x {pixel} mm, .* with 0\.625 mm"):
-        CHECK(volume(pixel, pixel, 1.0))
+@pytest.mark.parametrize("pixel_mm", [0.45, 0.5, 0.625, 0.8, 0.85])
+@pytest.mark.parametrize("check", [TRAINING, INFERENCE])
+def test_clinical_pixels_pass_without_a_word_whatever_the_slices(check, pixel_mm, caplog):
+    for slice_mm in (5.0, 0.1):
+        check(square(pixel_mm, slice_mm))
+    assert not caplog.records
 
 
-def test_micro_pixels_are_refused():
-    message = r"scan\.nii' has axial pixels of 0\.0781 x 0\.0781 mm, nearer to the micro CT .* another 8 times smaller"
+def test_pixels_are_those_of_the_axial_plane_on_any_grid(caplog):
+    """Axes S, A, R, turned by 3 and 4 parts: columns of 5, 0.6 and 0.6 mm."""
+    INFERENCE(volume((0, 3.0, 4.0), (0, 0.48, -0.36), (0.6, 0, 0)))
+    assert not caplog.records
+    with pytest.raises(ValueError, match=re.escape("has axial pixels of 0.06 x 0.07 mm")):
+        INFERENCE(volume((0, 3.0, 4.0), (0, 0.048, -0.036), (0.07, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("check", "pixel_mm", "words"),
+    [
+        (INFERENCE, 0.35, "0.35 x 0.35 mm, expected are 0.625 x 0.625 mm: structures appear 1.8 times too large"),
+        (INFERENCE, 1.0, "1 x 1 mm, expected are 0.625 x 0.625 mm: structures appear 1.6 times too small"),
+        (INFERENCE, 2.5, "2.5 x 2.5 mm, expected are 0.625 x 0.625 mm: structures appear 4 times too small"),
+        (TRAINING, 1.0, "structures appear 1.6 times too small, the result may be wrong. Train with such pixels, or"),
+        (MICRO, 0.042, "0.042 x 0.042 mm, expected are 0.0781 x 0.0781 mm: structures appear 1.9 times too large"),
+        (MICRO, 0.052, "0.052 x 0.052 mm, expected are 0.0781 x 0.0781 mm: structures appear 1.5 times too large"),
+    ],
+)
+def test_unusual_pixels_and_those_of_the_papers_micro_ct_are_warned_of(check, pixel_mm, words, caplog):
+    with caplog.at_level(logging.WARNING):
+        check(square(pixel_mm))
+    (record,) = caplog.records
+    assert record.message.startswith("'/data/scan.nii' has axial pixels of ")
+    assert words in record.message
+
+
+@pytest.mark.parametrize("factor", [2, 4, 16])
+def test_a_micro_volume_of_another_factor_is_refused(factor):
+    message = (
+        r"'/data/scan\.nii' has axial pixels of 0\.\d+ x 0\.\d+ mm, expected are 0\.0781 x 0\.0781 mm: it is of"
+        r" another scale, as a micro CT is .*, or a CT for another factor\. .* correct the spacing .* set `spacing_mm`"
+    )
     with pytest.raises(ValueError, match=message):
-        CHECK(volume(5 / 64, 5 / 64, 5 / 64))
+        MICRO(square(0.625 / factor))
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_inference_refuses_pixels_nearer_to_its_output_than_to_its_input(factor):
+    """The geometric mean of both sizes lies between."""
+    check = CheckPixelSized("image", CLINICAL_MM, finest=factor**-0.5, widest=None)
+    between = 0.625 / factor**0.5
+    check(square(1.01 * between))
+    for pixel_mm in (0.99 * between, 0.625 / factor):
+        with pytest.raises(ValueError, match="it is of another scale"):
+            check(square(pixel_mm))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pixel_mm": [0.6]}, "`pixel_mm` must be 2 positive numbers in mm, got [0.6]."),
+        ({"pixel_mm": [0.6, 0]}, "`pixel_mm` must be 2 positive numbers in mm, got [0.6, 0]."),
+        ({"finest": 1}, "`finest` must lie between 0 and 1, got 1."),
+        ({"widest": 0.5}, "`widest` must be > 1, got 0.5."),
+        ({"tolerance": 1}, "`tolerance` must be > 1, got 1."),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CheckPixelSized("image", **{"pixel_mm": CLINICAL_MM, **arguments})
