@@ -1,0 +1,1 @@
+"""Running the bundles in servers and platforms beside MONAI itself."""

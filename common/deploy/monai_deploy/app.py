@@ -1,0 +1,83 @@
+"""The application: loader, selector, bundle, writer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.deploy.conditions import CountCondition
+from monai.deploy.core import AppContext, Application
+from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
+from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
+
+from ...data.derived_rules import derived_rule
+from .operators import BundleTranslationOperator, DerivedSeriesWriterOperator
+from .translate import Target, read_metadata
+
+
+def selection_rules(modality: str, series: str | None = None) -> str:
+    """
+    The rules, in JSON, by which the SDK selects what a bundle may translate: acquired images of its modality.
+
+    Args:
+        modality: `CT` or `MR`.
+        series: a SeriesInstanceUID, or a regular expression that the SeriesDescription contains.
+    """
+    conditions: dict[str, Any] = {"Modality": f"^{modality}$", "ImageType": ["ORIGINAL", "PRIMARY", "!LOCALIZER"]}
+    if series is not None:
+        is_uid = series.replace(".", "").isdigit() and "." in series
+        conditions["SeriesInstanceUID" if is_uid else "SeriesDescription"] = series
+    return json.dumps({"selections": [{"name": modality, "conditions": conditions}]})
+
+
+class TranslationApp(Application):
+    """
+    A DICOM folder in, a derived DICOM series out. RESEARCH USE ONLY.
+
+    The SDK's arguments name the folders: `-i` DICOM, `-o` output, `-m` a bundle (or `HOLOSCAN_INPUT_PATH`, ...).
+
+    Args:
+        target: the domain that is asked for; default: the bundle's.
+        series: which series, see `selection_rules`; default: the only one that fits.
+        overrides: further ids of the bundle's `inference.yaml`.
+        argv: the SDK's arguments, after the interpreter and the program.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: Target | None = None,
+        series: str | None = None,
+        overrides: dict[str, Any] | None = None,
+        argv: Sequence[str] | None = None,
+    ) -> None:
+        self.target, self.series, self.overrides = target, series, overrides
+        super().__init__(None if argv is None else list(argv))
+
+    def compose(self) -> None:
+        """Connect the operators."""
+        context: AppContext = Application.init_app_context(self.argv)
+        bundle, output = Path(context.model_path).resolve(), Path(context.output_path)
+        read_metadata(bundle)
+        rules = selection_rules(derived_rule(bundle.name).modality, self.series)
+        output.mkdir(parents=True, exist_ok=True)
+        self.work_dir = tempfile.TemporaryDirectory(prefix="translation_", dir=context.workdir or None)
+        loader = DICOMDataLoaderOperator(
+            self, CountCondition(self, 1), input_folder=Path(context.input_path), name="loader"
+        )
+        selector = DICOMSeriesSelectorOperator(self, rules=rules, all_matched=True, name="selector")
+        translator = BundleTranslationOperator(
+            self,
+            bundle=bundle,
+            work_dir=self.work_dir.name,
+            target=self.target,
+            overrides=self.overrides,
+            name="translator",
+        )
+        writer = DerivedSeriesWriterOperator(self, output_folder=output, name="writer")
+        self.add_flow(loader, selector, {("dicom_study_list", "dicom_study_list")})
+        self.add_flow(selector, translator, {("study_selected_series_list", "study_selected_series_list")})
+        self.add_flow(translator, writer, {("translation", "translation")})

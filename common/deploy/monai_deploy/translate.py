@@ -1,0 +1,145 @@
+"""A bundle's own inference on one DICOM series: the pixels are those of `python -m monai.bundle run inference`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.bundle import ConfigWorkflow
+
+from ...data.datalist import VOLUME_SUFFIXES
+from ...data.derived_series import Derivation, SourceSeries, read_source_series, write_derived_series
+from ...engines.checkpoint import checksum
+
+Target = str | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """
+    A translated series.
+
+    Args:
+        path: NIfTI file of the volume, on the source's grid or on a finer one.
+        source: the series it was made from.
+        derivation: what made it.
+    """
+
+    path: Path
+    source: SourceSeries
+    derivation: Derivation
+
+
+def translate_series(
+    bundle: str | Path,
+    files: Iterable[str | Path],
+    work_dir: str | Path,
+    *,
+    target: Target | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Translation:
+    """
+    Runs `configs/inference.yaml` of a bundle on the files of one series.
+
+    Args:
+        bundle: its folder.
+        files: of the series.
+        work_dir: an empty folder for what lies between DICOM and DICOM.
+        target: the domain that is asked for; default: the bundle's.
+        overrides: further ids of `inference.yaml`, such as `region` of the super-resolution.
+
+    Raises:
+        ValueError: when the files are no even series, or the bundle refuses the image or the target.
+        FileNotFoundError: when the folder is no bundle.
+    """
+    folder = Path(bundle).resolve()
+    metadata = read_metadata(folder)
+    paths = [Path(file).resolve() for file in files]
+    source = read_source_series(paths)
+    series = _linked(paths, Path(work_dir) / str(source.headers[0].SeriesInstanceUID))
+    output = Path(work_dir) / "output"
+    given = {**(overrides or {}), **({} if target is None else {"target": target})}
+    workflow = ConfigWorkflow(
+        config_file=str(folder / "configs" / "inference.yaml"),
+        meta_file=str(folder / "configs" / "metadata.json"),
+        logging_file=False,  # type: ignore[arg-type]  # MONAI's way to keep the logging of the app
+        run_id="inference",
+        bundle_root=str(folder),
+        dataset_dir=str(series),
+        output_dir=str(output),
+        **given,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    derivation = Derivation(
+        bundle=folder.name,
+        version=metadata["version"],
+        weights_sha256=checksum(folder / "models" / "model.pt"),
+        target=workflow.parser.get_parsed_content("target"),
+    )
+    (path,) = (found for found in output.rglob("*") if found.name.endswith(VOLUME_SUFFIXES))
+    return Translation(path, source, derivation)
+
+
+def write_translation(translation: Translation, output_dir: str | Path) -> Path:
+    """
+    Writes `<source's SeriesInstanceUID>_synthetic_<target>`, a folder with the derived series, and returns it.
+
+    Args:
+        translation: of `translate_series`.
+        output_dir: where the folder goes.
+
+    Raises:
+        FileExistsError: when it exists already.
+    """
+    image: Any = nib.load(translation.path)  # type: ignore[attr-defined]
+    # Slice by slice, as a super-resolved volume may exceed the memory; a compressed file cannot be read in parts.
+    volume = np.asarray(image.dataobj) if translation.path.suffix == ".gz" else image.dataobj
+    uid = translation.source.headers[0].SeriesInstanceUID
+    folder = Path(output_dir) / f"{uid}_synthetic_{translation.derivation.target_name}"
+    write_derived_series(
+        volume,
+        image.affine,
+        source=translation.source,
+        derivation=translation.derivation,
+        output_dir=folder,
+    )
+    return folder
+
+
+def read_metadata(bundle: str | Path) -> dict[str, Any]:
+    """
+    The metadata of a bundle.
+
+    Args:
+        bundle: its folder.
+
+    Raises:
+        FileNotFoundError: when the folder is none.
+
+    >>> read_metadata("absent")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: 'absent' is not a bundle: it has no configs/metadata.json. Name the bundle's folder with `-m`.
+    """
+    path = Path(bundle) / "configs" / "metadata.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(bundle)!r} is not a bundle: it has no configs/metadata.json. Name the bundle's folder with `-m`."
+        )
+    metadata: dict[str, Any] = json.loads(path.read_text())
+    return metadata
+
+
+def _linked(files: list[Path], folder: Path) -> Path:
+    """A folder with these files alone: the bundle reads a folder as one series, and the user's may hold several."""
+    folder.mkdir(parents=True)
+    for number, file in enumerate(sorted(files), start=1):
+        (folder / f"{number:05d}.dcm").symlink_to(file)
+    return folder

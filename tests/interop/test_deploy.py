@@ -1,0 +1,222 @@
+"""MONAI Deploy as the SDK's users run it: a DICOM folder in, a derived series out, the command line's pixels."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from ..data.dicom_series import write_nifti_as_series
+from ..test_docs import commands
+
+pytestmark = pytest.mark.interop
+
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / "shared" / "data" / "dicom"
+PAGE = ROOT / "docs" / "monai_deploy.md"
+CASES = {  # bundle: phantom, domain of its source, command of the page, what is appended to it
+    "ggcl": ("chest", "B30f", 1, {}),
+    "kcgan_kernel_conversion": ("chest", "B30f", 0, {"target": "B50f", "series": "B30f"}),
+    "nect2cect": ("abdomen", "NECT", 0, {}),
+    "sr_cyclegan": ("lung", "clinical", 2, {}),
+    "nec_t1t2": ("brain", "T1", 0, {}),
+}
+COMMAND_LINE = {
+    "ggcl": {"target": "B70f"},
+    "kcgan_kernel_conversion": {"target": "B50f"},
+    "sr_cyclegan": {"region": "all"},
+}
+# Attributes that `dciodvfy` of 2022 does not know yet: Synthetic Data came into the standard after it.
+TOO_NEW = "not a recognized standard attribute - (0x0008,0x001c)"
+
+
+def started(command, cwd):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def app(python, bundle, dicom, output, line=0, **options):
+    """A command of docs/monai_deploy.md, and options appended to it, from the folder of the bundles."""
+    words = {"DICOM_FOLDER": dicom, "OUT": output, "BUNDLE_FOLDER": bundle}
+    command = [words.get(word, word) for word in shlex.split(commands(PAGE)[line])[1:]]
+    command += [part for name, value in options.items() for part in (f"--{name}", value)]
+    return started([str(part) for part in [python, *command]], cwd=bundle.parent)
+
+
+def command_line(bundle, dicom, output, given):
+    """The volume that `python -m monai.bundle run inference` makes, in the core environment."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", "configs/inference.yaml"]
+    command += ["--bundle_root", ".", "--dataset_dir", str(dicom), "--output_dir", str(output)]
+    command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    done = started(command, cwd=bundle)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = output.rglob("*.nii*")
+    return nib.load(path)
+
+
+def images_in(output):
+    (folder,) = output.iterdir()
+    return [dcmread(path) for path in sorted(folder.iterdir())]
+
+
+def errors_of(folder):
+    """The `Error` lines of an independent checker, dciodvfy of dicom3tools."""
+    assert shutil.which("dciodvfy"), "dciodvfy is not there: environments/deploy.sh installs dicom3tools"
+    lines = set()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, timeout=60)
+            lines |= {line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")}
+    return {line for line in lines if TOO_NEW not in line}
+
+
+def check_pixels(images, volume):
+    """Each image is the slice of the NIfTI volume that lies at its place; MR within half a step."""
+    to_index = np.linalg.inv(volume.affine)
+    data = np.asarray(volume.dataobj, dtype=np.float64)
+    assert len(images) == data.shape[2]
+    for image in images:
+        assert (image.BitsAllocated, image.BitsStored) == (16, 16)
+        slope = float(image.RescaleSlope)
+        stored = image.pixel_array * slope + float(image.RescaleIntercept)
+        rows, columns = stored.shape
+        along_row, along_column = np.reshape(np.array(image.ImageOrientationPatient, float), (2, 3))
+        corner = np.array(image.ImagePositionPatient, float)
+        last = corner + (columns - 1) * float(image.PixelSpacing[1]) * along_row
+        last = last + (rows - 1) * float(image.PixelSpacing[0]) * along_column
+        ends = [(to_index @ [-x, -y, z, 1])[:3] for x, y, z in (corner, last)]
+        np.testing.assert_allclose(ends, np.round(ends), atol=0.01)
+        (i0, j0, k), (i1, j1, _) = np.round(ends).astype(int)
+        across = np.arange(i0, i1 + np.sign(i1 - i0), np.sign(i1 - i0))
+        down = np.arange(j0, j1 + np.sign(j1 - j0), np.sign(j1 - j0))
+        expected = data[across][:, down, k].T
+        if image.Modality == "CT":
+            assert slope == 1
+            np.testing.assert_array_equal(stored, expected)
+        else:
+            assert np.abs(stored - expected).max() <= slope / 2 * 1.001
+
+
+@pytest.fixture(scope="module")
+def studies(phantoms, tmp_path_factory):
+    """A DICOM folder for each phantom; the chest's has two series, of two kernels."""
+    folder = tmp_path_factory.mktemp("dicom")
+    for kind, domain in [
+        ("brain", "T1"),
+        ("chest", "B30f"),
+        ("chest", "B50f"),
+        ("abdomen", "NECT"),
+        ("lung", "clinical"),
+    ]:
+        path = sorted((phantoms[kind] / "images").glob(f"*_{domain}.nii.gz"))[0]
+        said = {"SeriesDescription": f"Thorax 1.0 {domain}", "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.1"}
+        said |= {"ConvolutionKernel": domain} if kind == "chest" else {}
+        write = partial(write_nifti_as_series, path, folder / kind / domain, "MR" if kind == "brain" else "CT")
+        series = write(copies=2 if kind == "chest" else 1, **said)
+        _without(series, ["InversionTime"] if kind == "brain" else ["ContrastBolusAgent", "ContrastBolusRoute"])
+    return folder
+
+
+def _without(series, names):
+    """A native scan says nothing of an agent; a spin echo has no inversion time."""
+    for path in series.iterdir():
+        image = dcmread(path)
+        for name in names:
+            delattr(image, name)
+        image.save_as(path)
+
+
+@pytest.mark.parametrize("bundle", CASES)
+def test_the_app_writes_a_valid_series_with_the_pixels_of_the_command_line(
+    bundle, environment, unpacked, studies, tmp_path
+):
+    kind, domain, line, options = CASES[bundle]
+    given = COMMAND_LINE.get(bundle, {})
+    done = app(environment("deploy"), unpacked[bundle], studies / kind, tmp_path / "app", line, **options)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
+    images = images_in(tmp_path / "app")
+    check_pixels(images, command_line(unpacked[bundle], studies / kind / domain, tmp_path / "command", given))
+    assert errors_of(studies / kind / domain) == set()  # whatever is found now is the app's doing
+    assert errors_of(tmp_path / "app") == set()
+    check_words(bundle, images, given.get("target"))
+
+
+def check_words(bundle, images, target):
+    """What may be said, once through the whole path; tests/data/test_derived_series.py tests each rule."""
+    for image in images:
+        assert image.ImageType[:2] == ["DERIVED", "SECONDARY"]
+        assert "research use only" in image.SeriesDescription
+        assert f"MONAI bundle {bundle} " in image.DerivationDescription
+        assert not any(element.tag.is_private for element in image.iterall())
+        if target:
+            assert image.ConvolutionKernel == f"{target} synthetic"
+        if bundle == "nect2cect":
+            assert not [name for name in image.dir() if "Contrast" in name or "Bolus" in name]
+        if bundle == "nec_t1t2":
+            assert not [name for name in ("RepetitionTime", "EchoTime", "InversionTime") if image.get(name)]
+        if bundle == "sr_cyclegan":
+            assert image.PixelSpacing[0] < 0.1
+
+
+def test_one_of_several_series_must_be_chosen(environment, unpacked, studies, tmp_path):
+    done = app(environment("deploy"), unpacked["ggcl"], studies / "chest", tmp_path / "app", target="B70f")
+    assert done.returncode == 1
+    assert "error: The input folder has 2 series that fit: " in done.stderr
+    assert "Choose one with `--series`" in done.stderr
+    assert not list((tmp_path / "app").iterdir())
+
+
+def test_an_image_that_is_derived_already_is_refused(environment, unpacked, tmp_path):
+    series = real_series("ibsi_STS_019_MR_T1.zip", tmp_path, 3)  # its ImageType says DERIVED
+    done = app(environment("deploy"), unpacked["nec_t1t2"], series, tmp_path / "app")
+    assert done.returncode == 1
+    assert "error: The input folder has no series that fits: " in done.stderr
+    assert not list((tmp_path / "app").iterdir())
+
+
+def test_an_unknown_target_is_refused(environment, unpacked, studies, tmp_path):
+    done = app(
+        environment("deploy"), unpacked["ggcl"], studies / "chest", tmp_path / "app", target="B99f", series="B30f"
+    )
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "'B99f'" in done.stderr
+    assert not list((tmp_path / "app").iterdir())
+
+
+def test_a_real_ct_series_is_converted(environment, unpacked, tmp_path):
+    series = real_series("ibsi_STS_019_CT.zip", tmp_path, 3)
+    uid = str(dcmread(next(series.iterdir())).SeriesInstanceUID)
+    options = {"target": "B70f", "set": "source=B30f", "series": uid}
+    done = app(environment("deploy"), unpacked["ggcl"], series, tmp_path / "app", **options)
+    assert done.returncode == 0, done.stderr[-4000:]
+    images, given = images_in(tmp_path / "app"), {"target": "B70f", "source": "B30f"}
+    check_pixels(images, command_line(unpacked["ggcl"], series, tmp_path / "command", given))
+    assert errors_of(tmp_path / "app") <= errors_of(series)  # a StudyID that is too long; no Laterality
+    assert images[0].PatientID == "STS_019"
+    assert images[0].ContributingEquipmentSequence[0].Manufacturer == "GE MEDICAL SYSTEMS"
+
+
+def real_series(name, tmp_path, slices):
+    """Some neighbouring slices of a series of `../shared/data`."""
+    if not (REAL / name).is_file():
+        pytest.skip(f"../shared/data/dicom/{name}, which is not part of the project, is not there")
+    with zipfile.ZipFile(REAL / name) as archive:
+        archive.extractall(tmp_path / "all")
+    files = [path for path in (tmp_path / "all").rglob("*") if path.is_file()]
+    files.sort(key=lambda path: int(dcmread(path, stop_before_pixels=True).InstanceNumber))
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for path in files[20 : 20 + slices]:
+        shutil.copy(path, folder)
+    return folder
