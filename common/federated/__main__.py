@@ -1,0 +1,24 @@
+"""`python -m common.federated job`, which writes a job for NVIDIA FLARE, and `allow`, with which a site permits it."""
+
+from __future__ import annotations
+
+import sys
+
+import fire
+
+from ..errors import EXPECTED
+from .job import write_job
+from .policy import allow_classes
+
+
+def main() -> None:
+    """The command line; an error that we expect ends in one line."""
+    try:
+        fire.Fire({"job": write_job, "allow": allow_classes}, name="python -m common.federated")
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The job that NVIDIA FLARE runs: two JSON files, without any code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from ..networks.definition import PUBLIC_PACKAGE
+from .site_algo import TRAIN
+
+FLARE = "nvflare.app_common"
+TORCH = "nvflare.app_opt.pt"
+
+
+def write_job(
+    output_dir: str | Path,
+    bundle_root: str | Path,
+    *,
+    name: str | None = None,
+    sites: int = 2,
+    rounds: int = 2,
+    local_epochs: int = 1,
+    overlays: Sequence[str] = (),
+    dataset_dir: str = "$FEDERATED_DIR/$SITE/data",
+    site_output_dir: str = "$FEDERATED_DIR/$SITE/output",
+    site_bundle_root: str | None = None,
+    initial_weights: str | None = None,
+    evaluate: bool = True,
+    key_metric: str = "psnr",
+    train_options: Mapping[str, Any] | None = None,
+) -> Path:
+    """
+    Write a job that trains a bundle's generator over several sites by federated averaging.
+
+    In each round the server sends the generator's weights, each site trains on from them, and the server takes the mean
+    weighted by the sites' iterations. At the end it sends the last mean, which each site scores and keeps.
+
+    The job names the networks, files and options; the bundle's configuration is the one that each site has itself.
+
+    Args:
+        output_dir: the job's folder.
+        bundle_root: the bundle on this machine, which tells the generator.
+        name: of the job; default: the bundle's.
+        sites: how many must take part.
+        rounds: of training.
+        local_epochs: of each round, on each site.
+        overlays: YAML files on `train.yaml`, relative to the bundle, such as `configs/demo.yaml`.
+        dataset_dir: on each site, see `common.federated.site_path`.
+        site_output_dir: likewise.
+        site_bundle_root: likewise; default: `bundle_root` as an absolute path, for FLARE's simulator.
+        initial_weights: a `model.pt` on the server; default: random weights.
+        evaluate: see `SiteAlgo`.
+        key_metric: which of the scores the log shows.
+        train_options: ids of `train.yaml` and their values.
+
+    Returns:
+        the job's folder.
+
+    Raises:
+        ValueError: when a number is not positive, or an overlay cannot be relative to every site's bundle.
+    """
+    for what, number in {"sites": sites, "rounds": rounds, "local_epochs": local_epochs}.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"`{what}` must be a whole number >= 1, got {number!r}.")
+    if isinstance(overlays, str):
+        raise ValueError(f"""`overlays` must be a list such as "['configs/demo.yaml']", got {overlays!r}.""")
+    network = _network(bundle_root, overlays, train_options or {})
+    algo = {
+        "bundle_root": site_bundle_root or str(Path(bundle_root).resolve()),
+        "dataset_dir": dataset_dir,
+        "output_dir": site_output_dir,
+        "max_epochs": rounds * local_epochs,
+        "local_epochs": local_epochs,
+        "overlays": list(overlays),
+        "evaluate": evaluate,
+        "train_options": dict(train_options or {}),
+    }
+    name = name or Path(bundle_root).resolve().name
+    folder = Path(output_dir)
+    meta = {"name": name, "resource_spec": {}, "min_clients": sites, "deploy_map": {"app": ["@ALL"]}}
+    _write(folder / "meta.json", meta)
+    _write(folder / "app" / "config" / "config_fed_server.json", _server(network, sites, rounds, initial_weights))
+    _write(folder / "app" / "config" / "config_fed_client.json", _client(algo, key_metric))
+    return folder
+
+
+def _network(bundle_root: str | Path, overlays: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
+    """The generator that is trained, as its configuration builds it."""
+    parser = ConfigParser()
+    parser.read_config([str(Path(bundle_root, file)) for file in (TRAIN, *overlays)])
+    parser.update({**options, "bundle_root": str(bundle_root)})
+    return parser.get_parsed_content("network_def")
+
+
+def _server(network: nn.Module, sites: int, rounds: int, initial_weights: str | None) -> dict[str, Any]:
+    model = {"path": f"{PUBLIC_PACKAGE}.{type(network).__name__}", "args": network.arguments}
+    start = {} if initial_weights is None else {"source_ckpt_file_full_name": initial_weights}
+    aggregator = f"{FLARE}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator"
+    generator = f"{FLARE}.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator"
+    averaging = {
+        "min_clients": sites,
+        "num_rounds": rounds,
+        "wait_time_after_min_received": 0,
+        "aggregator_id": "aggregator",
+        "persistor_id": "persistor",
+        "shareable_generator_id": "shareable_generator",
+        "train_task_name": "train",
+    }
+    persistor = f"{TORCH}.file_model_persistor.PTFileModelPersistor"
+    locator = f"{TORCH}.file_model_locator.PTFileModelLocator"
+    results = f"{FLARE}.widgets.validation_json_generator.ValidationJsonGenerator"
+    return {
+        "format_version": 2,
+        "components": [
+            _component("persistor", persistor, model=model, **start),
+            _component("shareable_generator", generator),
+            _component("aggregator", aggregator, expected_data_kind="WEIGHTS"),
+            _component("locator", locator, pt_persistor_id="persistor"),
+            _component("results", results),
+        ],
+        "workflows": [
+            _component("averaging", f"{FLARE}.workflows.scatter_and_gather.ScatterAndGather", **averaging),
+            _component(
+                "evaluation", f"{FLARE}.workflows.global_model_eval.GlobalModelEval", model_locator_id="locator"
+            ),
+        ],
+    }
+
+
+def _client(algo: dict[str, Any], key_metric: str) -> dict[str, Any]:
+    executor = {
+        "path": "monai_nvflare.client_algo_executor.ClientAlgoExecutor",
+        "args": {"client_algo_id": "site", "key_metric": key_metric},
+    }
+    return {
+        "format_version": 2,
+        "executors": [{"tasks": ["train", "validate"], "executor": executor}],
+        "components": [_component("site", "common.federated.SiteAlgo", **algo)],
+    }
+
+
+def _component(id_: str, path: str, **args: Any) -> dict[str, Any]:
+    return {"id": id_, "path": path, "args": args}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

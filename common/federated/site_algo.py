@@ -1,0 +1,214 @@
+"""MONAI's federated client for a bundle of this project, on the machine of one site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.fl.client import ClientAlgo, MonaiAlgo
+from monai.fl.client.monai_algo import convert_global_weights
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
+from monai.networks.utils import copy_model_state, get_state_dict
+
+from ..engines import TranslationTrainer
+from .checks import check_configuration, check_weights, refuse_empty_epochs
+from .places import site_path
+from .trust import refuse_code, refuse_foreign_files
+
+TRAIN = "configs/train.yaml"
+EVALUATE = ["configs/inference.yaml", "configs/evaluate.yaml"]
+
+
+class SiteAlgo(ClientAlgo):
+    """
+    Trains a bundle's generator on a site's images, and scores the global generator on the site's test patients.
+
+    Two `MonaiAlgo` do the work, each with YAML files of the bundle: one runs `train.yaml`, the other `inference.yaml`
+    with `evaluate.yaml`. The second builds the network from `network.json`, which the first one's training describes:
+    hence it is started after it.
+
+    The state dict of the generator is all that leaves the site, beside the number of iterations and the mean scores.
+    Discriminators, second generators, optimizers, image pools and the moving average of weights stay; the file
+    `training/last.pt` holds them, for inspection: a round starts from global weights, and nothing is resumed from it.
+
+    Args:
+        bundle_root: the bundle's folder. This and the other paths may hold `$SITE` and environment variables, see
+            `common.federated.site_path`.
+        dataset_dir: the site's data, with a `datalist.json`.
+        output_dir: gets `models/` (the global weights of the last evaluation, with `network.json`), `training/` and
+            `evaluation/`.
+        max_epochs: of the whole training, rounds times `local_epochs`: the learning rate's schedule is over then.
+        local_epochs: of each round.
+        overlays: further YAML files on `train.yaml`, relative to `bundle_root`.
+        evaluate: score the global weights each round. A stage that has no evaluation of its own needs False.
+        train_options: ids of `train.yaml` and their values, as on the command line.
+        evaluate_options: likewise of `inference.yaml` and `evaluate.yaml`.
+        filters: YAML file of `MonaiAlgo`'s filters of what is sent, relative to `bundle_root`.
+
+    Raises:
+        ValueError: when an epoch count is not positive, or an option is code (`common.federated.trust`).
+    """
+
+    def __init__(
+        self,
+        bundle_root: str,
+        dataset_dir: str,
+        *,
+        output_dir: str = "$APP_ROOT/output",
+        max_epochs: int,
+        local_epochs: int = 1,
+        overlays: Sequence[str] = (),
+        evaluate: bool = True,
+        train_options: Mapping[str, Any] | None = None,
+        evaluate_options: Mapping[str, Any] | None = None,
+        filters: str | None = None,
+    ) -> None:
+        if not 1 <= local_epochs <= max_epochs:
+            raise ValueError(
+                "`local_epochs` must be >= 1 and `max_epochs`, of all rounds together, not less: got"
+                f" {local_epochs} and {max_epochs}."
+            )
+        self.bundle_root, self.dataset_dir, self.output_dir = bundle_root, dataset_dir, output_dir
+        self.max_epochs, self.local_epochs = max_epochs, local_epochs
+        self.train_files = [TRAIN, *overlays]
+        self.with_evaluation = evaluate
+        self.train_options, self.evaluate_options = dict(train_options or {}), dict(evaluate_options or {})
+        refuse_code(self.train_options, "train_options")
+        refuse_code(self.evaluate_options, "evaluate_options")
+        self.filters = filters
+        self.training: MonaiAlgo | None = None
+        self.evaluation: MonaiAlgo | None = None
+
+    @property
+    def trainer(self) -> TranslationTrainer:
+        """The site's trainer, whose `method` holds what is not shared.
+
+        Raises:
+            RuntimeError: before `initialize`.
+        """
+        trainer = self._started().trainer
+        assert isinstance(trainer, TranslationTrainer)
+        return trainer
+
+    def _started(self) -> MonaiAlgo:
+        if self.training is None:
+            raise RuntimeError("`SiteAlgo.initialize` must be called first: there is no trainer yet.")
+        return self.training
+
+    def initialize(self, extra: dict | None = None) -> None:
+        """
+        Builds the site's training, and its evaluation.
+
+        Args:
+            extra: of the federated system, `ExtraItems.CLIENT_NAME` and `ExtraItems.APP_ROOT` above all.
+
+        Raises:
+            ValueError: when an id of the options or overlays has no use, the site has less than a batch of images, or
+                the job brought the bundle along.
+            FileNotFoundError: when the site's data or a file of its bundle do not exist.
+        """
+        extra = dict(extra or {})
+        site = {"site": str(extra.get(ExtraItems.CLIENT_NAME, "site")), "app_root": extra.get(ExtraItems.APP_ROOT, "")}
+        bundle_root = str(Path(site_path(self.bundle_root, **site)).resolve())
+        files = [*self.train_files, *([self.filters] if self.filters else [])]
+        refuse_foreign_files(bundle_root, files, app_root=site["app_root"])
+        output = Path(site_path(self.output_dir, **site)).resolve()
+        places = {"dataset_dir": site_path(self.dataset_dir, **site), "models_dir": str(output / "models")}
+        options = {**places, "output_dir": str(output / "training"), **self._training_options()}
+        check_configuration(bundle_root, self.train_files, options)
+        self.training = MonaiAlgo(
+            bundle_root,
+            local_epochs=self.local_epochs,
+            send_weight_diff=False,
+            config_train_filename=self.train_files,
+            train_kwargs=options,
+            config_evaluate_filename=None,
+            config_filters_filename=self.filters,
+        )
+        self.training.initialize(extra)
+        refuse_empty_epochs(self.trainer, site["site"])
+        self.trainer.definition["federated"] = {"site": site["site"]}
+        # Only global weights are to lie in `models/`: the trainer would write the site's own at each epoch's end.
+        self.models_dir, self.trainer.models_dir = self.trainer.models_dir, None
+        self._deploy(get_state_dict(self.trainer.network))
+        if self.with_evaluation:
+            self.evaluation = self._build_evaluation(bundle_root, output, places)
+            self.evaluation.initialize(extra)
+
+    def _training_options(self) -> dict[str, Any]:
+        """What a round needs: to start from the global weights and from nothing else."""
+        fixed = {"resume": False, "ema_decay": None, "train#trainer#validator": None, "max_epochs": self.max_epochs}
+        return {**fixed, **self.train_options}
+
+    def _build_evaluation(self, bundle_root: str, output: Path, places: Mapping[str, str]) -> MonaiAlgo:
+        # The handler that loads `models/model.pt` would put these weights in the place of those to be scored.
+        options = {"handlers": [], "output_dir": str(output / "evaluation"), "training_dir": str(output / "training")}
+        return MonaiAlgo(
+            bundle_root,
+            config_train_filename=None,
+            config_evaluate_filename=EVALUATE,
+            eval_kwargs={**places, **options, **self.evaluate_options},
+            eval_workflow_name="infer",
+        )
+
+    def train(self, data: ExchangeObject, extra: dict | None = None) -> None:
+        """
+        One round: `local_epochs` epochs from the global weights on.
+
+        Args:
+            data: the global weights.
+            extra: handed to `MonaiAlgo`.
+
+        Raises:
+            ValueError: when they are not those of the site's generator.
+        """
+        check_weights(self.trainer.network, data.weights)
+        self._started().train(data, extra)
+
+    def get_weights(self, extra: dict | None = None) -> ExchangeObject:
+        """The generator's weights after the round, and the number of iterations by which they are to be weighted."""
+        return self._started().get_weights(extra)
+
+    def evaluate(self, data: ExchangeObject, extra: dict | None = None) -> ExchangeObject:
+        """
+        Keeps the global weights in `models/`, and scores them on the site's test patients.
+
+        Args:
+            data: the global weights.
+            extra: handed to `MonaiAlgo`.
+
+        Returns:
+            the means over the patients; none without `evaluate`.
+
+        Raises:
+            ValueError: when they are not those of the site's generator.
+        """
+        check_weights(self.trainer.network, data.weights)
+        self._deploy(data.weights or {})
+        if self.evaluation is None:
+            return ExchangeObject(metrics={})
+        scored = self.evaluation.evaluate(data, extra)
+        return ExchangeObject(metrics={name: float(value) for name, value in scored.metrics.items()})
+
+    def abort(self, extra: dict | None = None) -> None:
+        """Stops a round that is running."""
+        for algo in (self.training, self.evaluation):
+            if algo is not None:
+                algo.abort(extra)
+
+    def finalize(self, extra: dict | None = None) -> None:
+        """Ends the site's part."""
+        for algo in (self.training, self.evaluation):
+            if algo is not None:
+                algo.finalize(extra)
+
+    def _deploy(self, weights: Mapping[str, Any]) -> None:
+        """Into the trainer's network, where a round puts them anyway, and from there to `models/`."""
+        trainer = self.trainer
+        state, _ = convert_global_weights(weights, get_state_dict(trainer.network))
+        copy_model_state(src=state, dst=trainer.network)
+        trainer.models_dir = self.models_dir
+        trainer.save_network()
+        trainer.models_dir = None
