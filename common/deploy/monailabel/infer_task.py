@@ -1,0 +1,78 @@
+"""MONAI Label's view of a bundle's inference: a task of no segmentation kind, which returns a volume as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from .images import one_image
+from .parameters import overrides
+from .refusals import reason
+from .running import inference_parameters, metadata, translate
+
+
+class TranslationTask(InferTask):
+    """
+    Translates an image with a bundle; no label map, no restoring by nearest neighbours, no cast to 8 bit.
+
+    Args:
+        bundle_root: the bundle's folder.
+        max_output_gb: a larger output is refused.
+    """
+
+    def __init__(self, bundle_root: Path, *, max_output_gb: float) -> None:
+        facts = metadata(bundle_root)
+        super().__init__(
+            type=InferType.OTHERS,
+            labels={},
+            dimension=3,
+            description=f"{facts['task']} ({facts['name']}, version {facts['version']}). RESEARCH USE ONLY.",
+        )
+        self.bundle_root, self.max_output_gb = bundle_root, max_output_gb
+
+    def config(self) -> dict[str, Any]:
+        """The parameters that a client may send; those to choose from as a list, of which the first is the default."""
+        return inference_parameters(self.bundle_root)
+
+    def is_valid(self) -> bool:
+        return self._weights().is_file()
+
+    def get_path(self, validate: bool = True) -> str | None:
+        return str(self._weights()) if self._weights().is_file() or not validate else None
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """
+        Translate `request["image"]`, a path; returns the path of the output and what made it.
+
+        Raises:
+            HTTPException: 400 with the reason, when the image or a parameter is refused.
+        """
+        try:
+            return self._translate(request)
+        except Exception as error:
+            why = reason(error)
+            if why is None:
+                raise
+            raise HTTPException(status_code=400, detail=why) from error
+
+    def _translate(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        given = overrides(request, self.config(), model=self.bundle_root.name)
+        with tempfile.TemporaryDirectory() as scratch:
+            unpacked, output_dir = Path(scratch, "unpacked"), Path(scratch, "output")
+            image = one_image(Path(request["image"]), unpacked)
+            path, facts = translate(self.bundle_root, image, output_dir, given, max_output_gb=self.max_output_gb)
+            name, suffixes = path.name.split(".nii")[0], "".join(path.suffixes[path.suffixes.index(".nii") :])
+            handle, kept = tempfile.mkstemp(prefix=f"{name}_", suffix=suffixes)  # the server deletes it once it is sent
+            os.close(handle)
+            shutil.move(path, kept)
+        return kept, facts
+
+    def _weights(self) -> Path:
+        return self.bundle_root / "models" / "model.pt"

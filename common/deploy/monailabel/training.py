@@ -1,0 +1,91 @@
+"""The training of a bundle from a server: the commands that a user would type, one after the other."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from ...data.datalist import DATALIST_NAME
+from .naming import datalist_of_names
+from .parameters import PLACES, STEPS, hyper_parameters, overrides
+
+FIRST_STAGES = ("train_classifier", "train_contrast_removal")  # of nect2cect, before the training itself
+OVERLAYS = "overlays"
+
+
+def training_parameters(bundle_root: Path) -> dict[str, Any]:
+    """The hyper-parameters of a bundle's `train.yaml` with their defaults, and `overlays`."""
+    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
+    return {**hyper_parameters(config), OVERLAYS: []}
+
+
+def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: Mapping[str, Any]) -> None:
+    """
+    Train a bundle on a server's studies; the weights go into the bundle's `models`, where inference reads them.
+
+    Args:
+        bundle_root: the bundle's folder.
+        studies: its `datalist.json` is taken; without one the names of the images tell their domains.
+        images: path of each image by its name, without suffix.
+        request: hyper-parameters of `train.yaml`, and under `overlays` names of the bundle's own overlays of it.
+
+    Raises:
+        ValueError: when a parameter or overlay is refused, or the studies cannot be trained on.
+        RuntimeError: when the training ends in an error, which it has printed.
+    """
+    known = hyper_parameters(ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml"))
+    given = overrides(
+        {name: value for name, value in request.items() if name != OVERLAYS}, known, model=bundle_root.name
+    )
+    overlays = [_overlay(bundle_root, name) for name in _names(request.get(OVERLAYS))]
+    work = bundle_root / "output" / "label"
+    work.mkdir(parents=True, exist_ok=True)
+    data = dataset(studies, images, bundle_root, work)
+    settings = work / "request.json"
+    settings.write_text(json.dumps({**given, "bundle_root": str(bundle_root), "dataset_dir": str(data)}, indent=1))
+    for files in stages(bundle_root, overlays):
+        names = [str(file) for file in (*files, settings)]
+        command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(names)]
+        ended = subprocess.run(command).returncode
+        if ended:
+            raise RuntimeError(f"The training of {bundle_root.name!r} ended with exit code {ended}; see its output.")
+
+
+def stages(bundle_root: Path, overlays: Sequence[Path]) -> list[list[Path]]:
+    """The config files of each training, in order: those that the last one builds on come first."""
+    configs = bundle_root / "configs"
+    first = [configs / f"{name}.yaml" for name in FIRST_STAGES]
+    files = [configs / "train.yaml", *overlays]
+    return [*([*files, stage] for stage in first if stage.is_file()), files]
+
+
+def dataset(studies: Path, images: Mapping[str, str], bundle_root: Path, work: Path) -> Path:
+    """The studies where they hold a datalist.json, else a folder with one that is made from the images' names."""
+    if (studies / DATALIST_NAME).is_file():
+        return studies
+    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
+    domains = config["domains"] if "domains" in config else [config["source"], config["target"]]
+    (work / DATALIST_NAME).write_text(json.dumps(datalist_of_names(images, domains), indent=1))
+    return work
+
+
+def _names(given: Any) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or [])
+
+
+def _overlay(bundle_root: Path, name: str) -> Path:
+    """An overlay of the bundle's own, which leaves the places and what is run to the server."""
+    path = bundle_root / "configs" / f"{name}.yaml"
+    if not re.fullmatch(r"\w+(/\w+)?", str(name)) or not path.is_file():
+        raise ValueError(f"`{OVERLAYS}` must name files in {bundle_root.name}/configs, without suffix, got {name!r}.")
+    fixed = sorted({*PLACES, *STEPS} & set(ConfigParser.load_config_file(path)))
+    if fixed:
+        raise ValueError(f"The overlay {name!r} sets {fixed}, which the server does: it is for the command line.")
+    return path

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# MONAI Label, and this project, in an environment of their own: MONAI Label needs numpy 1 and pydicom 2.
+#
+#   environments/label.sh VENV_DIR
+#
+# Safe to run again: what is there already is kept.
+set -euo pipefail
+
+venv=${1:?"usage: environments/label.sh VENV_DIR"}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+if [ ! -x "$venv/bin/python" ]; then
+  echo "label: making $venv"
+  python3 -m venv "$venv"
+fi
+pins=$(mktemp)
+trap 'rm -f "$pins"' EXIT
+printf '%s\n' torch==2.13.0 monai==1.6.1 monailabel==0.8.5 pytorch-ignite==0.5.5 nibabel==5.4.2 "numpy<2" "pydicom<3" \
+  "pynetdicom<3" "dicomweb-client<0.60" > "$pins"
+install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$pins" "$@"; }
+
+echo "label: installing torch 2.13.0"
+install torch setuptools wheel
+
+echo "label: installing MONAI Label 0.8.5; minutes"
+SAM2_BUILD_CUDA=0 install --no-build-isolation monailabel monai pydicom pynetdicom dicomweb-client
+
+echo "label: installing this project"
+install -e "$here/.."
+
+packages=$("$venv/bin/python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+cp "$here/torchvision_shim/sitecustomize.py" "$packages/"
+
+"$venv/bin/python" -c "import monailabel, torchvision; print('label: ready, MONAI Label', monailabel.__version__)"
