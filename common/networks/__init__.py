@@ -21,7 +21,7 @@ from .super_resolution import DownSamplingGenerator, SuperResolutionGenerator
 from .unet_discriminator import SemanticDiscriminator
 from .vgg import VGG16BN
 from .weights import load_weights
-from .with_target import WithTarget, target_weights, vendors_of
+from .with_target import WithTarget, source_label, target_weights, vendors_of
 
 __all__ = [
     "VGG16BN",
@@ -47,6 +47,7 @@ __all__ = [
     "read_definition",
     "record_arguments",
     "save_definition",
+    "source_label",
     "target_weights",
     "vendors_of",
 ]

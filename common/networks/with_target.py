@@ -21,6 +21,8 @@ class WithTarget(nn.Module):
     Args:
         network: called with the image `(B, C, H, W)` and the target `(1, num_domains)`.
         target: one weight a domain, as `target_weights` gives them.
+        source: for a generator that depends on them, the source kernel and the pixel size of the images, as
+            `source_label` gives them; `from_source` binds others.
 
     Raises:
         ValueError: when `target` is no vector; its length is for the network to check.
@@ -33,7 +35,9 @@ class WithTarget(nn.Module):
         torch.Size([2, 1, 16, 16])
     """
 
-    def __init__(self, network: nn.Module, target: Sequence[float] | torch.Tensor) -> None:
+    def __init__(
+        self, network: nn.Module, target: Sequence[float] | torch.Tensor, source: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         weights = torch.as_tensor(target, dtype=torch.float32).detach().clone()
         if weights.dim() != 1 or weights.numel() == 0:
@@ -42,8 +46,9 @@ class WithTarget(nn.Module):
                 "bind one target, which counts for each image of a batch."
             )
         self.network = network
+        self.num_weights = weights.numel()
         self.target: torch.Tensor
-        self.register_buffer("target", weights, persistent=False)
+        self.register_buffer("target", torch.cat([weights, torch.tensor(source or [])]), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Translate `(B, C, H, W)` in [-1, 1] to the bound target."""
@@ -51,8 +56,8 @@ class WithTarget(nn.Module):
 
     def from_source(self, source: Sequence[float], spacing_mm: float) -> WithTarget:
         """The same generator and target, for images of a known source kernel and pixel size (`PhysicsGenerator`)."""
-        condition = torch.tensor([*source, spacing_mm], dtype=self.target.dtype, device=self.target.device)
-        return WithTarget(self.network, torch.cat([self.target, condition]))
+        bound = WithTarget(self.network, self.target[: self.num_weights], [*source, spacing_mm])
+        return bound.to(self.target)  # to the device and the precision of this one
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The generator's."""
@@ -114,6 +119,41 @@ def target_weights(
     if sum(mask) > 1:
         raise ValueError(f"a blend must be of the kernels of one vendor, got {blend} of the vendors {vendors}.")
     return weights + mask
+
+
+def source_label(
+    definition: Mapping[str, Any],
+    target: str | Mapping[str, float],
+    source: str | None = None,
+    pixel_mm: float | None = None,
+) -> list[float] | None:
+    """The source kernel and pixel size that a network has where no volume tells them, as in an export.
+
+    Args:
+        definition: of the network, as `read_definition` gives it.
+        target: one of its domains, or a blend.
+        source: one of its domains; default: the first one that is not the target.
+        pixel_mm: default: the middle of the training data's.
+
+    Returns:
+        one weight a domain, followed by the pixel size; None for a generator that sees the image alone.
+
+    Raises:
+        ValueError: when `source` is not one of the domains.
+
+    Example:
+        >>> physics = {"class": "PhysicsGenerator", "domains": ["soft", "sharp"], "spacing_mm": [0.5, 0.7]}
+        >>> source_label(physics, "soft")
+        [0.0, 1.0, 0.6]
+    """
+    domains = list(definition["domains"])
+    if source is not None and source not in domains:
+        raise ValueError(f"`source` must be one of the trained kernels {domains}, got {source!r}.")
+    if not str(definition["class"]).endswith("PhysicsGenerator"):
+        return None
+    others = [domain for domain in domains if domain != target]
+    smallest, largest = definition["spacing_mm"]
+    return [*target_weights(domains, source or others[0]), pixel_mm or (smallest + largest) / 2]
 
 
 def vendors_of(domains: Sequence[str], groups: Sequence[int] | None = None) -> list[list[str]]:

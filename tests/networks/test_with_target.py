@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from common.networks import StarGANGenerator, WithTarget, target_weights
+from common.networks import StarGANGenerator, WithTarget, source_label, target_weights
 
 KERNELS = ["B30f", "B50f", "B70f"]
 # A multiple of 4, odd, and less than one block of the padding.
@@ -48,6 +48,41 @@ def test_its_weights_are_the_generators_whatever_the_target():
 def test_a_source_and_a_pixel_size_are_bound_behind_the_target():
     bound = build(target=(0.0, 0.0, 1.0)).from_source([1.0, 0.0, 0.0], 0.7)
     assert_close(bound.target, torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.7]))
+
+
+def test_another_source_replaces_the_bound_one():
+    bound = WithTarget(StarGANGenerator(3, channels=4, num_res_blocks=1), (0.0, 0.0, 1.0), [0.0, 1.0, 0.0, 0.6])
+    assert_close(bound.target, torch.tensor([0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.6]))
+    again = bound.from_source([1.0, 0.0, 0.0], 0.7)
+    assert_close(again.target, torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.7]))
+    assert again.network is bound.network
+    assert bound.double().from_source([1.0, 0.0, 0.0], 0.7).target.dtype == torch.float64
+
+
+PHYSICS = {"class": "common.networks.PhysicsGenerator", "domains": KERNELS, "spacing_mm": [0.5, 0.75]}
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "expected"),
+    [
+        ("B30f", {}, [0.0, 1.0, 0.0, 0.625]),  # the first other kernel, the middle of the pixel sizes
+        ("B70f", {}, [1.0, 0.0, 0.0, 0.625]),
+        ({"B30f": 0.5, "B70f": 0.5}, {}, [1.0, 0.0, 0.0, 0.625]),
+        ("B30f", {"source": "B70f", "pixel_mm": 0.7}, [0.0, 0.0, 1.0, 0.7]),
+        ("B30f", {"source": "B30f"}, [1.0, 0.0, 0.0, 0.625]),
+    ],
+)
+def test_a_network_that_depends_on_the_source_has_one_without_a_volume(target, asked, expected):
+    assert source_label(PHYSICS, target, **asked) == expected
+
+
+def test_a_network_that_sees_the_image_alone_has_no_source():
+    assert source_label({**PHYSICS, "class": "StarGANGenerator"}, "B30f", "B50f", 0.7) is None
+
+
+def test_a_source_that_was_not_trained_is_refused():
+    with pytest.raises(ValueError, match=r"`source` must be one of the trained kernels \['B30f', .*\], got 'B31f'"):
+        source_label(PHYSICS, "B30f", "B31f")
 
 
 def test_the_callers_tensor_is_not_shared():
