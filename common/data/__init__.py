@@ -2,10 +2,7 @@
 
 from .conversion_images import find_conversions
 from .datalist import (
-    common_folder,
     describe,
-    find_images,
-    image_readers,
     label_names,
     load_datalist,
     load_domain,
@@ -13,17 +10,26 @@ from .datalist import (
     read_datalist,
 )
 from .datasets import EpochSampler, UnpairedDataset, axial_slices, cache_volumes, validation_images
+from .dicom_reader import DicomSeriesReader, source_files
+from .inference_images import common_folder, find_images, image_readers
 from .multi_domain import DomainVolume, MultiDomainDataset, conversions, load_domains, spacing_range
+from .paired_domains import PairedDomainsDataset
+from .paired_patches import PairedPatchDataset
 from .patches import PatchVolume, UnpairedPatchDataset, draw_patch, load_patch_volumes
 from .slice_writer import NiftiSliceWriter, nifti_bytes
 from .triplets import axial_triplets, check_depth
+from .two_domain import TwoDomainDataset
 
 __all__ = [
+    "DicomSeriesReader",
     "DomainVolume",
     "EpochSampler",
     "MultiDomainDataset",
     "NiftiSliceWriter",
+    "PairedDomainsDataset",
+    "PairedPatchDataset",
     "PatchVolume",
+    "TwoDomainDataset",
     "UnpairedDataset",
     "UnpairedPatchDataset",
     "axial_slices",
@@ -45,6 +51,7 @@ __all__ = [
     "nifti_bytes",
     "patients",
     "read_datalist",
+    "source_files",
     "spacing_range",
     "validation_images",
 ]

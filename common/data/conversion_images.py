@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .datalist import DATALIST_NAME, find_images, load_datalist
+from .datalist import DATALIST_NAME, load_datalist
+from .inference_images import find_images
 
 logger = logging.getLogger(__name__)
 

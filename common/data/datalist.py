@@ -1,14 +1,13 @@
-"""Reading a `datalist.json` (MONAI's decathlon form) and finding the images of an inference."""
+"""Reading a `datalist.json` (MONAI's decathlon form)."""
 
 from __future__ import annotations
 
-import glob
-import importlib.util
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from .datalist_form import check_form, image_of
 
 DATALIST_NAME = "datalist.json"
 SPLITS = ("training", "validation", "test")
@@ -41,10 +40,11 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
         )
     try:
         datalist = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as err:
         raise ValueError(f"{str(path)!r} is not valid JSON ({err}): write it anew or correct that line.") from err
     if not isinstance(datalist, dict):
         raise ValueError(f"{str(path)!r} must hold a JSON object of lists such as 'training', got {type(datalist)}.")
+    check_form(datalist, path)
     _refuse_leakage(datalist, path)
     return datalist, path.parent
 
@@ -95,7 +95,10 @@ def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str
     """
     entries = load_datalist(dataset_dir, key)
     found = [
-        {"image": str(entry[domain] if domain in entry else entry["image"]), "patient": str(entry.get("patient", "?"))}
+        {
+            "image": image_of(entry, domain if domain in entry else "image", str(dataset_dir)),
+            "patient": str(entry.get("patient", "?")),
+        }
         for entry in entries
         if domain in entry or entry.get("domain") == domain
     ]
@@ -132,88 +135,6 @@ def label_names(dataset_dir: str | Path) -> dict[int, str]:
     """The names of a datalist's label values: `{1: "oedema", ...}`; empty when it has none."""
     datalist, _ = read_datalist(dataset_dir)
     return {int(value): name for value, name in datalist.get("label_names", {}).items()}
-
-
-def find_images(dataset_dir: str | Path, *, domain: str | None = None) -> list[dict[str, str]]:
-    """
-    The images that an inference translates, as MONAI data items `{"image": path}`.
-
-    Args:
-        dataset_dir: one of: an image file; a folder of images; a folder that is one DICOM series; a pattern such as
-            `scans/*T1*`; a folder with a `datalist.json` (its `test` list is taken).
-        domain: the source domain's key in the datalist.
-
-    Raises:
-        FileNotFoundError: when nothing is there.
-    """
-    path = Path(dataset_dir)
-    if not path.exists():
-        found = [Path(name) for name in sorted(glob.glob(str(dataset_dir)))]
-        if not found:
-            raise FileNotFoundError(
-                f"`dataset_dir` {str(dataset_dir)!r} is neither a file nor a folder, and matches none as a pattern."
-                " Give a NIfTI file, a folder of them, or a DICOM series folder."
-            )
-        return [{"image": str(name)} for name in found]
-    if path.is_file() and path.suffix != ".json":
-        return [{"image": str(path)}]
-    if path.is_file() or (path / DATALIST_NAME).is_file():
-        return [{"image": _source(entry, domain)} for entry in load_datalist(path, "test")]
-    if _is_series(path):
-        return [{"image": str(path)}]
-    if volumes := _volumes(path):
-        return [{"image": str(p)} for p in volumes]
-    raise FileNotFoundError(
-        f"{str(path)!r} holds no image: expected files ending in {', '.join(VOLUME_SUFFIXES)}, or the DICOM files of"
-        " one series."
-    )
-
-
-def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "image") -> str:
-    """The deepest folder that holds all images: outputs keep the path below it, so that equal names do not collide.
-
-    Args:
-        items: with the paths of images under some of `keys`.
-        keys: where an item's images are.
-    """
-    names = [keys] if isinstance(keys, str) else keys
-    return os.path.commonpath(
-        [os.path.dirname(os.path.abspath(item[name])) for item in items for name in names if name in item]
-    )
-
-
-def _is_series(folder: Path) -> bool:
-    """Whether a folder is one DICOM series rather than a folder of volumes."""
-    if (folder / DATALIST_NAME).is_file() or _volumes(folder):
-        return False
-    return any(_is_dicom(p) for p in sorted(folder.iterdir()) if p.is_file())
-
-
-def _volumes(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.name.lower().endswith(VOLUME_SUFFIXES))
-
-
-def image_readers() -> list[str]:
-    """MONAI's readers for NIfTI and, where pydicom is installed, DICOM; asking for all of them warns of the absent."""
-    dicom = ["PydicomReader"] if importlib.util.find_spec("pydicom") else []
-    return [*dicom, "NibabelReader"]  # MONAI tries the last one first
-
-
-def _source(entry: dict[str, Any], domain: str | None) -> str:
-    for name in (domain, "image"):
-        if name is not None and name in entry:
-            return str(entry[name])
-    raise ValueError(
-        f"The datalist's test entry of patient {entry.get('patient')!r} has no image of the source domain {domain!r};"
-        f" it has {sorted(entry)}."
-    )
-
-
-def _is_dicom(path: Path) -> bool:
-    """By the magic word of the DICOM file format (PS3.10, section 7.1), not by the name."""
-    with path.open("rb") as file:
-        file.seek(128)
-        return file.read(4) == b"DICM"
 
 
 def patients(entries: Iterable[dict[str, Any]]) -> list[str]:

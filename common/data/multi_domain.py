@@ -14,6 +14,7 @@ from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..whole_file import whole_file
 from .datalist import load_domain
 
 
@@ -118,6 +119,7 @@ def conversions(
     transform: Callable,
     *,
     slices_per_volume: int = 4,
+    targets: Sequence[str] | None = None,
 ) -> list[dict[str, torch.Tensor]]:
     """
     What validation converts: some slices of each validation volume, into every other domain.
@@ -128,6 +130,7 @@ def conversions(
         load: see `load_domains`.
         transform: from `{"image": (1, X, Y) in HU}` to the encoded image.
         slices_per_volume: evenly spaced over the volume.
+        targets: those of `domains` that are converted into; default: all.
 
     Returns:
         items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, and `label`, the true image in the
@@ -139,7 +142,7 @@ def conversions(
     for volume in volumes:
         depth = len(volume.slices)
         places = np.unique(np.linspace(0, depth - 1, min(depth, slices_per_volume)).round().astype(int))
-        for z, target in [(z, t) for z in places for t in domains if t != volume.domain]:
+        for z, target in [(z, t) for z in places for t in targets or domains if t != volume.domain]:
             item = {
                 "image": _encoded(volume, z, transform),
                 "source": torch.tensor(domains.index(volume.domain)),
@@ -160,9 +163,7 @@ def _encoded(volume: DomainVolume, z: int, transform: Callable) -> torch.Tensor:
 
 def _mapped(slices: np.ndarray, folder: Path, path: str) -> np.ndarray:
     """The volume as a file that is read piece by piece, named after its origin."""
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.npy"
-    partial = file.with_suffix(".partial.npy")
-    np.save(partial, slices)
-    partial.replace(file)
+    with whole_file(file, needed=slices.nbytes) as stream:
+        np.save(stream, slices)
     return np.load(file, mmap_mode="r")

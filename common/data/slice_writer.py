@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,8 @@ from typing import IO
 
 import nibabel as nib
 import numpy as np
+
+from ..whole_file import partial_name, remove_partials
 
 HEADER_BYTES = 352
 LARGEST_SIDE = 32767  # NIfTI-1 holds sizes as int16
@@ -64,13 +65,14 @@ class NiftiSliceWriter:
         if len(self.shape) != 3 or not all(1 <= n <= LARGEST_SIDE for n in self.shape):
             raise ValueError(f"`shape` must be three sizes of 1 to {LARGEST_SIDE}, got {self.shape}.")
         self.affine = affine
-        self.partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self.partial = partial_name(self.path)
         self.written = 0
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> NiftiSliceWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_partials(self.path)
             self._file = self._open()
             self._header().write_to(self._file)
         except BaseException:

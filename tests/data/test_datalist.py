@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data import common_folder, describe, find_images, load_datalist, load_domain
+from common.data import describe, load_datalist, load_domain
 
 
 @pytest.fixture
@@ -92,28 +92,3 @@ def test_unknown_list_and_domain_name_what_there_is(folder):
         load_datalist(folder, "testing")
     with pytest.raises(ValueError, match=r"no image of domain 'PD'.*'T1', 'T2'"):
         load_domain(folder, "training", "PD")
-
-
-def test_images_of_an_inference(folder, tmp_path_factory):
-    one = folder / "a_T1.nii.gz"
-    assert find_images(one) == [{"image": str(one)}]
-    assert find_images(str(folder / "*_T1*")) == [{"image": str(folder / f"{n}_T1.nii.gz")} for n in "acd"]
-    assert find_images(folder, domain="T1") == [{"image": str(folder / "d_T1.nii.gz")}]  # the datalist's test list
-    (folder / "datalist.json").unlink()
-    assert len(find_images(folder)) == 6
-    empty = tmp_path_factory.mktemp("empty")
-    with pytest.raises(FileNotFoundError, match="holds no image"):
-        find_images(empty)
-    with pytest.raises(FileNotFoundError, match="matches none"):
-        find_images(str(empty / "*.nii"))
-
-
-def test_a_dicom_folder_is_one_image(tmp_path):
-    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
-    assert find_images(tmp_path) == [{"image": str(tmp_path)}]
-
-
-def test_outputs_keep_the_path_below_the_common_folder(tmp_path):
-    assert common_folder([{"image": str(tmp_path / "a" / "x.nii")}]) == str(tmp_path / "a")
-    two = [{"image": str(tmp_path / "a" / "x.nii")}, {"image": str(tmp_path / "b" / "x.nii")}]
-    assert common_folder(two) == str(tmp_path)

@@ -90,6 +90,12 @@ def test_validation_converts_into_every_other_domain_and_knows_the_truth_where_t
     assert [i["label"][0, 0, 0].item() for i in items] == [2100, 2102, 2000, 2002]
 
 
+def test_validation_of_one_direction_converts_into_its_target_only(folder):
+    items = conversions(str(folder), ["soft", "sharp"], LOAD, same, slices_per_volume=2, targets=["sharp"])
+    assert [(i["source"].item(), i["target"].item()) for i in items] == [(0, 1), (0, 1)]
+    assert [i["label"][0, 0, 0].item() for i in items] == [2100, 2102]
+
+
 def test_a_domain_without_a_volume_is_named():
     volume = DomainVolume(np.zeros((1, 4, 4), np.int16), (1.0, 1.0), "soft", "p")
     with pytest.raises(ValueError, match=r"every domain of \['soft', 'sharp'\], got none of \['sharp'\]"):

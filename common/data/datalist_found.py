@@ -1,0 +1,123 @@
+"""What a rule finds for a datalist: images with their patient and domain, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESERVED = ("patient", "domain", "image", "label")  # keys of an entry that no domain may be called
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """
+    What the headers of an image say, without its voxels.
+
+    Args:
+        shape: voxels along each axis.
+        affine: (4, 4) to RAS in mm.
+        frame: FrameOfReferenceUID of a DICOM series, else "".
+        series: SeriesInstanceUID of a DICOM series, else "".
+        files: of a DICOM series, in the order of their positions.
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    frame: str = ""
+    series: str = ""
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class FoundImage:
+    """
+    An image that a rule found.
+
+    Args:
+        path: a NIfTI file, or the folder of one DICOM series.
+        patient: name; a split is by patient.
+        domain: name.
+        session: what else distinguishes the images of a patient, such as the study: pairs are sought within it.
+        label: path of a label map.
+        split: where the rule itself puts the patient.
+        facts: read by the rule, or later.
+    """
+
+    path: Path
+    patient: str
+    domain: str
+    session: Mapping[str, str] = field(default_factory=dict)
+    label: Path | None = None
+    split: str | None = None
+    facts: Facts | None = None
+
+
+@dataclass
+class Findings:
+    """
+    Args:
+        images: found.
+        left_out: why, by the names of what was not taken.
+    """
+
+    images: list[FoundImage] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def domain_names(domains: Mapping[Any, Any] | Sequence[Any] | str | None) -> dict[str, str] | None:
+    """
+    What the user wants of the names that a rule finds, as {found: domain}; None takes all as they are.
+
+    Args:
+        domains: a mapping, a list of names, or one name.
+
+    Raises:
+        ValueError: when a domain has a name that an entry uses for something else.
+
+    Example:
+        >>> domain_names({"soft": "B30f"}), domain_names(("T1", "T2"))
+        ({'soft': 'B30f'}, {'T1': 'T1', 'T2': 'T2'})
+    """
+    if domains is None:
+        return None
+    if isinstance(domains, Mapping):
+        names = {str(found): str(name) for found, name in domains.items()}
+    else:
+        listed = domains.split(",") if isinstance(domains, str) else domains
+        names = {str(name).strip(): str(name).strip() for name in listed}
+    for name in names.values():
+        check_domain(name)
+    return names
+
+
+def check_domain(name: str) -> None:
+    """Refuses a name that an entry of a datalist uses for something else.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if name in RESERVED or not name.strip():
+        raise ValueError(
+            f"A domain must not be called {name!r}: entries of a datalist use {', '.join(RESERVED)} for other things."
+            " Rename it with `--domains \"{'found': 'wanted'}\"`; label maps are found with `--label`."
+        )
+
+
+def renamed(domain: str, names: Mapping[str, str] | None) -> str | None:
+    """The domain that a found name stands for, or None when it is not wanted."""
+    return domain if names is None else names.get(domain)
+
+
+def unwanted(domain: str, names: Mapping[str, str]) -> str:
+    """Why an image is left out."""
+    return f"domain {domain!r} is not among --domains {', '.join(names)}"
+
+
+def visible(names: Sequence[str]) -> Iterator[str]:
+    """Names that are not hidden, sorted."""
+    return (name for name in sorted(names) if not name.startswith("."))

@@ -1,0 +1,150 @@
+"""Finding the images that an inference translates: NIfTI files, and the volumes in DICOM files, folders and zips."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .datalist import DATALIST_NAME, VOLUME_SUFFIXES, load_datalist
+from .datalist_form import image_of
+from .dicom_files import dicom_files, require_pydicom
+from .dicom_items import item_of
+from .dicom_names import names_well, safe_names
+from .dicom_reader import DicomSeriesReader
+from .dicom_series import Found, find_volumes
+from .zip_files import unpacked
+
+logger = logging.getLogger(__name__)
+
+
+def find_images(
+    dataset_dir: str | Path, *, domain: str | None = None, modality: str | None = None
+) -> list[dict[str, Any]]:
+    """
+    The images that an inference translates, as MONAI data items.
+
+    An item is `{"image": path}`, or, for a DICOM volume that has no path of its own, `{"image": [name, file, ...]}`:
+    `name` is a path below `dataset_dir`, made of PatientID and SeriesNumber, after which the output is called.
+
+    Args:
+        dataset_dir: one of: an image file; a folder of images; DICOM files of any names, of one or many series, in a
+            folder at any depth; one DICOM file, single-frame or enhanced; a zip of any of these; a pattern such as
+            `scans/*T1*`; a folder with a `datalist.json` (its `test` list is taken).
+        domain: the source domain's key in the datalist.
+        modality: `CT` or `MR`: DICOM series of the other are skipped. Default: all.
+
+    Raises:
+        FileNotFoundError: when nothing is there.
+        ValueError: when there is DICOM, but no volume to translate, or pydicom is not installed.
+    """
+    path = Path(dataset_dir)
+    if not path.exists():
+        return _of_pattern(str(dataset_dir), domain, modality)
+    if path.is_file() and path.suffix != ".json" and path.name.upper() != "DICOMDIR":
+        return _of_file(path, modality)
+    if path.suffix == ".json" or (path / DATALIST_NAME).is_file():
+        return [{"image": _source(entry, domain, str(path))} for entry in load_datalist(path, "test")]
+    return _of_folder(path, path, modality)
+
+
+def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "image") -> str:
+    """The deepest folder that holds all images: outputs keep the path below it, so that equal names do not collide.
+
+    Args:
+        items: with the paths of images, or lists that begin with a name, under some of `keys`.
+        keys: where an item's images are.
+    """
+    names = [keys] if isinstance(keys, str) else keys
+    images = [item[name] for item in items for name in names if name in item]
+    paths = [image if isinstance(image, (str, Path)) else image[0] for image in images]
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+
+
+def image_readers() -> list[Any]:
+    """Readers for `LoadImaged`: NIfTI and DICOM."""
+    return [DicomSeriesReader(), "NibabelReader"]  # MONAI tries the last one first
+
+
+def _of_pattern(pattern: str, domain: str | None, modality: str | None) -> list[dict[str, Any]]:
+    found = [Path(name) for name in sorted(glob.glob(pattern))]
+    if not found:
+        raise FileNotFoundError(
+            f"`dataset_dir` {pattern!r} is neither a file nor a folder, and matches none as a pattern."
+            " Give a NIfTI file, a folder of them, or a DICOM series folder."
+        )
+    slices = [path for path in found if path.is_file() and not _is_volume(path) and dicom_files(path)]
+    others = [path for path in found if path not in set(slices)]
+    items = [item for path in others for item in find_images(path, domain=domain, modality=modality)]
+    root = Path(os.path.commonpath([path.parent for path in found]))
+    return items + (_of_dicom(slices, root, modality) if slices else [])
+
+
+def _of_file(path: Path, modality: str | None) -> list[dict[str, Any]]:
+    if path.suffix.lower() == ".zip":
+        return _of_folder(unpacked(path), path, modality)
+    if not _is_volume(path) and dicom_files(path):
+        return _of_dicom([path], path, modality)
+    return [{"image": str(path)}]
+
+
+def _of_folder(folder: Path, root: Path, modality: str | None) -> list[dict[str, Any]]:
+    """The images of a folder; `root` is where the user put them, be it a zip."""
+    files = dicom_files(folder)
+    if volumes := [path for path in _visible(folder) if path.is_file() and _is_volume(path)]:
+        if files:
+            logger.warning(f"{str(root)!r} has NIfTI and {len(files)} DICOM files: only the NIfTI files are taken.")
+        return [{"image": str(path)} for path in volumes]
+    if files:
+        return _of_dicom(files, root, modality)
+    raise FileNotFoundError(
+        f"{str(root)!r} holds no image: expected files ending in {', '.join(VOLUME_SUFFIXES)}, or the DICOM files of"
+        " one or more series."
+    )
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies below a folder, but for what a killed process left there under a hidden name."""
+    paths = sorted(folder.rglob("*"))
+    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def _of_dicom(files: Sequence[Path], root: Path, modality: str | None) -> list[dict[str, Any]]:
+    require_pydicom()
+    found = find_volumes(files)
+    found.log()
+    volumes = [volume for volume in found.volumes if modality in (None, volume.modality)]
+    for volume in found.volumes:
+        if volume not in volumes:
+            logger.info(f"Skipped {volume}: the bundle is for {modality}.")
+    if not volumes:
+        raise ValueError(f"{str(root)!r} holds no {modality or 'CT or MR'} volume to translate: {_reasons(found)}")
+    alone = len(found.volumes) == 1 and not found.damaged and (root.is_dir() or root in files)
+    if alone and names_well(root, volumes[0].header):
+        return [{"image": str(root)}]
+    parent = root.parent if root in files else root
+    names = safe_names([volume.header for volume in volumes])
+    return [{"image": item_of(volume, parent / name)} for volume, name in zip(volumes, names)]
+
+
+def _reasons(found: Found) -> str:
+    reasons = [f"{len(files)} of its files: {reason}." for reason, files in found.skipped.items()]
+    reasons += [f"There is {volume}." for volume in found.volumes]
+    return " ".join([*reasons, *list(found.damaged.values())[:3]])
+
+
+def _is_volume(path: Path) -> bool:
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def _source(entry: dict[str, Any], domain: str | None, place: str) -> str:
+    for name in (domain, "image"):
+        if name is not None and name in entry:
+            return image_of(entry, name, place)
+    raise ValueError(
+        f"The datalist's test entry of patient {entry.get('patient')!r} has no image of the source domain {domain!r};"
+        f" it has {sorted(entry)}."
+    )

@@ -1,0 +1,87 @@
+"""Unpacking a zip that somebody sent: nothing outside of the folder, no links, no bombs."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+MAX_BYTES = 16 * 2**30
+MAX_FILES = 100_000
+BLOCK = 2**20
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # removed when the program ends
+
+
+def unpacked(archive: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
+    """A temporary folder with the content of a zip, which lasts until the program ends; see `unpack`."""
+    folder = tempfile.TemporaryDirectory(prefix="unpacked_", ignore_cleanup_errors=True)
+    _folders.append(folder)
+    unpack(archive, folder.name, max_bytes=max_bytes)
+    return Path(folder.name)
+
+
+def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
+    """
+    Unpacks a zip below an existing folder.
+
+    Args:
+        archive: the zip.
+        folder: where to.
+        max_bytes: of all files, counted as they are unpacked: what a zip says of its sizes may be wrong.
+        max_files: how many.
+
+    Raises:
+        ValueError: when the zip is damaged or encrypted, has a link or a path that leads out of the folder, or is too
+            large for the limits or the disk. The message names the member.
+    """
+    name = repr(str(archive))
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = [member for member in file.infolist() if not member.is_dir()]
+            _check(members, name, Path(folder), max_bytes, max_files)
+            left = max_bytes
+            for member in members:
+                target = Path(folder, *_parts(member))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with file.open(member) as source, target.open("xb") as out:
+                    left -= _copy(source, out, left, name)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, OSError) as error:
+        raise ValueError(f"{name} cannot be unpacked ({error}): pack it anew, without encryption.") from error
+
+
+def _check(members: list[zipfile.ZipInfo], name: str, folder: Path, max_bytes: int, max_files: int) -> None:
+    if len(members) > max_files:
+        raise ValueError(f"{name} has {len(members)} files, at most {max_files} are unpacked: give fewer series.")
+    for member in members:
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise ValueError(f"{name} has a link, {member.filename!r}: pack the files themselves.")
+        if not (parts := _parts(member)) or ".." in parts or any(":" in part or "\0" in part for part in parts):
+            raise ValueError(f"{name} has a member that leads out of its folder, {member.filename!r}: it is refused.")
+        if member.filename.startswith(("/", "\\")):
+            raise ValueError(f"{name} has a member with an absolute path, {member.filename!r}: it is refused.")
+    room = min(max_bytes, shutil.disk_usage(folder).free)
+    size = sum(member.file_size for member in members)
+    if size > room:
+        raise ValueError(
+            f"{name} unpacks to {size / 1e9:.3g} GB, {room / 1e9:.3g} GB are allowed in {str(folder)!r}: give fewer"
+            f" series, or unpack it yourself."
+        )
+
+
+def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
+    return PurePosixPath(member.filename.replace("\\", "/").lstrip("/")).parts
+
+
+def _copy(source: IO[bytes], out: IO[bytes], left: int, name: str) -> int:
+    """Copies at most `left` bytes, and tells how many."""
+    copied = 0
+    while block := source.read(BLOCK):
+        copied += len(block)
+        if copied > left:
+            raise ValueError(f"{name} unpacks to more than it says, and than is allowed: it is damaged or malicious.")
+        out.write(block)
+    return copied
