@@ -30,10 +30,12 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
         contrastive_loss: equation (3).
         contrastive_weight: lambda_X of equation (5), 1.
         identity_weight: lambda_Y of equation (5): 1 is CUT; 0 leaves it out, as FastCUT does.
+        flip_equivariance: FastCUT: every other batch is mirrored before it is translated, and the translation's
+            features are mirrored back before they are compared.
 
     Differences from the official code:
         Its NCE layers are named by index into a list of layers, which shifts with antialiasing; ours are the
-        generator's encoder levels.
+        generator's encoder levels. It halves the sum of both contrastive terms; here it is equation (5).
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
         contrastive_loss: PatchNCELoss,
         contrastive_weight: float = 1.0,
         identity_weight: float = 1.0,
+        flip_equivariance: bool = False,
     ) -> None:
         super().__init__(
             generator,
@@ -66,11 +69,13 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
         self.contrastive_loss = contrastive_loss
         self.contrastive_weight = contrastive_weight
         self.identity_weight = identity_weight
+        self.flip_equivariance = flip_equivariance
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         real_source, real_target = batch["source"], batch["target"]
+        flipped = self.flip_equivariance and bool(torch.rand(()) < 0.5)
         with trainer.autocast():
-            fake_target = self.generator(real_source)
+            fake_target = self.generator(real_source.flip(-1) if flipped else real_source)
             real_logits, fake_logits = self.discriminator(real_target), self.discriminator(fake_target.detach())
         discriminator_loss = self.adversarial_loss.discriminator(real_logits, fake_logits)  # equation (1)
         trainer.update(self.optimizers["discriminator"], discriminator_loss)
@@ -80,22 +85,26 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
                 fake_logits = self.discriminator(fake_target)
             losses = {
                 "adversarial": self.adversarial_loss.generator(fake_logits),  # equation (1)
-                "contrastive": self._contrastive(trainer, real_source, fake_target),  # equation (4), X
+                "contrastive": self._contrastive(trainer, real_source, fake_target, flipped),  # equation (4), X
             }
             total = losses["adversarial"] + self.contrastive_weight * losses["contrastive"]
             if self.identity_weight > 0:
                 with trainer.autocast():
-                    same_target = self.generator(real_target)
-                losses["identity"] = self._contrastive(trainer, real_target, same_target)  # equation (4), Y
+                    same_target = self.generator(real_target.flip(-1) if flipped else real_target)
+                losses["identity"] = self._contrastive(trainer, real_target, same_target, flipped)  # equation (4), Y
                 total = total + self.identity_weight * losses["identity"]  # equation (5)
             trainer.update([self.optimizers["generator"], self.optimizers["features"]], total)
 
-        images = {"real_source": real_source, "fake_target": fake_target.detach(), "real_target": real_target}
+        shown = fake_target.detach().flip(-1) if flipped else fake_target.detach()
+        images = {"real_source": real_source, "fake_target": shown, "real_target": real_target}
         return {"generator": total, **losses, "discriminator": discriminator_loss, **images}
 
-    def _contrastive(self, trainer: TrainingServices, source: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    def _contrastive(
+        self, trainer: TrainingServices, source: torch.Tensor, output: torch.Tensor, flipped: bool
+    ) -> torch.Tensor:
         """Equation (4): the mean of equation (3) over encoder levels; both images at the same places."""
         with trainer.autocast():
             key, locations = self.patch_features(self.encode(source))
-            query, _ = self.patch_features(self.encode(output), locations)
+            encoded = [feature.flip(-1) for feature in self.encode(output)] if flipped else self.encode(output)
+            query, _ = self.patch_features(encoded, locations)
         return torch.stack([self.contrastive_loss(q, k) for q, k in zip(query, key)]).mean()

@@ -34,7 +34,8 @@ class StarGAN(TranslationMethod):
         generator_optimizer: steps G.
         discriminator_optimizer: steps D.
         guidance: loss of (semantic map, generator feature): None is StarGAN, `CosineContentLoss` GGDR,
-            `GuidedContrastiveLoss` GGCL, `PerceptualGuidanceLoss` KCGAN.
+            `GuidedContrastiveLoss` GGCL, `PerceptualGuidanceLoss` KCGAN. One whose `needs_encoder` is true also gets
+            the encoder's feature, from the generator's `both_features(image, label)`.
         guidance_weight: of that loss; GGCL: lambda_ggcl = 2; KCGAN weighs inside the loss.
         classification_weight: lambda_cls = 1.
         cycle_weight: lambda_cyc = 10.
@@ -69,6 +70,11 @@ class StarGAN(TranslationMethod):
     ) -> None:
         if critic_steps < 1:
             raise ValueError(f"`critic_steps` must be >= 1, got {critic_steps}; the papers use 5.")
+        if getattr(guidance, "needs_encoder", False) and not hasattr(generator, "both_features"):
+            raise ValueError(
+                f"`guidance` compares with the encoder's feature, which {type(generator).__name__} does not offer:"
+                " take StarGANGenerator, or `content_from='decoder'`."
+            )
         super().__init__(
             generator,
             networks={"generator": generator, "discriminator": discriminator},
@@ -93,8 +99,8 @@ class StarGAN(TranslationMethod):
         forth = self.labels(target, domain, batch.get("spacing_mm"))
         back = self.labels(domain, target, batch.get("spacing_mm"))
         with trainer.autocast(), torch.no_grad():
-            fake, feature = self._translate(image, forth)
-        losses = self._discriminator_losses(trainer, image, domain, fake, feature)
+            fake, keys = self._translate(image, forth)
+        losses = self._discriminator_losses(trainer, image, domain, fake, keys)
         trainer.update(self.optimizers["discriminator"], losses["discriminator"])
         if trainer.iteration % self.critic_steps == 0:
             with frozen(self.discriminator):
@@ -102,12 +108,14 @@ class StarGAN(TranslationMethod):
                 trainer.update(self.optimizers["generator"], losses["generator"])
         return {**losses, "real_source": image, "fake_target": fake}
 
-    def _translate(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _translate(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """G's output, and with a guidance its decoder feature: the key, which gets no gradient."""
         if self.guidance is None:
-            return self.generator(image, label), None
-        features: Callable[..., Any] = self.generator.features  # type: ignore[assignment]
-        return features(image, label)
+            return self.generator(image, label), []
+        name = "both_features" if getattr(self.guidance, "needs_encoder", False) else "features"
+        features: Callable[..., Any] = getattr(self.generator, name)
+        fake, *keys = features(image, label)
+        return fake, keys
 
     def _as_saved(self, fake: torch.Tensor) -> torch.Tensor:
         """A translation rounded to what a file can hold; its gradient passes as if it were not."""
@@ -121,7 +129,7 @@ class StarGAN(TranslationMethod):
         image: torch.Tensor,
         domain: torch.Tensor,
         fake: torch.Tensor,
-        feature: torch.Tensor | None,
+        keys: list[torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         """GGCL's equation (4), KCGAN's (6): -L_adv + lambda_cls L_cls^r + the guidance."""
         with trainer.autocast():
@@ -140,7 +148,7 @@ class StarGAN(TranslationMethod):
         total = losses["critic"] + self.penalty_weight * losses["penalty"]
         total = total + self.classification_weight * losses["real_class"]
         if self.guidance is not None:
-            losses["guidance"] = self.guidance(semantic_map, feature)  # GGCL (3); KCGAN (5)
+            losses["guidance"] = self.guidance(semantic_map, *keys)  # GGCL (3); KCGAN (5)
             total = total + self.guidance_weight * losses["guidance"]
         return {"discriminator": total, **losses}
 

@@ -5,6 +5,7 @@ What is exported here and decorated with `record_arguments` may be named in a bu
 
 from __future__ import annotations
 
+from .attgan import AttGANGenerator
 from .compact import CompactGenerator
 from .dcgan import DCGANDiscriminator
 from .definition import definition_path, load_definition, read_definition, record_arguments, save_definition
@@ -12,6 +13,7 @@ from .nec import NECGenerator
 from .patch_features import PatchFeatureMLP
 from .patch_pyramid import PatchDiscriminatorPyramid
 from .physics import PhysicsGenerator
+from .resnet import ResNetGenerator
 from .spade import SPADEGenerator
 from .sr_unit import SRUNITBackGenerator, SRUNITGenerator
 from .stages import load_stage
@@ -19,12 +21,14 @@ from .stargan import StarGANGenerator
 from .stargan_discriminator import StarGANDiscriminator
 from .super_resolution import DownSamplingGenerator, SuperResolutionGenerator
 from .unet_discriminator import SemanticDiscriminator
+from .unit import UNITBackGenerator, UNITGenerator
 from .vgg import VGG16BN
 from .weights import load_weights
 from .with_target import WithTarget, source_label, target_weights, vendors_of
 
 __all__ = [
     "VGG16BN",
+    "AttGANGenerator",
     "CompactGenerator",
     "DCGANDiscriminator",
     "DownSamplingGenerator",
@@ -32,6 +36,7 @@ __all__ = [
     "PatchDiscriminatorPyramid",
     "PatchFeatureMLP",
     "PhysicsGenerator",
+    "ResNetGenerator",
     "SPADEGenerator",
     "SRUNITBackGenerator",
     "SRUNITGenerator",
@@ -39,6 +44,8 @@ __all__ = [
     "StarGANDiscriminator",
     "StarGANGenerator",
     "SuperResolutionGenerator",
+    "UNITBackGenerator",
+    "UNITGenerator",
     "WithTarget",
     "definition_path",
     "load_definition",

@@ -105,6 +105,13 @@ class StarGANGenerator(nn.Module):
             the output `(B, out_channels, H, W)`, and the activation behind the first up-sampling
             `(B, feature_channels, H'/2, W'/2)`, of the padded image, not cropped.
         """
+        output, decoded, _ = self.both_features(image, target)
+        return output, decoded
+
+    def both_features(
+        self, image: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Likewise, with the encoder's feature of the decoder's size: the activation behind the first down-sampling."""
         check_image_dims(image, 2)
         rows = target.shape[0] if target.dim() == 2 else 0
         if (rows != 1 and rows != image.shape[0]) or target.shape[-1] != self.num_domains:
@@ -117,13 +124,13 @@ class StarGANGenerator(nn.Module):
         batch, height, width = padded.shape[0], padded.shape[2], padded.shape[3]
         labels = target.to(padded.dtype)[:, :, None, None].expand(batch, -1, height, width)
         feature = self.stem(torch.cat([padded, labels], dim=1))
-        for down in self.downs:
-            feature = down(feature)
+        encoded = self.downs[0](feature)
+        feature = self.downs[1](encoded)
         for block in self.blocks:
             feature = block(feature)
-        guide = self.ups[0](feature)
-        output = torch.tanh(self.head(self.ups[1](guide)))
-        return crop_like(output, image), guide
+        decoded = self.ups[0](feature)
+        output = torch.tanh(self.head(self.ups[1](decoded)))
+        return crop_like(output, image), decoded, encoded
 
 
 class _ResidualBlock(nn.Module):

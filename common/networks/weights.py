@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+from .tensor_file import DamagedFileError, read_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -52,13 +53,12 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             f"models/network.json to {path.parent}."
         )
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        state: Any = read_tensors(path)
+    except (DamagedFileError, OSError) as error:
         raise ValueError(
             f"{path} must be a file of plain tensors written by torch.save(network.state_dict(), ...), "
-            f"but it could not be read as one ({reason}). Pickled modules are refused, for loading one runs its code; "
-            "truncated downloads end here too: download or save the file again."
+            f"but it could not be read as one ({error}). Pickled modules are refused, for loading one runs its code; "
+            "damaged and truncated downloads end here too: download or save the file again."
         ) from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} must hold a flat dict of name to tensor, got {type(state).__name__}.")

@@ -18,6 +18,9 @@ class WithTarget(nn.Module):
 
     Its state dict is the generator's: `model.pt` fits both, whatever target is bound.
 
+    A generator of one direction has a single target, of which it need not be told: its weights are `[1.0]`, and it is
+    called with the image alone.
+
     Args:
         network: called with the image `(B, C, H, W)` and the target `(1, num_domains)`.
         target: one weight a domain, as `target_weights` gives them.
@@ -35,6 +38,8 @@ class WithTarget(nn.Module):
         torch.Size([2, 1, 16, 16])
     """
 
+    __constants__ = ("tells_target",)  # TorchScript then compiles only that call which the network takes
+
     def __init__(
         self, network: nn.Module, target: Sequence[float] | torch.Tensor, source: Sequence[float] | None = None
     ) -> None:
@@ -47,12 +52,15 @@ class WithTarget(nn.Module):
             )
         self.network = network
         self.num_weights = weights.numel()
+        self.tells_target = self.num_weights > 1
         self.target: torch.Tensor
         self.register_buffer("target", torch.cat([weights, torch.tensor(source or [])]), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Translate `(B, C, H, W)` in [-1, 1] to the bound target."""
-        return self.network(image, self.target[None])
+        if self.tells_target:
+            return self.network(image, self.target[None])
+        return self.network(image)
 
     def from_source(self, source: Sequence[float], spacing_mm: float) -> WithTarget:
         """The same generator and target, for images of a known source kernel and pixel size (`PhysicsGenerator`)."""
@@ -85,16 +93,23 @@ def target_weights(
     Raises:
         ValueError: when `target` is neither a name nor a blend; when a name is not among `domains`, a weight is
             negative, or their sum is not 1; when a blend mixes vendors, or `groups` does not sum to the number of
-            domains.
+            domains; when the only domain is not what is asked for.
 
     Example:
         >>> target_weights(["B30f", "B50f", "B70f"], "B70f")
         [0.0, 0.0, 1.0]
         >>> target_weights(["B30f", "B50f", "B70f"], {"B30f": 0.5, "B70f": 0.5})
         [0.5, 0.0, 0.5]
+        >>> target_weights(["B30f"], "B30f")  # of a network of one direction
+        [1.0]
         >>> target_weights(["B30f", "B70f", "SOFT"], "SOFT", groups=[2, 1])
         [0.0, 0.0, 1.0, 0.0, 1.0]
     """
+    if len(domains) == 1 and target not in (domains[0], {domains[0]: 1.0}):
+        raise ValueError(
+            f"`target` must be {domains[0]!r}, the only domain that this network translates into, got {target!r}: "
+            "train it for that direction, or take a network of several domains."
+        )
     vendors = vendors_of(domains, groups)
     example = f"{{{vendors[0][0]}: 0.5, {vendors[0][-1]}: 0.5}}"
     if not isinstance(target, (str, Mapping)):

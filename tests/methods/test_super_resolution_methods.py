@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from common.methods import sr_unit
+from common.methods import unit
 
 from .parts import RecordingTrainer
 from .super_resolution_parts import FACTOR, SIZE, batch, super_resolution_method
@@ -56,7 +56,7 @@ class TermTrainer(RecordingTrainer):
 
 @pytest.fixture
 def no_noise(monkeypatch):
-    monkeypatch.setattr(sr_unit, "with_noise", lambda code: code)
+    monkeypatch.setattr(unit, "with_noise", lambda code: code)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -164,7 +164,7 @@ def test_sr_unit_is_units_loss_with_mmsr(no_noise):
 
 def test_sr_unit_adds_noise_of_variance_1_to_its_codes_in_training_only():
     torch.manual_seed(0)
-    noise = sr_unit.with_noise(torch.full((1, 8, 100, 100), 3.0))
+    noise = unit.with_noise(torch.full((1, 8, 100, 100), 3.0))
     assert_close(noise.mean(), torch.tensor(3.0), rtol=0, atol=0.02)
     assert_close(noise.std(), torch.tensor(1.0), rtol=0, atol=0.02)
     method, data = super_resolution_method("sr_unit"), batch()

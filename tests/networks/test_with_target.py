@@ -195,3 +195,23 @@ def test_a_blend_of_two_vendors_and_groups_that_do_not_fit_are_refused():
         ValueError, match=r"`groups` must say how many of the 3 domains .*, got \[2, 2\], which sum to 4"
     ):
         target_weights(KERNELS, "B30f", groups=[2, 2])
+
+
+class OneDirection(torch.nn.Module):
+    """Takes the image alone."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return 2 * image
+
+
+def test_a_network_of_one_direction_is_not_told_its_only_target():
+    network, image = WithTarget(OneDirection(), target_weights(["B30f"], "B30f")), random_image(2, (4, 5))
+    assert_close(network(image), 2 * image, rtol=0, atol=0)
+    assert_close(torch.jit.script(network)(image), 2 * image, rtol=0, atol=0)
+    assert target_weights(["B30f"], {"B30f": 1.0}) == [1.0]
+
+
+@pytest.mark.parametrize("target", ["B70f", {"B30f": 0.5, "B70f": 0.5}, 3])
+def test_another_target_of_a_network_of_one_direction_is_refused(target):
+    with pytest.raises(ValueError, match="`target` must be 'B30f', the only domain that this network translates into"):
+        target_weights(["B30f"], target)

@@ -1,0 +1,149 @@
+"""What each bundle's leaderboard compares: its methods, their overlays, and the columns of its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+NETWORK = "network"  # what an evaluation calls the bundle's network, whichever method trained it
+
+
+@dataclass(frozen=True)
+class Board:
+    """
+    The leaderboard of a bundle.
+
+    Attributes:
+        bundle: a folder of bundles/.
+        own: name of the method that `train.yaml` is.
+        columns: metrics of the table; the first one ranks and is tested.
+        budget: images with which each generator is updated; the demonstration's.
+        overlays: methods whose overlay of `train.yaml` does not lie in `configs/baselines`.
+        stages: overlays that are trained before, once a seed, and whose weights the methods copy.
+        supervised: methods that see aligned pairs: the upper end of the scale.
+        fitted_on_pairs: classical baselines that saw pairs.
+    """
+
+    bundle: str
+    own: str
+    columns: tuple[str, ...]
+    budget: int
+    overlays: dict[str, str] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    supervised: tuple[str, ...] = ()
+    fitted_on_pairs: tuple[str, ...] = ()
+
+    @property
+    def configs(self) -> Path:
+        """The folder of the bundle's configs."""
+        return ROOT / "bundles" / self.bundle / "configs"
+
+    def methods(self) -> list[str]:
+        """Every method of the bundle but its ablations: its own first."""
+        found = sorted(path.stem for path in (self.configs / "baselines").glob("*.yaml"))
+        return [self.own, *self.overlays, *found]
+
+    def files(self, method: str, overlay: str | None) -> list[Path]:
+        """
+        The configs that train a method, in order.
+
+        Args:
+            method: one of `methods()`, an ablation `ablations/NAME`, or several of them joined by +; behind it, of a
+                method between two domains, another pair than its overlay's, as in `cyclegan:B30f:B70f`.
+            overlay: behind all of them; a name in the bundle's configs, a path, or None.
+
+        Raises:
+            ValueError: when there is no such method or overlay.
+
+        Example:
+            >>> [path.name for path in BOARDS["ggcl"].files("physics+ggdr", "demo")]
+            ['train.yaml', 'physics.yaml', 'ggdr.yaml', 'demo.yaml']
+        """
+        parts = method.partition(":")[0].split("+")
+        files = [self.configs / "train.yaml", *(self._file(part) for part in parts if part != self.own)]
+        if overlay is not None:
+            named = self.configs / f"{overlay}.yaml"
+            files.append(named if named.is_file() else Path(overlay).absolute())
+            if not files[-1].is_file():
+                raise ValueError(f"`overlay` must be a file, or a name in {self.configs}, got {overlay!r}.")
+        return files
+
+    def _file(self, part: str) -> Path:
+        ablations = [f"ablations/{path.stem}" for path in sorted((self.configs / "ablations").glob("*.yaml"))]
+        if part not in [*self.methods(), *ablations]:
+            raise ValueError(
+                f"`methods` of {self.bundle} must be among {', '.join([*self.methods(), *ablations])}, or some of them"
+                f" joined by +, got {part!r}."
+            )
+        name = self.overlays.get(part, part if part.startswith("ablations/") else f"baselines/{part}")
+        return self.configs / f"{name}.yaml"
+
+
+KERNEL_COLUMNS = ("psnr", "ssim", "rmse")
+KERNEL_PAIRS = ("supervised",)
+BOARDS = {
+    board.bundle: board
+    for board in (
+        Board(
+            "nec_t1t2",
+            "nec",
+            ("psnr", "ssim", "psnr_matched", "ssim_matched", "mae_tumour", "mae_oedema", "mae_deep_nuclei"),
+            budget=3584,
+            supervised=("pix2pix",),
+            fitted_on_pairs=("intensity_curve",),
+        ),
+        Board(
+            "ggcl",
+            "ggcl",
+            KERNEL_COLUMNS,
+            budget=240,
+            overlays={"physics": "physics"},
+            supervised=KERNEL_PAIRS,
+            fitted_on_pairs=("radial_filter",),
+        ),
+        Board(
+            "kcgan_kernel_conversion",
+            "kcgan",
+            KERNEL_COLUMNS,
+            budget=240,
+            overlays={"physics": "physics"},
+            supervised=KERNEL_PAIRS,
+            fitted_on_pairs=("radial_filter",),
+        ),
+        Board(
+            "nect2cect",
+            "ours_s",
+            (
+                *("psnr_window", "mse_window", "ms_ssim_window", "false_enhancement_hu"),
+                *("misaligned_mse_window", "misaligned_ms_ssim_window"),
+            ),
+            budget=840,
+            overlays={"ours_j": "train_joint"},
+            stages=("train_classifier", "train_contrast_removal"),
+            supervised=("supervised",),
+            fitted_on_pairs=("intensity_curve",),
+        ),
+        Board(
+            "sr_cyclegan",
+            "sr_cyclegan",
+            ("psnr", "ssim", "consistency_mse", "spectrum_distance", "contrast_vessel", "edge_ratio_vessel"),
+            budget=2400,
+            overlays={"sr_unit": "sr_unit"},
+            supervised=("supervised",),
+        ),
+    )
+}
+
+
+def find_board(bundle: str) -> Board:
+    """
+    The board of a bundle.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    if bundle not in BOARDS:
+        raise ValueError(f"`bundle` must be one of {sorted(BOARDS)}, got {bundle!r}.")
+    return BOARDS[bundle]

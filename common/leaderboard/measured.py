@@ -1,0 +1,37 @@
+"""Runs `python -m monai.bundle ARGUMENTS` in this process and writes how much memory it took.
+
+    python -m common.leaderboard.measured FILE run training --config_file ...
+
+FILE gets the peak of the process's memory and, on a GPU, of what torch allocated there, in MB; of a training that was
+interrupted and goes on, the larger one.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import runpy
+import sys
+from pathlib import Path
+
+import torch
+
+from ..metrics import write_json
+
+
+def main() -> None:
+    """Take FILE off the arguments and hand the others on."""
+    path = Path(sys.argv[1])
+    sys.argv = ["monai.bundle", *sys.argv[2:]]
+    try:
+        runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+    finally:
+        peaks = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        if torch.cuda.is_available():
+            peaks["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        earlier = json.loads(path.read_text()) if path.is_file() else {}
+        write_json(path, {name: max(value, earlier.get(name, 0)) for name, value in peaks.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The file of a leaderboard's results, to which runs are added one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..metrics.summary import write_text
+from .boards import NETWORK
+
+
+def read_results(path: str | Path) -> dict[str, Any] | None:
+    """A file of results, or None where there is none."""
+    return json.loads(Path(path).read_text()) if Path(path).is_file() else None
+
+
+def refuse_other(path: str | Path, content: dict[str, Any] | None, setting: dict[str, Any]) -> None:
+    """
+    Results of two budgets do not belong into one table.
+
+    Raises:
+        ValueError: when the file's setting is another one.
+    """
+    found = None if content is None else content.get("setting")
+    if content is not None and found != json.loads(json.dumps(setting)):
+        raise ValueError(
+            f"{str(path)!r} holds results of another setting ({found}), not of {setting}: give another `result`, or"
+            " remove the file."
+        )
+
+
+def add_runs(path: str | Path, setting: dict[str, Any], facts: dict[str, Any], runs: Sequence[dict[str, Any]]) -> None:
+    """
+    Write runs into a file of results: beside those of other methods and seeds, instead of those of the same.
+
+    The baselines' rows, which no training changes, are kept once, of the first run that has them.
+
+    Args:
+        path: the file; made where it is missing.
+        setting: what the runs share.
+        facts: the command and the machine.
+        runs: as `one_run` gives them.
+
+    Raises:
+        ValueError: when the file's setting is another one.
+    """
+    content = read_results(path)
+    refuse_other(path, content, setting)
+    content = content or {"setting": setting, "baselines": [], "runs": []}
+    known = {(run["method"], run["seed"]): run for run in content["runs"]}
+    for run in runs:
+        have = {(row["method"], row["direction"]) for row in content["baselines"]}
+        others = [row for row in run["rows"] if row["method"] != NETWORK]
+        content["baselines"] += [row for row in others if (row["method"], row["direction"]) not in have]
+        own = [row for row in run["rows"] if row["method"] == NETWORK]
+        known[run["method"], run["seed"]] = {**run, "rows": own, "machine": facts["machine"]}
+    commands = list(dict.fromkeys([*content.get("commands", []), facts["command"]]))
+    whole = {**content, "setting": setting, "commands": commands, "runs": list(known.values())}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(whole, indent=1, allow_nan=False) + "\n")

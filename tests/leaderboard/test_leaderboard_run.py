@@ -1,0 +1,177 @@
+"""A leaderboard of one epoch on a tiny phantom: done once, not again, and with the same budget for all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from common.leaderboard import BOARDS, RunFailedError, run_leaderboard
+from common.leaderboard.boards import ROOT
+from common.leaderboard.budget import schedule
+from common.leaderboard.cost import forward_flop, training_seconds
+from common.leaderboard.names import pair_of
+from common.leaderboard.results import add_runs, read_results
+from common.phantoms import generate_phantom
+
+TINY = """
+max_epochs: 1
+batch_size: 2
+image_size: 64
+spacing_mm: [4.0, 4.0, -1]
+network_def: {_target_: common.networks.CompactGenerator, channels: [8], num_res_units: 0}
+discriminator_def#num_scales: 1
+discriminator_def#num_layers: 2
+discriminator_def#channels: 4
+"""
+SETTING = {"bundle": "ggcl", "budget": 8}
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory) -> dict:
+    """What one leaderboard of one method leaves behind, and its arguments."""
+    folder = tmp_path_factory.mktemp("leaderboard")
+    generate_phantom("brain", folder / "data", patients=6, slices=2, size=64)
+    (folder / "tiny.yaml").write_text(TINY)
+    places = {"data": folder / "data", "output_dir": folder / "runs", "result": folder / "nec_t1t2.json"}
+    arguments = {"methods": ["nec"], "budget": 4, "seeds": [0], "overlay": str(folder / "tiny.yaml"), **places}
+    path = run_leaderboard("nec_t1t2", **arguments)
+    return {"arguments": arguments, "content": json.loads(path.read_text()), "path": path}
+
+
+def test_a_run_is_scored_on_the_held_out_patients_beside_the_baselines(board):
+    datalist = json.loads((board["arguments"]["data"] / "datalist.json").read_text())
+    patients = {entry["patient"] for entry in datalist["test"]}
+    (run,) = board["content"]["runs"]
+    assert {row["patient"] for row in run["rows"]} == patients
+    assert {row["method"] for row in run["rows"]} == {"network"}
+    assert {row["patient"] for row in board["content"]["baselines"]} == patients
+    assert {"identity", "intensity_curve"} <= {row["method"] for row in board["content"]["baselines"]}
+    assert board["content"]["commands"] == [
+        "python -m common leaderboard --bundle nec_t1t2 --budget 4 --seeds 0, --methods nec --overlay tiny"
+    ]
+
+
+def test_the_cost_is_what_the_training_left_behind(board):
+    cost = board["content"]["runs"][0]["cost"]
+    assert (cost["generator_images"], cost["generator_updates"], cost["discriminator_updates"]) == (4, 2, 2)
+    assert cost["parameters_trained"] > cost["parameters"] > 0
+    assert cost["gflop"] > 0
+    assert cost["peak_memory_mb"] > 50
+    assert cost["seconds_per_update"] == pytest.approx(cost["seconds"] / 2)
+
+
+def test_a_run_that_is_done_is_not_run_again(board, monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    again = run_leaderboard("nec_t1t2", **board["arguments"])
+    assert json.loads(again.read_text())["runs"] == board["content"]["runs"]
+    elsewhere = run_leaderboard("nec_t1t2", **board["arguments"] | {"result": tmp_path / "other.json"})
+    assert json.loads(elsewhere.read_text())["runs"] == board["content"]["runs"]
+
+
+def test_results_of_another_budget_are_refused(board, tmp_path):
+    with pytest.raises(ValueError, match="results of another setting"):
+        run_leaderboard("nec_t1t2", **board["arguments"] | {"budget": 6})
+    with pytest.raises(ValueError, match="a run of another setting"):
+        run_leaderboard("nec_t1t2", **board["arguments"] | {"budget": 6, "result": tmp_path / "other.json"})
+
+
+def test_a_process_that_fails_is_told_by_its_first_error_and_its_log(board, tmp_path, monkeypatch):
+    """Its last error is MONAI's, which says only that an expression failed."""
+    program = tmp_path / "fails"
+    program.write_text("#!/bin/sh\necho 'ValueError: `lr` must be > 0.'\necho 'RuntimeError: Failed.'\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    changes = {"output_dir": tmp_path / "runs", "result": tmp_path / "r.json"}
+    with pytest.raises(RunFailedError, match=r"exit code 3: ValueError: `lr` must be > 0\. .*nec_0/tiny\.log"):
+        run_leaderboard("nec_t1t2", **board["arguments"] | changes)
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_wrong_arguments_name_the_right_ones():
+    with pytest.raises(ValueError, match=r"`bundle` must be one of \['ggcl'"):
+        run_leaderboard("heart")
+    with pytest.raises(ValueError, match=r"`methods` of nec_t1t2 must be among nec, cut.*got 'cute'"):
+        run_leaderboard("nec_t1t2", methods=["cute"])
+    with pytest.raises(ValueError, match="`overlay` must be a file"):
+        run_leaderboard("nec_t1t2", methods=["nec"], overlay="demonstration")
+    with pytest.raises(ValueError, match="NAME:SOURCE:TARGET, got 'cut:B30f'"):
+        pair_of("cut:B30f")
+
+
+@pytest.mark.parametrize("bundle", BOARDS)
+def test_every_method_gets_the_same_number_of_generator_images(bundle):
+    """Iterations are images over the batch, of which every n-th updates the generator (StarGAN and its kin: 5th)."""
+    board = BOARDS[bundle]
+    for method in board.methods():
+        plan = schedule(board.files(method, "demo"), board.budget)
+        iterations = plan.epochs * (plan.samples_per_epoch // plan.batch_size)
+        assert iterations // plan.critic_steps * plan.batch_size == board.budget, method
+        assert plan.samples_per_epoch % plan.batch_size == 0
+
+
+def test_the_default_budget_is_the_demonstrations():
+    """demo.yaml of the kernels: 12 epochs of 100 images, a fifth of them for the generator; of the lung: 30 of 80."""
+    plan = schedule(BOARDS["ggcl"].files("ggcl", "demo"), 240)
+    assert (plan.epochs, plan.samples_per_epoch, plan.critic_steps) == (12, 100, 5)
+    plan = schedule(BOARDS["sr_cyclegan"].files("unit", "demo"), 2400)
+    assert (plan.epochs, plan.samples_per_epoch, plan.critic_steps) == (30, 80, 1)
+
+
+def test_a_budget_that_does_not_divide_is_refused_with_those_that_do():
+    files = BOARDS["ggcl"].files("ggcl", "demo")
+    with pytest.raises(
+        ValueError, match=r"multiple of 48 images \(12 epochs of batches of 4.*got 250: give 240 or 288"
+    ):
+        schedule(files, 250)
+    with pytest.raises(ValueError, match="got 0: give 48"):
+        schedule(files, 0)
+    assert schedule(files, 252, epochs=1).samples_per_epoch == 5 * 252
+
+
+def test_the_clock_of_a_resumed_training_is_added_up(tmp_path):
+    """Two minutes, then a new process that starts at 0 and ends at 30 s."""
+    path = tmp_path / "losses.csv"
+    path.write_text("iteration,seconds\n10,60.0\n20,120.0\n30,15.5\n40,30.0\n")
+    assert training_seconds(path) == 150.0
+
+
+def test_operations_are_counted_as_by_hand():
+    """A convolution of 3 x 3 from 2 to 4 channels: 2 * 9 * 2 * 4 for each of 16 x 16 pixels."""
+    assert forward_flop(nn.Conv2d(2, 4, 3, padding=1), 2, 16) == 2 * 9 * 2 * 4 * 16 * 16
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_runs_are_added_beside_others_and_instead_of_the_same(tmp_path):
+    path = tmp_path / "r.json"
+    row = {"patient": "a", "direction": "x->y", "method": "network", "psnr": 1.0}
+    identity, back = {**row, "method": "identity"}, {**row, "method": "identity", "direction": "y->x"}
+
+    def add(method: str, seed: int, psnr: float, *baselines: dict) -> None:
+        run = {"method": method, "seed": seed, "rows": [{**row, "psnr": psnr}, *baselines]}
+        add_runs(path, SETTING, {"command": f"make {method}", "machine": {}}, [run])
+
+    add("cut", 0, 1.0, identity)
+    add("cut", 1, 2.0, {**identity, "psnr": 9.0})
+    add("ggcl", 0, 3.0, back)
+    add("cut", 0, 4.0)
+    content = read_results(path)
+    assert [(run["method"], run["seed"], run["rows"][0]["psnr"]) for run in content["runs"]] == [
+        ("cut", 0, 4.0),
+        ("cut", 1, 2.0),
+        ("ggcl", 0, 3.0),
+    ]
+    assert content["baselines"] == [identity, back]
+    assert content["commands"] == ["make cut", "make ggcl"]
+    with pytest.raises(ValueError, match="results of another setting"):
+        add_runs(path, {"bundle": "ggcl", "budget": 9}, {"command": "", "machine": {}}, [])
+
+
+def test_the_board_knows_where_its_bundle_is():
+    assert all((board.configs / "train.yaml").is_file() for board in BOARDS.values())
+    assert Path("pyproject.toml").resolve().parent == ROOT or (ROOT / "pyproject.toml").is_file()

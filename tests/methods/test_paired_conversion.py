@@ -1,0 +1,68 @@
+"""The supervised end of the scale: one gradient step of L1, and overlays that put it on each bundle's generator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from common import preflight
+from common.leaderboard import BOARDS
+from common.methods import DomainLabels, PairedConversion
+
+
+class Steps:
+    """A trainer that steps as it is told."""
+
+    iteration = 1
+
+    def autocast(self):
+        return torch.autocast("cpu", enabled=False)
+
+    def update(self, optimizer, loss):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+class Offset(nn.Module):
+    """Adds one learnt number for each target."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offsets = nn.Parameter(torch.zeros(3))
+
+    def forward(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return image + (label @ self.offsets)[:, None, None, None]
+
+
+def test_a_step_follows_the_sign_of_the_error_of_each_target():
+    """L1 of an offset: the gradient of a target's number is the mean sign over the batch's voxels, by hand."""
+    generator = Offset()
+    optimizer = torch.optim.SGD(generator.parameters(), lr=0.1)
+    method = PairedConversion(generator, labels=DomainLabels(3), generator_optimizer=optimizer)
+    image = torch.zeros(2, 1, 4, 4)
+    batch = {"image": image, "truth": torch.stack([image[0] + 1.0, image[1] - 2.0])}
+    batch |= {"domain": torch.tensor([0, 0]), "target": torch.tensor([1, 2])}
+    losses = method(Steps(), batch)
+    torch.testing.assert_close(losses["generator"].detach(), torch.tensor(1.5))
+    torch.testing.assert_close(generator.offsets.detach(), torch.tensor([0.0, 0.05, -0.05]))
+    assert torch.equal(losses["real_target"], batch["truth"])
+    assert list(method.networks) == ["generator"]
+
+
+@pytest.mark.parametrize("bundle", [name for name in BOARDS if name != "nec_t1t2"])
+def test_every_bundle_has_a_supervised_end(bundle):
+    """nec_t1t2 has Pix2Pix."""
+    board = BOARDS[bundle]
+    assert "supervised" in board.supervised
+    parser = ConfigParser()
+    parser.read_config([str(path) for path in board.files("supervised", "demo")])
+    parser.update({"bundle_root": str(board.configs.parent)})
+    parser.parse()
+    preflight.check(config=parser)
+    kernels = "num_domains" in parser["network_def"]
+    assert parser["method"]["_target_"].endswith("PairedConversion" if kernels else "PairedRegression")
+    assert "training_paired" in str(parser["train"])
+    assert "discriminator" not in str(parser["method"])
