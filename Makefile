@@ -4,7 +4,7 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo test test-slow test-interop lint clean
+.PHONY: help demo test test-slow test-interop test-faults lint clean
 .SECONDARY:
 
 ENVIRONMENTS := clean label deploy flare
@@ -26,10 +26,10 @@ demo: $(VENV)/core  ## phantom, training, translation, evaluation, report: 10 mi
 	$(PYTHON) -m common demo $(BUNDLE) --output_dir runs/demo$(if $(filter-out nec_t1t2,$(BUNDLE)),_$(BUNDLE))
 
 test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
-	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow and not interop"
+	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow and not interop and not faults"
 
 test-slow: $(VENV)/dev  ## the tests that take minutes each
-	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m pytest -m "slow and not faults"
 
 .venvs/%/ready: environments/%.sh constraints.txt pyproject.toml
 	bash $< $(@D)
@@ -37,6 +37,9 @@ test-slow: $(VENV)/dev  ## the tests that take minutes each
 
 test-interop: $(VENV)/dev $(ENVIRONMENTS:%=.venvs/%/ready)  ## releases in MONAI alone, Label, Deploy, FLARE, ONNX
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m interop --durations 0 --durations-min 5
+
+test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 10 minutes on 2 cores
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m faults
 
 lint: $(VENV)/dev  ## ruff and mypy
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy

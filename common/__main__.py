@@ -49,6 +49,57 @@ def phantom(
     print(f"Datalist: {path}")
 
 
+def datalist(
+    folder: str,
+    *,
+    rule: str,
+    output: str | None = None,
+    split: tuple[float, float, float] | None = None,
+    split_file: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    domains: dict[str, str] | tuple[str, ...] | None = None,
+    label: str | None = None,
+    misaligned: bool = False,
+    replace: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Write the datalist.json of your own images, split by patient; docs/data.md has examples.
+
+    Args:
+        folder: of the data.
+        rule: a pattern of paths such as "{patient}_{domain}.nii.gz", csv:FILE, dicom:kernel, dicom:contrast or
+            dicom:sequence.
+        output: the file; by default datalist.json in the folder.
+        split: shares of training, validation and test; by default 0.7,0.1,0.2.
+        split_file: an earlier datalist or a CSV file with the columns patient and split, whose splits are kept.
+        seed: of the split.
+        name: of the data; by default the folder's.
+        domains: those wanted, such as T1,T2, or found and wanted names, such as "{'soft': 'B30f'}".
+        label: a pattern of label maps, such as "{patient}_label.nii.gz".
+        misaligned: fill training_paired even where a patient's images lie on different grids.
+        replace: write over an existing file.
+        dry_run: print the counts and write nothing.
+    """
+    from .data.make_datalist import make_datalist
+
+    made = make_datalist(
+        str(folder),
+        str(rule),
+        output=output,
+        split=split,
+        split_file=split_file,
+        seed=seed,
+        name=None if name is None else str(name),
+        domains=domains,
+        label=label,
+        misaligned=misaligned,
+        replace=replace,
+        dry_run=dry_run,
+    )
+    print(f"{made.report}\n{'Not written' if dry_run else 'Datalist'}: {made.path}")
+
+
 def report(output_dir: str, *, window: tuple[float, float] | None = None, cases: int | None = None) -> None:
     """Write OUTPUT_DIR/report.html from what `evaluating` left there: tables, pictures, curves, run facts.
 
@@ -105,6 +156,96 @@ def demo(bundle: str = "nec_t1t2", *, output_dir: str = "runs/demo") -> None:
     from .demo import run_demo
 
     run_demo(bundle, output_dir)
+
+
+def leaderboard(
+    *,
+    bundle: str,
+    methods: str | tuple[str, ...] | None = None,
+    budget: int | None = None,
+    seeds: int | tuple[int, ...] = 3,
+    overlay: str | None = "demo",
+    epochs: int | None = None,
+    data: str | None = None,
+    output_dir: str | None = None,
+    result: str | None = None,
+    options: dict[str, object] | None = None,
+) -> None:
+    """Train and score every method of a bundle at one budget; a run that is done is not run again.
+
+    Args:
+        bundle: a folder of bundles/.
+        methods: such as nec,cut; default: all; ablations as ablations/NAME, overlays on each other as physics+ggdr.
+        budget: images with which each generator is updated; default: the demonstration's.
+        seeds: how many, or which: 0,1,2.
+        overlay: behind every method's own: demo, or a file; None for the papers' sizes.
+        epochs: of each training; default: the configs'.
+        data: the data's folder; the demonstration makes its phantom there.
+        output_dir: the runs; default runs/leaderboard/BUNDLE.
+        result: the file; default benchmarks/results/BUNDLE.json.
+        options: further settings of every training, such as "{'batch_size': 2}".
+    """
+    from .leaderboard import RunFailedError, run_leaderboard
+
+    names = methods.split(",") if isinstance(methods, str) else methods
+    try:
+        path = run_leaderboard(
+            bundle,
+            methods=names,
+            budget=budget,
+            seeds=seeds,
+            overlay=overlay,
+            epochs=epochs,
+            data=data,
+            output_dir=output_dir,
+            result=result,
+            options=options,
+        )
+    except RunFailedError as error:
+        raise SystemExit(f"The leaderboard stopped: {error} The same command goes on from there.") from None
+    print(f"Results: {path}")
+
+
+def leaderboard_page(page: str | None = None, *, results: str | None = None) -> None:
+    """Write docs/leaderboard.md from the files of results.
+
+    Args:
+        page: another file.
+        results: another folder than benchmarks/results.
+    """
+    from .leaderboard import write_page
+
+    print(f"Page: {write_page(page, results=results)}")
+
+
+def features(
+    *,
+    bundle: str = "kcgan_kernel_conversion",
+    data: str,
+    models_dir: str,
+    training_dir: str,
+    output_dir: str,
+    patient: int = 0,
+    clusters: int = 12,
+    seed: int = 0,
+) -> None:
+    """Draw the clusters of what generator and discriminator see of a test patient: OUTPUT_DIR/features.png.
+
+    Args:
+        bundle: of kernels, a folder of bundles/.
+        data: the data's folder.
+        models_dir: the generator's model.pt and network.json.
+        training_dir: the output folder of its training, where last.pt has the discriminator.
+        output_dir: of an evaluation, say, whose report then shows the picture.
+        patient: which test patient, from 0.
+        clusters: how many, the thesis' 12.
+        seed: of k-means.
+    """
+    from .features import write_features
+
+    root = Path(__file__).parents[1] / "bundles" / bundle
+    places = {"models_dir": models_dir, "training_dir": training_dir, "output_dir": output_dir}
+    print(f"Picture: {write_features(root, data, **places, patient=patient, clusters=clusters, seed=seed)}")
 
 
 def convert_ggcl(
@@ -166,8 +307,14 @@ def install(archive: str, *, bundle_dir: str = ".", checksum: str | None = None,
     print(f"Bundle: {install_release(archive, bundle_dir, checksum=checksum, index=index)}")
 
 
-VERBS = (phantom, report, demo, convert_ggcl, reading_sheet, reading_results, release, release_index, install)
-SOURCE_TREE_ONLY = {demo: "demo", release: "release", release_index: "release", install: "release"}
+VERBS = (
+    *(phantom, datalist, report, demo, convert_ggcl, reading_sheet, reading_results, release, release_index, install),
+    *(leaderboard, leaderboard_page, features),
+)
+SOURCE_TREE_ONLY = {
+    **{demo: "demo", release: "release", release_index: "release", install: "release"},
+    **{leaderboard: "leaderboard", leaderboard_page: "leaderboard", features: "features"},
+}
 
 
 def _available() -> list[Callable[..., None]]:

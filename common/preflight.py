@@ -21,6 +21,7 @@ from monai.bundle.properties import InferProperties, MetaProperties, TrainProper
 from monai.utils import BundlePropertyConfig
 
 from .errors import EXPECTED
+from .override_kinds import refuse_wrong_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
         config: the parser to check; default: the one that is evaluating the calling expression.
 
     Raises:
-        ValueError: naming the unknown id and the nearest valid one.
+        ValueError: naming the unknown id and the nearest valid one, or the id whose value is of a wrong kind.
         FileNotFoundError: when `exists` is not there.
 
     Example:
@@ -52,9 +53,10 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # an absent GPU decoder is no concern here
     parser = config or _calling_parser()
     if parser is not None:
-        _refuse_unknown_ids(
-            cast(dict[str, Any], parser.config), _own_ids(Path(parser.get_parsed_content("bundle_root", default=".")))
-        )
+        given = cast(dict[str, Any], parser.config)
+        own = _own_values(Path(parser.get_parsed_content("bundle_root", default=".")))
+        _refuse_unknown_ids(given, set(own))
+        refuse_wrong_kinds(given, own)
     if exists is not None and not Path(exists).exists() and not any(Path().glob(_relative(exists))):
         raise FileNotFoundError(
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
@@ -78,10 +80,12 @@ def _calling_parser() -> ConfigParser | None:
     return None
 
 
-def _own_ids(bundle_root: Path) -> set[str]:
+def _own_values(bundle_root: Path) -> dict[str, Any]:
     """The top-level ids of the bundle's own files: one that an overlay leaves without use is no mistake."""
     files = [bundle_root / "configs" / name for name in ("train.yaml", "inference.yaml")]
-    return {id_ for file in files if file.is_file() for id_ in ConfigParser.load_config_file(file)}
+    return {
+        id_: value for file in files if file.is_file() for id_, value in ConfigParser.load_config_file(file).items()
+    }
 
 
 def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
@@ -173,7 +177,7 @@ def _show_expected_errors_without_traceback() -> None:
 def _print_root_message(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     ours = [cause for cause in _chain(error) if isinstance(cause, EXPECTED) and _raised_here(cause)]
     if ours:
-        print(f"\nerror: {ours[-1]}\n(BUNDLE_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
+        print(f"\nerror: {ours[0]}\n(BUNDLE_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -151,13 +151,22 @@ def test_every_file_that_a_page_links_to_exists():
                 assert (page.parent / target).exists(), f"{page}: {target}"
 
 
-def test_the_tests_that_the_fidelity_page_names_exist():
-    text = (ROOT / "docs" / "fidelity.md").read_text()
+@pytest.mark.parametrize("page", ["fidelity", "reliability"])
+def test_the_tests_that_a_page_names_exist(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
     assert named
     for file, function in named:
         assert (ROOT / file).is_file(), file
         assert not function or f"def {function}(" in (ROOT / file).read_text(), function
+
+
+@pytest.mark.parametrize("result", ["fuzzing", "faults"])
+def test_the_figures_of_the_reliability_page_are_those_of_the_committed_results(result):
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    figures = json.loads((ROOT / "benchmarks" / "results" / f"{result}.json").read_text())
+    for kind, counts in figures.items():
+        assert f"| {kind} | " + " | ".join(f"{count:,}" for count in counts.values()) + " |" in page
 
 
 @pytest.mark.parametrize("verb", ["phantom", "report", "demo", "convert_ggcl"])

@@ -104,7 +104,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"the fitted radial filters must exist at `{path}`, found no such file; {CURE}.")
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text
         raise ValueError(f"`{path}` must be a JSON file of radial filters, got {error}; {CURE}.") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or "filters" not in content:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__

@@ -1,13 +1,18 @@
 """The Ignite trainer and evaluator that run any method, and what they share."""
 
 from .blends import blend_directions, half_blends
+from .cases import FailedCasesError, run_cases
 from .conversion import ConversionInferer, ConversionTranslator, FilterTranslator, with_filters
 from .conversion_evaluator import ConversionEvaluator
+from .dicom_output import CheckSourceSeriesd, check_output_format
 from .evaluator import TranslationEvaluator
 from .facts import run_facts
 from .inference import LoadWeights, volume_inferer, weight_facts
 from .kernel_validation import ConversionBatch, KernelValidation
+from .output_check import OutputCheck
+from .outputs import SaveOutputd
 from .progress import Progress
+from .sidecar import RunRecord
 from .super_resolution import SuperResolve
 from .super_resolution_evaluator import InterpolationTranslator, SuperResolutionEvaluator
 from .tiles import TileInferer
@@ -18,15 +23,20 @@ from .unpaired_validation import UnpairedValidation
 
 __all__ = [
     "BaselineNetwork",
+    "CheckSourceSeriesd",
     "ConversionBatch",
     "ConversionEvaluator",
     "ConversionInferer",
     "ConversionTranslator",
+    "FailedCasesError",
     "FilterTranslator",
     "InterpolationTranslator",
     "KernelValidation",
     "LoadWeights",
+    "OutputCheck",
     "Progress",
+    "RunRecord",
+    "SaveOutputd",
     "SuperResolutionEvaluator",
     "SuperResolve",
     "TileInferer",
@@ -37,7 +47,9 @@ __all__ = [
     "UnpairedValidation",
     "VolumeTranslator",
     "blend_directions",
+    "check_output_format",
     "half_blends",
+    "run_cases",
     "run_facts",
     "volume_inferer",
     "weight_facts",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from ..networks.tensor_file import DamagedFileError, read_tensors
+from ..whole_file import whole_file
 
 if TYPE_CHECKING:
     from .trainer import TranslationTrainer
@@ -17,16 +18,19 @@ LAST = "last.pt"
 
 
 def save_atomically(state: Any, path: str | Path) -> Path:
-    """`torch.save` under a temporary name, then a rename: the file is whole or absent."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    """`torch.save` to a file that is whole or absent.
+
+    Raises:
+        DiskFullError: when the disk is full; an older file of that name is as it was.
+    """
+    with whole_file(path) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch hides the system's error behind "unexpected pos"
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+    return Path(path)
 
 
 def checksum(path: str | Path) -> str:
@@ -72,12 +76,12 @@ def restore_training(trainer: TranslationTrainer, path: str | Path) -> None:
         ValueError: when the file is not such a state, or belongs to other networks.
     """
     try:
-        state = torch.load(path, map_location=trainer.state.device, weights_only=True)
+        state = read_tensors(path, map_location=trainer.state.device)
         epoch = state["epoch"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as err:
+    except (DamagedFileError, KeyError, TypeError) as err:
         raise ValueError(
-            f"{str(path)!r} is not the state of a training ({type(err).__name__}: {err}). Remove it to start anew, or"
-            " give another `output_dir`."
+            f"{str(path)!r} is not the state of a training, or is damaged ({type(err).__name__}: {err}). Remove it to"
+            " start anew, put a copy of it back, or give another `output_dir`."
         ) from err
     method = trainer.method
     try:

@@ -25,16 +25,18 @@ class ConversionBatch:
     """MONAI's `prepare_batch` for the items of `common.data.conversions`: the label goes to the network as well.
 
     Args:
-        labels: as in training.
+        labels: as in training; None for a network of one direction, which is given the image alone.
     """
 
-    def __init__(self, labels: DomainLabels) -> None:
+    def __init__(self, labels: DomainLabels | None) -> None:
         self.labels = labels
 
     def __call__(
         self, batch: dict[str, torch.Tensor], device: Any = None, non_blocking: bool = False, **_: Any
-    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor], dict[str, Any]]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...], dict[str, Any]]:
         parts = {name: value.to(device, non_blocking=non_blocking) for name, value in batch.items()}
+        if self.labels is None:
+            return parts["image"], parts.get("label"), (), {}
         label = self.labels(parts["target"], parts["source"], parts["spacing_mm"])
         return parts["image"], parts.get("label"), (label,), {}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine
@@ -18,12 +18,17 @@ from monai.networks.utils import eval_mode
 from tqdm import tqdm
 
 from ..data.slice_writer import NiftiSliceWriter, nifti_bytes
-from ..errors import DiskFullError
-from ..transforms import SliceStorage, file_name, finer_affine
+from ..errors import DISK_FULL, DiskFullError
+from ..transforms import SliceStorage, file_name, finer_affine, target_name
+from .dicom_output import NIFTI
+from .output_check import OutputCheck
+from .output_measures import PairedSlices
+from .outputs import publish_output
+from .sidecar import RunRecord
+from .staging import Staging
 from .tiles import TileInferer
 
 logger = logging.getLogger(__name__)
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CURES = (
     'Choose less of it with `--region lung`, `--slab "[z0, z1]"` (axial slices) or '
     '`--region "[[x0, x1], [y0, y1], [z0, z1]]"` (voxels of the file), or another `--output_dir`.'
@@ -43,11 +48,13 @@ class SuperResolve:
 
     Args:
         decode: from `{"pred": (C, X, Y, n) in [-1, 1]}` to whole HU, the transform that evaluation uses as well.
-        output_dir: where it goes.
-        target: the domain of the output, part of the file's name.
+        record: of the run; its target is part of the file's name.
+        check: judges the output, slice by slice.
+        output_dir: where it goes, together with its sidecar.
         data_root_dir: outputs keep their path below it.
         compress: write `.nii.gz`, which is smaller, but which viewers and nibabel can only read as a whole; a `.nii`
             can be opened in part.
+        output_format: `nifti`, `dicom`, which is written from the NIfTI file, or `both`.
 
     Raises:
         DiskFullError: when called and the disk has, or gets, no room.
@@ -56,16 +63,19 @@ class SuperResolve:
     def __init__(
         self,
         decode: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-        output_dir: str | Path,
-        target: str,
+        record: RunRecord,
+        check: OutputCheck,
         *,
+        output_dir: str | Path,
         data_root_dir: str | Path,
         compress: bool = False,
+        output_format: str = NIFTI,
     ) -> None:
-        self.decode = decode
+        self.decode, self.record, self.check = decode, record, check
+        self.output_dir, self.output_format = Path(output_dir), output_format
         self.layout = FolderLayout(
             str(output_dir),
-            postfix=f"synthetic_{target}",
+            postfix=f"synthetic_{target_name(record.target)}",
             extension=".nii.gz" if compress else ".nii",
             makedirs=False,
             data_root_dir=str(data_root_dir),
@@ -94,10 +104,19 @@ class SuperResolve:
             device=engine.state.device,
         )
         try:
-            with eval_mode(engine.network), NiftiSliceWriter(path, storage.shape, storage.affine) as writer:
-                for slab in _with_progress(slabs, shape[2], path.name):
-                    decoded = torch.as_tensor(self.decode({"pred": slab})["pred"])
-                    writer.write(storage.slices(decoded[0].numpy().astype(np.int16)))
+            with Staging(self.output_dir) as staging, eval_mode(engine.network):
+                staged = staging.folder / path.relative_to(self.output_dir)
+                pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor)
+                levels = _levels(box[2], inferer.batch_size, storage.downwards)
+                with NiftiSliceWriter(staged, storage.shape, storage.affine) as writer:
+                    for slab in _with_progress(slabs, shape[2], path.name):
+                        decoded = torch.as_tensor(self.decode({"pred": slab})["pred"])[0].numpy()
+                        self._compare(pair, image, box, decoded, levels)
+                        writer.write(storage.slices(decoded.astype(np.int16)))
+                findings = self.check(pair, file_name(image))
+                path, *_ = publish_output(
+                    staging, staged, image, self.record, output_format=self.output_format, findings=findings
+                )
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise DiskFullError(
@@ -105,6 +124,28 @@ class SuperResolve:
                 ) from error
             raise
         return path
+
+    def _compare(
+        self,
+        pair: PairedSlices,
+        image: MetaTensor,
+        box: Sequence[tuple[int, int]],
+        slab: np.ndarray,
+        levels: Iterator[int],
+    ) -> None:
+        """Take a decoded slab (X, Y, n) into the comparison; `levels` are the source's slices to come."""
+        (x0, x1), (y0, y1), _ = box
+        for index in range(slab.shape[2]):
+            level = next(levels)
+            source = self.decode({"pred": torch.as_tensor(image)[:, x0:x1, y0:y1, level : level + 1]})["pred"]
+            pair.add(torch.as_tensor(source)[0, :, :, 0].cpu().numpy(), slab[:, :, index], level)
+
+
+def _levels(span: tuple[int, int], batch_size: int, downwards: bool) -> Iterator[int]:
+    """The source's slices in the order in which `TileInferer.slabs` gives them."""
+    starts = range(*span, batch_size)
+    for start in reversed(starts) if downwards else starts:
+        yield from range(start, min(start + batch_size, span[1]))
 
 
 def _check_disk(path: Path, shape: tuple[int, ...], source: str) -> None:

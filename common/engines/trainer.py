@@ -21,8 +21,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from ..errors import WorkerDiedError, disk_full_names
 from ..methods import TranslationMethod
 from ..networks import save_definition
+from ..whole_file import remove_partials
 from .checkpoint import LAST, checksum, restore_training, save_atomically, training_state
 from .distributed import average_gradients, broadcast_weights, rank
 from .training_log import TrainingLog
@@ -67,6 +69,8 @@ class TranslationTrainer(SupervisedTrainer):
     Raises:
         ValueError: when an argument is out of its range, or a resumed state does not fit.
         FloatingPointError: when a loss is not finite.
+        WorkerDiedError: when a process of the data loader ends.
+        DiskFullError: when a state or the weights do not fit on the disk; the older ones are as they were.
     """
 
     def __init__(
@@ -160,7 +164,16 @@ class TranslationTrainer(SupervisedTrainer):
             logger.info(f"The training is complete: {self.epoch} of {self.state.max_epochs} epochs are done.")
             return
         broadcast_weights(self.method.networks.values())
-        super().run()
+        try:
+            super().run()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise WorkerDiedError(
+                f"A process that loads the training data died in epoch {self.epoch}, iteration {self.iteration}"
+                f" ({error}). Often the memory was full, or the shared memory (/dev/shm): then lower `num_workers` or"
+                " `batch_size`. The last saved state is whole: run the same command again to go on from it."
+            ) from error
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision on this trainer's device, when it is on."""
@@ -191,7 +204,8 @@ class TranslationTrainer(SupervisedTrainer):
         return iteration % self.accumulation_steps == 0 or iteration == self.state.epoch_length
 
     def _iterate(self, engine: Engine, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        batch = {k: v.to(self.state.device, non_blocking=True) for k, v in batch.items() if torch.is_tensor(v)}
+        tensors = {k: v.as_subclass(torch.Tensor) for k, v in batch.items() if torch.is_tensor(v)}
+        batch = {k: v.to(self.state.device, non_blocking=True) for k, v in tensors.items()}
         for network in self.method.networks.values():
             network.train()
         output = self.method(self, batch)
@@ -245,7 +259,9 @@ class TranslationTrainer(SupervisedTrainer):
             "checksum": checksum(path),
         }
         path = self.models_dir / "network.json"
-        save_definition(path, self.deployed_network, changes=self.deployed_arguments, **facts)
+        remove_partials(path)
+        with disk_full_names(path):
+            save_definition(path, self.deployed_network, changes=self.deployed_arguments, **facts)
 
 
 def _no_loss_function(*_: Any) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import time
@@ -13,6 +14,8 @@ import torch
 from ignite.engine import Events
 from torch.nn.functional import interpolate
 
+from ..errors import disk_full_names
+from ..metrics.summary import write_text
 from .distributed import rank
 from .progress import Progress
 
@@ -78,23 +81,30 @@ class TrainingLog:
         row = {"iteration": iteration, "epoch": trainer.epoch, **self.losses, "learning_rate": rates[0]}
         row["seconds"] = round(time.time() - self.started, 1)
         self._append("losses.csv", row)
-        if self.writer is not None:
-            for name, value in {**self.losses, "learning_rate": rates[0]}.items():
-                self.writer.add_scalar(f"train/{name}", value, iteration)
+        for name, value in {**self.losses, "learning_rate": rates[0]}.items():
+            self._to_tensorboard("add_scalar", f"train/{name}", value, iteration)
 
     def _read_validation(self, trainer: TranslationTrainer) -> None:
         metrics = {name: float(value) for name, value in trainer.validator.state.metrics.items()}  # type: ignore
         self._append("validation.csv", {"epoch": trainer.epoch, **metrics})
-        if self.writer is not None:
-            for name, value in metrics.items():
-                self.writer.add_scalar(f"validation/{name}", value, trainer.epoch)
+        for name, value in metrics.items():
+            self._to_tensorboard("add_scalar", f"validation/{name}", value, trainer.epoch)
 
     def _write_pictures(self, trainer: TranslationTrainer) -> None:
         if self.writer is None:
             return
         images = [trainer.state.output[name][0] for name in PICTURES if name in trainer.state.output]
         if images:
-            self.writer.add_image("source | translated | target", picture(images), trainer.epoch)
+            self._to_tensorboard("add_image", "source | translated | target", picture(images), trainer.epoch)
+
+    def _to_tensorboard(self, method: str, *arguments: Any) -> None:
+        """Without room for its files a training goes on; it is stopped, with a reason, where its own do not fit."""
+        if self.writer is not None:
+            try:
+                getattr(self.writer, method)(*arguments)
+            except OSError as error:
+                logger.warning(f"No further TensorBoard files: {error}.")
+                self.writer = None
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if self.output_dir is None or rank() != 0:
@@ -111,13 +121,12 @@ class TrainingLog:
                 _write_rows(path, columns, rows)
         else:
             _write_rows(path, columns, [])
-        with path.open("a", newline="") as file:
+        with disk_full_names(path), path.open("a", newline="") as file:
             csv.DictWriter(file, columns).writerow(row)
 
     def _close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        self._to_tensorboard("close")
+        self.writer = None
 
 
 def picture(images: list[torch.Tensor]) -> torch.Tensor:
@@ -135,10 +144,11 @@ def picture(images: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _write_rows(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _drop_rows_after(path: Path, column: str, last: int) -> None:
@@ -146,9 +156,12 @@ def _drop_rows_after(path: Path, column: str, last: int) -> None:
     if not path.exists():
         return
     with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row[column]) <= last]
-        columns = list(reader.fieldnames or [])
+        lines = file.read().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):  # a full disk cut it: its number may be cut as well
+        lines.pop()
+    reader = csv.DictReader(lines)
+    rows = [row for row in reader if int(row[column]) <= last]
+    columns = list(reader.fieldnames or [])
     if rows:
         _write_rows(path, columns, rows)
     else:

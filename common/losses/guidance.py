@@ -116,9 +116,10 @@ class PerceptualGuidanceLoss(nn.Module):
         num_patches: places of the contrastive term; 0: all.
         pool: side of the average pooling in the contrastive term.
         temperature: of the contrastive term, > 0.
+        content_from: "decoder", or "encoder": the content term compares with the generator's encoder (table 5).
 
     Raises:
-        ValueError: when an argument is out of range, or the shapes differ.
+        ValueError: when an argument is out of range, the shapes differ, or the encoder's feature is wanted and missing.
 
     Example:
         >>> key = torch.randn(1, 8, 8, 8)
@@ -135,19 +136,26 @@ class PerceptualGuidanceLoss(nn.Module):
         num_patches: int = 64,
         pool: int = 1,
         temperature: float = 0.07,
+        content_from: str = "decoder",
     ) -> None:
         super().__init__()
+        if content_from not in ("decoder", "encoder"):
+            raise ValueError(f"`content_from` must be 'decoder' or 'encoder', got {content_from!r}.")
         for name, weight in (("content_weight", content_weight), ("style_weight", style_weight)):
             if not weight >= 0:
                 raise ValueError(f"`{name}` must be >= 0, got {weight}.")
         self.content_weight = content_weight
         self.style_weight = style_weight
+        self.needs_encoder = content_from == "encoder"  # asks the method for that feature as well
         self.content = CosineContentLoss()
         self.style = GuidedContrastiveLoss(num_patches, pool=pool, temperature=temperature)
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Compare the query `(B, C, H, W)` with the key of the same shape; return a scalar."""
-        return self.content_weight * self.content(query, key) + self.style_weight * self.style(query, key)
+    def forward(self, query: torch.Tensor, key: torch.Tensor, encoded: torch.Tensor | None = None) -> torch.Tensor:
+        """Compare the query `(B, C, H, W)` with the key, and the encoder's feature, of the same shape: a scalar."""
+        if self.needs_encoder and encoded is None:
+            raise ValueError("`encoded`, the generator's encoder feature, must be given with `content_from='encoder'`.")
+        content = encoded if self.needs_encoder and encoded is not None else key
+        return self.content_weight * self.content(query, content) + self.style_weight * self.style(query, key)
 
 
 def _check_features(query: torch.Tensor, key: torch.Tensor) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..whole_file import whole_file
+
 KEYS = ("patient", "direction", "method")
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 
@@ -92,16 +94,11 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write UTF-8 text to a temporary file beside ``path``, then move it there: readers never see half a file."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    """Write UTF-8 text to a file that readers never see half of."""
+    content = text.encode("utf-8")
+    with whole_file(Path(path), needed=len(content)) as file:
+        file.write(content)
+    return Path(path)
 
 
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:

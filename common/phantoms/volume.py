@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+
+from ..whole_file import whole_file
 
 GZIP_LEVEL = 4
 
@@ -51,11 +51,5 @@ def _as_integers(data: NDArray[Any], path: Path) -> NDArray[np.int16] | NDArray[
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that appears under its name only when it is complete."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path, needed=len(content)) as file:
+        file.write(content)

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from monai.apps.utils import download_url
 
+from ..errors import disk_full_names
+from ..whole_file import partial_name, partials_of_the_dead
 from .files import check_plain_weights, sha256
 
 LIMIT_UNPACKED = 2 * 2**30  # bytes; a release has a few MB
@@ -38,6 +40,7 @@ def install_release(
         FileExistsError: when the bundle is.
         ValueError: when the checksum differs, a path leads outside, an entry is a link, the weights are not plain
             tensors, or it is no release. Nothing was unpacked then.
+        DiskFullError: when there is no room; nothing is left of it.
     """
     name, data = _read(str(archive))
     expected = checksum or (None if index is None else _listed(Path(index), name))
@@ -67,7 +70,8 @@ def _read(archive: str) -> tuple[str, bytes]:
         return path.name, path.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / archive.rpartition("/")[2]
-        download_url(url=archive, filepath=path, progress=True)
+        with disk_full_names(path):
+            download_url(url=archive, filepath=path, progress=True)
         return path.name, path.read_bytes()
 
 
@@ -108,11 +112,16 @@ def _unpack(zipped: zipfile.ZipFile, bundle_dir: Path, top: str) -> Path:
     bundle = bundle_dir / top
     if bundle.exists():
         raise FileExistsError(f"{bundle} exists. Remove it, or give another --bundle_dir.")
-    bundle_dir.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{top}.", dir=bundle_dir))
+    needed = sum(entry.file_size for entry in zipped.infolist())
+    with disk_full_names(bundle, needed=needed):
+        bundle_dir.mkdir(parents=True, exist_ok=True)
+        partial = partial_name(bundle)
+        for left in (partial, *partials_of_the_dead(bundle)):
+            shutil.rmtree(left, ignore_errors=True)
     try:
-        zipped.extractall(partial)
-        (partial / top).rename(bundle)
+        with disk_full_names(bundle, needed=needed):
+            zipped.extractall(partial)
+            (partial / top).rename(bundle)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return bundle

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 NAMED = re.compile(r"\bcommon((?:\.\w+)+)")
-NOT_RELEASED = ("release", "deploy", "demo")  # of the source tree alone
+NOT_RELEASED = ("release", "deploy", "demo", "leaderboard", "features")  # of the source tree alone
 
 
 def reached_files(configs: Iterable[Path], *, also: Iterable[Path] = (), package: Path = PACKAGE) -> list[Path]:

@@ -13,6 +13,7 @@ from .blend_section import blend_section
 from .cases import case_figure
 from .conversion_section import conversion_sections, overall_verdict
 from .directions import FEW_DIRECTIONS, grouped_directions
+from .feature_section import feature_section
 from .figures import require
 from .inputs import read_inputs
 from .methods import direction_of
@@ -61,6 +62,7 @@ def write_report(
         for direction in directions:
             body += direction_sections(direction, inputs, save, show, 3 if cases is None else cases)
     body.append(blend_section(inputs))
+    body.append(feature_section(folder))
     body.append(training_section(inputs, save))
     body.append(html.section("Facts of this run", tables.facts_table(inputs.facts)))
     title = f"{inputs.facts.get('bundle', 'Translation')}: report"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,15 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from .contrast import mr_contrast
+from .nifti_grid import check_grid
+from .whole_nifti import check_whole
 
 logger = logging.getLogger(__name__)
 
+UNREADABLE = (
+    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError),
+    *(OSError, EOFError, ValueError, zlib.error),
+)
 LABEL_MAP_VALUES = 32  # an image with so few distinct values, all whole numbers, is a label map
 
 
@@ -31,7 +38,7 @@ class CheckHeaderd(MapTransform):
         keys: keys of the paths.
 
     Raises:
-        ValueError: when a file is unreadable, complex, RGB, 4-D or empty.
+        ValueError: when a file is unreadable, complex, RGB, 4-D, empty, cut short or damaged, or its affine is none.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -49,10 +56,10 @@ def _check_nifti(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{str(path)!r} does not exist.")
     try:
-        header: Any = nib.load(path).header  # type: ignore[attr-defined]
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as err:
+        image: Any = nib.load(path)
+    except UNREADABLE as err:
         raise ValueError(f"{str(path)!r} is not a readable NIfTI file ({err}): copy or convert it anew.") from err
-    dtype, shape = header.get_data_dtype(), header.get_data_shape()
+    dtype, shape = image.header.get_data_dtype(), image.header.get_data_shape()
     if dtype.kind == "c":
         raise ValueError(f"{str(path)!r} is complex ({dtype}): give its magnitude image.")
     if dtype.fields is not None:
@@ -62,8 +69,10 @@ def _check_nifti(path: Path) -> None:
             f"{str(path)!r} is {len(shape)}-D, shape {shape}: give one 3-D volume, e.g. split it with nibabel's"
             " `four_to_three`."
         )
-    if 0 in shape:
+    if any(n < 1 for n in shape):
         raise ValueError(f"{str(path)!r} is empty, shape {shape}.")
+    check_grid(path, image)
+    check_whole(path, image)
 
 
 class CheckImaged(MapTransform):
@@ -118,10 +127,16 @@ class WarnOfContrastd(MapTransform):
 
 def file_name(image: Any) -> str:
     """The file that a MetaTensor was loaded from, quoted; or 'the image'."""
+    path = source_path(image)
+    return repr(path) if path else "the image"
+
+
+def source_path(image: Any) -> str | None:
+    """The file or folder that a MetaTensor was loaded from, or the name of several files; None without any."""
     name = getattr(image, "meta", {}).get("filename_or_obj")
     if isinstance(name, Sequence) and not isinstance(name, str):
         name = name[0] if len(name) else None
-    return repr(str(name)) if name else "the image"
+    return str(name) if name else None
 
 
 def _check_volume(volume: torch.Tensor, name: str) -> None:

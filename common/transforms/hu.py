@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from .check import file_name
 
 AIR_BELOW_HU = -200.0  # every CT of a body shows something below: air around it, lung, or gas
-LARGEST_HU = 40000.0
+SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # of int16, in which CT is written
 
 
 class CheckHUd(MapTransform):
@@ -23,7 +23,8 @@ class CheckHUd(MapTransform):
         keys: keys of volumes of shape (C, X, Y, Z).
 
     Raises:
-        ValueError: when no voxel lies below -200 HU, where every CT has its air. The message names the file.
+        ValueError: when no voxel lies below -200 HU, where every CT has its air, or values do not fit int16. The
+            message names the file.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -32,7 +33,7 @@ class CheckHUd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
             low, high = float(torch.as_tensor(data[key]).min()), float(torch.as_tensor(data[key]).max())
-            if low > AIR_BELOW_HU or high > LARGEST_HU:
+            if low > AIR_BELOW_HU or low < SMALLEST_HU or high > LARGEST_HU:
                 raise ValueError(
                     f"{file_name(data[key])} is not a CT in HU: its values run from {low:g} to {high:g}, but air is"
                     f" near -1000.{_likely_cause(low, high)} Apply the rescale slope and intercept of its DICOM header;"

@@ -161,7 +161,7 @@ def test_the_two_bundles_differ_in_the_guidance_and_the_length_of_training_alone
     ggcl, kcgan = BUNDLES.values()
     for path in sorted((ggcl / "configs").rglob("*.yaml")):
         relative = path.relative_to(ggcl)
-        if path.name != "train.yaml":
+        if path.name != "train.yaml" and path.parent.name != "ablations":  # which are each paper's own
             assert path.read_text() == (kcgan / relative).read_text(), relative
     first, second = train("ggcl"), train("kcgan_kernel_conversion")
     different = {key for key in {*first, *second} if first.get(key) != second.get(key)}

@@ -108,7 +108,7 @@ def scan(shape: tuple[int, int, int] = (13, 9, 5), seed: int = 0) -> np.ndarray:
 
 
 def only(folder: Path) -> nib.Nifti1Image:
-    (path,) = (path for path in folder.rglob("*") if path.is_file())
+    (path,) = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json")
     return nib.load(path)
 
 

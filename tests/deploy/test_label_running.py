@@ -36,6 +36,16 @@ def test_the_choices_are_the_networks_domains():
     assert inference_parameters(BUNDLES / "sr_cyclegan")["slab"] is None
 
 
+def test_a_network_of_one_direction_offers_its_only_target(tmp_path):
+    (tmp_path / "configs").symlink_to(BUNDLES / "ggcl" / "configs")
+    (tmp_path / "models").mkdir()
+    facts = {"domains": ["B70f", "B30f"], "targets": ["B30f"]}
+    (tmp_path / "models" / "network.json").write_text(json.dumps(facts))
+    choices = inference_parameters(tmp_path)
+    assert choices["target"] == ["B30f"]
+    assert choices["source"] == ["auto", "B70f", "B30f"]
+
+
 def test_an_output_too_large_to_send_is_refused_with_the_ways_out(scan, tmp_path):
     """192 x 192 x 4 voxels of 2 bytes."""
     with pytest.raises(ValueError, match=r"192 x 192 x 4 voxels, 0\.000295 GB.*at most 0\.0002 GB.*`slab`.*`region`"):

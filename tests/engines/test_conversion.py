@@ -144,6 +144,14 @@ def test_validation_tells_the_network_its_target(labels, size):
     assert options == {}
 
 
+def test_validation_of_one_direction_gives_the_network_the_image_alone():
+    batch = {"image": torch.zeros(1, 1, 8, 8), "label": torch.ones(1, 1, 8, 8), "target": torch.tensor([1])}
+    image, label, arguments, options = ConversionBatch(None)(batch, "cpu")
+    assert torch.equal(image, batch["image"])
+    assert torch.equal(label, batch["label"])
+    assert (arguments, options) == ((), {})
+
+
 def scores(models: Path, convert) -> dict[str, float]:
     """The handler's metrics for two patients whose soft images are converted to sharp ones by `convert`."""
     handler = KernelValidation(models, DOMAINS, (-1024, 3071))

@@ -128,7 +128,7 @@ def command_line(bundle: Path, image: Path, output_dir: Path, **overrides: Any) 
     )
     workflow.initialize()
     workflow.run()
-    (path,) = (path for path in output_dir.rglob("*") if path.is_file())
+    (path,) = (path for path in output_dir.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
     return nib.load(path)
 
 

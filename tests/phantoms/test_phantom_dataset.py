@@ -216,25 +216,11 @@ class TestInterruption:
         assert all((tmp_path / path).is_file() for path in volume_files(datalist, keys=(*FAKE.domains, "label")))
 
     def test_interrupted_write_leaves_no_file(self, tmp_path, monkeypatch):
-        real_fdopen = os.fdopen
+        def stop(*_):
+            assert len(list(tmp_path.iterdir())) == 1
+            raise KeyboardInterrupt
 
-        def open_and_stop_half_way(handle, mode):
-            file = real_fdopen(handle, mode, buffering=0)
-
-            class Interrupted:
-                def __enter__(self):
-                    return self
-
-                def __exit__(self, *_):
-                    file.close()
-
-                def write(self, content):
-                    file.write(content[: len(content) // 2])
-                    raise KeyboardInterrupt
-
-            return Interrupted()
-
-        monkeypatch.setattr(os, "fdopen", open_and_stop_half_way)
+        monkeypatch.setattr(os, "fsync", stop)
         with pytest.raises(KeyboardInterrupt):
             write_atomically(tmp_path / "a.nii.gz", b"0123456789")
         assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
 
+from ...data.datalist import VOLUME_SUFFIXES
 from ...engines.inference import weight_facts
 from .parameters import AUTO, INFERENCE
 
@@ -54,7 +55,7 @@ def translate(
         if "find_region" in config:  # the output is larger than the input
             _refuse_large(parser, max_output_gb)
         parser.get_parsed_content("run")
-    (path,) = (path for path in output_dir.rglob("*") if path.is_file())
+    (path,) = (path for path in output_dir.rglob("*") if path.name.endswith(VOLUME_SUFFIXES))
     facts = {
         "notice": NOTICE,
         "bundle": bundle_root.name,
@@ -83,8 +84,11 @@ def inference_parameters(bundle_root: Path) -> dict[str, Any]:
     A bundle of several kernels has `target` and `source`; of the others both are given by the network.
     """
     config = ConfigParser.load_config_file(bundle_root / "configs" / "inference.yaml")
-    domains = definition(bundle_root)["domains"]
-    choices = {"target": list(domains), "source": [AUTO, *domains]} if isinstance(domains, list) else {}
+    facts = definition(bundle_root)
+    domains = facts["domains"]
+    choices = (
+        {"target": list(facts.get("targets", domains)), "source": [AUTO, *domains]} if isinstance(domains, list) else {}
+    )
     others = (name for name in INFERENCE if name in config and name not in ("target", "source"))
     return {**choices, **{name: config[name] for name in others}}
 

@@ -1,0 +1,144 @@
+"""A batch of many cases that goes on after a bad one, and tells of all bad ones at its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import EXPECTED
+
+logger = logging.getLogger(__name__)
+PACKAGE = Path(__file__).parents[1]
+
+
+class FailedCasesError(ValueError):
+    """Some cases of a batch failed; the outputs of the others are whole."""
+
+
+class _Failed(NamedTuple):
+    """Takes the place of a batch that could not be loaded."""
+
+    error: Exception
+
+
+class _Batches:
+    """The batches of a loader; one that cannot be loaded does not end the iteration."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.loader)
+        for _ in range(len(self.loader)):
+            yield _next(batches)
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    try:
+        return next(batches)
+    except StopIteration:
+        return _Failed(RuntimeError("the data loader ended before its last image"))
+    except Exception as error:
+        return _Failed(error)
+
+
+def run_cases(evaluator: Any) -> None:
+    """
+    Runs an evaluator over its data loader; a case that fails is left out, and the others go on.
+
+    Args:
+        evaluator: MONAI's, whose loader gives the images one by one, in the order of its data set. Its own `run` ends
+            at the first failure.
+
+    Raises:
+        FailedCasesError: at the end, naming each failed case and its reason, when there are several cases.
+        Exception: the case's own, when it is the only one.
+    """
+    loader, step = evaluator.data_loader, evaluator._process_function
+    failures: list[tuple[str, str]] = []
+    first: list[Exception] = []
+    names = _names(loader)
+
+    def tolerant(engine: Any, batch: Any) -> Any:
+        try:
+            if isinstance(batch, _Failed):
+                raise batch.error
+            return step(engine, batch)
+        except Exception as error:
+            name = names[(engine.state.iteration - 1) % len(names)]
+            if len(names) == 1:
+                first.append(error)
+                return None
+            _log(name, error)
+            failures.append((name, reason(error)))
+            return None
+
+    evaluator.data_loader, evaluator._process_function = _Batches(loader), tolerant
+    try:
+        evaluator.run()
+    finally:
+        evaluator.data_loader, evaluator._process_function = loader, step
+    if first:
+        raise first[0]
+    if failures:
+        raise FailedCasesError(_summary(failures, len(names)))
+
+
+def reason(error: BaseException) -> str:
+    """
+    Why a case failed: the message of our own error, the one that wraps others, or of the first cause.
+
+    Example:
+        >>> reason(KeyError("pred"))
+        "KeyError: 'pred'"
+    """
+    chain = list(_chain(error))
+    ours = [link for link in chain if isinstance(link, EXPECTED) and _raised_here(link)]
+    return str(ours[0]) if ours else f"{type(chain[-1]).__name__}: {chain[-1]}"
+
+
+def _summary(failures: Sequence[tuple[str, str]], count: int) -> str:
+    lines = "".join(f"\n  {_told(name, why)}" for name, why in failures)
+    done = count - len(failures)
+    return f"{len(failures)} of {count} images failed and left nothing; {done} were translated. Failed:{lines}"
+
+
+def _log(name: str, error: Exception) -> None:
+    show: Callable[..., None] = logger.exception if os.environ.get("BUNDLE_TRACEBACK") else logger.error
+    show(f"An image failed, the others go on. {_told(name, reason(error))}")
+
+
+def _told(name: str, why: str) -> str:
+    """The reason, with the image's name unless it has it already."""
+    return why if name in why else f"{name}: {why}"
+
+
+def _names(loader: Any) -> list[str]:
+    """The images in the order of their batches."""
+    items = getattr(loader.dataset, "data", None) or [{}] * len(loader.dataset)
+    names = [repr(_path(item.get("image", f"image {number}"))) for number, item in enumerate(items, start=1)]
+    size = loader.batch_size or 1
+    return [", ".join(names[start : start + size]) for start in range(0, len(names), size)]
+
+
+def _path(image: Any) -> str:
+    """Of a file, or the name that begins a list of files."""
+    return str(image if isinstance(image, (str, Path)) else image[0])
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _raised_here(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and PACKAGE in Path(frames[-1].filename).parents

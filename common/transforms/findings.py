@@ -1,0 +1,142 @@
+"""What a check found, and the checks of an input whose findings are noted in the image's meta data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from monai.transforms import Transform
+
+logger = logging.getLogger(__name__)
+
+GUARDS = "guards"  # in an image's meta data: a JSON text, which survives MONAI's collation
+REFUSE, WARN, OFF = "refuse", "warn", "off"
+MODES = (REFUSE, WARN, OFF)
+PASSED, WARNED, OVERRIDDEN = "passed", "warned", "overridden"
+Check = Callable[[Mapping[Hashable, Any]], Mapping[Hashable, Any]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    The verdict of one check.
+
+    Args:
+        check: its name.
+        verdict: `passed`, `warned`, or `overridden`: refused, but the user asked to go on.
+        value: what was measured.
+        limit: what it must not exceed, or fall below; a range as (low, high).
+        evidence: in words.
+    """
+
+    check: str
+    verdict: str
+    value: Any = None
+    limit: Any = None
+    evidence: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Without what is None; for JSON.
+
+        >>> Finding("modality", "passed").as_dict()
+        {'check': 'modality', 'verdict': 'passed'}
+        """
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class Guards(Transform):
+    """
+    Runs the checks of an input as strictly as the user wants, and notes what they found.
+
+    A check raises `ValueError` for a certain fault and warns, by `warnings` or the log, of a doubt. `refuse` lets both
+    take their course; `warn` turns a refusal into a warning; `off` runs none but those that must be run.
+
+    Args:
+        checks: by name, transforms of a data item.
+        mode: `refuse`, `warn` or `off`.
+        always: by name, transforms that are run in any mode, as they find what is needed later.
+        key: of the image in whose meta data the findings are noted, as a JSON text under `guards`.
+
+    Raises:
+        ValueError: when `mode` is another; when called, what a check raises.
+
+    Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> guards = Guards({"nothing": lambda item: item})
+        >>> noted(guards({"image": MetaTensor(torch.zeros(1, 2, 2, 1))})["image"])
+        [{'check': 'nothing', 'verdict': 'passed'}]
+    """
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        mode: str = REFUSE,
+        *,
+        always: Mapping[str, Check] | None = None,
+        key: str = "image",
+    ) -> None:
+        # YAML and the command line read a bare `off` as False.
+        self.mode = OFF if mode is False else mode  # type: ignore[comparison-overlap]
+        if self.mode not in MODES:
+            raise ValueError(f"`guards` must be one of {', '.join(MODES)}, got {mode!r}.")
+        self.checks, self.always, self.key = dict(checks), dict(always or {}), key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item, findings = dict(data), []
+        for name, check in ({} if self.mode == OFF else self.checks).items():
+            item, finding = self._run(name, check, item, may_override=True)
+            findings.append(finding)
+        for name, check in self.always.items():
+            item, finding = self._run(name, check, item, may_override=False)
+            findings.append(finding)
+        item[self.key].meta[GUARDS] = json.dumps([finding.as_dict() for finding in findings])
+        return item
+
+    def _run(self, name: str, check: Check, item: Any, *, may_override: bool) -> tuple[dict[Hashable, Any], Finding]:
+        with collected_warnings() as messages:
+            try:
+                item = dict(check(item))
+            except ValueError as error:
+                if not may_override:
+                    raise
+                if self.mode == REFUSE:
+                    raise ValueError(f"{error} (`--guards warn` translates it nevertheless.)") from None
+                logger.warning(f"{error} (Translated nevertheless, as `--guards warn` says.)")
+                return item, Finding(name, OVERRIDDEN, evidence=str(error))
+        verdict = WARNED if messages else PASSED
+        return item, Finding(name, verdict, evidence=" ".join(messages) or None)
+
+
+def noted(image: Any) -> list[dict[str, Any]]:
+    """The findings of `Guards` in an image's meta data; of none, an empty list."""
+    text = getattr(image, "meta", {}).get(GUARDS)
+    text = text[0] if isinstance(text, (list, tuple)) else text
+    found: list[dict[str, Any]] = json.loads(text) if text else []
+    return found
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """What this package warns of meanwhile, in the log or by `warnings`; all of it is passed on as well."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    package = logging.getLogger(__name__.split(".")[0])
+    package.addHandler(handler)
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield found
+    finally:
+        package.removeHandler(handler)
+        for warning in caught:
+            if warning.category is UserWarning:
+                found.append(str(warning.message))
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
