@@ -200,7 +200,7 @@ class Muted:
 
 
 @pytest.mark.parametrize(
-    ("muted", "learning"), [("reconstruction_loss", {REMOVER}), ("adversarial_loss", {G, REMOVER})], ids=str
+    ("muted", "learning"), [("reconstruction_loss", {REMOVER}), ("adversarial_loss", {G, REMOVER})]
 )
 def test_joint_sends_the_reconstruction_to_both_generators_and_the_adversarial_term_to_the_remover(muted, learning):
     method = contrast_method("joint")
