@@ -12,6 +12,7 @@ from .kernel_validation import ConversionBatch, KernelValidation
 from .output_check import OutputCheck
 from .outputs import SaveOutputd
 from .progress import Progress
+from .share import cases_to_do, own_share, run_share
 from .sidecar import RunRecord
 from .super_resolution import SuperResolve
 from .super_resolution_evaluator import InterpolationTranslator, SuperResolutionEvaluator
@@ -47,10 +48,13 @@ __all__ = [
     "UnpairedValidation",
     "VolumeTranslator",
     "blend_directions",
+    "cases_to_do",
     "check_output_format",
     "half_blends",
+    "own_share",
     "run_cases",
     "run_facts",
+    "run_share",
     "volume_inferer",
     "weight_facts",
     "with_baselines",

@@ -19,6 +19,21 @@ class FailedCasesError(ValueError):
     """Some cases of a batch failed; the outputs of the others are whole."""
 
 
+class Failure(NamedTuple):
+    """
+    A case that failed.
+
+    Attributes:
+        name: of the image, quoted.
+        why: see `reason`.
+        error: kept for a batch of one case only, as it holds on to the image.
+    """
+
+    name: str
+    why: str
+    error: Exception | None = None
+
+
 class _Failed(NamedTuple):
     """Takes the place of a batch that could not be loaded."""
 
@@ -61,10 +76,30 @@ def run_cases(evaluator: Any) -> None:
         FailedCasesError: at the end, naming each failed case and its reason, when there are several cases.
         Exception: the case's own, when it is the only one.
     """
+    raise_failures(failed_cases(evaluator), len(evaluator.data_loader))
+
+
+def raise_failures(failures: Sequence[Failure], count: int) -> None:
+    """Raises what `run_cases` does, for the failures among `count` cases."""
+    for failure in failures:
+        if failure.error is not None:
+            raise failure.error
+    if failures:
+        raise FailedCasesError(_summary(failures, count))
+
+
+def failed_cases(evaluator: Any) -> list[Failure]:
+    """
+    Runs an evaluator as `run_cases` does, and gives the cases that failed.
+
+    Args:
+        evaluator: see `run_cases`; with no case there is nothing to do.
+    """
     loader, step = evaluator.data_loader, evaluator._process_function
-    failures: list[tuple[str, str]] = []
-    first: list[Exception] = []
+    failures: list[Failure] = []
     names = _names(loader)
+    if not names:
+        return []
 
     def tolerant(engine: Any, batch: Any) -> Any:
         try:
@@ -73,11 +108,9 @@ def run_cases(evaluator: Any) -> None:
             return step(engine, batch)
         except Exception as error:
             name = names[(engine.state.iteration - 1) % len(names)]
-            if len(names) == 1:
-                first.append(error)
-                return None
-            _log(name, error)
-            failures.append((name, reason(error)))
+            if len(names) > 1:
+                _log(name, error)
+            failures.append(Failure(name, reason(error), error if len(names) == 1 else None))
             return None
 
     evaluator.data_loader, evaluator._process_function = _Batches(loader), tolerant
@@ -85,10 +118,7 @@ def run_cases(evaluator: Any) -> None:
         evaluator.run()
     finally:
         evaluator.data_loader, evaluator._process_function = loader, step
-    if first:
-        raise first[0]
-    if failures:
-        raise FailedCasesError(_summary(failures, len(names)))
+    return failures
 
 
 def reason(error: BaseException) -> str:
@@ -104,8 +134,8 @@ def reason(error: BaseException) -> str:
     return str(ours[0]) if ours else f"{type(chain[-1]).__name__}: {chain[-1]}"
 
 
-def _summary(failures: Sequence[tuple[str, str]], count: int) -> str:
-    lines = "".join(f"\n  {_told(name, why)}" for name, why in failures)
+def _summary(failures: Sequence[Failure], count: int) -> str:
+    lines = "".join(f"\n  {_told(failure.name, failure.why)}" for failure in failures)
     done = count - len(failures)
     return f"{len(failures)} of {count} images failed and left nothing; {done} were translated. Failed:{lines}"
 

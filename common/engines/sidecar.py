@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ class RunRecord:
         network: its class is noted, or that of the network to which it binds a target.
         target: a domain, or the weights of a blend.
         guards: the mode of the input checks.
+        choices: of the user, beside the target, that make an output another one; for JSON.
 
     Attributes:
         bundle: the folder's name.
@@ -43,9 +45,11 @@ class RunRecord:
         network: nn.Module,
         target: str | Mapping[str, float],
         guards: str | bool,
+        choices: Mapping[str, Any] | None = None,
     ) -> None:
         self.root, self.models_dir = Path(bundle_root), Path(models_dir)
         self.bundle, self.target, self.guards = self.root.resolve().name, target, guards or "off"
+        self.choices = dict(choices or {})
         self.network = type(getattr(network, "network", network)).__name__
         self._weights: str | None = None
 
@@ -62,17 +66,20 @@ class RunRecord:
             self._weights = weight_facts(self.models_dir).get("weights_sha256", UNKNOWN)
         return self._weights
 
-    def facts(self) -> dict[str, Any]:
-        """For JSON."""
+    def identity(self) -> dict[str, Any]:
+        """For JSON: what must be equal for an output to be the same."""
         return {
-            "notice": NOTICE,
             "bundle": self.bundle,
             "version": self.version,
             "target": target_name(self.target),
+            "choices": self.choices,
             "network": self.network,
             "weights_sha256": self.weights_sha256,
-            "run": run_facts(bundle_root=self.root),
         }
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"notice": NOTICE, **self.identity(), "run": run_facts(bundle_root=self.root)}
 
 
 def sidecar(
@@ -101,7 +108,7 @@ def sidecar(
         **record.facts(),
         "verdict": PASSED if passed else WARNED,
         "source": list(sources),
-        "output": [_described(path) for path in outputs],
+        "output": [described(path) for path in outputs],
         "guards": {"mode": record.guards, "checks": list(guards)},
         "output_checks": checks,
         **more,
@@ -114,7 +121,10 @@ def write_sidecar(path: Path, facts: Mapping[str, Any]) -> Path:
     return path
 
 
-def _described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> dict[str, Any]:
+    """Name and checksum of an output; that of a folder is of its files' names and checksums, in order."""
     if path.is_dir():
-        return {"folder": path.name, "files": sum(1 for _ in path.iterdir())}
+        lines = [f"{checksum(file)}  {file.name}\n" for file in sorted(path.iterdir())]
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        return {"folder": path.name, "files": len(lines), "sha256": digest}
     return {"file": path.name, "sha256": checksum(path)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +12,15 @@ from types import TracebackType
 
 from ..whole_file import partial_name, partials_of_the_dead
 
-NAME = "outputs"
+NAME = f"outputs.{socket.gethostname()}"  # nodes share a folder, and cannot see if each other's processes live
 
 
 class Staging:
     """
     A context with a hidden folder below an output folder; what was not published when it ends is removed.
 
-    A process that is killed leaves the hidden folder, and nothing under an output's name; the next one removes it.
+    A process that is killed leaves the hidden folder, and nothing under an output's name; the next one on
+    the same machine removes it.
 
     Args:
         output_dir: where the outputs go; it is made if it does not exist.
