@@ -15,11 +15,12 @@ from tqdm import tqdm
 from .datalist_found import Facts, visible
 from .dicom_files import is_dicom, require_pydicom
 from .dicom_geometry import stack
+from .dicom_kinds import SYNTHETIC_DATA, is_synthetic
 from .dicom_series import DicomVolume, find_volumes
 
 KEYWORDS = (  # what rules ask for, beside what the reader of series keeps
     *("Modality", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "ProtocolName"),
-    *("SyntheticData", "ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusRoute", "ScanningSequence"),
+    *("ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusRoute", "ScanningSequence"),
     *("RepetitionTime", "EchoTime", "InversionTime"),
 )
 NOT_ACQUIRED = {"MPR", "REFORMATTED", "SUBTRACTION", "ADC"}  # in ImageType
@@ -108,7 +109,7 @@ def _series(place: Path, volume: DicomVolume, *, others: int, parts: int) -> Ser
         parts: volumes of its series.
     """
     header = _header(volume)
-    if str(header.get("SyntheticData") or "").upper() == "YES":
+    if is_synthetic(header):
         raise ValueError("it is synthetic: the output of a network is no training data")
     if types := NOT_ACQUIRED & {value.upper() for value in volume.slices[0].image_type}:
         raise ValueError(f"it was computed, not acquired ({', '.join(sorted(types))} in ImageType)")
@@ -134,10 +135,11 @@ def _header(volume: DicomVolume) -> dict[str, Any]:
     from pydicom import dcmread
 
     image = volume.slices[0]
+    tags: list[Any] = [*KEYWORDS, SYNTHETIC_DATA]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values longer than DICOM allows, which are taken as they are
-        header = dcmread(image.file, stop_before_pixels=True, force=True, specific_tags=list(KEYWORDS))
-        own = {keyword: header.get(keyword) for keyword in KEYWORDS}
+        header = dcmread(image.file, stop_before_pixels=True, force=True, specific_tags=tags)
+        own = {tag: header.get(tag) for tag in tags}
     return own | {name: value for name, value in image.values.items() if value not in (None, "")}
 
 

@@ -13,6 +13,7 @@ from .derived_grid import Placement
 from .derived_pixels import Storage
 from .derived_rules import DerivedRule
 from .derived_source import SourceSeries
+from .dicom_kinds import SYNTHETIC_DATA
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -56,7 +57,7 @@ def series_header(
     header.SeriesDescription = rule.description(derivation.target_name)
     header.ImageComments = header.SeriesDescription
     header.DerivationDescription = derivation.description(rule, storage)
-    header.SyntheticData = "YES"
+    header.add_new(SYNTHETIC_DATA, "CS", "YES")
     header.ImageType = list(rule.image_type)
     _date(header, now)
     add_equipment(header, source, derivation, now)

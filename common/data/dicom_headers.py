@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .dicom_files import quiet_pydicom
-from .dicom_kinds import CLASSES, texts
+from .dicom_kinds import CLASSES, SYNTHETIC_DATA, texts
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -27,7 +27,7 @@ TAGS = (
     *("BodyPartExamined", "ContrastBolusAgent", "ContrastBolusAgentSequence", "ConvolutionKernel"),
     *("GantryDetectorTilt", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", *NUMBERS),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
-    *("RescaleType", "ModalityLUTSequence", "SyntheticData"),
+    *("RescaleType", "ModalityLUTSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *SPLITTING),
 )
 
@@ -101,8 +101,9 @@ def read_header(path: Path) -> Dataset:
     """
     import pydicom
 
+    tags: list[Any] = [*TAGS, SYNTHETIC_DATA]
     with naming(path):
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
         for _ in header.iterall():
             pass  # values are parsed when they are first looked at
         for name in ("SOPClassUID", "SeriesInstanceUID"):

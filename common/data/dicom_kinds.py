@@ -19,14 +19,22 @@ NO_VOLUMES = {
     **dict.fromkeys(("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"), "a picture of a screen or a dose report"),
     **dict.fromkeys(("PERFUSION", "PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP"), "a map or projection"),
 }  # by a value of ImageType
+SYNTHETIC_DATA = 0x0008001C
 LOCALIZER = re.compile(r"(?<![a-z])(locali[sz]er|scout|topogram|surview|scanogram|survey)(?![a-z])", re.IGNORECASE)
+
+
+def is_synthetic(header: Any) -> bool:
+    """Whether a header says that its image was made by a network; pydicom 2 does not know the attribute's name."""
+    element = header.get(SYNTHETIC_DATA)
+    value = "" if element is None else element.value
+    return (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip().upper() == "YES"
 
 
 def why_no_volume(header: Any) -> str | None:
     """Why a file is no part of a volume to translate, such as a localizer or a report; None if it may be one."""
     if header.SOPClassUID not in CLASSES:
         return f"{getattr(header.SOPClassUID, 'name', header.SOPClassUID)}, no CT or MR image"
-    if str(header.get("SyntheticData") or "") == "YES":
+    if is_synthetic(header):
         return "synthetic: the output of a network (SyntheticData)"
     for value in texts(header.get("ImageType")):
         if value.upper() in NO_VOLUMES:

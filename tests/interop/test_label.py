@@ -283,7 +283,7 @@ def test_an_upload_that_is_no_image_gets_its_reason_and_the_server_lives_on(serv
     if name == "label.nii.gz":
         nib.save(nib.Nifti1Image(np.tri(32, dtype=np.uint8)[..., None], np.eye(4)), file)
     answer = server.infer("ggcl", file=file)
-    reasons = ("is no image that", "is not a readable NIfTI", "cannot be read", "looks like a label map")
+    reasons = ("is no image that", "is not a readable NIfTI", "cannot be read", "looks like a label map", "is damaged")
     assert answer.status == 400
     assert any(reason in answer.json["detail"] for reason in reasons)
     assert server.call("/info/").status == 200
