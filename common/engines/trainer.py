@@ -150,6 +150,13 @@ class TranslationTrainer(SupervisedTrainer):
         return int(self.state.iteration)
 
     @property
+    def step(self) -> int:
+        """The number of the step in progress since the training began, from 1: the iteration, unless accumulated."""
+        epochs, iteration = divmod(int(self.state.iteration) - 1, int(self.state.epoch_length))
+        steps_per_epoch = -(-int(self.state.epoch_length) // self.accumulation_steps)
+        return epochs * steps_per_epoch + iteration // self.accumulation_steps + 1
+
+    @property
     def deployed_network(self) -> nn.Module:
         """The generator that `model.pt` holds: its moving average where there is one."""
         return self.network if self.ema is None else self.ema.module

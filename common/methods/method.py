@@ -19,8 +19,8 @@ class TrainingServices(Protocol):
         """The current epoch, counted from 1."""
 
     @property
-    def iteration(self) -> int:
-        """The current iteration since the training began, counted from 1."""
+    def step(self) -> int:
+        """The number of the optimizers' step in progress since the training began, from 1; of one or more batches."""
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision, when the training uses it."""

@@ -102,7 +102,7 @@ class StarGAN(TranslationMethod):
             fake, keys = self._translate(image, forth)
         losses = self._discriminator_losses(trainer, image, domain, fake, keys)
         trainer.update(self.optimizers["discriminator"], losses["discriminator"])
-        if trainer.iteration % self.critic_steps == 0:
+        if trainer.step % self.critic_steps == 0:
             with frozen(self.discriminator):
                 losses |= self._generator_losses(trainer, image, target, forth, back)
                 trainer.update(self.optimizers["generator"], losses["generator"])

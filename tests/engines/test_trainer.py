@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader
@@ -132,6 +133,14 @@ def test_accumulated_gradients_are_those_of_the_joined_batch(tmp_path):
         run.run()
     for name, value in joined.method.networks["discriminator"].state_dict().items():
         torch.testing.assert_close(parts.method.networks["discriminator"].state_dict()[name], value)
+
+
+def test_steps_are_counted_across_batches_and_epochs_not_iterations():
+    """4 batches an epoch of which 3 make a step: steps of 3 and 1 batches."""
+    run, seen = trainer("nec", None, epochs=2, batch_size=1, accumulation_steps=3), []
+    run.add_event_handler(Events.ITERATION_STARTED, lambda: seen.append(run.step))
+    run.run()
+    assert seen == [1, 1, 1, 2, 3, 3, 3, 4]
 
 
 def test_gradients_are_clipped(monkeypatch):

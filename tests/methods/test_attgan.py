@@ -42,7 +42,7 @@ def batch(size: int = 3) -> dict[str, torch.Tensor]:
 class Trainer(RecordingTrainer):
     def __init__(self, method, iteration=5):
         super().__init__(method)
-        self.iteration = iteration
+        self.step = iteration
 
 
 def numpy_cross_entropy(logits: torch.Tensor, domain: torch.Tensor) -> float:

@@ -50,7 +50,7 @@ def batch(size: int = 2) -> dict[str, torch.Tensor]:
 class Trainer(RecordingTrainer):
     def __init__(self, method, iteration=5):
         super().__init__(method)
-        self.iteration = iteration
+        self.step = iteration
 
 
 @pytest.mark.parametrize("name", GUIDANCES)
