@@ -68,6 +68,14 @@ def test_volumes_keep_their_hu_domain_and_spacing(folder, cached, tmp_path):
     assert len(list((tmp_path / "cache").glob("*"))) == (2 if cached else 0)
 
 
+def test_a_damaged_cache_is_made_anew(folder, tmp_path):
+    first = load_domains(str(folder), "training", ["soft"], LOAD, cache_dir=tmp_path / "cache")[0].slices.copy()
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(b"damaged")
+    again = load_domains(str(folder), "training", ["soft"], LOAD, cache_dir=tmp_path / "cache")[0].slices
+    np.testing.assert_array_equal(again, first)
+
+
 def test_items_say_domain_and_pixel_size_and_depend_on_seed_epoch_and_index_alone(folder):
     volumes = load_domains(str(folder), "training", ["soft", "sharp"], LOAD)
     crop = Compose([RandSpatialCropd("image", roi_size=[3, 3], random_size=False)])
