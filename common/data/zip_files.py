@@ -7,6 +7,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -53,9 +54,17 @@ def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTE
         raise ValueError(f"{name} cannot be unpacked ({error}): pack it anew, without encryption.") from error
 
 
-def _check(members: list[zipfile.ZipInfo], name: str, folder: Path, max_bytes: int, max_files: int) -> None:
-    if len(members) > max_files:
-        raise ValueError(f"{name} has {len(members)} files, at most {max_files} are unpacked: give fewer series.")
+def check_members(members: Iterable[zipfile.ZipInfo], name: str) -> None:
+    """
+    Refuses links, and paths that lead out of the folder that a zip is unpacked to.
+
+    Args:
+        members: of the zip.
+        name: the zip's, for the message.
+
+    Raises:
+        ValueError: naming the member.
+    """
     for member in members:
         if stat.S_ISLNK(member.external_attr >> 16):
             raise ValueError(f"{name} has a link, {member.filename!r}: pack the files themselves.")
@@ -63,6 +72,12 @@ def _check(members: list[zipfile.ZipInfo], name: str, folder: Path, max_bytes: i
             raise ValueError(f"{name} has a member that leads out of its folder, {member.filename!r}: it is refused.")
         if member.filename.startswith(("/", "\\")):
             raise ValueError(f"{name} has a member with an absolute path, {member.filename!r}: it is refused.")
+
+
+def _check(members: list[zipfile.ZipInfo], name: str, folder: Path, max_bytes: int, max_files: int) -> None:
+    if len(members) > max_files:
+        raise ValueError(f"{name} has {len(members)} files, at most {max_files} are unpacked: give fewer series.")
+    check_members(members, name)
     room = min(max_bytes, shutil.disk_usage(folder).free)
     size = sum(member.file_size for member in members)
     if size > room:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import stat
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from monai.apps.utils import download_url
 
+from ..data.zip_files import check_members
 from ..errors import disk_full_names
 from ..whole_file import partial_name, partials_of_the_dead
 from .files import check_plain_weights, sha256
@@ -85,16 +85,8 @@ def _listed(index: Path, name: str) -> str:
 
 def _checked_names(zipped: zipfile.ZipFile, archive: str) -> str:
     """The top folder; every entry is a plain file below it."""
-    tops = set()
-    for entry in zipped.infolist():
-        path = PurePosixPath(entry.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise ValueError(
-                f"{archive}: the entry {entry.filename!r} leads outside of the bundle. Nothing was unpacked."
-            )
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise ValueError(f"{archive}: the entry {entry.filename!r} is a link. Nothing was unpacked.")
-        tops.add(path.parts[0])
+    check_members(zipped.infolist(), archive)
+    tops = {PurePosixPath(name).parts[0] for name in zipped.namelist()}
     size = sum(entry.file_size for entry in zipped.infolist())
     if size > LIMIT_UNPACKED:
         raise ValueError(
