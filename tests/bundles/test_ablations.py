@@ -117,7 +117,7 @@ def test_the_encoders_feature_has_the_shape_of_the_semantic_map():
 class Updates:
     """A trainer that steps as it is told, without a loop."""
 
-    iteration = 1
+    step = 1
 
     def autocast(self):
         return torch.autocast("cpu", enabled=False)

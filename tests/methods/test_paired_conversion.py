@@ -15,7 +15,7 @@ from common.methods import DomainLabels, PairedConversion
 class Steps:
     """A trainer that steps as it is told."""
 
-    iteration = 1
+    step = 1
 
     def autocast(self):
         return torch.autocast("cpu", enabled=False)
