@@ -44,8 +44,9 @@ def require_release(name: str, version: str) -> None:
             logger.info(f"`common` {version} is installed in {PACKAGE}: it is used instead of the bundle's own copy.")
         return
     place = next((str(folder) for folder in _copies() if _name_in(folder) == name), "the bundle's own folder")
+    found = _readable(own) if _vendored() else version
     raise ImportError(
-        f"this bundle needs `common` {_readable(name)} (in {place}), but `common` {_readable(own)} of"
+        f"this bundle needs `common` {_readable(name)} (in {place}), but `common` {found} of"
         f" {PACKAGE} is imported in this process already. Bundles of two releases cannot share a process: run each in a"
         " process of its own, or take both from one release."
     )

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from common.identity import release_name, require_release
 from common.release import build_release, install_release, write_index
 from common.release.vendor import reached_files
 
@@ -318,6 +319,13 @@ for root in sys.argv[1:]:
         assert part in done.stderr, (part, done.stderr[-3000:])
     alone = python(code, roots[1], cwd=tmp_path)
     assert f"ran {roots[1]}" in alone.stdout, alone.stderr[-3000:]
+
+
+def test_an_installed_common_serves_a_release_of_its_version_and_no_other():
+    """This source tree has no digest; its version must agree."""
+    require_release(release_name("1.2.3", "f" * 64), "1.2.3")
+    with pytest.raises(ImportError, match=r"needs `common` 1\.2\.3 \(ffffffff\) .* but `common` 1\.2\.4 of"):
+        require_release(release_name("1.2.3", "f" * 64), "1.2.4")
 
 
 def test_the_command_line_builds_indexes_and_installs(tmp_path):
