@@ -24,6 +24,9 @@ class Board:
         stages: overlays that are trained before, once a seed, and whose weights the methods copy.
         supervised: methods that see aligned pairs: the upper end of the scale.
         fitted_on_pairs: classical baselines that saw pairs.
+        shared_with: a bundle whose trainings of the methods in `shared` are the same; they are done once for both.
+        shared: see there.
+        evaluation: overrides of `evaluate.yaml`, which leave out what the table does not show.
     """
 
     bundle: str
@@ -34,6 +37,9 @@ class Board:
     stages: tuple[str, ...] = ()
     supervised: tuple[str, ...] = ()
     fitted_on_pairs: tuple[str, ...] = ()
+    shared_with: str | None = None
+    shared: tuple[str, ...] = ()
+    evaluation: dict[str, str] = field(default_factory=dict)
 
     @property
     def configs(self) -> Path:
@@ -83,6 +89,8 @@ class Board:
 
 KERNEL_COLUMNS = ("psnr", "ssim", "rmse")
 KERNEL_PAIRS = ("supervised",)
+UNGUIDED = ("stargan", "ggdr", "attgan", "cyclegan", "cut", "fastcut", "dclgan", "unit", "supervised")
+KERNEL_EVALUATION = {"blends": "$[]", "evaluator#more_metrics": "$None"}
 BOARDS = {
     board.bundle: board
     for board in (
@@ -102,6 +110,7 @@ BOARDS = {
             overlays={"physics": "physics"},
             supervised=KERNEL_PAIRS,
             fitted_on_pairs=("radial_filter",),
+            evaluation=KERNEL_EVALUATION,
         ),
         Board(
             "kcgan_kernel_conversion",
@@ -111,6 +120,9 @@ BOARDS = {
             overlays={"physics": "physics"},
             supervised=KERNEL_PAIRS,
             fitted_on_pairs=("radial_filter",),
+            shared_with="ggcl",
+            shared=UNGUIDED,
+            evaluation=KERNEL_EVALUATION,
         ),
         Board(
             "nect2cect",

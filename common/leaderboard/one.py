@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .names import pair_of
 
 DONE = "result.json"
 SETTING = "setting.json"
+NETWORK_ALONE = {"translators": "$dict(network=@network_translator)"}
 ERROR = re.compile(r"(error|[\w.]+(Error|Exception)): ")  # the first one is the cause
 FACTS = ("network", "parameters", "torch", "monai", "gpu", "commit", "weights_sha256")
 
@@ -34,6 +36,8 @@ def one_run(
     overlay: str | None,
     plan: Schedule,
     setting: dict[str, Any],
+    *,
+    baselines: bool = True,
 ) -> dict[str, Any]:
     """
     Train and evaluate a method, unless its folder says that this was done.
@@ -46,6 +50,7 @@ def one_run(
         overlay: behind the method's own.
         plan: its schedule.
         setting: what all runs of a leaderboard share.
+        baselines: score them, too, which takes longer than the network.
 
     Returns:
         method, seed, `cost`, `facts`, and `rows`: those of the network and of the baselines, a row a patient and
@@ -62,10 +67,11 @@ def one_run(
         shutil.copytree(places["runs"] / f"stages_{seed}" / "models", folder / "models", dirs_exist_ok=True)
     options = {**setting["options"], **pair_of(method)}
     _train(board, board.files(method, overlay), folder, places, seed, plan, options)
+    scored = board.evaluation | ({} if baselines else NETWORK_ALONE)
     both = [str(board.configs / f"{name}.yaml") for name in ("inference", "evaluate")]
     _call(folder / "evaluation.log", "monai.bundle", "run", "evaluating", "--config_file", str(both),
           *_places(board, folder, places), "--output_dir", str(folder / "evaluation"),
-          "--training_dir", str(folder / "training"))  # fmt: skip
+          "--training_dir", str(folder / "training"), *_options(scored))  # fmt: skip
     facts = json.loads((folder / "evaluation" / "run.json").read_text())
     cost = training_cost(folder, board.configs, plan)
     if board.stages:
@@ -127,10 +133,14 @@ def _train(
     lengths = {"max_epochs": plan.epochs, "samples_per_epoch": plan.samples_per_epoch}
     if files[-1].stem == "train_classifier":  # a classifier is no translation: its epochs are its config's
         del lengths["max_epochs"]
-    words = [word for name, value in {**lengths, "seed": seed, **options}.items() for word in (f"--{name}", str(value))]
     _call(folder / f"{files[-1].stem}.log", "common.leaderboard.measured", str(folder / "memory.json"),
           "run", "training", "--config_file", str([str(path) for path in files]), *_places(board, folder, places),
-          "--output_dir", str(folder / "training"), *words)  # fmt: skip
+          "--output_dir", str(folder / "training"),
+          *_options({**lengths, "seed": seed, **options}))  # fmt: skip
+
+
+def _options(values: Mapping[str, Any]) -> list[str]:
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
 
 
 def _places(board: Board, folder: Path, places: dict[str, Path]) -> list[str]:

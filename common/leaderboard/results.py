@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..metrics.summary import write_text
-from .boards import NETWORK
+from .boards import NETWORK, Board
 
 
 def read_results(path: str | Path) -> dict[str, Any] | None:
@@ -29,6 +29,26 @@ def refuse_other(path: str | Path, content: dict[str, Any] | None, setting: dict
             f"{str(path)!r} holds results of another setting ({found}), not of {setting}: give another `result`, or"
             " remove the file."
         )
+
+
+def shared_run(board: Board, method: str, seed: int, path: Path, setting: dict[str, Any]) -> dict[str, Any] | None:
+    """
+    The run of another bundle that is this one, from the results beside `path`: the same training on the same data.
+
+    Args:
+        board: of the bundle.
+        method: see `Board.files`.
+        seed: of the training.
+        path: of this bundle's results.
+        setting: what its runs share; the other's must be the same but for the bundle.
+    """
+    if method.partition(":")[0] not in board.shared:
+        return None
+    other = read_results(path.with_name(f"{board.shared_with}.json"))
+    if other is None or other["setting"] != json.loads(json.dumps({**setting, "bundle": board.shared_with})):
+        return None
+    found = [run for run in other["runs"] if (run["method"], run["seed"]) == (method, seed)]
+    return {**found[0], "shared_with": board.shared_with} if found else None
 
 
 def add_runs(path: str | Path, setting: dict[str, Any], facts: dict[str, Any], runs: Sequence[dict[str, Any]]) -> None:
@@ -55,7 +75,7 @@ def add_runs(path: str | Path, setting: dict[str, Any], facts: dict[str, Any], r
         others = [row for row in run["rows"] if row["method"] != NETWORK]
         content["baselines"] += [row for row in others if (row["method"], row["direction"]) not in have]
         own = [row for row in run["rows"] if row["method"] == NETWORK]
-        known[run["method"], run["seed"]] = {**run, "rows": own, "machine": facts["machine"]}
+        known[run["method"], run["seed"]] = {"machine": facts["machine"], **run, "rows": own}
     commands = list(dict.fromkeys([*content.get("commands", []), facts["command"]]))
     whole = {**content, "setting": setting, "commands": commands, "runs": list(known.values())}
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from ..demo import KEEP_MEMORY
 from .boards import RESULTS, find_board
 from .budget import schedule
 from .one import one_run, train_stages
-from .results import add_runs, read_results, refuse_other
+from .results import add_runs, read_results, refuse_other, shared_run
 
 
 def run_leaderboard(
@@ -36,7 +36,8 @@ def run_leaderboard(
 
     Equal budget: the same data, batch and number of epochs, and equally many images with which the generator is
     updated; what else differs (updates of the discriminator, time, memory) is written down. Each run has its folder;
-    one that is done is read, one that was interrupted goes on with its last epoch. The results are written after each
+    one that is done is read, one that was interrupted goes on with its last epoch; one that another bundle shares is
+    taken from that bundle's results. The results are written after each
     run, beside those of other methods and seeds that are there already.
 
     Args:
@@ -75,7 +76,12 @@ def run_leaderboard(
             train_stages(board, seed, places, overlay, plans[names[0]], setting)
         for name in names:
             print(f"{bundle}: {name}, seed {seed}", flush=True)
-            add_runs(path, setting, facts, [one_run(board, name, seed, places, overlay, plans[name], setting)])
+            known = {run["method"] for run in (read_results(path) or {"runs": []})["runs"]}
+            alone = board.own in known  # whose run scored the baselines in all directions
+            run = shared_run(board, name, seed, path, setting) or one_run(
+                board, name, seed, places, overlay, plans[name], setting, baselines=not alone
+            )
+            add_runs(path, setting, facts, [run])
     return path
 
 
