@@ -4,7 +4,7 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo test test-slow test-interop test-faults lint clean
+.PHONY: help demo test test-slow test-interop test-faults bench lint clean
 .SECONDARY:
 
 ENVIRONMENTS := clean label deploy flare
@@ -40,6 +40,9 @@ test-interop: $(VENV)/dev $(ENVIRONMENTS:%=.venvs/%/ready)  ## releases in MONAI
 
 test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 10 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m faults
+
+bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 5 minutes on 2 cores
+	for name in train_step inference data_loading metrics; do $(PYTHON) benchmarks/$$name.py --quick || exit 1; done
 
 lint: $(VENV)/dev  ## ruff and mypy
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import time
@@ -90,10 +89,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of equal keys as a Markdown table."""
+    names = list(rows[0])
+    return "\n".join([_line(names), _line("---" for _ in names), *(_line(map(_cell, row.values())) for row in rows)])
+
+
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows of equal keys as a Markdown table."""
-    names = list(rows[0])
-    print(_line(names), _line("---" for _ in names), *(_line(map(_cell, row.values())) for row in rows), sep="\n")
+    print(table(rows))
 
 
 def write_result(path: str | Path | None, content: Mapping[str, Any]) -> None:
@@ -114,7 +118,8 @@ def result_path(name: str, result: str | None, *, quick: bool) -> Path | None:
 
 def _measured(queue: Any, work: Callable[..., Any], *arguments: Any) -> None:
     work(*arguments)
-    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # not `getrusage`, whose peak a process inherits from its parent
+    queue.put(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024)
 
 
 def _wait() -> None:

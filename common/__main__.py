@@ -164,9 +164,10 @@ def leaderboard(
     methods: str | tuple[str, ...] | None = None,
     budget: int | None = None,
     seeds: int | tuple[int, ...] = 3,
-    overlay: str | None = "demo",
+    overlay: str | None = "compact",
     epochs: int | None = None,
     data: str | None = None,
+    second: str | None = None,
     output_dir: str | None = None,
     result: str | None = None,
     options: dict[str, object] | None = None,
@@ -176,11 +177,12 @@ def leaderboard(
     Args:
         bundle: a folder of bundles/.
         methods: such as nec,cut; default: all; ablations as ablations/NAME, overlays on each other as physics+ggdr.
-        budget: images with which each generator is updated; default: the demonstration's.
+        budget: images with which each generator is updated; default: the board's.
         seeds: how many, or which: 0,1,2.
-        overlay: behind every method's own: demo, or a file; None for the papers' sizes.
+        overlay: behind every method's own: a name, or a file; None for the papers' sizes; default: small networks.
         epochs: of each training; default: the configs'.
         data: the data's folder; the demonstration makes its phantom there.
+        second: folder of a second test set, on which all are scored, too; nothing is trained on it.
         output_dir: the runs; default runs/leaderboard/BUNDLE.
         result: the file; default benchmarks/results/BUNDLE.json.
         options: further settings of every training, such as "{'batch_size': 2}".
@@ -197,6 +199,7 @@ def leaderboard(
             overlay=overlay,
             epochs=epochs,
             data=data,
+            second=second,
             output_dir=output_dir,
             result=result,
             options=options,

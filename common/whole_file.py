@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import torch
 
 from .errors import disk_full_names
 
@@ -84,3 +86,19 @@ def _is_running(pid: str) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def save_atomically(state: Any, path: str | Path) -> Path:
+    """`torch.save` to a file that is whole or absent.
+
+    Raises:
+        DiskFullError: when the disk is full; an older file of that name is as it was.
+    """
+    with whole_file(path) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch hides the system's error behind "unexpected pos"
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+    return Path(path)

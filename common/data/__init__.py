@@ -9,16 +9,18 @@ from .datalist import (
     patients,
     read_datalist,
 )
-from .datasets import EpochSampler, UnpairedDataset, axial_slices, cache_volumes, validation_images
+from .datasets import EpochSampler, UnpairedDataset, axial_slices, validation_images
 from .dicom_reader import DicomSeriesReader, source_files
+from .encoded_volumes import cache_volumes, load_patch_volumes
 from .inference_images import common_folder, find_images, image_readers
 from .multi_domain import DomainVolume, MultiDomainDataset, conversions, load_domains, spacing_range
 from .paired_domains import PairedDomainsDataset
 from .paired_patches import PairedPatchDataset
-from .patches import PatchVolume, UnpairedPatchDataset, draw_patch, load_patch_volumes
+from .patches import PatchVolume, UnpairedPatchDataset, draw_patch
 from .slice_writer import NiftiSliceWriter, nifti_bytes
 from .triplets import axial_triplets, check_depth
 from .two_domain import TwoDomainDataset
+from .volume_cache import VolumeCache
 
 __all__ = [
     "DicomSeriesReader",
@@ -32,6 +34,7 @@ __all__ = [
     "TwoDomainDataset",
     "UnpairedDataset",
     "UnpairedPatchDataset",
+    "VolumeCache",
     "axial_slices",
     "axial_triplets",
     "cache_volumes",

@@ -1,42 +1,20 @@
-"""Training data: volumes cached in their encoded form, their axial slices, and unpaired draws from two domains."""
+"""Training data: axial slices of encoded volumes, and unpaired draws from two domains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset
 from monai.transforms import Randomizable
 from torch.utils.data import Dataset, Sampler
 
+from ..ranks import processes, rank
 from .datalist import load_datalist, load_domain
+from .encoded_volumes import cache_volumes
+from .volume_cache import VolumeCache
 
 BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as background
-
-
-def cache_volumes(
-    entries: Sequence[dict[str, Any]], transform: Callable, *, key: str = "image", num_workers: int = 0
-) -> list[torch.Tensor]:
-    """
-    Loads and encodes volumes once, and keeps them in memory, with a progress bar.
-
-    Args:
-        entries: data items; `entries[i][key]` is the path of a volume.
-        transform: from the path to an encoded volume of shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
-
-    Returns:
-        plain tensors of shape (C, X, Y, Z), in the order of `entries`.
-
-    Raises:
-        ValueError: when there is no entry.
-    """
-    if not entries:
-        raise ValueError("`entries` must hold at least one volume to cache, got none.")
-    items = [{"image": entry[key]} for entry in entries]
-    cached = CacheDataset(items, transform, num_workers=num_workers or 1, progress=True)
-    return [torch.as_tensor(cached[i]["image"]).clone() for i in range(len(items))]
 
 
 def axial_slices(
@@ -51,7 +29,7 @@ def axial_slices(
         min_foreground: share of a slice's voxels, in [0, 1).
 
     Returns:
-        slices of shape (C, X, Y).
+        slices of shape (C, X, Y), plain views.
 
     Raises:
         ValueError: when no slice is left.
@@ -59,7 +37,7 @@ def axial_slices(
     slices = [
         slice_
         for volume, shown in zip(volumes, volumes if like is None else like, strict=True)
-        for slice_, seen in zip(volume.unbind(-1), shown.unbind(-1), strict=True)
+        for slice_, seen in zip(_slices(volume), _slices(shown), strict=True)
         if (seen > BACKGROUND).float().mean().item() >= min_foreground
     ]
     if not slices:
@@ -70,8 +48,18 @@ def axial_slices(
     return slices
 
 
+def _slices(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.as_tensor(volume).as_subclass(torch.Tensor).unbind(-1)
+
+
 def validation_images(
-    dataset_dir: str, source: str, target: str, transform: Callable, *, volumes: bool = False
+    dataset_dir: str,
+    source: str,
+    target: str,
+    transform: Callable,
+    *,
+    volumes: bool = False,
+    cache: VolumeCache | None = None,
 ) -> list[dict[str, torch.Tensor]]:
     """
     What validation translates: `{"image": source}`, and `label`, the target, where the validation list has pairs.
@@ -82,11 +70,12 @@ def validation_images(
         target: target domain.
         transform: from the path to an encoded volume.
         volumes: whole volumes (C, X, Y, Z) instead of slices (C, X, Y).
+        cache: see `cache_volumes`.
     """
-    sources = cache_volumes(load_domain(dataset_dir, "validation", source), transform)
+    sources = cache_volumes(load_domain(dataset_dir, "validation", source), transform, cache=cache)
     entries = load_datalist(dataset_dir, "validation")
     paired = all(source in entry and target in entry for entry in entries)
-    targets = cache_volumes(entries, transform, key=target) if paired else None
+    targets = cache_volumes(entries, transform, key=target, cache=cache) if paired else None
     images = sources if volumes else axial_slices(sources)
     if targets is None:
         return [{"image": image} for image in images]
@@ -164,18 +153,15 @@ class EpochSampler(Sampler):
         self.epoch = epoch
 
     def _ranks(self) -> tuple[int, int]:
-        distributed = torch.distributed
-        if distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        return 0, 1
+        return rank(), processes()
 
     def __len__(self) -> int:
         return self.samples_per_epoch // self._ranks()[1]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        rank, world_size = self._ranks()
+        own, world_size = self._ranks()
         rng = np.random.default_rng([self.seed, self.epoch])
         rounds = -(-self.samples_per_epoch // self.length)
         order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self.samples_per_epoch]
-        for index in order[rank::world_size][: len(self)]:
+        for index in order[own::world_size][: len(self)]:
             yield self.epoch, int(index)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
@@ -14,8 +12,8 @@ from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..whole_file import whole_file
 from .datalist import load_domain
+from .volume_cache import VolumeCache
 
 
 class DomainVolume(NamedTuple):
@@ -35,7 +33,7 @@ class DomainVolume(NamedTuple):
 
 
 def load_domains(
-    dataset_dir: str, key: str, domains: Sequence[str], load: Callable, *, cache_dir: str | Path | None = None
+    dataset_dir: str, key: str, domains: Sequence[str], load: Callable, *, cache: VolumeCache | None = None
 ) -> list[DomainVolume]:
     """
     The volumes of some domains in one list of a datalist, with a progress bar.
@@ -45,20 +43,17 @@ def load_domains(
         key: `training`, `training_paired`, `validation` or `test`.
         domains: names.
         load: from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}` whose last axis is the patient's.
-        cache_dir: keep the decoded volumes there and map them into memory: for archives larger than the memory.
+        cache: where the decoded volumes are kept and mapped from, for archives larger than the memory; default: memory.
 
     Raises:
         ValueError: when the list has no image of one of the domains.
     """
     entries = [(domain, entry) for domain in domains for entry in load_domain(dataset_dir, key, domain)]
+    cache = cache or VolumeCache()
     volumes = []
     for domain, entry in tqdm(entries, desc=f"loading {key}"):
-        volume = load({"image": entry["image"]})["image"]
-        spacing = nib.affines.voxel_sizes(np.asarray(volume.affine))
-        slices = np.rint(torch.as_tensor(volume)[0].movedim(-1, 0).numpy()).astype(np.int16)
-        if cache_dir is not None:
-            slices = _mapped(slices, Path(cache_dir), entry["image"])
-        volumes.append(DomainVolume(slices, (float(spacing[0]), float(spacing[1])), domain, entry["patient"]))
+        content = cache.get(entry["image"], load, _whole_hu)
+        volumes.append(DomainVolume(content["hu"].numpy(), content["spacing_mm"], domain, entry["patient"]))
     return volumes
 
 
@@ -120,6 +115,7 @@ def conversions(
     *,
     slices_per_volume: int = 4,
     targets: Sequence[str] | None = None,
+    cache: VolumeCache | None = None,
 ) -> list[dict[str, torch.Tensor]]:
     """
     What validation converts: some slices of each validation volume, into every other domain.
@@ -131,12 +127,13 @@ def conversions(
         transform: from `{"image": (1, X, Y) in HU}` to the encoded image.
         slices_per_volume: evenly spaced over the volume.
         targets: those of `domains` that are converted into; default: all.
+        cache: see `load_domains`.
 
     Returns:
         items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, and `label`, the true image in the
         target domain, where the validation list has it. Source and target are places in `domains`.
     """
-    volumes = load_domains(dataset_dir, "validation", domains, load)
+    volumes = load_domains(dataset_dir, "validation", domains, load, cache=cache)
     by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
     items = []
     for volume in volumes:
@@ -161,9 +158,9 @@ def _encoded(volume: DomainVolume, z: int, transform: Callable) -> torch.Tensor:
     return torch.as_tensor(transform({"image": image})["image"])
 
 
-def _mapped(slices: np.ndarray, folder: Path, path: str) -> np.ndarray:
-    """The volume as a file that is read piece by piece, named after its origin."""
-    file = folder / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.npy"
-    with whole_file(file, needed=slices.nbytes) as stream:
-        np.save(stream, slices)
-    return np.load(file, mmap_mode="r")
+def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
+    """What the cache holds of a CT volume: (Z, X, Y) int16 in HU, and the pixel size."""
+    volume = item["image"]
+    spacing = nib.affines.voxel_sizes(np.asarray(volume.affine))
+    slices = np.rint(torch.as_tensor(volume)[0].movedim(-1, 0).numpy()).astype(np.int16)
+    return {"hu": torch.from_numpy(slices), "spacing_mm": (float(spacing[0]), float(spacing[1]))}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import Randomizable
 from torch.nn.functional import avg_pool2d
 from torch.utils.data import Dataset
-
-from ..transforms import file_name
 
 MAX_TRIES = 1000
 
@@ -43,30 +40,6 @@ class PatchVolume:
                 raise ValueError(f"the mask of {name} is empty: there is no lung to draw patches from.")
             self.first = tuple(int(span[0]) for span in spans)
             self.last = tuple(int(span[-1]) + 1 for span in spans)
-
-
-def load_patch_volumes(
-    entries: Sequence[dict[str, Any]], transform: Callable, *, mask_key: str | None = None
-) -> list[PatchVolume]:
-    """
-    Loads and encodes volumes once, with their masks.
-
-    Args:
-        entries: data items `{"image": path}`.
-        transform: from such an item to `image` (1, X, Y, Z) in [-1, 1] and, under `mask_key`, a mask of equal shape.
-        mask_key: None: the volumes have no mask.
-
-    Raises:
-        ValueError: when there is no entry.
-    """
-    if not entries:
-        raise ValueError("`entries` must hold at least one volume to draw patches from, got none.")
-    volumes = []
-    for entry in entries:
-        item = transform({"image": entry["image"]})
-        mask = None if mask_key is None else torch.as_tensor(item[mask_key])[0].numpy().astype(bool)
-        volumes.append(PatchVolume(torch.as_tensor(item["image"]).float(), mask, name=file_name(item["image"])))
-    return volumes
 
 
 def draw_patch(

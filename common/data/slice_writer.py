@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -67,13 +68,15 @@ class NiftiSliceWriter:
         self.affine = affine
         self.partial = partial_name(self.path)
         self.written = 0
+        self._raw: IO[bytes] | None = None
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> NiftiSliceWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_partials(self.path)
-            self._file = self._open()
+            self._raw = self.partial.open("wb")
+            self._file = self._packed(self._raw)
             self._header().write_to(self._file)
         except BaseException:
             self._discard()
@@ -104,15 +107,18 @@ class NiftiSliceWriter:
         finally:
             self._discard()
 
-    def _open(self) -> IO[bytes]:
+    def _packed(self, raw: IO[bytes]) -> IO[bytes]:
+        """Without name and time in it: equal voxels make equal files."""
         if self.path.suffix == ".gz":
-            return gzip.open(self.partial, "wb", compresslevel=FASTEST)  # type: ignore[return-value]
-        return self.partial.open("wb")
+            return gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=FASTEST, mtime=0)  # type: ignore
+        return raw
 
     def _header(self) -> nib.Nifti1Header:
         """That of nibabel for such an image, of which no voxel is held."""
         voxels = np.broadcast_to(np.zeros((), self.dtype), self.shape)
         image = nib.Nifti1Image(voxels, self.affine)
+        image.set_sform(self.affine, code=1)
+        image.set_qform(self.affine, code=1)
         image.header.set_xyzt_units("mm")
         image.header.set_slope_inter(1, 0)
         return image.header
@@ -120,13 +126,20 @@ class NiftiSliceWriter:
     def _finish(self) -> None:
         if self.written != self.shape[2]:
             raise ValueError(f"{self.path.name!r} must have {self.shape[2]} slices, but {self.written} were written.")
-        self._close()  # what is still in buffers may not fit on the disk either
+        self._close(sync=True)  # what is still in buffers may not fit on the disk either
         self.partial.replace(self.path)
 
-    def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+    def _close(self, *, sync: bool = False) -> None:
+        file, raw, self._file, self._raw = self._file, self._raw, None, None
+        try:
+            if file is not None and file is not raw:
+                file.close()
+            if raw is not None and sync:
+                raw.flush()
+                os.fsync(raw.fileno())  # or a power cut might keep the name without the content
+        finally:
+            if raw is not None:
+                raw.close()
 
     def _discard(self) -> None:
         """Remove what is there under the temporary name; after `_finish` that is nothing."""

@@ -11,9 +11,11 @@ from .inference import LoadWeights, volume_inferer, weight_facts
 from .kernel_validation import ConversionBatch, KernelValidation
 from .output_check import OutputCheck
 from .outputs import SaveOutputd
+from .precision import SetPrecision
 from .progress import Progress
 from .share import cases_to_do, own_share, run_share
 from .sidecar import RunRecord
+from .slices import TranslateSlices, translated_slabs
 from .super_resolution import SuperResolve
 from .super_resolution_evaluator import InterpolationTranslator, SuperResolutionEvaluator
 from .tiles import TileInferer
@@ -38,9 +40,11 @@ __all__ = [
     "Progress",
     "RunRecord",
     "SaveOutputd",
+    "SetPrecision",
     "SuperResolutionEvaluator",
     "SuperResolve",
     "TileInferer",
+    "TranslateSlices",
     "TranslationEvaluator",
     "TranslationTrainer",
     "Translator",
@@ -55,6 +59,7 @@ __all__ = [
     "run_cases",
     "run_facts",
     "run_share",
+    "translated_slabs",
     "volume_inferer",
     "weight_facts",
     "with_baselines",

@@ -6,6 +6,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class _Failed(NamedTuple):
 
 
 class _Batches:
-    """The batches of a loader; one that cannot be loaded does not end the iteration."""
+    """The batches of a loader, each loaded while the last is used; one that cannot be does not end the iteration."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -51,8 +52,13 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
-        for _ in range(len(self.loader)):
-            yield _next(batches)
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            coming = ahead.submit(_next, batches)
+            for left in reversed(range(len(self.loader))):
+                batch = coming.result()
+                if left:
+                    coming = ahead.submit(_next, batches)
+                yield batch
 
 
 def _next(batches: Iterator[Any]) -> Any:

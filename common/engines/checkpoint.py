@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ..networks.tensor_file import DamagedFileError, read_tensors
-from ..whole_file import whole_file
 
 if TYPE_CHECKING:
     from .trainer import TranslationTrainer
 
+logger = logging.getLogger(__name__)
 LAST = "last.pt"
-
-
-def save_atomically(state: Any, path: str | Path) -> Path:
-    """`torch.save` to a file that is whole or absent.
-
-    Raises:
-        DiskFullError: when the disk is full; an older file of that name is as it was.
-    """
-    with whole_file(path) as file:
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:  # torch hides the system's error behind "unexpected pos"
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-    return Path(path)
 
 
 def checksum(path: str | Path) -> str:
@@ -57,6 +40,7 @@ def training_state(trainer: TranslationTrainer) -> dict[str, Any]:
     method = trainer.method
     return {
         "epoch": trainer.state.epoch,
+        "epoch_length": trainer.state.epoch_length,
         "best_metric": trainer.best_metric,
         "best_epoch": trainer.best_epoch,
         "networks": {name: network.state_dict() for name, network in method.networks.items()},
@@ -103,5 +87,11 @@ def restore_training(trainer: TranslationTrainer, path: str | Path) -> None:
         trainer.ema.load_state_dict(state["ema"])
     trainer.grad_scaler.load_state_dict(state["scaler"])
     trainer.best_metric, trainer.best_epoch = state["best_metric"], state["best_epoch"]
+    if (before := state.get("epoch_length", trainer.state.epoch_length)) != trainer.state.epoch_length:
+        logger.warning(
+            f"An epoch of the training in {str(path)!r} had {before} iterations and now has"
+            f" {trainer.state.epoch_length}: it does not go on as it began. With the same data, choose `batch_size` so"
+            " that it is the same number as before when it is multiplied by the number of processes."
+        )
     trainer.state.epoch = epoch
     trainer.state.iteration = epoch * trainer.state.epoch_length

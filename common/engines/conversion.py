@@ -11,17 +11,17 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.inferers import SliceInferer
 from torch import nn
 
 from ..baselines import FILTERS, KernelFilters, load_kernel_filters
 from ..networks import PhysicsGenerator, WithTarget, target_weights
+from .inference import AxialInferer
 from .translator import SOURCE, Translator, VolumeTranslator
 
 logger = logging.getLogger(__name__)
 
 
-class ConversionInferer(SliceInferer):
+class ConversionInferer(AxialInferer):
     """
     Applies a network with a bound target to whole axial slices of a volume (B, C, X, Y, Z).
 
@@ -30,11 +30,11 @@ class ConversionInferer(SliceInferer):
 
     Args:
         domains: names, in the order of the network's.
-        batch_size: slices at a time.
+        batch_size: slices at a time; None: as many as the memory holds.
     """
 
-    def __init__(self, domains: Sequence[str], *, batch_size: int = 4) -> None:
-        super().__init__(roi_size=(-1, -1), spatial_dim=2, sw_batch_size=batch_size)
+    def __init__(self, domains: Sequence[str], *, batch_size: int | None = None) -> None:
+        super().__init__(batch_size=batch_size)
         self.domains = list(domains)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -7,15 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import distributed, nn
 
-
-def is_distributed() -> bool:
-    """Whether this process is one of several, started by `torchrun`."""
-    return distributed.is_available() and distributed.is_initialized()
-
-
-def rank() -> int:
-    """This process's number; 0 when it is alone. Rank 0 writes the files."""
-    return distributed.get_rank() if is_distributed() else 0
+from ..ranks import is_distributed, joined, processes
 
 
 def broadcast_weights(networks: Iterable[nn.Module]) -> None:
@@ -41,6 +33,21 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
+    flat /= processes()
     for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients])):
         gradient.copy_(averaged.view_as(gradient))
+
+
+def check_same_epoch(epoch: int, device: torch.device) -> None:
+    """
+    Refuses to train when the ranks resumed different states.
+
+    Raises:
+        ValueError: on every rank.
+    """
+    epochs = joined(torch.tensor([epoch], device=device)).tolist()
+    if len(set(epochs)) > 1:
+        raise ValueError(
+            f"All processes must resume the same state, but they are at the epochs {epochs}, in the order of their"
+            " ranks: give an `--output_dir` that all nodes see, or `--resume False`."
+        )

@@ -82,7 +82,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         matched: bool = True,
         more_metrics: Callable[..., dict[str, float]] | Mapping[str, Callable[..., dict[str, float]]] | None = None,
         truth_keys: Mapping[str, str] | None = None,
-        run: Mapping[str, Any] | None = None,
+        run: dict[str, Any] | None = None,
         training_dir: str | Path | None = None,
         val_handlers: Sequence | None = None,
         inferer: Inferer | None = None,
@@ -103,7 +103,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         self.contrast_inverts = contrast_inverts
         self.data_range, self.matched, self.more_metrics = data_range, matched, more_metrics
         self.truth_keys = dict(truth_keys or {})
-        self.facts = dict(run or {})
+        self.facts = {} if run is None else run  # no copy: handlers add to it
         if training_dir is not None and Path(training_dir).is_dir():
             self.facts["training"] = os.path.relpath(training_dir, self.output_dir)
         self.rows: list[dict[str, Any]] = []

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer, SliceInferer, SlidingWindowInferer
 from torch import nn
 
 from ..networks import load_weights
+from .batch_size import fitting_batch_size
 from .checkpoint import checksum
 
 
-def volume_inferer(definition: Mapping[str, Any], *, batch_size: int = 4, overlap: float = 0.5) -> Inferer:
+class AxialInferer(SliceInferer):
+    """
+    Applies a 2-D network to whole axial slices of volumes (B, C, X, Y, Z).
+
+    Args:
+        batch_size: slices at a time; None: as many as the memory holds, see `fitting_batch_size`.
+
+    Example:
+        >>> AxialInferer()(torch.zeros(1, 1, 8, 8, 5), nn.Conv2d(1, 2, 3, padding=1)).shape
+        torch.Size([1, 2, 8, 8, 5])
+    """
+
+    def __init__(self, *, batch_size: int | None = None) -> None:
+        super().__init__(roi_size=(-1, -1), spatial_dim=2, sw_batch_size=batch_size or 1)
+        self.batch_size = batch_size
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.batch_size is None:
+            self.batch_size = fitting_batch_size(network, inputs[:1, ..., 0])
+            self.sw_batch_size = self.batch_size
+        return super().__call__(inputs, network, *args, **kwargs)
+
+
+def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = None, overlap: float = 0.5) -> Inferer:
     """
     How a network is applied to a volume of shape (B, C, X, Y, Z).
 
@@ -23,14 +48,19 @@ def volume_inferer(definition: Mapping[str, Any], *, batch_size: int = 4, overla
 
     Args:
         definition: of `network.json`; `window` is the window's size in voxels, or None for a 2-D network.
-        batch_size: slices or windows at a time.
+        batch_size: slices or windows at a time; None: as many slices as the memory holds, one window.
         overlap: share of a window that it has in common with the next.
     """
     window = definition.get("window")
     if window is None:
-        return SliceInferer(roi_size=(-1, -1), spatial_dim=2, sw_batch_size=batch_size)
+        return AxialInferer(batch_size=batch_size)
     return SlidingWindowInferer(
-        roi_size=window, sw_batch_size=batch_size, overlap=overlap, mode="gaussian", padding_mode="constant", cval=-1.0
+        roi_size=window,
+        sw_batch_size=batch_size or 1,
+        overlap=overlap,
+        mode="gaussian",
+        padding_mode="constant",
+        cval=-1.0,
     )
 
 

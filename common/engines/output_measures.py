@@ -13,6 +13,7 @@ from ..transforms.coarse import axial_last, block_factors
 from ..transforms.enhanced import block_mean
 
 FloatArray = NDArray[np.floating[Any]]
+ROOM = 64  # slices for which there is room at first
 
 
 @dataclass
@@ -51,7 +52,8 @@ class PairedSlices:
     finer: int = 1
     source: Extremes = field(default_factory=Extremes)
     output: Extremes = field(default_factory=Extremes)
-    _coarse: dict[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    _levels: list[int] = field(default_factory=list)
+    _coarse: FloatArray | None = None  # (room, 2, X', Y'): one array, as many small ones would scatter over the memory
 
     def add(self, source: np.ndarray, output: np.ndarray, level: int | None = None) -> None:
         """
@@ -65,16 +67,23 @@ class PairedSlices:
         first, second = block_factors(source.shape, self.spacing_mm)
         self.source.add(source)
         self.output.add(output)
-        slices = (
+        slices = [
             block_mean(np.nan_to_num(image, posinf=0.0, neginf=0.0)[..., None], [first * n, second * n, 1])[..., 0]
             for image, n in ((source, 1), (output, self.finer))
-        )
-        self._coarse[len(self._coarse) if level is None else level] = (next(slices), next(slices))
+        ]
+        self._levels.append(len(self._levels) if level is None else level)
+        if self._coarse is None:
+            self._coarse = np.empty((ROOM, 2, *slices[0].shape), dtype=np.float32)
+        if len(self._levels) > len(self._coarse):
+            self._coarse = np.concatenate([self._coarse, np.empty_like(self._coarse)])
+        self._coarse[len(self._levels) - 1] = slices
 
     def volumes(self) -> tuple[FloatArray, FloatArray]:
         """Source and translation in wide pixels, (X, Y, Z) each."""
-        sources, outputs = zip(*(self._coarse[level] for level in sorted(self._coarse)))
-        return np.stack(sources, axis=-1), np.stack(outputs, axis=-1)
+        if self._coarse is None:
+            raise ValueError("a source and its translation can be compared from one slice on, but none was added.")
+        ordered = self._coarse[np.argsort(self._levels)]
+        return np.moveaxis(ordered[:, 0], 0, -1), np.moveaxis(ordered[:, 1], 0, -1)
 
 
 def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> PairedSlices:

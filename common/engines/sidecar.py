@@ -35,6 +35,7 @@ class RunRecord:
     Attributes:
         bundle: the folder's name.
         target: as given.
+        decided: further facts, filled in when the run has begun (`SetPrecision`).
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class RunRecord:
         self.bundle, self.target, self.guards = self.root.resolve().name, target, guards or "off"
         self.choices = dict(choices or {})
         self.network = type(getattr(network, "network", network)).__name__
+        self.decided: dict[str, Any] = {}
         self._weights: str | None = None
 
     @property
@@ -79,7 +81,7 @@ class RunRecord:
 
     def facts(self) -> dict[str, Any]:
         """For JSON."""
-        return {"notice": NOTICE, **self.identity(), "run": run_facts(bundle_root=self.root)}
+        return {"notice": NOTICE, **self.identity(), **self.decided, "run": run_facts(bundle_root=self.root)}
 
 
 def sidecar(

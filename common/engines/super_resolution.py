@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..data.slice_writer import NiftiSliceWriter, nifti_bytes
 from ..errors import DISK_FULL, DiskFullError
 from ..transforms import SliceStorage, file_name, finer_affine, target_name
+from .behind import Behind
 from .dicom_output import NIFTI
 from .output_check import OutputCheck
 from .output_measures import PairedSlices
@@ -39,9 +40,10 @@ class SuperResolve:
     """
     The iteration of an evaluator that super-resolves volumes, each into a file `<source's name>_synthetic_<target>`.
 
-    A 512 x 512 x 300 scan at factor 8 has 5 G voxels, 10 GB as int16. Slices are made, decoded and written one by one;
-    beside the source, memory holds a slice and a tile. A volume that the disk has no room for is refused before the
-    first slice; when the disk fills up later, or on any other error, what was written is removed.
+    A 512 x 512 x 300 scan at factor 8 has 5 G voxels, 10 GB as int16. Slices are made and decoded one by one, and
+    written while the next one is made; beside the source, memory holds a few slices and a tile. A volume that the disk
+    has no room for is refused before the first slice; when the disk fills up later, or on any other error, what was
+    written is removed.
 
     The file has the axes and directions of the source (the axial axis last), 1 / factor of its pixel size, the same
     slices; corners of both grids agree. Its affine tells where the region lies.
@@ -108,11 +110,14 @@ class SuperResolve:
                 staged = staging.folder / path.relative_to(self.output_dir)
                 pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor)
                 levels = _levels(box[2], inferer.batch_size, storage.downwards)
-                with NiftiSliceWriter(staged, storage.shape, storage.affine) as writer:
-                    for slab in _with_progress(slabs, shape[2], path.name):
-                        decoded = torch.as_tensor(self.decode({"pred": slab})["pred"])[0].numpy()
+                with NiftiSliceWriter(staged, storage.shape, storage.affine) as writer, Behind() as behind:
+
+                    def finish(decoded: np.ndarray) -> None:
                         self._compare(pair, image, box, decoded, levels)
                         writer.write(storage.slices(decoded.astype(np.int16)))
+
+                    for slab in _with_progress(slabs, shape[2], path.name):
+                        behind(finish, torch.as_tensor(self.decode({"pred": slab})["pred"])[0].numpy())
                 findings = self.check(pair, file_name(image))
                 path, *_ = publish_output(
                     staging, staged, image, self.record, output_format=self.output_format, findings=findings

@@ -24,9 +24,11 @@ from torch.utils.data import DataLoader
 from ..errors import WorkerDiedError, disk_full_names
 from ..methods import TranslationMethod
 from ..networks import save_definition
-from ..whole_file import remove_partials
-from .checkpoint import LAST, checksum, restore_training, save_atomically, training_state
-from .distributed import average_gradients, broadcast_weights, rank
+from ..ranks import rank
+from ..whole_file import remove_partials, save_atomically
+from .checkpoint import LAST, checksum, restore_training, training_state
+from .distributed import average_gradients, broadcast_weights, check_same_epoch
+from .joined_batch_norm import join_batch_norms
 from .training_log import TrainingLog
 
 logger = logging.getLogger(__name__)
@@ -167,9 +169,12 @@ class TranslationTrainer(SupervisedTrainer):
         if self.resume and self.state.epoch == 0 and last is not None and last.is_file():
             restore_training(self, last)
             logger.info(f"Resumed {last} after epoch {self.epoch}.")
+        check_same_epoch(self.epoch, self.state.device)
         if self.epoch >= self.state.max_epochs:
             logger.info(f"The training is complete: {self.epoch} of {self.state.max_epochs} epochs are done.")
             return
+        for network in self.method.networks.values():
+            join_batch_norms(network)
         broadcast_weights(self.method.networks.values())
         try:
             super().run()
@@ -199,8 +204,8 @@ class TranslationTrainer(SupervisedTrainer):
             return
         for each in optimizers:
             parameters = [p for group in each.param_groups for p in group["params"]]
+            average_gradients(parameters)  # before the scaler looks for infinities: all ranks must skip a step, or none
             self.grad_scaler.unscale_(each)
-            average_gradients(parameters)
             if self.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             self.grad_scaler.step(each)
@@ -225,7 +230,7 @@ class TranslationTrainer(SupervisedTrainer):
         return self.state.output
 
     def _start_epoch(self) -> None:
-        entropy = np.random.SeedSequence([self.seed, self.epoch, rank()])
+        entropy = np.random.SeedSequence([self.seed, self.epoch])  # of all ranks: see `common.ranks.draw_for_each`
         torch.manual_seed(int(entropy.generate_state(1)[0]))
         sampler = getattr(self.data_loader, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):

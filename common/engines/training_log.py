@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from ..errors import disk_full_names
 from ..metrics.summary import write_text
-from .distributed import rank
+from ..ranks import rank
 from .progress import Progress
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 
 from ..data.triplets import TRIPLET, check_depth
+from .batch_size import fitting_batch_size
 
 
 class TripletInferer(Inferer):
@@ -21,7 +22,8 @@ class TripletInferer(Inferer):
     (p + p + p) / 3 does not. So a network that copies its input gives the volume back exactly.
 
     Args:
-        batch_size: triplets at a time; with the volume and its prediction this is all the memory needed.
+        batch_size: triplets at a time; with the volume and its prediction this is all the memory needed. None: as many
+            as the memory holds.
 
     Raises:
         ValueError: when `batch_size` is below 1; when called, for a volume that is not (B, 1, X, Y, Z) or has fewer
@@ -33,8 +35,8 @@ class TripletInferer(Inferer):
         True
     """
 
-    def __init__(self, *, batch_size: int = 4) -> None:
-        if batch_size < 1:
+    def __init__(self, *, batch_size: int | None = None) -> None:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1 triplets, got {batch_size}.")
         self.batch_size = batch_size
 
@@ -43,16 +45,21 @@ class TripletInferer(Inferer):
             raise ValueError(f"`inputs` must have the shape (B, 1, X, Y, Z), got {tuple(inputs.shape)}.")
         check_depth(inputs)
         volumes = inputs.as_subclass(torch.Tensor)
-        mean = torch.stack([self._mean(volume[0], network, *args, **kwargs)[None] for volume in volumes])
+        if self.batch_size is None:
+            self.batch_size = fitting_batch_size(network, volumes[:1, 0, ..., :TRIPLET].movedim(-1, 1))
+        together = self.batch_size
+        mean = torch.stack([self._mean(volume[0], together, network, *args, **kwargs)[None] for volume in volumes])
         return convert_to_dst_type(mean, inputs)[0]
 
-    def _mean(self, volume: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _mean(
+        self, volume: torch.Tensor, together: int, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
         """The averaged prediction (X, Y, Z) of one volume (X, Y, Z)."""
         slices = volume.movedim(-1, 0)
         mean = torch.zeros_like(slices)
         count = torch.zeros(len(slices), 1, 1, dtype=slices.dtype, device=slices.device)
-        for start in range(0, len(slices) - TRIPLET + 1, self.batch_size):
-            stop = min(start + self.batch_size, len(slices) - TRIPLET + 1)
+        for start in range(0, len(slices) - TRIPLET + 1, together):
+            stop = min(start + together, len(slices) - TRIPLET + 1)
             triplets = slices[start : stop + TRIPLET - 1].unfold(0, TRIPLET, 1).movedim(-1, 1).contiguous()
             prediction = _predicted(network(triplets, *args, **kwargs), triplets)
             for place in range(TRIPLET):

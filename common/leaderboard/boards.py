@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+COMPACT = "compact"  # the overlay that a board names
 NETWORK = "network"  # what an evaluation calls the bundle's network, whichever method trained it
 
 
@@ -19,13 +20,16 @@ class Board:
         bundle: a folder of bundles/.
         own: name of the method that `train.yaml` is.
         columns: metrics of the table; the first one ranks and is tested.
-        budget: images with which each generator is updated; the demonstration's.
+        budget: images with which each generator is updated in `compact`.
+        compact: overlay of small networks, for 2 CPU cores.
+        second_title: of a second test set, which `run_leaderboard` may be given.
         overlays: methods whose overlay of `train.yaml` does not lie in `configs/baselines`.
         stages: overlays that are trained before, once a seed, and whose weights the methods copy.
         supervised: methods that see aligned pairs: the upper end of the scale.
         fitted_on_pairs: classical baselines that saw pairs.
         shared_with: a bundle whose trainings of the methods in `shared` are the same; they are done once for both.
         shared: see there.
+        translators: id of `evaluate.yaml` with all that is scored; None: nothing of it can be left out.
         evaluation: overrides of `evaluate.yaml`, which leave out what the table does not show.
     """
 
@@ -33,13 +37,20 @@ class Board:
     own: str
     columns: tuple[str, ...]
     budget: int
+    compact: str = "demo"
+    second_title: str = "second test set"
     overlays: dict[str, str] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
     supervised: tuple[str, ...] = ()
     fitted_on_pairs: tuple[str, ...] = ()
     shared_with: str | None = None
     shared: tuple[str, ...] = ()
+    translators: str | None = "translators"
     evaluation: dict[str, str] = field(default_factory=dict)
+
+    def network_alone(self) -> dict[str, str]:
+        """Overrides of `evaluate.yaml` that leave the baselines out."""
+        return {} if self.translators is None else {self.translators: "$dict(network=@network_translator)"}
 
     @property
     def configs(self) -> Path:
@@ -90,6 +101,10 @@ class Board:
 KERNEL_COLUMNS = ("psnr", "ssim", "rmse")
 KERNEL_PAIRS = ("supervised",)
 UNGUIDED = ("stargan", "ggdr", "attgan", "cyclegan", "cut", "fastcut", "dclgan", "unit", "supervised")
+KERNEL_PAIR = (
+    "A true kernel pair of a scanner, out of distribution: weights trained on the phantom, applied to slices 33 to 40"
+    " of one scan of a head phantom as if its kernels UB and YA were B30f and B70f"
+)
 KERNEL_EVALUATION = {"blends": "$[]", "evaluator#more_metrics": "$None"}
 BOARDS = {
     board.bundle: board
@@ -106,7 +121,9 @@ BOARDS = {
             "ggcl",
             "ggcl",
             KERNEL_COLUMNS,
-            budget=240,
+            budget=1200,
+            compact="leaderboard",
+            second_title=KERNEL_PAIR,
             overlays={"physics": "physics"},
             supervised=KERNEL_PAIRS,
             fitted_on_pairs=("radial_filter",),
@@ -116,7 +133,9 @@ BOARDS = {
             "kcgan_kernel_conversion",
             "kcgan",
             KERNEL_COLUMNS,
-            budget=240,
+            budget=1200,
+            compact="leaderboard",
+            second_title=KERNEL_PAIR,
             overlays={"physics": "physics"},
             supervised=KERNEL_PAIRS,
             fitted_on_pairs=("radial_filter",),
@@ -134,6 +153,7 @@ BOARDS = {
             budget=840,
             overlays={"ours_j": "train_joint"},
             stages=("train_classifier", "train_contrast_removal"),
+            translators="enhancers",
             supervised=("supervised",),
             fitted_on_pairs=("intensity_curve",),
         ),
@@ -141,8 +161,9 @@ BOARDS = {
             "sr_cyclegan",
             "sr_cyclegan",
             ("psnr", "ssim", "consistency_mse", "spectrum_distance", "contrast_vessel", "edge_ratio_vessel"),
-            budget=2400,
+            budget=12000,
             overlays={"sr_unit": "sr_unit"},
+            translators=None,
             supervised=("supervised",),
         ),
     )

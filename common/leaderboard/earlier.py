@@ -1,41 +1,18 @@
-"""The lines of the results that were made before the leaderboard: of compare_methods.py and compare_kernels.py."""
+"""The lines of the results that were made before the leaderboard, of compare_methods.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .boards import NETWORK, RESULTS, Board
-from .entries import Entry, entry, kind_of
+from .boards import NETWORK, Board
+from .entries import Entry, kind_of
 from .statistics import mean_and_sd
-
-KERNEL_FILE = RESULTS / "kernels.json"
-# Settings of kernels.json and the methods of each bundle's leaderboard.
-KERNEL_SETTINGS = {
-    "ggcl": {
-        "ggcl physics": "physics",
-        "ggcl physics, untrained": "physics+ablations/physics_untrained",
-        "ggcl physics, clipped air": "physics+ablations/physics_clipped_air",
-        "ggcl paper": "ggcl",
-        "ggdr paper": "ggdr",
-        "stargan paper": "stargan",
-    },
-    "kcgan_kernel_conversion": {
-        "kcgan physics": "physics",
-        "kcgan paper": "kcgan",
-        "ggdr paper": "ggdr",
-        "stargan paper": "stargan",
-    },
-}
 
 
 def earlier_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
     """
-    The lines of an earlier file, of either kind.
-
-    Those of compare_methods.py hold mean and SD over patients alone, hence no test can be made from them.
+    The lines of an earlier file, which holds mean and SD over patients alone: no test can be made from them.
     """
-    if board.bundle in KERNEL_SETTINGS:
-        return _kernel_entries(board, content)
     found: list[Entry] = []
     names = list(dict.fromkeys(run["method"] for run in content["runs"]))
     for name in names:
@@ -44,18 +21,6 @@ def earlier_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
         found.append(_summarised(board, name, summaries, [_cost(run) for run in runs]))
     (methods,) = content["runs"][0]["summary"].values()
     return found + [_summarised(board, name, [methods[name]], []) for name in methods if name != NETWORK]
-
-
-def _kernel_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
-    found = []
-    for setting, name in KERNEL_SETTINGS[board.bundle].items():
-        runs = [run for run in content["runs"] if run["setting"] == setting]
-        rows = [{**row, "seed": run["seed"]} for run in runs for row in run["rows"] if row["method"] == NETWORK]
-        found.append(entry(board, name, rows, costs=[{"parameters": run["facts"]["parameters"]} for run in runs]))
-    baselines = [row for row in content["runs"][0]["rows"] if row["method"] != NETWORK]
-    for name in dict.fromkeys(row["method"] for row in baselines):
-        found.append(entry(board, name, [row for row in baselines if row["method"] == name], costs=[]))
-    return found
 
 
 def _summarised(board: Board, name: str, summaries: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Entry:

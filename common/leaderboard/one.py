@@ -19,7 +19,6 @@ from .names import pair_of
 
 DONE = "result.json"
 SETTING = "setting.json"
-NETWORK_ALONE = {"translators": "$dict(network=@network_translator)"}
 ERROR = re.compile(r"(error|[\w.]+(Error|Exception)): ")  # the first one is the cause
 FACTS = ("network", "parameters", "torch", "monai", "gpu", "commit", "weights_sha256")
 
@@ -46,7 +45,7 @@ def one_run(
         board: of the bundle.
         method: see `Board.files`.
         seed: of the training.
-        places: `data` and `runs`.
+        places: `data` and `runs`; `second` where there is a second test set.
         overlay: behind the method's own.
         plan: its schedule.
         setting: what all runs of a leaderboard share.
@@ -54,7 +53,7 @@ def one_run(
 
     Returns:
         method, seed, `cost`, `facts`, and `rows`: those of the network and of the baselines, a row a patient and
-        direction, with the board's columns.
+        direction, with the board's columns; `second` likewise of a second test set.
 
     Raises:
         ValueError: when the folder holds a run of another setting.
@@ -62,16 +61,12 @@ def one_run(
     """
     folder = _folder(places["runs"], f"{re.sub('[/+:]', '_', method)}_{seed}", setting)
     if (folder / DONE).is_file():
-        return json.loads((folder / DONE).read_text())
+        return _with_second(board, folder, places, json.loads((folder / DONE).read_text()), baselines=baselines)
     if board.stages:
         shutil.copytree(places["runs"] / f"stages_{seed}" / "models", folder / "models", dirs_exist_ok=True)
     options = {**setting["options"], **pair_of(method)}
     _train(board, board.files(method, overlay), folder, places, seed, plan, options)
-    scored = board.evaluation | ({} if baselines else NETWORK_ALONE)
-    both = [str(board.configs / f"{name}.yaml") for name in ("inference", "evaluate")]
-    _call(folder / "evaluation.log", "monai.bundle", "run", "evaluating", "--config_file", str(both),
-          *_places(board, folder, places), "--output_dir", str(folder / "evaluation"),
-          "--training_dir", str(folder / "training"), *_options(scored))  # fmt: skip
+    rows = _evaluate(board, folder, places["data"], "evaluation", baselines=baselines)
     facts = json.loads((folder / "evaluation" / "run.json").read_text())
     cost = training_cost(folder, board.configs, plan)
     if board.stages:
@@ -83,10 +78,10 @@ def one_run(
         "selected_epoch": json.loads((folder / "models" / "network.json").read_text()).get("epoch"),
         "cost": cost,
         "facts": {key: facts[key] for key in FACTS if key in facts},
-        "rows": _rows(folder / "evaluation" / "metrics.csv", board.columns),
+        "rows": rows,
     }
     write_json(folder / DONE, run)
-    return run
+    return _with_second(board, folder, places, run, baselines=baselines)
 
 
 def train_stages(
@@ -133,18 +128,37 @@ def _train(
     lengths = {"max_epochs": plan.epochs, "samples_per_epoch": plan.samples_per_epoch}
     if files[-1].stem == "train_classifier":  # a classifier is no translation: its epochs are its config's
         del lengths["max_epochs"]
-    _call(folder / f"{files[-1].stem}.log", "common.leaderboard.measured", str(folder / "memory.json"),
-          "run", "training", "--config_file", str([str(path) for path in files]), *_places(board, folder, places),
-          "--output_dir", str(folder / "training"),
-          *_options({**lengths, "seed": seed, **options}))  # fmt: skip
+    _call(folder / f"{files[-1].stem}.log", "common.leaderboard.measured", str(folder / "memory.json"), "run",
+          "training", "--config_file", str([str(path) for path in files]), *_places(board, folder, places["data"]),
+          "--output_dir", str(folder / "training"), *_options({**lengths, "seed": seed, **options}))  # fmt: skip
+
+
+def _with_second(
+    board: Board, folder: Path, places: dict[str, Path], run: dict[str, Any], *, baselines: bool
+) -> dict[str, Any]:
+    """A run with the rows of the second test set, if there is one; what was evaluated is not evaluated again."""
+    if "second" in places and "second" not in run:
+        run = {**run, "second": _evaluate(board, folder, places["second"], "second", baselines=baselines)}
+        write_json(folder / DONE, run)
+    return run
+
+
+def _evaluate(board: Board, folder: Path, data: Path, name: str, *, baselines: bool) -> list[dict[str, Any]]:
+    """Score the network, and the baselines with it, on the test patients of `data`, in the folder `name`."""
+    options = board.evaluation | ({} if baselines else board.network_alone())
+    both = [str(board.configs / f"{name}.yaml") for name in ("inference", "evaluate")]
+    _call(folder / f"{name}.log", "monai.bundle", "run", "evaluating", "--config_file", str(both),
+          *_places(board, folder, data), "--output_dir", str(folder / name),
+          "--training_dir", str(folder / "training"), *_options(options))  # fmt: skip
+    return _rows(folder / name / "metrics.csv", board.columns)
 
 
 def _options(values: Mapping[str, Any]) -> list[str]:
     return [word for name, value in values.items() for word in (f"--{name}", str(value))]
 
 
-def _places(board: Board, folder: Path, places: dict[str, Path]) -> list[str]:
-    words = ["--bundle_root", str(board.configs.parent), "--dataset_dir", str(places["data"])]
+def _places(board: Board, folder: Path, data: Path) -> list[str]:
+    words = ["--bundle_root", str(board.configs.parent), "--dataset_dir", str(data)]
     return [*words, "--models_dir", str(folder / "models")]
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from ..metrics.summary import write_text
 from .boards import BOARDS, RESULTS, ROOT, Board
-from .earlier import KERNEL_FILE, KERNEL_SETTINGS, earlier_entries
+from .earlier import earlier_entries
 from .entries import Entry, entries
 from .names import title
 from .run import command
 from .statistics import patient_means
-from .tables import best_entry, cost_table, score_table, significance, without_ablations
+from .tables import best_entry, cost_table, score_table, second_table, significance, without_ablations
 
 NOTES = ROOT / "benchmarks" / "notes"
 PAGE = ROOT / "docs" / "leaderboard.md"
@@ -40,19 +40,27 @@ def write_page(page: str | Path | None = None, *, results: str | Path | None = N
 
 
 def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | None:
-    """The facts and lines of a bundle: of its leaderboard, else of the comparison made before it; None of neither."""
-    path = folder / f"{board.bundle}.json"
+    """
+    The facts and lines of a bundle: of its leaderboard, and what the comparison made before it has beyond that.
+
+    None when there is neither file.
+    """
+    path, before = folder / f"{board.bundle}.json", folder / f"{board.bundle}_methods.json"
+    facts: dict[str, Any] = {"setting": {"budget": board.budget}, "commands": [], "runs": []}
+    found: list[Entry] = []
     if path.is_file():
-        content = json.loads(path.read_text())
-        return {"file": path.name, **content}, entries(board, content)
-    earlier = folder / (KERNEL_FILE.name if board.bundle in KERNEL_SETTINGS else f"{board.bundle}_methods.json")
-    if not earlier.is_file():
-        return None
-    found = earlier_entries(board, json.loads(earlier.read_text()))
-    names = [each.name for each in found if each.seeds]
-    seeds = max(each.seeds for each in found)
-    commands = [command(board.bundle, board.budget, seeds, names, "demo", None)]
-    return {"file": earlier.name, "commands": commands, "earlier": True, "setting": {"budget": board.budget}}, found
+        facts |= {"file": path.name, **json.loads(path.read_text())}
+        found = entries(board, facts)
+    if before.is_file() and facts["setting"]["budget"] == board.budget:
+        names = {each.name for each in found}
+        old = [each for each in earlier_entries(board, json.loads(before.read_text())) if each.name not in names]
+        methods = [each.name for each in old if each.seeds]
+        if methods:
+            seeds = max(each.seeds for each in old)
+            facts["commands"].append(command(board.bundle, board.budget, seeds, methods, board.compact, None))
+            facts |= {"earlier": before.name, "earlier_methods": methods}
+            found += old
+    return (facts, found) if found else None
 
 
 def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
@@ -62,6 +70,8 @@ def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
     parts += [_source(board, facts), score_table(board, lines), _tests(board, lines)]
     if ablations:
         parts += ["Ablations, beside the method itself:", score_table(board, [best_entry(board, lines), *ablations])]
+    if "second_baselines" in facts:
+        parts += [f"{board.second_title}:", second_table(board, facts)]
     parts += ["What it cost:", cost_table(found)]
     notes = NOTES / f"{board.bundle}.md"
     if notes.is_file():
@@ -70,18 +80,26 @@ def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
 
 
 def _source(board: Board, facts: dict[str, Any]) -> str:
-    link = f"[{facts['file']}](../benchmarks/results/{facts['file']})"
     size = f"{facts['setting']['budget']:,} images for each generator"
-    if facts.get("earlier"):
-        return (
-            f"From {link}: {size}, the demonstration's settings. The file was made by the comparison that this command"
-            " took the place of, with the same configs, data and budget; seeds as in the table."
+    earlier = ""
+    if "earlier" in facts:
+        methods = ", ".join(title(name, board.own) for name in facts["earlier_methods"])
+        earlier = (
+            f"From {_link(facts['earlier'])}: {methods}; {size}, the demonstration's settings. That file was made by"
+            " the comparison that this command took the place of, with the same configs, data and budget; it holds no"
+            " patients to test."
         )
+    if "file" not in facts:
+        return earlier
     overlay = facts["setting"]["overlay"]
     how = "the papers' sizes" if overlay is None else f"overlay `{overlay}.yaml`"
     machines = {json.dumps(run["machine"], sort_keys=True) for run in facts["runs"]}
     where = "; ".join(_machine(json.loads(machine)) for machine in sorted(machines))
-    return f"From {link}: {size}, {how}, on {where}."
+    return f"From {_link(facts['file'])}: {size}, {how}, on {where}. {earlier}".strip()
+
+
+def _link(name: str) -> str:
+    return f"[{name}](../benchmarks/results/{name})"
 
 
 def _machine(facts: dict[str, Any]) -> str:

@@ -71,11 +71,14 @@ def add_runs(path: str | Path, setting: dict[str, Any], facts: dict[str, Any], r
     content = content or {"setting": setting, "baselines": [], "runs": []}
     known = {(run["method"], run["seed"]): run for run in content["runs"]}
     for run in runs:
-        have = {(row["method"], row["direction"]) for row in content["baselines"]}
-        others = [row for row in run["rows"] if row["method"] != NETWORK]
-        content["baselines"] += [row for row in others if (row["method"], row["direction"]) not in have]
-        own = [row for row in run["rows"] if row["method"] == NETWORK]
-        known[run["method"], run["seed"]] = {"machine": facts["machine"], **run, "rows": own}
+        kept = {"machine": facts["machine"], **run}
+        for rows, baselines in (("rows", "baselines"), ("second", "second_baselines")):
+            have = {(row["method"], row["direction"]) for row in content.get(baselines, [])}
+            others = [row for row in run.get(rows, []) if row["method"] != NETWORK]
+            new = [row for row in others if (row["method"], row["direction"]) not in have]
+            content |= {baselines: content.get(baselines, []) + new} if new else {}
+            kept |= {rows: [row for row in run[rows] if row["method"] == NETWORK]} if rows in run else {}
+        known[run["method"], run["seed"]] = kept
     commands = list(dict.fromkeys([*content.get("commands", []), facts["command"]]))
     whole = {**content, "setting": setting, "commands": commands, "runs": list(known.values())}
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..demo import KEEP_MEMORY
-from .boards import RESULTS, find_board
+from .boards import COMPACT, RESULTS, find_board
 from .budget import schedule
 from .one import one_run, train_stages
 from .results import add_runs, read_results, refuse_other, shared_run
@@ -24,9 +24,10 @@ def run_leaderboard(
     methods: Sequence[str] | None = None,
     budget: int | None = None,
     seeds: int | Sequence[int] = 3,
-    overlay: str | None = "demo",
+    overlay: str | None = COMPACT,
     epochs: int | None = None,
     data: str | Path | None = None,
+    second: str | Path | None = None,
     output_dir: str | Path | None = None,
     result: str | Path | None = None,
     options: dict[str, Any] | None = None,
@@ -45,9 +46,11 @@ def run_leaderboard(
         methods: their names (`Board.files`); default: all but the ablations.
         budget: images with which each generator is updated; default: the demonstration's.
         seeds: how many, from 0, or which.
-        overlay: of `train.yaml`, behind each method's own: `demo`, a path, or None for the papers' sizes.
+        overlay: of `train.yaml`, behind each method's own: a name, a path, None for the papers' sizes; `compact` is
+            the board's.
         epochs: of each training; default: the configs'.
         data: folder of the data; the demonstration makes its phantom there.
+        second: folder of a second test set, on which all are scored, too; nothing is trained on it.
         output_dir: the runs.
         result: the file; default benchmarks/results/<bundle>.json.
         options: further overrides of every training's config.
@@ -61,9 +64,11 @@ def run_leaderboard(
     """
     board = find_board(bundle)
     budget = board.budget if budget is None else budget
+    overlay = board.compact if overlay == COMPACT else overlay
     names = list(methods or board.methods())
     folder = Path(output_dir or Path("runs") / "leaderboard" / bundle).absolute()
     places = {"data": Path(data or folder / "data").absolute(), "runs": folder}
+    places |= {} if second is None else {"second": Path(second).absolute()}
     plans = {name: schedule(board.files(name, overlay), budget, epochs=epochs) for name in names}
     setting = {"bundle": bundle, "budget": budget, "overlay": None if overlay is None else Path(overlay).stem}
     setting |= {"epochs": epochs, "options": dict(options or {})}
@@ -102,7 +107,8 @@ def command(
     numbers = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
     words = ["python", "-m", "common", "leaderboard", "--bundle", bundle, "--budget", str(budget), "--seeds", numbers]
     words += ["--methods", ",".join(methods)] if methods else []
-    words += ["--overlay", "None" if overlay is None else Path(overlay).stem] if overlay != "demo" else []
+    own = find_board(bundle).compact
+    words += ["--overlay", "None" if overlay is None else Path(overlay).stem] if overlay not in (COMPACT, own) else []
     return shlex.join([*words, *(["--epochs", str(epochs)] if epochs else [])])
 
 

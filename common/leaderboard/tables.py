@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
 
 from .boards import Board
 from .entries import ABLATION, UNPAIRED, Entry
-from .names import lower_is_better
+from .names import lower_is_better, title
 from .statistics import holm, paired_tests, patient_means
 
 COSTS = (
@@ -32,7 +34,7 @@ def best_entry(board: Board, found: Sequence[Entry]) -> Entry:
     """
     column = board.columns[0]
     trained = [each for each in found if each.kind == UNPAIRED and column in each.cells]
-    complete = [each for each in trained if len(each.directions) == most_directions(trained)]
+    complete = [each for each in trained if is_complete(each, trained)]
     if not complete:
         raise ValueError(f"the results of {board.bundle} must hold a trained method with {column!r}, got none.")
     return (min if lower_is_better(column) else max)(complete, key=lambda each: each.cells[column][0])
@@ -40,19 +42,19 @@ def best_entry(board: Board, found: Sequence[Entry]) -> Entry:
 
 def ranked(board: Board, found: Sequence[Entry]) -> list[Entry]:
     """The lines in order, the best one first; those that lack the first column or a direction last."""
-    column, directions = board.columns[0], most_directions(found)
+    column = board.columns[0]
     sign = 1 if lower_is_better(column) else -1
 
     def place(each: Entry) -> tuple[bool, float]:
-        incomplete = len(each.directions) < directions or column not in each.cells
+        incomplete = not is_complete(each, found) or column not in each.cells
         return incomplete, sign * each.cells[column][0] if column in each.cells else 0.0
 
     return sorted(found, key=place)
 
 
-def most_directions(found: Sequence[Entry]) -> int:
-    """In how many directions the fullest line was scored."""
-    return max((len(each.directions) for each in found), default=0)
+def is_complete(each: Entry, found: Sequence[Entry]) -> bool:
+    """Whether a line was scored in as many directions as the fullest one; one without patients names none."""
+    return not each.directions or len(each.directions) == max(len(other.directions) for other in found)
 
 
 def significance(board: Board, best: Entry, found: Sequence[Entry]) -> dict[str, tuple[float, float]]:
@@ -88,7 +90,7 @@ def score_table(board: Board, found: Sequence[Entry]) -> str:
     head += ["p, paired t", "p, Wilcoxon"] if p_values else []
     lines = [head, ["---"] * len(head)]
     for each in ranked(board, found):
-        complete = len(each.directions) == most_directions(found)
+        complete = is_complete(each, found)
         cells = {c: value for c, value in each.cells.items() if complete or c not in board.columns}
         if not complete and len(each.directions) == 1:
             cells[f"{board.columns[0]} {each.directions[0]}"] = each.cells[board.columns[0]]
@@ -110,6 +112,27 @@ def cost_table(found: Sequence[Entry]) -> str:
         values = [form.format(line.cost[key]) if key in line.cost else "" for key, _, form in columns]
         lines.append([line.title, *values])
     return _markdown(lines)
+
+
+def second_table(board: Board, content: Mapping[str, Any]) -> str:
+    """Scores on a second test set, of all methods and baselines, mean over patients and seeds, best first."""
+    rows = list(content["second_baselines"])
+    rows += [{**row, "method": run["method"]} for run in content["runs"] for row in run.get("second", [])]
+    directions = list(dict.fromkeys(row["direction"] for row in rows))
+    columns = [(column, direction) for direction in directions for column in board.columns]
+    lines = []
+    for name in dict.fromkeys(row["method"] for row in rows):
+        values: list[float | None] = []
+        for column, direction in columns:
+            mine = [row for row in rows if (row["method"], row["direction"]) == (name, direction)]
+            found = [row[column] for row in mine if column in row]
+            values.append(mean(found) if found else None)
+        lines.append((name, values))
+    sign = 1 if lower_is_better(board.columns[0]) else -1
+    lines.sort(key=lambda line: mean(sign * v for v in line[1][:: len(board.columns)] if v is not None))
+    cells = [[title(name, board.own), *("" if v is None else number(v) for v in values)] for name, values in lines]
+    head = ["method", *(f"{column} {direction}" for column, direction in columns)]
+    return _markdown([head, ["---"] * len(head), *cells])
 
 
 def without_ablations(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:

@@ -20,7 +20,7 @@ def gradient_penalty(
     fake: torch.Tensor,
     *,
     reduction: str = "mean",
-    generator: torch.Generator | None = None,
+    place: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean over the batch of `(|gradient of the critic's score| - 1)^2` between real and fake; see `GradientPenalty`.
 
@@ -30,7 +30,7 @@ def gradient_penalty(
         real: `(B, C, H, W[, D])`; gets no gradient.
         fake: of the same shape; gets no gradient.
         reduction: how an image's map of scores becomes one score: "mean" or "sum".
-        generator: of the random interpolation; None: torch's own.
+        place: (B,) in [0, 1], from fake (0) to real (1); None: drawn uniformly.
 
     Returns:
         a scalar whose gradient reaches the critic's parameters.
@@ -49,7 +49,7 @@ def gradient_penalty(
             f"`real` and `fake` must have the same shape, got {tuple(real.shape)} and {tuple(fake.shape)}."
         )
     with torch.autocast(device_type=real.device.type, enabled=False):
-        image = _between(full_precision(real.detach()), full_precision(fake.detach()), generator).requires_grad_()
+        image = _between(full_precision(real.detach()), full_precision(fake.detach()), place).requires_grad_()
         scores = full_precision(critic(image)).flatten(1)
         scores = scores.mean(dim=1) if reduction == "mean" else scores.sum(dim=1)
         # The images of a batch do not see each other, so the gradient of the sum holds each image's own.
@@ -92,10 +92,10 @@ class GradientPenalty(nn.Module):
         return gradient_penalty(critic, real, fake, reduction=self.reduction)
 
 
-def _between(real: torch.Tensor, fake: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    shape = (real.shape[0],) + (1,) * (real.dim() - 1)
-    device = real.device if generator is None else generator.device
-    place = torch.rand(shape, generator=generator, device=device, dtype=real.dtype).to(real.device)
+def _between(real: torch.Tensor, fake: torch.Tensor, place: torch.Tensor | None) -> torch.Tensor:
+    if place is None:
+        place = torch.rand(len(real), device=real.device, dtype=real.dtype)
+    place = place.view(-1, *[1] * (real.dim() - 1))
     return place * real + (1.0 - place) * fake
 
 

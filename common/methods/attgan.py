@@ -59,12 +59,11 @@ class AttGAN(StarGAN):
         trainer: TrainingServices,
         image: torch.Tensor,
         target: torch.Tensor,
-        forth: torch.Tensor,
+        fake: torch.Tensor,
         back: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Equation (14): lambda_1 L_rec + lambda_2 L_cls_g + L_adv_g; `back` is the label of the image's own domain."""
         with trainer.autocast():
-            fake = self.generator(image, forth)
             fake_map, fake_logits = self.discriminator(fake)
             same = self.generator(image, back)
         losses = {

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
+from ..ranks import draw_for_each, joined, own_part
+
 
 class DomainLabels:
     """
@@ -46,8 +48,10 @@ class DomainLabels:
     def draw(self, domain: torch.Tensor) -> torch.Tensor:
         """A target domain for each of `domain` (B,)."""
         if self.permute:
-            return domain[torch.randperm(len(domain)).to(domain.device)]
-        return torch.randint(self.num_domains, domain.shape).to(domain.device)
+            together = joined(domain)
+            return own_part(together[torch.randperm(len(together)).to(domain.device)])
+        drawn = draw_for_each(len(domain), lambda number: torch.randint(self.num_domains, (number,)))
+        return drawn.to(domain.device)
 
     def __call__(
         self, target: torch.Tensor, source: torch.Tensor | None = None, spacing_mm: torch.Tensor | None = None

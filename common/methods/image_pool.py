@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 
+from ..ranks import joined, own_part
+
 
 class ImagePool:
     """
     Mixes past translations into what the discriminator sees.
 
     Shrivastava et al., CVPR 2017, section 2.3: with probability one half an image is exchanged for an older one.
+    Several processes have one pool, of which each holds a copy.
 
     Args:
         size: number of images kept; 0 returns the images as they are.
@@ -42,7 +45,7 @@ class ImagePool:
         images = images.detach()
         if self.size == 0:
             return images
-        return torch.stack([self._exchange(image) for image in images])
+        return own_part(torch.stack([self._exchange(image) for image in joined(images)]))
 
     def _exchange(self, image: torch.Tensor) -> torch.Tensor:
         if len(self.images) < self.size:

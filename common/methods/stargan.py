@@ -11,6 +11,7 @@ from torch.nn.functional import l1_loss
 from torch.optim import Optimizer
 
 from ..losses import AdversarialLoss, gradient_penalty
+from ..ranks import draw_for_each
 from .domain_labels import DomainLabels
 from .method import TrainingServices, TranslationMethod, frozen
 
@@ -29,7 +30,7 @@ class StarGAN(TranslationMethod):
         generator: G, called as `generator(image, label)`; with a guidance it must offer
             `features(image, label) -> (translated, feature)`.
         discriminator: D, `discriminator(image) -> (source_map, domain_logits)`; with a guidance it must offer
-            `features(image) -> (source_map, domain_logits, semantic_map)`.
+            `compare(real, fake) -> (source_map, domain_logits, fake_source_map, fake_semantic_map)`.
         labels: draws the targets and writes their labels.
         generator_optimizer: steps G.
         discriminator_optimizer: steps D.
@@ -98,24 +99,25 @@ class StarGAN(TranslationMethod):
         target = self.labels.draw(domain)
         forth = self.labels(target, domain, batch.get("spacing_mm"))
         back = self.labels(domain, target, batch.get("spacing_mm"))
-        with trainer.autocast(), torch.no_grad():
-            fake, keys = self._translate(image, forth)
-        losses = self._discriminator_losses(trainer, image, domain, fake, keys)
+        generators_turn = trainer.step % self.critic_steps == 0
+        with trainer.autocast(), torch.set_grad_enabled(generators_turn):
+            fake, keys = self._translate(image, forth)  # once for both updates: G is the same in them
+        losses = self._discriminator_losses(trainer, image, domain, fake.detach(), keys)
         trainer.update(self.optimizers["discriminator"], losses["discriminator"])
-        if trainer.step % self.critic_steps == 0:
+        if generators_turn:
             with frozen(self.discriminator):
-                losses |= self._generator_losses(trainer, image, target, forth, back)
+                losses |= self._generator_losses(trainer, image, target, fake, back)
                 trainer.update(self.optimizers["generator"], losses["generator"])
-        return {**losses, "real_source": image, "fake_target": fake}
+        return {**losses, "real_source": image, "fake_target": fake.detach()}
 
     def _translate(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """G's output, and with a guidance its decoder feature: the key, which gets no gradient."""
+        """G's output, and with a guidance its decoder feature, detached: the key gets no gradient."""
         if self.guidance is None:
             return self.generator(image, label), []
         name = "both_features" if getattr(self.guidance, "needs_encoder", False) else "features"
         features: Callable[..., Any] = getattr(self.generator, name)
         fake, *keys = features(image, label)
-        return fake, keys
+        return fake, [key.detach() for key in keys]
 
     def _as_saved(self, fake: torch.Tensor) -> torch.Tensor:
         """A translation rounded to what a file can hold; its gradient passes as if it were not."""
@@ -133,15 +135,20 @@ class StarGAN(TranslationMethod):
     ) -> dict[str, torch.Tensor]:
         """GGCL's equation (4), KCGAN's (6): -L_adv + lambda_cls L_cls^r + the guidance."""
         with trainer.autocast():
-            real_map, real_logits = self.discriminator(image)
             if self.guidance is None:
+                real_map, real_logits = self.discriminator(image)
                 fake_map, semantic_map = self.discriminator(fake)[0], None
             else:
-                fake_map, _, semantic_map = self.discriminator.features(fake)  # type: ignore[operator]
+                discriminator: Any = self.discriminator
+                real_map, real_logits, fake_map, semantic_map = discriminator.compare(image, fake)
         losses = {
             "critic": self.adversarial_loss.discriminator(real_map, fake_map),  # -L_adv ...
             "penalty": gradient_penalty(  # ... whose Lipschitz constant this term keeps near 1
-                lambda mixed: self.discriminator(mixed)[0], image, fake.float(), reduction=self.penalty_reduction
+                lambda mixed: self.discriminator(mixed)[0],
+                image,
+                fake.float(),
+                reduction=self.penalty_reduction,
+                place=draw_for_each(len(image), lambda number: torch.rand(number, device=image.device)),
             ),
             "real_class": self.labels.classification_loss(real_logits, domain),  # L_cls^r
         }
@@ -157,12 +164,11 @@ class StarGAN(TranslationMethod):
         trainer: TrainingServices,
         image: torch.Tensor,
         target: torch.Tensor,
-        forth: torch.Tensor,
+        fake: torch.Tensor,
         back: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """GGCL's equation (5), KCGAN's (7): L_adv + lambda_cls L_cls^f + lambda_cyc L_cyc."""
         with trainer.autocast():
-            fake = self.generator(image, forth)
             fake_map, fake_logits = self.discriminator(fake)
             cycled = self.generator(self._as_saved(fake), back)
         losses = {

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from ..losses import AdversarialLoss
 from ..networks import SRUNITBackGenerator, SRUNITGenerator, UNITBackGenerator, UNITGenerator
+from ..ranks import draw_for_each
 from .method import TrainingServices, TranslationMethod, frozen
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # of source and target
@@ -167,7 +168,8 @@ class UNIT(TranslationMethod):
 
 def with_noise(code: torch.Tensor) -> torch.Tensor:
     """A draw from the posterior: the code plus normal noise of variance 1."""
-    return code + torch.randn_like(code)
+    shape = code.shape[1:]
+    return code + draw_for_each(len(code), lambda n: torch.randn(n, *shape, dtype=code.dtype, device=code.device))
 
 
 def _divergence(code: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .output import start_as_identity, translated
 from .padding import check_image_dims, crop_like, pad_to_multiple
 from .precision import in_full_precision
 
@@ -35,7 +34,6 @@ class AttGANGenerator(nn.Module):
         num_layers: strided 4x4 convolutions of the encoder, and transposed ones of the decoder, >= 2.
         shortcut_layers: decoder layers behind which the encoder's feature of equal size is concatenated.
         inject_layers: decoder layers behind which the target is concatenated once more.
-        residual_scale: 0, or, not in the paper, the largest change that is added to the source: see `translated`.
 
     Attributes:
         feature_channels: channels of the feature that `features` returns.
@@ -67,7 +65,6 @@ class AttGANGenerator(nn.Module):
         num_layers: int = 5,
         shortcut_layers: int = 1,
         inject_layers: int = 1,
-        residual_scale: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"num_domains": num_domains, "in_channels": in_channels, "out_channels": out_channels}
@@ -95,7 +92,6 @@ class AttGANGenerator(nn.Module):
             inputs.append(width + shortcut + (num_domains if layer < inject_layers else 0))
         self.ups = nn.ModuleList(_up(wide, narrow) for wide, narrow in zip(inputs, outputs))
         self.head = nn.ConvTranspose2d(inputs[-1], out_channels, 4, stride=2, padding=1)
-        self.residual_scale = start_as_identity(self.head, residual_scale)
 
     def forward(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Translate `(B, C, H, W)` in [-1, 1] to `(B, out_channels, H, W)` in (-1, 1).
@@ -120,8 +116,7 @@ class AttGANGenerator(nn.Module):
                 f"`target` must have the shape (batch, num_domains), here ({image.shape[0]}, {self.num_domains}), got "
                 f"{list(target.shape)}: give one row of domain weights for each image, or one for all."
             )
-        padded = pad_to_multiple(image, self.multiple, self.pad_value)
-        feature = padded
+        feature = pad_to_multiple(image, self.multiple, self.pad_value)
         encoded: list[torch.Tensor] = []
         for down in self.downs:
             feature = down(feature)
@@ -135,11 +130,8 @@ class AttGANGenerator(nn.Module):
                 feature = torch.cat([feature, encoded[-2 - layer]], dim=1)
             if layer < self.inject_layers:
                 feature = _labelled(feature, target)
-        if torch.jit.is_scripting():
-            raw = self.head(feature)
-        else:
-            raw = in_full_precision(self.head, feature)
-        return crop_like(translated(raw, padded, self.residual_scale), image), guide
+        raw = self.head(feature) if torch.jit.is_scripting() else in_full_precision(self.head, feature)
+        return crop_like(torch.tanh(raw), image), guide
 
 
 def _labelled(feature: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

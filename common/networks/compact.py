@@ -13,6 +13,7 @@ from torch import nn
 
 from .definition import record_arguments
 from .padding import check_image_dims, crop_like, pad_to_multiple
+from .precision import FullPrecisionConv2d, FullPrecisionConv3d
 
 
 class CompactGenerator(nn.Module):
@@ -90,7 +91,8 @@ class CompactGenerator(nn.Module):
         )
         self.ups = nn.ModuleList([_subpixel_upsample(spatial_dims, coarse, fine) for fine, coarse in reversed(pairs)])
         self.merges = nn.ModuleList([convolution(fine, fine) for fine, _ in reversed(pairs)])
-        self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, kernel_size=1)
+        last = FullPrecisionConv2d if spatial_dims == 2 else FullPrecisionConv3d
+        self.head = last(widths[0], out_channels, kernel_size=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Translate `(B, C, H, W[, D])` in [-1, 1] to `(B, out_channels, H, W[, D])`, unbounded."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from .definition import record_arguments
 from .padding import check_image_dims, crop_like, pad_to_multiple
+from .precision import in_full_precision
 
 DEFAULT_CHANNELS: dict[int, tuple[int, ...]] = {
     2: (64, 128, 256, 512, 512, 512, 512, 512),
@@ -91,7 +92,13 @@ class NECGenerator(nn.Module):
         """Translate `(B, C, H, W[, D])` in [-1, 1] to `(B, out_channels, H, W[, D])`, unbounded."""
         check_image_dims(image, self.spatial_dims)
         padded = pad_to_multiple(image, self.multiple, self.pad_value)
-        return crop_like(self.model(padded), image)
+        if torch.jit.is_scripting():
+            output = self.model(padded)
+        else:
+            finest: Any = self.model  # down, the levels below, up: each level of MONAI's UNet
+            down, below, up = finest
+            output = in_full_precision(up, below(down(padded)))
+        return crop_like(output, image)
 
     def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Return the features of each encoder level, the finest (stride 2) first, the bottom last.

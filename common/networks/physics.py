@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .clipped import RestoreClipped
 from .definition import record_arguments
 from .padding import check_image_dims
+from .precision import without_autocast
 from .stargan import StarGANGenerator
 
 INITIAL_INTERVALS = 240  # of the filter that is started from
@@ -214,4 +215,9 @@ class PhysicsGenerator(nn.Module):
             raise ValueError(
                 f"`label` must have shape (batch, {2 * n + 1}): [target | source | mm], got {label.shape}."
             )
-        return self.filters(self.restore(image), label[:, n : 2 * n], label[:, :n], label[:, 2 * n])
+        source, target, spacing_mm = label[:, n : 2 * n], label[:, :n], label[:, 2 * n]
+        if torch.jit.is_scripting():
+            return self.filters(self.restore(image), source, target, spacing_mm)
+        else:
+            with without_autocast(image.device):
+                return self.filters(self.restore(image), source, target, spacing_mm)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .output import start_as_identity, translated
 from .padding import check_image_dims, crop_like, pad_to_multiple
 from .resnet_blocks import ResidualBlock, behind_down, down_convolution, head, start_normal, stem, upsampling
 
@@ -31,7 +30,6 @@ class ResNetGenerator(nn.Module):
         num_res_blocks: residual blocks (two convolutions each) at 1/4 of the resolution.
         antialias: low-pass filters before down- and after up-sampling, as in the released code of CUT and DCLGAN,
             instead of CycleGAN's strided convolutions. As many weights, a third more cost.
-        residual_scale: 0, or, not in the paper, the largest change that is added to the source: see `translated`.
 
     Attributes:
         encode_channels: channels of what `encode` returns.
@@ -56,7 +54,6 @@ class ResNetGenerator(nn.Module):
         channels: int = 64,
         num_res_blocks: int = 9,
         antialias: bool = False,
-        residual_scale: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "out_channels": out_channels, "channels": channels}
@@ -76,20 +73,18 @@ class ResNetGenerator(nn.Module):
         self.ups = nn.ModuleList(upsampling(2 * width, antialias=antialias) for width in reversed(widths))
         self.head = head(channels, out_channels)
         start_normal(self)
-        self.residual_scale = start_as_identity(self.head, residual_scale)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Translate `(B, C, H, W)` in [-1, 1] to `(B, out_channels, H, W)` in (-1, 1)."""
         check_image_dims(image, 2)
-        padded = pad_to_multiple(image, self.multiple, self.pad_value)
-        feature = self.stem(padded)
+        feature = self.stem(pad_to_multiple(image, self.multiple, self.pad_value))
         for down, behind in zip(self.downs, self.behind_downs):
             feature = behind(down(feature))
         for block in self.blocks:
             feature = block(feature)
         for up in self.ups:
             feature = up(feature)
-        return crop_like(translated(self.head(feature), padded, self.residual_scale), image)
+        return crop_like(torch.tanh(self.head(feature)), image)
 
     def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Return what CUT compares: the image, both down-sampling convolutions, the first and the fifth block.

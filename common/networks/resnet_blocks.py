@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .precision import FullPrecisionConv2d
+
 
 class ResidualBlock(nn.Module):
     """Two reflection-padded 3x3 convolutions with instance norm, added to their input; no activation behind the sum.
@@ -87,7 +89,7 @@ def upsampling(width: int, *, antialias: bool) -> nn.Sequential:
 
 def head(width: int, out_channels: int) -> nn.Conv2d:
     """The last, reflection-padded 7x7 convolution."""
-    return _reflecting(width, out_channels, 7)
+    return FullPrecisionConv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
 
 
 def start_normal(network: nn.Module) -> None:

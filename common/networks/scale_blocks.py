@@ -10,6 +10,8 @@ import torch
 from monai.networks.utils import icnr_init
 from torch import nn
 
+from .precision import FullPrecisionConv2d
+
 FACTORS = (2, 4, 8)
 NORMS = (None, "INSTANCE")
 OUTPUTS = ("tanh", "linear", "residual")
@@ -20,6 +22,11 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int = 3, *, bi
     """A convolution that keeps the size of `(B, in_channels, H, W)`."""
     padding = kernel_size // 2
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, padding_mode="replicate", bias=bias)
+
+
+def head(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """The last, 7x7 convolution."""
+    return FullPrecisionConv2d(in_channels, out_channels, 7, padding=3, padding_mode="replicate")
 
 
 def activated(layer: nn.Conv2d, norm: str | None) -> nn.Sequential:

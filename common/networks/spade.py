@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from .definition import record_arguments
 from .padding import check_image_dims, crop_like, pad_to_multiple
+from .precision import FullPrecisionConv2d
 
 NEGATIVE_SLOPE = 0.2  # of each LeakyReLU; section 4.1
 
@@ -82,7 +83,7 @@ class SPADEGenerator(nn.Module):
             blocks.append(_SPADEResidualBlock(wide, narrow, in_channels, num_groups, spade_channels, beside=True))
         self.blocks = nn.ModuleList(blocks)
         self.activation = nn.LeakyReLU(NEGATIVE_SLOPE)
-        self.head = nn.Conv2d(channels[-1] + in_channels, out_channels, 3, padding=1)
+        self.head = FullPrecisionConv2d(channels[-1] + in_channels, out_channels, 3, padding=1)
         if residual:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]  # it has one

@@ -13,6 +13,7 @@ from .scale_blocks import (
     check_scale_arguments,
     convolution,
     downsampling,
+    head,
     residual_blocks,
     upsampling,
     upsampling_margin,
@@ -87,7 +88,7 @@ class SRUNITGenerator(nn.Module):
         self.target_decoder = nn.Sequential(
             residual_blocks(channels, num_res_blocks, norm),
             upsampling(channels, factor, norm),
-            convolution(channels // factor, out_channels, 7),
+            head(channels // factor, out_channels),
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -147,7 +148,7 @@ class SRUNITBackGenerator(nn.Module):
             residual_blocks(channels, num_res_blocks, norm),
         )
         self.source_decoder = nn.Sequential(
-            residual_blocks(channels, num_res_blocks, norm), convolution(channels, out_channels, 7)
+            residual_blocks(channels, num_res_blocks, norm), head(channels, out_channels)
         )
 
     def forward(self, image: torch.Tensor, generator: SRUNITGenerator) -> torch.Tensor:

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .output import start_as_identity, translated
 from .padding import check_image_dims, crop_like, pad_to_multiple
 from .precision import FullPrecisionConv2d
 
@@ -36,7 +35,6 @@ class StarGANGenerator(nn.Module):
         channels: features at full resolution; twice and four times that at 1/2 and 1/4.
         num_res_blocks: residual blocks (two convolutions each) at 1/4 of the resolution.
         upsample: "pixelshuffle" or "transposed".
-        residual_scale: 0, or, not in the paper, the largest change that is added to the source: see `translated`.
 
     Raises:
         ValueError: when an argument is outside of its range, or the target does not fit the image or `num_domains`.
@@ -65,7 +63,6 @@ class StarGANGenerator(nn.Module):
         channels: int = 64,
         num_res_blocks: int = 6,
         upsample: str = "pixelshuffle",
-        residual_scale: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"num_domains": num_domains, "in_channels": in_channels, "out_channels": out_channels}
@@ -92,7 +89,6 @@ class StarGANGenerator(nn.Module):
         self.blocks = nn.ModuleList(_ResidualBlock(4 * channels) for _ in range(num_res_blocks))
         self.ups = nn.ModuleList(_upsampling(width, upsample) for width in (4 * channels, 2 * channels))
         self.head = FullPrecisionConv2d(channels, out_channels, 7, padding=3, bias=False)
-        self.residual_scale = start_as_identity(self.head, residual_scale)
 
     def forward(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Translate `(B, C, H, W)` in [-1, 1] to `(B, out_channels, H, W)` in (-1, 1).
@@ -134,7 +130,7 @@ class StarGANGenerator(nn.Module):
         for block in self.blocks:
             feature = block(feature)
         decoded = self.ups[0](feature)
-        output = translated(self.head(self.ups[1](decoded)), padded, self.residual_scale)
+        output = torch.tanh(self.head(self.ups[1](decoded)))
         return crop_like(output, image), decoded, encoded
 
 

@@ -14,6 +14,7 @@ from .scale_blocks import (
     check_scale_arguments,
     convolution,
     downsampling,
+    head,
     residual_blocks,
     upsampling,
     upsampling_margin,
@@ -162,7 +163,7 @@ class DownSamplingGenerator(nn.Module):
 
 def _head(in_channels: int, out_channels: int, output: str) -> nn.Conv2d:
     """The last convolution."""
-    layer = convolution(in_channels, out_channels, 7)
+    layer = head(in_channels, out_channels)
     if output == "residual":
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # it has one

@@ -13,7 +13,7 @@ class DamagedFileError(ValueError):
     """A file that does not hold what was written to it."""
 
 
-def read_tensors(path: str | Path, *, map_location: Any = "cpu") -> Any:
+def read_tensors(path: str | Path, *, map_location: Any = "cpu", mmap: bool = False) -> Any:
     """
     `torch.load` of tensors, numbers and containers, after a look at the checksums that `torch.save` put into the file.
 
@@ -22,6 +22,7 @@ def read_tensors(path: str | Path, *, map_location: Any = "cpu") -> Any:
     Args:
         path: written by `torch.save`.
         map_location: as in `torch.load`.
+        mmap: map the tensors into memory, piece by piece as they are used, instead of reading them.
 
     Raises:
         DamagedFileError: when the file is cut short, changed, or not of plain tensors; says why in one line.
@@ -34,7 +35,7 @@ def read_tensors(path: str | Path, *, map_location: Any = "cpu") -> Any:
                     if (damaged := parts.testzip()) is not None:
                         raise DamagedFileError(f"the checksum of its part {damaged!r} does not fit")
             file.seek(0)
-            return torch.load(file, map_location=map_location, weights_only=True)
+            return torch.load(path if mmap else file, map_location=map_location, weights_only=True, mmap=mmap)
         except Exception as error:  # damaged bytes raise whatever they happen to spell
             if isinstance(error, (DamagedFileError, MemoryError)):
                 raise

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .definition import record_arguments
+from .spectral import SpectralConv2d
 from .stargan_discriminator import (
     NEGATIVE_SLOPE,
     SourceAndDomainHeads,
@@ -65,14 +65,14 @@ class SemanticDiscriminator(nn.Module):
         self.feature_channels = 4 * channels
         widths = [channels * 2**layer for layer in range(num_layers)]
         self.downs = nn.ModuleList(
-            _layer(nn.Conv2d(narrow, wide, 4, stride=2, padding=1))
+            _Layer(SpectralConv2d(narrow, wide, 4, stride=2, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE))
             for narrow, wide in zip([in_channels, *widths], widths)
         )
         # What a layer gives is as wide as the encoder's feature of equal size: a quarter of it behind the shuffle.
         inputs = [widths[-1], *(2 * width for width in widths[-2:0:-1])]
         outputs = [*widths[-2:0:-1], self.feature_channels]
         self.ups = nn.ModuleList(
-            _layer(nn.Conv2d(wide, 4 * narrow, 1, bias=False), nn.PixelShuffle(2))
+            _Layer(SpectralConv2d(wide, 4 * narrow, 1, bias=False), nn.PixelShuffle(2), nn.LeakyReLU(NEGATIVE_SLOPE))
             for wide, narrow in zip(inputs, outputs)
         )
         self.heads = SourceAndDomainHeads(widths[-1], num_domains, image_size // 2**num_layers)
@@ -89,19 +89,43 @@ class SemanticDiscriminator(nn.Module):
     def features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Judge, and return with it the semantic map `(B, feature_channels, image_size / 2, image_size / 2)`."""
         skips = self._encode(image)
+        return *self.heads(skips[-1]), self._decode(skips)
+
+    def compare(
+        self, real: torch.Tensor, fake: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Judge real and fake images `(B, C, image_size, image_size)` of equal number, reading the weights once.
+
+        Returns:
+            source map and domain logits of the real ones, as `forward` gives them, then source map and semantic map of
+            the fake ones, as `features` does afterwards.
+        """
+        number = len(real)
+        skips = self._encode(torch.cat([real, fake]), passes=2)
         source_map, domain_logits = self.heads(skips[-1])
+        semantic_map = self._decode([skip[number:] for skip in skips])
+        return source_map[:number], domain_logits[:number], source_map[number:], semantic_map
+
+    def _encode(self, image: torch.Tensor, passes: int = 1) -> list[torch.Tensor]:
+        check_image_size(image, self.image_size, self.num_layers)
+        features = [image]
+        for down in self.downs:
+            features.append(down(features[-1], passes))
+        return features[1:]
+
+    def _decode(self, skips: list[torch.Tensor]) -> torch.Tensor:
         semantic_map = self.ups[0](skips[-1])
         for skip, up in zip(skips[-2:0:-1], self.ups[1:]):
             semantic_map = up(torch.cat([semantic_map, skip], dim=1))
-        return source_map, domain_logits, semantic_map
-
-    def _encode(self, image: torch.Tensor) -> list[torch.Tensor]:
-        check_image_size(image, self.image_size, self.num_layers)
-        features = [self.downs[0](image)]
-        for down in self.downs[1:]:
-            features.append(down(features[-1]))
-        return features
+        return semantic_map
 
 
-def _layer(convolution: nn.Conv2d, *after: nn.Module) -> nn.Sequential:
-    return nn.Sequential(spectral_norm(convolution), *after, nn.LeakyReLU(NEGATIVE_SLOPE))
+class _Layer(nn.Sequential):
+    """A spectrally normalised convolution, and what follows it."""
+
+    def forward(self, feature: torch.Tensor, passes: int = 1) -> torch.Tensor:
+        convolution, *following = self
+        feature = convolution(feature, passes)
+        for module in following:
+            feature = module(feature)
+        return feature

@@ -11,6 +11,7 @@ from .findings import Finding, Guards
 from .finer_grid import SliceStorage, finer_affine
 from .hu import AddSourced, CheckHUd, ToChangeInHUd
 from .kernel import FindKerneld, header_kernel
+from .load import LoadMappedd
 from .lung_mask import LungMaskd, lung_mask
 from .micro_grey import LUNG_HU_RANGE, GreyToHUd, grey_levels
 from .misalign import misalign, misalign_patients, random_affine
@@ -42,6 +43,7 @@ __all__ = [
     "Finding",
     "GreyToHUd",
     "Guards",
+    "LoadMappedd",
     "LungMaskd",
     "SliceStorage",
     "ToChangeInHUd",

@@ -16,6 +16,7 @@ from monai.transforms import MapTransform
 
 from .contrast import mr_contrast
 from .nifti_grid import check_grid
+from .sampled import sampled
 from .whole_nifti import check_whole
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ UNREADABLE = (
     *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError),
     *(OSError, EOFError, ValueError, zlib.error),
 )
+SAMPLES = 100_000
 LABEL_MAP_VALUES = 32  # an image with so few distinct values, all whole numbers, is a label map
 
 
@@ -147,14 +149,14 @@ def _check_volume(volume: torch.Tensor, name: str) -> None:
         )
     if volume.shape[0] != 1:
         raise ValueError(f"{name} has {volume.shape[0]} channels: give an intensity image of one channel.")
-    if not bool(torch.isfinite(volume).all()):
-        count = int((~torch.isfinite(volume)).sum())
+    planes = [volume[..., level] for level in range(volume.shape[-1])]  # one by one: a volume may be a view of the disk
+    if count := sum(int((~torch.isfinite(plane)).sum()) for plane in planes):
         raise ValueError(f"{name} has {count} NaN or infinite voxels: replace them, e.g. by 0 outside the body.")
     low, high = float(volume.min()), float(volume.max())
     if low == high:
         what = "all zero" if low == 0 else f"constant ({low:g})"
         raise ValueError(f"{name} is {what}: there is nothing to translate. Was the export complete?")
-    values = torch.unique(volume.flatten()[:: max(1, volume.numel() // 100_000)])  # sorting all would take seconds
+    values = torch.unique(sampled(volume, SAMPLES))  # sorting all would take seconds
     if values.numel() <= LABEL_MAP_VALUES and bool((values == values.round()).all()):
         raise ValueError(
             f"{name} has {values.numel()} distinct values, all whole numbers: it looks like a label map. Give the"

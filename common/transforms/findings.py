@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -123,20 +124,31 @@ def noted(image: Any) -> list[dict[str, Any]]:
 
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """What this package warns of meanwhile, in the log or by `warnings`; all of it is passed on as well."""
+    """
+    What this package warns of meanwhile in this thread, in the log or by `warnings`; all of it is passed on as well.
+
+    Another thread may translate the last image while this one checks the next.
+    """
     found: list[str] = []
+    thread = threading.get_ident()
     handler = logging.Handler(logging.WARNING)
+    handler.addFilter(lambda record: record.thread == thread)
     handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
     package = logging.getLogger(__name__.split(".")[0])
     package.addHandler(handler)
-    caught: list[warnings.WarningMessage] = []
+    caught: list[tuple[int, warnings.WarningMessage]] = []
+
+    def keep(*warning: Any, **where: Any) -> None:
+        caught.append((threading.get_ident(), warnings.WarningMessage(*warning, **where)))
+
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
             warnings.simplefilter("always")
+            warnings.showwarning = keep
             yield found
     finally:
         package.removeHandler(handler)
-        for warning in caught:
-            if warning.category is UserWarning:
+        for warned_by, warning in caught:
+            if warning.category is UserWarning and warned_by == thread:
                 found.append(str(warning.message))
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -13,12 +13,14 @@ from monai.transforms import MapTransform
 
 from .check import file_name
 from .pixel_size import axial_pixel_mm
+from .sampled import sampled
 
 logger = logging.getLogger(__name__)
 
 PADDING_BELOW_HU = -1500.0  # GE pads with -3024, others with -2000 or -2048
 AIR_HU = -800.0  # lung, gas and the air around the body are darker somewhere
 DARKEST_SHARE = 0.0005  # of the voxels
+SAMPLES = 1_000_000
 
 
 class CheckResampledd(MapTransform):
@@ -78,8 +80,7 @@ class CheckAird(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
-            values = torch.as_tensor(data[key]).cpu().numpy().ravel()
-            level = darkest_hu(values)
+            level = darkest_hu(sampled(torch.as_tensor(data[key]), SAMPLES).cpu().numpy())
             if level > AIR_HU:
                 logger.warning(
                     f"{file_name(data[key])}: nothing in it is darker than {level:.0f} HU, but air has -1000 HU. If"

@@ -11,6 +11,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from common import preflight
+from common.leaderboard import BOARDS
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
 from common.phantoms import generate_phantom
 
@@ -41,6 +42,8 @@ COMBINATIONS = [
     ["train", "demo"],
     ["train", "physics"],
     ["train", "physics", "demo"],
+    ["train", "leaderboard"],
+    ["train", "physics", "leaderboard"],
     ["train", "official"],
     ["train", "two_vendors"],
     ["train", "multi_gpu_train"],
@@ -175,6 +178,25 @@ def test_the_two_bundles_differ_in_the_guidance_and_the_length_of_training_alone
         "style_weight",
         "feature_pooling",
     }
+
+
+@pytest.mark.parametrize("method", BOARDS["kcgan_kernel_conversion"].shared)
+def test_a_training_that_the_leaderboards_share_is_the_same_in_both_bundles(method):
+    """They differ in parts of the guidance alone, and the method uses the guidance in neither, or one of its own."""
+    ggcl, kcgan = (parsed(b, "train", f"baselines/{method}", "leaderboard").config for b in BUNDLES)
+    different = {key for key in {*ggcl, *kcgan} if ggcl.get(key) != kcgan.get(key)}
+    lengths = {"max_epochs", "samples_per_epoch", "val_interval"}
+    assert not different & lengths, "the overlay sets them"
+    assert different <= {
+        "bundle_root",
+        "guidance",
+        "guidance_weight",
+        "content_weight",
+        "style_weight",
+        "feature_pooling",
+    }
+    if "@guidance" in ggcl["method"].values():
+        assert ggcl["guidance"] == kcgan["guidance"]
 
 
 @pytest.mark.parametrize(

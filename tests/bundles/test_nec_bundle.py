@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from common.data import load_datalist, load_domain
+from common.data import load_datalist
 from common.reports import write_report
 
 from .nec import BUNDLE, CONFIGS, ROOT, TINY, bundle, done
@@ -215,20 +212,6 @@ def test_monai_finds_all_required_properties(phantom, tiny, tmp_path):
             workflow.parser["paper_network#arguments#num_res_units"] = 1
         workflow.initialize()
         assert workflow.check_properties() == []
-
-
-def test_two_processes_train_with_torchrun(phantom, tiny, tmp_path):
-    files = [str(CONFIGS / "train.yaml"), str(CONFIGS / "multi_gpu_train.yaml"), str(tiny)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    command += ["monai.bundle", "run", "training", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
-    command += ["--dataset_dir", str(phantom), "--output_dir", "out", "--models_dir", "models"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment))
-    assert (tmp_path / "models" / "model.pt").is_file()
-    with (tmp_path / "out" / "losses.csv").open(newline="") as file:
-        (*_, last) = csv.DictReader(file)
-    slices = 4 * len(load_domain(phantom, "training", "T1"))
-    assert int(last["iteration"]) == slices // 4  # two processes with two slices each
 
 
 # ---- 3-D

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
@@ -84,3 +86,27 @@ def test_an_interrupt_ends_the_batch():
     engine.network = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         run_cases(engine)
+
+
+def test_the_next_case_is_loaded_while_the_last_is_translated():
+    loaded, translated = [threading.Event() for _ in range(3)], []
+
+    def load_noted(item):
+        loaded[item["value"]].set()
+        return {"image": torch.full((1, 2, 2, 1), float(item["value"]))}
+
+    class Waiting(torch.nn.Module):
+        def forward(self, image):
+            number = int(image.max())
+            assert all(event.wait(10) for event in loaded[: number + 2])
+            translated.append(number)
+            return image
+
+    items = [{"image": f"case{number}.nii", "value": number} for number in range(3)]
+    engine = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(items, load_noted), batch_size=1),
+        network=Waiting(),
+    )
+    run_cases(engine)
+    assert translated == [0, 1, 2]

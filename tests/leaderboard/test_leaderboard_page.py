@@ -28,53 +28,36 @@ def test_every_bundle_has_its_table_its_command_and_its_text():
 
 
 @pytest.mark.parametrize("bundle", ["nec_t1t2", "nect2cect", "sr_cyclegan"])
-def test_a_comparison_made_before_gives_its_means_and_no_tests(bundle):
+def test_a_comparison_made_before_gives_its_means_and_no_tests(bundle, tmp_path):
     content = json.loads((RESULTS / f"{bundle}_methods.json").read_text())
-    facts, found = load(BOARDS[bundle], _only(f"{bundle}_methods.json"))
+    (tmp_path / f"{bundle}_methods.json").write_text(json.dumps(content))
+    facts, found = load(BOARDS[bundle], tmp_path)
     (line,) = (each for each in found if each.name == BOARDS[bundle].own)
     column = BOARDS[bundle].columns[0]
     summaries = [next(iter(run["summary"].values())) for run in content["runs"] if run["method"] == line.name]
     expected = np.mean([summary["network"][column]["mean"] for summary in summaries])
     assert line.cells[column][0] == pytest.approx(expected)
     assert line.rows == []
-    assert facts["earlier"]
+    assert facts["earlier"] == f"{bundle}_methods.json"
+    assert BOARDS[bundle].own in facts["earlier_methods"]
 
 
-def test_the_kernels_earlier_results_keep_their_patients():
-    content = json.loads((RESULTS / "kernels.json").read_text())
-    _, found = load(BOARDS["ggcl"], _only("kernels.json"))
-    (line,) = (each for each in found if each.name == "physics")
-    runs = [run for run in content["runs"] if run["setting"] == "ggcl physics"]
-    values = [row["psnr"] for run in runs for row in run["rows"] if row["method"] == "network"]
-    assert line.cells["psnr"][0] == pytest.approx(np.mean(values))
-    assert line.seeds == 3
-    assert line.title == "GGCL with physics"
-
-
-def test_new_results_take_the_place_of_earlier_ones(tmp_path):
+def test_new_results_take_the_place_of_earlier_ones_and_the_others_stay(tmp_path):
+    earlier = json.loads((RESULTS / "nec_t1t2_methods.json").read_text())
+    (tmp_path / "nec_t1t2_methods.json").write_text(json.dumps(earlier))
     rows = [{"patient": p, "direction": "T1->T2", "method": "network", "psnr": 20.0 + i} for i, p in enumerate("abc")]
     baseline = [{**row, "method": "identity", "psnr": row["psnr"] - 5 - i} for i, row in enumerate(rows)]
     run = {"method": "nec", "seed": 0, "cost": {"parameters": 5}, "rows": rows}
     run["machine"] = {"cores": 2, "threads": 1, "system": "x86_64", "gpu": None}
-    setting = {"bundle": "nec_t1t2", "budget": 8, "overlay": "demo"}
+    setting = {"bundle": "nec_t1t2", "budget": 3584, "overlay": "demo"}
     content = {"setting": setting, "commands": ["COMMAND"], "runs": [run], "baselines": baseline}
     (tmp_path / "nec_t1t2.json").write_text(json.dumps(content))
     page = write_page(tmp_path / "page.md", results=tmp_path).read_text()
-    assert "```\nCOMMAND\n```" in page
-    assert "8 images for each generator, overlay `demo.yaml`, on 2 CPU cores (1 threads, x86_64)." in page
+    assert "```\nCOMMAND\npython -m common leaderboard --bundle nec_t1t2 --budget 3584" in page
+    assert "3,584 images for each generator, overlay `demo.yaml`, on 2 CPU cores (1 threads, x86_64)." in page
     assert "| **NEC** | trained | 1 | 21.00 ± 1.00 |" in page
     assert "over 3 patients" in page
     assert "GGCL" not in page.partition("## NEC")[2]
-
-
-def _only(name: str):
-    """The folder of results; the earlier file must still be there."""
-    assert (RESULTS / name).is_file()
-    return _Earlier()
-
-
-class _Earlier:
-    """The folder of results as it was before there were leaderboards."""
-
-    def __truediv__(self, name: str):
-        return RESULTS / name if name.endswith(("_methods.json", "kernels.json")) else RESULTS / "none" / name
+    assert page.count("| **NEC** |") == 1
+    assert "[nec_t1t2_methods.json](../benchmarks/results/nec_t1t2_methods.json): CycleGAN, CUT, Pix2Pix" in page
+    assert "| CycleGAN | trained | 1 | 16.18" in page

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from torch import nn
 
+from common import preflight
 from common.leaderboard import BOARDS, RunFailedError, run_leaderboard
 from common.leaderboard.boards import ROOT
 from common.leaderboard.budget import schedule
 from common.leaderboard.cost import forward_flop, training_seconds
 from common.leaderboard.names import pair_of
-from common.leaderboard.results import add_runs, read_results
+from common.leaderboard.results import add_runs, read_results, shared_run
+from common.leaderboard.tables import second_table
 from common.phantoms import generate_phantom
 
 TINY = """
@@ -109,7 +113,7 @@ def test_every_method_gets_the_same_number_of_generator_images(bundle):
     """Iterations are images over the batch, of which every n-th updates the generator (StarGAN and its kin: 5th)."""
     board = BOARDS[bundle]
     for method in board.methods():
-        plan = schedule(board.files(method, "demo"), board.budget)
+        plan = schedule(board.files(method, board.compact), board.budget)
         iterations = plan.epochs * (plan.samples_per_epoch // plan.batch_size)
         assert iterations // plan.critic_steps * plan.batch_size == board.budget, method
         assert plan.samples_per_epoch % plan.batch_size == 0
@@ -175,3 +179,58 @@ def test_runs_are_added_beside_others_and_instead_of_the_same(tmp_path):
 def test_the_board_knows_where_its_bundle_is():
     assert all((board.configs / "train.yaml").is_file() for board in BOARDS.values())
     assert Path("pyproject.toml").resolve().parent == ROOT or (ROOT / "pyproject.toml").is_file()
+
+
+def test_a_second_test_set_is_scored_once_and_changes_no_training(board, monkeypatch, tmp_path):
+    """The process of the evaluation is replaced; the training is done, and a training would fail the test."""
+    calls = []
+
+    def evaluate(log: Path, module: str, *arguments: str) -> None:
+        calls.append(arguments)
+        assert arguments[:2] == ("run", "evaluating")
+        assert arguments[arguments.index("--dataset_dir") + 1] == str(tmp_path / "real")
+        folder = Path(arguments[arguments.index("--output_dir") + 1])
+        folder.mkdir()
+        (folder / "metrics.csv").write_text(
+            "patient,direction,method,psnr\nhead,T1->T2,network,30.5\nhead,T1->T2,identity,20.5\n"
+        )
+
+    monkeypatch.setattr("common.leaderboard.one._call", evaluate)
+    runs = tmp_path / "runs"
+    shutil.copytree(board["arguments"]["output_dir"], runs)
+    changes = {"second": tmp_path / "real", "output_dir": runs, "result": tmp_path / "r.json"}
+    for _ in range(2):
+        path = run_leaderboard("nec_t1t2", **board["arguments"] | changes)
+    content = json.loads(path.read_text())
+    row = {"patient": "head", "direction": "T1->T2", "method": "network", "psnr": 30.5}
+    assert content["runs"][0]["second"] == [row]
+    assert content["runs"][0]["rows"] == board["content"]["runs"][0]["rows"]
+    assert content["second_baselines"] == [{**row, "method": "identity", "psnr": 20.5}]
+    assert len(calls) == 1
+    table = second_table(BOARDS["nec_t1t2"], content).splitlines()
+    assert table[2].startswith("| NEC | 30.50 |")
+    assert table[3].startswith("| identity | 20.50 |")
+
+
+def test_a_run_that_another_bundle_has_done_is_taken_from_there(tmp_path):
+    board = BOARDS["kcgan_kernel_conversion"]
+    setting = {"bundle": "kcgan_kernel_conversion", "budget": 8}
+    path = tmp_path / "kcgan_kernel_conversion.json"
+    runs = [{"method": name, "seed": 0, "rows": []} for name in ("stargan", "physics", "cut:B30f:B70f")]
+    add_runs(tmp_path / "ggcl.json", SETTING, {"command": "", "machine": {"cores": 2}}, runs)
+    found = shared_run(board, "stargan", 0, path, setting)
+    assert found == {"machine": {"cores": 2}, **runs[0], "shared_with": "ggcl"}
+    assert shared_run(board, "cut:B30f:B70f", 0, path, setting) is not None
+    assert shared_run(board, "stargan", 1, path, setting) is None, "another seed"
+    assert shared_run(board, "physics", 0, path, setting) is None, "physics trains with the bundle's own guidance"
+    assert shared_run(board, "stargan", 0, path, {**setting, "budget": 9}) is None, "another budget"
+    assert shared_run(BOARDS["ggcl"], "stargan", 0, path, SETTING) is None
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_the_overrides_of_an_evaluation_leave_no_id_without_use(board):
+    parser = ConfigParser()
+    parser.read_config([str(board.configs / f"{name}.yaml") for name in ("inference", "evaluate")])
+    parser.update({"bundle_root": str(board.configs.parent), **board.evaluation, **board.network_alone()})
+    parser.parse()
+    preflight.check(config=parser)

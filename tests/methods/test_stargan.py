@@ -173,3 +173,15 @@ def test_wrong_arguments_are_named():
         stargan(critic_steps=0)
     with pytest.raises(ValueError, match="`source` and `spacing_mm` must be given"):
         ConversionLabels(3)(torch.tensor([0]))
+
+
+@pytest.mark.parametrize("name", ["stargan", "ggcl"])
+def test_the_generator_runs_once_for_both_updates_and_without_a_graph_where_it_does_not_learn(name):
+    method = stargan(name)
+    graphs = []
+    method.generator.head.register_forward_hook(lambda _module, _inputs, output: graphs.append(output.requires_grad))
+    method(Trainer(method, 4), batch())
+    assert graphs == [False]
+    graphs.clear()
+    method(Trainer(method, 5), batch())
+    assert graphs == [True, True]  # there, for both, and back

@@ -65,7 +65,6 @@ def test_stargans_sequential_generator(width, domains, blocks, channels):
         "channels": width,
         "num_res_blocks": blocks,
         "upsample": "transposed",
-        "residual_scale": 0.0,
     }
     image, target = torch.randn(2, channels, 16, 12), torch.eye(domains)[:2]
     assert_close(network(image, target), reference(image, target))
@@ -93,7 +92,6 @@ def test_sizes_of_a_ggcl_generator(width, domains, blocks):
         "channels": width,
         "num_res_blocks": blocks,
         "upsample": "pixelshuffle",
-        "residual_scale": 0.0,
     }
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -105,3 +107,17 @@ def test_every_parameter_learns():
     discriminator = build()
     sum(part.square().mean() for part in discriminator.features(random_image(2))).backward()
     assert [name for name, p in discriminator.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("number", [1, 3])
+def test_real_and_fake_in_one_pass_are_judged_as_one_after_the_other(training, number):
+    torch.manual_seed(0)
+    together = SemanticDiscriminator(32, 3, channels=2, num_layers=3).double().train(training)
+    apart = copy.deepcopy(together)
+    real, fake = torch.randn(2, number, 1, 32, 32, dtype=torch.float64)
+    for _ in range(2):
+        real_map, real_logits = apart(real)
+        fake_map, _, semantic_map = apart.features(fake)
+        assert_close(together.compare(real, fake), (real_map, real_logits, fake_map, semantic_map))
+        assert_close(dict(together.named_buffers()), dict(apart.named_buffers()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 
 from common.transforms import Guards
-from common.transforms.findings import noted
+from common.transforms.findings import collected_warnings, noted
 
 logger = logging.getLogger("common.somewhere")
 
@@ -86,3 +87,24 @@ def test_findings_survive_a_data_loader():
 
 def test_an_image_without_guards_has_no_findings():
     assert noted(item()["image"]) == []
+
+
+def test_what_another_thread_warns_of_meanwhile_is_not_collected():
+    logger = logging.getLogger("common.engines.elsewhere")
+
+    def elsewhere():
+        logger.warning("the last output is doubtful")
+        warnings.warn("so it is", stacklevel=1)
+
+    def check():
+        with collected_warnings() as found:
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            logger.warning("the next input is doubtful")
+            warnings.warn("here, too", stacklevel=1)
+        return found
+
+    with pytest.warns(UserWarning, match="so it is"):
+        found = check()
+    assert found == ["the next input is doubtful", "here, too"]

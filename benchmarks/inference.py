@@ -1,0 +1,240 @@
+"""
+What a translated volume costs: time and arithmetic of the papers' networks, error of `fast`, memory, overlap.
+
+    python benchmarks/inference.py [--quick] [--result PATH]
+
+Speed, in turn: `released`, one slice after the other in float32 as the papers' codes do; `exact`, the slices together;
+`fast`, the body in bfloat16. All weights are random. The time of 300 slices is that of the measured ones, scaled.
+`fast` is timed for each network, but a bundle uses it only where the error is allowed: see the second table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import fire
+import numpy as np
+import torch
+from measuring import interleaved, peak_gflops, peak_memory_mb, print_table, result_path, write_result
+from monai.bundle import ConfigParser
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from common import networks
+from common.engines import run_cases, slices
+from common.engines.bfloat16 import in_bfloat16
+from common.engines.precision import LIMIT, SOURCE_NOISE, rounding
+
+BUNDLES = Path(__file__).parents[1] / "bundles"
+TO_SHARP, FROM_SOFT = [0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.7]
+DEPTH = 300  # slices of the volume for which times are scaled
+HEAD_SD = 0.005  # of the random weights of a last layer that starts at zero: changes of a few HU
+HALF_RANGE = {"ggcl": 2047.5, "kcgan_kernel_conversion": 2047.5, "nect2cect": 150.0, "sr_cyclegan": 800.0}  # HU of 1
+NOISE = {"nect2cect": 0.08, "nec_t1t2": 0.03, "sr_cyclegan": 0.04}  # of the sources, as in each `inference.yaml`
+SIDES = {"nec_t1t2": 256, "sr_cyclegan": 64}  # pixels of an input; 512 of the others
+
+
+def paper_networks() -> dict[str, nn.Module]:
+    """By bundle, of the paper's size and random weights."""
+    torch.manual_seed(0)
+    physics = networks.PhysicsGenerator(3)
+    nn.init.normal_(physics.refine.head.weight, std=HEAD_SD)  # type: ignore[union-attr]  # it has one
+    return {
+        "ggcl, physics.yaml": networks.WithTarget(physics, TO_SHARP, FROM_SOFT).eval(),
+        "ggcl and kcgan": networks.WithTarget(networks.StarGANGenerator(3), TO_SHARP).eval(),
+        "nect2cect": networks.SPADEGenerator().eval(),
+        "nec_t1t2": networks.NECGenerator().eval(),
+        "sr_cyclegan": networks.SuperResolutionGenerator().eval(),
+    }
+
+
+def demo_networks() -> dict[str, nn.Module]:
+    """By bundle, with the weights that it comes with."""
+    found = {}
+    for bundle in sorted(path.name for path in BUNDLES.iterdir() if (path / "models" / "model.pt").is_file()):
+        network = networks.load_definition(BUNDLES / bundle, {})
+        networks.load_weights(network, BUNDLES / bundle / "models" / "model.pt")
+        if isinstance(network, networks.PhysicsGenerator):
+            network = networks.WithTarget(network, TO_SHARP, FROM_SOFT)
+        found[bundle] = network.eval()
+    return found
+
+
+def speed(*, quick: bool) -> list[dict[str, Any]]:
+    """Seconds a slice of each paper's network."""
+    peaks = {False: peak_gflops(), True: peak_gflops(torch.bfloat16)}
+    rows = []
+    for name, network in paper_networks().items():
+        side = SIDES.get(name, 128 if quick else 512)
+        images = torch.rand(2, 3 if name == "nect2cect" else 1, side, side) * 2 - 1
+        fast = copy.deepcopy(network)
+        in_bfloat16(fast)
+        calls = {
+            "released": lambda network=network, images=images: [network(image) for image in images.split(1)],
+            "exact": lambda network=network, images=images: network(images),
+            "fast": lambda fast=fast, images=images: fast(images),
+        }
+        with torch.no_grad():
+            with FlopCounterMode(display=False) as counter:
+                network(images)
+            times = interleaved(calls, repeats=1 if quick else 3)
+        for path, found in times.items():
+            gflops = counter.get_total_flops() / found["seconds"] / 1e9
+            rows.append(
+                {
+                    "network": name,
+                    "pixels": side,
+                    "path": path,
+                    "s a slice": found["seconds"] / 2,
+                    "slices/s": 2 / found["seconds"],
+                    f"min for {DEPTH}, scaled": found["seconds"] / 2 * DEPTH / 60,
+                    "times released": times["released"]["seconds"] / found["seconds"],
+                    "GFLOP/s": gflops,
+                    "of the peak": gflops / peaks[path == "fast"],
+                }
+            )
+    return rows
+
+
+def errors() -> list[dict[str, Any]]:
+    """What bfloat16 does to the output, on the phantom on which a run measures it."""
+    rows = []
+    for weights, found in (("demo", demo_networks()), ("random, paper's size", paper_networks())):
+        for name, network in found.items():
+            bundle = name.split(",")[0].split()[0]
+            error, noise = rounding(network, noise=NOISE.get(bundle, SOURCE_NOISE))
+            half = HALF_RANGE.get(bundle)
+            rows.append(
+                {
+                    "network": name,
+                    "weights": weights,
+                    "error [HU]": "" if half is None else error * half,
+                    "noise of the output [HU]": "" if half is None else noise * half,
+                    "error / noise": error / noise,
+                    "used": error <= LIMIT * noise,
+                }
+            )
+    return rows
+
+
+def memory(*, quick: bool) -> list[dict[str, Any]]:
+    """Peak of a process that converts a volume by a network that costs none."""
+    rows = []
+    depths = (32, 96) if quick else (64, DEPTH)
+    for bundle in ("ggcl",) if quick else ("ggcl", "nect2cect", "sr_cyclegan"):
+        for suffix in (".nii.gz",) if quick else (".nii", ".nii.gz"):
+            small, large = (peak_memory_mb(translate_noise, bundle, suffix, depth) for depth in depths)
+            voxels = 512 * 512 * (depths[1] - depths[0])
+            rows.append(
+                {
+                    "bundle": bundle,
+                    "file": suffix,
+                    f"MB at {depths[0]} slices": small,
+                    f"MB at {depths[1]} slices": large,
+                    "bytes a voxel": (large - small) * 2**20 / voxels,
+                }
+            )
+    return rows
+
+
+def translate_noise(bundle: str, suffix: str, depth: int) -> None:
+    """Translate a volume of 512 x 512 x `depth` voxels with an identity."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_noise(Path(folder, f"scan{suffix}"), depth)
+        given: dict[str, Any] = {
+            "network_def": Enlarging() if bundle == "sr_cyclegan" else nn.Identity(),
+            "handlers": [],
+        }
+        run_cases(evaluator(bundle, folder, f"{folder}/out", guards="off", **given))
+
+
+class Enlarging(nn.Module):
+    """Twice the size, by repeating pixels."""
+
+    factor, margin = 2, 1
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map `(B, C, H, W)` to `(B, C, 2 H, 2 W)`."""
+        return image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+def save_noise(path: Path, depth: int, size: int = 512) -> None:
+    """Write a cylinder of noise in air, slice by slice."""
+    from common.data import NiftiSliceWriter
+
+    random = np.random.default_rng(0)
+    inside = np.hypot(*np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]) < 0.8
+    with NiftiSliceWriter(path, (size, size, depth), np.diag([-0.7, -0.7, 1.0, 1.0])) as writer:
+        for _ in range(depth):
+            noise = random.normal(np.where(inside, 40, -1000), 20)
+            writer.write(noise.round().astype(np.int16)[..., None])
+
+
+def evaluator(bundle: str, source: str, output_dir: str, **given: Any) -> Any:
+    """That of a bundle's `inference.yaml`."""
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / bundle / "configs" / "inference.yaml"))
+    places = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": source, "output_dir": output_dir}
+    kernels = {"source": "B30f", "target": "B70f"} if bundle == "ggcl" else {}
+    parser.update({**places, **kernels, **({"region": "all"} if bundle == "sr_cyclegan" else {}), **given})
+    return parser.get_parsed_content("evaluator")
+
+
+def overlap(*, quick: bool) -> list[dict[str, Any]]:
+    """Four small volumes with the demonstration weights of ggcl: one step after the other, or together."""
+    depth = 2 if quick else 8
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(4):
+            save_noise(Path(folder, "in", f"{number}.nii.gz"), depth, 256)
+        calls: dict[str, Callable[[], None]] = {
+            "one after the other": lambda: one_after_the_other(f"{folder}/in", f"{folder}/serial"),
+            "together": lambda: run_cases(evaluator("ggcl", f"{folder}/in", f"{folder}/together")),
+        }
+        times = interleaved(calls, repeats=1 if quick else 3)
+    first = times["one after the other"]["seconds"]
+    return [
+        {"loading, network, writing": name, "s for 4 volumes": found["seconds"], "times": first / found["seconds"]}
+        for name, found in times.items()
+    ]
+
+
+def one_after_the_other(source: str, output_dir: str) -> None:
+    """An evaluator's own run loads nothing ahead; here its writer has no thread either."""
+    with mock.patch.object(slices, "Behind", at_once):
+        evaluator("ggcl", source, output_dir).run()
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[Callable[..., None]]:
+    """In place of `Behind`: calls are made at once."""
+    yield lambda work, *arguments: work(*arguments)
+
+
+def main(quick: bool = False, result: str | None = None) -> None:
+    """
+    Args:
+        quick: small images, few of them; nothing is written unless `result` is given.
+        result: the JSON file; default: `benchmarks/results/performance_inference.json`.
+    """
+    logging.disable(logging.WARNING)
+    tables = {
+        "speed": speed(quick=quick),
+        "errors": errors(),
+        "memory": memory(quick=quick),
+        "overlap": overlap(quick=quick),
+    }
+    for name, rows in tables.items():
+        print(f"\n{name}")
+        print_table(rows)
+    write_result(result_path("inference", result, quick=quick), {"quick": quick, **tables})
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,153 @@
+"""Prepared volumes that are kept on disk between trainings, and mapped into memory instead of read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+from monai.data import ImageReader
+from monai.transforms import Compose
+
+from .. import __version__
+from ..networks.tensor_file import DamagedFileError, read_tensors
+from ..whole_file import save_atomically
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".volume"  # no other file in the folder is touched
+GB = 10**9
+OVERHEAD = 8192  # bytes that a file has beside its tensors, at most
+
+
+class VolumeCache:
+    """
+    A folder of prepared volumes, which any number of trainings may share at the same time.
+
+    An entry is named after its source (path, size and time of change of each file), the settings of what prepares it,
+    and the versions of MONAI and of this package. It is made anew when one of them changes, or a checksum does not fit.
+
+    Args:
+        folder: None: volumes stay in memory, and nothing is kept.
+        limit_gb: of all entries together, in 10^9 bytes; those that were not used for longest make room for new ones.
+
+    Raises:
+        ValueError: when `limit_gb` is not above 0.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     scan = Path(folder, "scan.nii")
+        ...     _ = scan.write_bytes(b"voxels")
+        ...     for _ in range(2):
+        ...         content = VolumeCache(folder).get(scan, Compose([]), dict)
+        ...     Path(content["image"]).name, len(list(Path(folder).glob("*.volume")))
+        ('scan.nii', 1)
+    """
+
+    def __init__(self, folder: str | Path | None = None, *, limit_gb: float = 100.0) -> None:
+        if limit_gb <= 0:
+            raise ValueError(f"`limit_gb` must be above 0, got {limit_gb}: to keep nothing, set `cache_dir` to null.")
+        self.folder = None if folder is None else Path(folder)
+        self.limit = limit_gb * GB
+        self._used: set[Path] = set()
+
+    def get(
+        self, source: str | Path, prepare: Callable, arrange: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """
+        `arrange(prepare({"image": source}))`: mapped from its file where there is one, or made and kept.
+
+        Args:
+            source: an image file, or a folder of them.
+            prepare: transforms.
+            arrange: a named function, from their result to tensors, numbers and strings by name.
+
+        Raises:
+            ValueError: when `prepare` cannot be described, or the entries that this object gave, which are mapped
+                until it ends, exceed the limit.
+            DiskFullError: when the disk is full; nothing of the entry is left.
+        """
+        if self.folder is None:
+            return arrange(prepare({"image": str(source)}))
+        key = _key(Path(source).resolve(), prepare, arrange)
+        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{SUFFIX}"
+        content = _read(path, key)
+        if content is None:
+            content = {"key": key, **arrange(prepare({"image": str(source)}))}
+            self._make_room(path.parent, sum(each.nbytes for each in content.values() if torch.is_tensor(each)))
+            save_atomically(content, path)
+            content = _read(path, key) or content  # another process may have made room
+        self._used.add(path)
+        return content
+
+    def _make_room(self, folder: Path, needed: int) -> None:
+        """Removes what was not used for longest; what is mapped would keep its place on the disk."""
+        entries = _entries(folder)
+        total = needed + OVERHEAD + sum(size for _, size, _ in entries)
+        for _, size, path in entries:
+            if total > self.limit and path not in self._used:
+                path.unlink(missing_ok=True)
+                total -= size
+        if total > self.limit:
+            raise ValueError(
+                f"`cache_gb` must be enough for all volumes of a training, got {self.limit / GB:g}: {len(self._used)}"
+                f" are in use, and the next needs {needed / GB:.2g} more. Raise it, or set `cache_dir` to null."
+            )
+
+
+class _Settings(pickle.Pickler):
+    """Describes transforms, but for the state of readers, which remember the file that they read last."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (type(obj), ()) if isinstance(obj, ImageReader) else NotImplemented
+
+
+def _key(source: Path, *steps: Callable) -> str:
+    """All that an entry depends on; two sources or settings have different ones."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    settings = io.BytesIO()
+    try:
+        _Settings(settings).dump(Compose(steps).flatten().transforms)  # a `Compose` has a random state
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"`prepare` must be made of named functions and classes to be cached ({error}), or `cache_dir` be null."
+        ) from error
+    versions = (monai.__version__, __version__)
+    return json.dumps([str(source), stats, hashlib.sha256(settings.getvalue()).hexdigest(), versions])
+
+
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    """The content of an entry, if it is there, whole, and what the key says; it counts as used now."""
+    if not path.is_file():
+        return None
+    try:
+        content = read_tensors(path, mmap=True)
+        if not isinstance(content, dict) or content.get("key") != key:
+            raise DamagedFileError("it is not an entry of this name")
+    except (DamagedFileError, OSError) as error:
+        logger.warning(f"The cached volume {str(path)!r} is damaged and is made anew ({error}).")
+        return None
+    with suppress(OSError):  # a folder may be readable only
+        os.utime(path)
+    return content
+
+
+def _entries(folder: Path) -> list[tuple[int, int, Path]]:
+    """Time of last use, size and path of each entry, from the one that was not used for longest."""
+    found = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process may make room at the same time
+            stat = path.stat()
+            found.append((stat.st_mtime_ns, stat.st_size, path))
+    return sorted(found)

@@ -1,0 +1,163 @@
+"""A volume translated slab by slab, and written while it is made: memory does not grow with the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.data import FolderLayout, MetaTensor
+from monai.inferers import Inferer
+from monai.networks.utils import eval_mode
+
+from ..data.slice_writer import NiftiSliceWriter
+from ..errors import disk_full_names
+from ..transforms.check import file_name
+from ..transforms.coarse import axial_last
+from ..transforms.save import target_name
+from .behind import Behind
+from .dicom_output import NIFTI
+from .output_check import OutputCheck
+from .output_measures import PairedSlices
+from .outputs import publish_output
+from .sidecar import RunRecord
+from .staging import Staging
+
+SLAB = 8  # axial slices that are translated, then checked and written, at a time
+Transform = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+def translated_slabs(
+    volume: MetaTensor,
+    network: Network,
+    encode: Transform,
+    decode: Transform,
+    inferer: Inferer,
+    *,
+    device: str | torch.device = "cpu",
+    slab: int = SLAB,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """
+    The translation of a volume by a network that sees axial slices one by one.
+
+    Args:
+        volume: (1, X, Y, Z) as stored, in any orientation.
+        network: what `inferer` applies.
+        encode: of a bundle's preprocessing what comes after loading; must treat slices independently of each other.
+        decode: its inverse, which gives `pred` on the grid of `image`.
+        inferer: how the network is applied to slices (1, 1, X, Y, n).
+        device: where the network runs.
+        slab: slices at a time.
+
+    Yields:
+        consecutive slices across the axial axis, as it is stored: of the source and of the translation, (1, X, Y, Z)
+        each, but for n slices along that axis.
+    """
+    axis = axial_axis(volume)
+    for start in range(0, volume.shape[axis], slab):
+        part = volume.narrow(axis, start, min(slab, volume.shape[axis] - start)).float()
+        source = MetaTensor(part.as_subclass(torch.Tensor).clone(), meta=dict(volume.meta))
+        item = dict(encode({"image": source}))
+        with torch.no_grad():
+            item["pred"] = inferer(item["image"][None].to(device), network)[0].cpu()
+        yield source.as_subclass(torch.Tensor), torch.as_tensor(decode(item)["pred"]).as_subclass(torch.Tensor)
+
+
+class TranslateSlices:
+    """
+    The iteration of an evaluator that translates volumes, each into a file `<source's name>_synthetic_<target>.nii.gz`.
+
+    Slabs of axial slices are encoded, translated, decoded, compared with the source and written; beside a view of the
+    source, memory holds two of them, for one is written while the next one is made. A volume that is not stored in
+    axial slices is gathered in 16 bit before it is written.
+
+    Args:
+        encode: see `translated_slabs`.
+        decode: likewise; gives whole HU.
+        record: of the run; its target is part of the file's name.
+        check: judges the output, slice by slice.
+        output_dir: where it goes, together with its sidecar.
+        data_root_dir: outputs keep their path below it.
+        output_format: `nifti`, `dicom`, which is written from the NIfTI file, or `both`.
+
+    Raises:
+        ValueError: when called, for an output that must not be written.
+        DiskFullError: when called and the disk gets full; nothing is left there.
+    """
+
+    def __init__(
+        self,
+        encode: Transform,
+        decode: Transform,
+        record: RunRecord,
+        check: OutputCheck,
+        *,
+        output_dir: str | Path,
+        data_root_dir: str | Path,
+        output_format: str = NIFTI,
+    ) -> None:
+        self.encode, self.decode, self.record, self.check = encode, decode, record, check
+        self.output_dir, self.output_format = Path(output_dir), output_format
+        self.layout = FolderLayout(
+            str(output_dir),
+            postfix=f"synthetic_{target_name(record.target)}",
+            extension=".nii.gz",
+            makedirs=False,
+            data_root_dir=str(data_root_dir),
+        )
+
+    def __call__(self, engine: Engine, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Translate loaded images (1, X, Y, Z), a list of items; returns the paths of the files."""
+        return [{"saved": str(self._write(engine, item["image"]))} for item in batch]
+
+    def _write(self, engine: Any, image: MetaTensor) -> Path:
+        path = Path(self.layout.filename(image.meta["filename_or_obj"]))
+        with disk_full_names(self.output_dir), Staging(self.output_dir) as staging, eval_mode(engine.network):
+            staged = staging.folder / path.relative_to(self.output_dir)
+            slabs = translated_slabs(
+                image, engine.network, self.encode, self.decode, engine.inferer, device=engine.state.device
+            )
+            findings = self.check(_written(slabs, image, staged), file_name(image))
+            published = publish_output(
+                staging, staged, image, self.record, output_format=self.output_format, findings=findings
+            )
+        return published[0]
+
+
+def axial_axis(volume: MetaTensor) -> int:
+    """The dimension of (1, X, Y, Z) across which the axial slices lie."""
+    directions = nib.orientations.io_orientation(np.asarray(volume.affine, dtype=float))
+    return 1 + int(np.flatnonzero(directions[:, 0] == 2)[0])
+
+
+def _written(slabs: Iterator[tuple[torch.Tensor, torch.Tensor]], image: MetaTensor, path: Path) -> PairedSlices:
+    """Write the translation while it is made; returns what the checks of the output need."""
+    affine, axis, shape = np.asarray(image.affine, dtype=float), axial_axis(image), image.shape[1:]
+    pair = PairedSlices(axial_last(np.empty((0, 0, 0)), affine)[1][:2])
+    gathered = None if axis == 3 else np.empty(shape, np.int16)
+    done = 0
+    with NiftiSliceWriter(path, shape, affine) as writer, Behind() as behind:
+
+        def finish(source: np.ndarray, output: np.ndarray) -> None:
+            nonlocal done
+            first, second = (axial_last(volume, affine)[0] for volume in (source, output))
+            for level in range(first.shape[2]):
+                pair.add(first[:, :, level], second[:, :, level])
+            with np.errstate(invalid="ignore"):  # what is not a number is told, and refused, by the check
+                stored = output.astype(np.int16)
+            if gathered is None:
+                writer.write(stored)
+            else:
+                np.moveaxis(gathered, axis - 1, -1)[..., done : done + first.shape[2]] = axial_last(stored, affine)[0]
+            done += first.shape[2]
+
+        for source, output in slabs:
+            behind(finish, source[0].numpy(), output[0].numpy())
+        if gathered is not None:
+            behind(writer.write, gathered)
+    return pair
