@@ -59,8 +59,8 @@ def spread(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
     """
     A convolution that keeps the size and has few output channels: each pixel is spread over its neighbours.
 
-    The same sum in another order: a 1 x 1 convolution, which processors do well, makes what each pixel adds to each of
-    its neighbours; `fold` adds it up.
+    The same sum in another order: a matrix product makes what each pixel adds to each of its neighbours, `fold` adds it
+    up.
 
     Args:
         image: (B, C, H, W), continued by zeros.
@@ -71,8 +71,7 @@ def spread(image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
         (B, D, H, W).
     """
     inputs, height, width = weight.shape[1:]
-    taps = weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, inputs, 1, 1)
-    parts = F.conv2d(image, taps).flatten(2)
+    parts = weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, inputs) @ image.flatten(2)
     added = F.fold(parts, (image.shape[2], image.shape[3]), (height, width), padding=(height // 2, width // 2))
     return added if bias is None else added + bias[:, None, None]
 

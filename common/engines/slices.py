@@ -41,9 +41,10 @@ def translated_slabs(
     *,
     device: str | torch.device = "cpu",
     slab: int = SLAB,
+    context: int = 0,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """
-    The translation of a volume by a network that sees axial slices one by one.
+    The translation of a volume by a network that sees axial slices one by one, or each with a few neighbours.
 
     Args:
         volume: (1, X, Y, Z) as stored, in any orientation.
@@ -53,19 +54,22 @@ def translated_slabs(
         inferer: how the network is applied to slices (1, 1, X, Y, n).
         device: where the network runs.
         slab: slices at a time.
+        context: neighbours on either side on which the translation of a slice depends.
 
     Yields:
         consecutive slices across the axial axis, as it is stored: of the source and of the translation, (1, X, Y, Z)
         each, but for n slices along that axis.
     """
     axis = axial_axis(volume)
-    for start in range(0, volume.shape[axis], slab):
-        part = volume.narrow(axis, start, min(slab, volume.shape[axis] - start)).float()
-        source = MetaTensor(part.as_subclass(torch.Tensor).clone(), meta=dict(volume.meta))
-        item = dict(encode({"image": source}))
+    depth = volume.shape[axis]
+    for start in range(0, depth, slab):
+        size, first = min(slab, depth - start), max(0, start - context)
+        part = volume.narrow(axis, first, min(start + size + context, depth) - first).as_subclass(torch.Tensor)
+        item = dict(encode({"image": MetaTensor(part.float().clone(), meta=dict(volume.meta))}))
         with torch.no_grad():
             item["pred"] = inferer(item["image"][None].to(device), network)[0].cpu()
-        yield source.as_subclass(torch.Tensor), torch.as_tensor(decode(item)["pred"]).as_subclass(torch.Tensor)
+        output = torch.as_tensor(decode(item)["pred"]).as_subclass(torch.Tensor)
+        yield part.float().narrow(axis, start - first, size), output.narrow(axis, start - first, size)
 
 
 class TranslateSlices:
@@ -84,6 +88,8 @@ class TranslateSlices:
         output_dir: where it goes, together with its sidecar.
         data_root_dir: outputs keep their path below it.
         output_format: `nifti`, `dicom`, which is written from the NIfTI file, or `both`.
+        slab: see `translated_slabs`.
+        context: likewise.
 
     Raises:
         ValueError: when called, for an output that must not be written.
@@ -100,7 +106,10 @@ class TranslateSlices:
         output_dir: str | Path,
         data_root_dir: str | Path,
         output_format: str = NIFTI,
+        slab: int = SLAB,
+        context: int = 0,
     ) -> None:
+        self.slab, self.context = slab, context
         self.encode, self.decode, self.record, self.check = encode, decode, record, check
         self.output_dir, self.output_format = Path(output_dir), output_format
         self.layout = FolderLayout(
@@ -120,7 +129,14 @@ class TranslateSlices:
         with disk_full_names(self.output_dir), Staging(self.output_dir) as staging, eval_mode(engine.network):
             staged = staging.folder / path.relative_to(self.output_dir)
             slabs = translated_slabs(
-                image, engine.network, self.encode, self.decode, engine.inferer, device=engine.state.device
+                image,
+                engine.network,
+                self.encode,
+                self.decode,
+                engine.inferer,
+                device=engine.state.device,
+                slab=self.slab,
+                context=self.context,
             )
             findings = self.check(_written(slabs, image, staged), file_name(image))
             published = publish_output(

@@ -161,7 +161,7 @@ BOARDS = {
             "sr_cyclegan",
             "sr_cyclegan",
             ("psnr", "ssim", "consistency_mse", "spectrum_distance", "contrast_vessel", "edge_ratio_vessel"),
-            budget=12000,
+            budget=2400,
             overlays={"sr_unit": "sr_unit"},
             translators=None,
             supervised=("supervised",),

@@ -82,7 +82,7 @@ def run_leaderboard(
         for name in names:
             print(f"{bundle}: {name}, seed {seed}", flush=True)
             known = {run["method"] for run in (read_results(path) or {"runs": []})["runs"]}
-            alone = board.own in known  # whose run scored the baselines in all directions
+            alone = board.own in known and name != board.own  # its run scores the baselines in all directions
             run = shared_run(board, name, seed, path, setting) or one_run(
                 board, name, seed, places, overlay, plans[name], setting, baselines=not alone
             )
@@ -101,8 +101,8 @@ def command(
     """The command that makes these results, without the places of this machine.
 
     Example:
-        >>> command("ggcl", 240, 3, ["ggcl", "cut"], "demo", None)
-        'python -m common leaderboard --bundle ggcl --budget 240 --seeds 3 --methods ggcl,cut'
+        >>> command("ggcl", 1200, 3, ["ggcl", "cut"], "compact", None)
+        'python -m common leaderboard --bundle ggcl --budget 1200 --seeds 3 --methods ggcl,cut'
     """
     numbers = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
     words = ["python", "-m", "common", "leaderboard", "--bundle", bundle, "--budget", str(budget), "--seeds", numbers]

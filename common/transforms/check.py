@@ -16,7 +16,7 @@ from monai.transforms import MapTransform
 
 from .contrast import mr_contrast
 from .nifti_grid import check_grid
-from .sampled import sampled
+from .sampled import extremes, planes, sampled
 from .whole_nifti import check_whole
 
 logger = logging.getLogger(__name__)
@@ -149,10 +149,9 @@ def _check_volume(volume: torch.Tensor, name: str) -> None:
         )
     if volume.shape[0] != 1:
         raise ValueError(f"{name} has {volume.shape[0]} channels: give an intensity image of one channel.")
-    planes = [volume[..., level] for level in range(volume.shape[-1])]  # one by one: a volume may be a view of the disk
-    if count := sum(int((~torch.isfinite(plane)).sum()) for plane in planes):
+    if count := sum(int((~torch.isfinite(plane)).sum()) for plane in planes(volume)):
         raise ValueError(f"{name} has {count} NaN or infinite voxels: replace them, e.g. by 0 outside the body.")
-    low, high = float(volume.min()), float(volume.max())
+    low, high = extremes(volume)
     if low == high:
         what = "all zero" if low == 0 else f"constant ({low:g})"
         raise ValueError(f"{name} is {what}: there is nothing to translate. Was the export complete?")

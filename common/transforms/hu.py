@@ -10,6 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from .check import file_name
+from .sampled import extremes
 
 AIR_BELOW_HU = -200.0  # every CT of a body shows something below: air around it, lung, or gas
 SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # of int16, in which CT is written
@@ -32,7 +33,7 @@ class CheckHUd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
-            low, high = float(torch.as_tensor(data[key]).min()), float(torch.as_tensor(data[key]).max())
+            low, high = extremes(torch.as_tensor(data[key]))
             if low > AIR_BELOW_HU or low < SMALLEST_HU or high > LARGEST_HU:
                 raise ValueError(
                     f"{file_name(data[key])} is not a CT in HU: its values run from {low:g} to {high:g}, but air is"

@@ -1,8 +1,25 @@
-"""Some of a volume's voxels, evenly spread: enough for its distribution, and never a copy of it."""
+"""Looking at a volume without a copy of it, as it may be a view of the disk: voxels evenly spread, and its planes."""
 
 from __future__ import annotations
 
 import torch
+
+
+def planes(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """
+    The slices of a volume (C, X, Y, Z) along the axis in which it is stored.
+
+    Example:
+        >>> len(planes(torch.zeros(1, 4, 5, 6))), len(planes(torch.zeros(6, 5, 4, 1).permute(3, 2, 1, 0)))
+        (4, 6)
+    """
+    return volume.as_subclass(torch.Tensor).unbind(max((1, 2, 3), key=volume.stride))
+
+
+def extremes(volume: torch.Tensor) -> tuple[float, float]:
+    """Smallest and largest value of a volume (C, X, Y, Z), plane by plane."""
+    parts = planes(volume)
+    return min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
 
 
 def sampled(volume: torch.Tensor, most: int) -> torch.Tensor:

@@ -144,8 +144,9 @@ def voxels(folder: Path) -> dict[str, np.ndarray]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    paths = [path for path in folder.rglob("*") if path.is_file() and not hidden(path, folder)]
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
+    walk = os.walk(folder)  # it passes over a hidden folder that goes meanwhile, where rglob raises
+    paths = [Path(place, name) for place, _, names in walk for name in names]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths if not hidden(path, folder)}
 
 
 def hidden(path: Path, folder: Path) -> bool:

@@ -275,7 +275,9 @@ def test_training_and_inference_read_and_encode_images_alike():
     training, inference = (
         yaml.safe_load((BUNDLE / "configs" / f"{name}.yaml").read_text()) for name in ("train", "inference")
     )
-    assert training["load"] == inference["load"]
+    evaluation = yaml.safe_load((BUNDLE / "configs" / "evaluate.yaml").read_text())
+    steps = inference["load"]["transforms"]
+    assert training["load"]["transforms"] == [evaluation["read"] if step == "@read" else step for step in steps]
     assert training["encode"] == inference["to_network"]
     assert training["hu_range"] == inference["paper_network"]["codec"]["hu"]
     assert training["spacing_mm"] == inference["paper_network"]["spacing_mm"]

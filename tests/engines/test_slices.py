@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, Invertd, Orientationd, ScaleIntensityRanged
 from torch import nn
 
-from common.engines import VolumeTranslator, translated_slabs
+from common.engines import TripletInferer, VolumeTranslator, translated_slabs
 from common.engines.inference import AxialInferer
 from common.engines.slices import axial_axis
 from common.transforms import AddSourced, ToChangeInHUd
@@ -68,6 +68,20 @@ def test_slabs_are_what_the_whole_volume_gives(name, slab):
     torch.testing.assert_close(torch.cat([output for _, output in slabs], axis), expected, rtol=0, atol=0)
     torch.testing.assert_close(torch.cat([source for source, _ in slabs], axis), image.as_tensor().float())
     assert (expected - image.as_tensor()).abs().max() > 100
+
+
+@pytest.mark.parametrize("slab", [1, 4, 9])
+@pytest.mark.parametrize("name", ["axial", "sagittal"])
+def test_slabs_of_triplets_see_their_neighbours(name, slab):
+    image, (encode, decode) = volume(AFFINES[name]), steps()
+
+    def mixing(triplets):
+        return 0.5 * triplets + 0.3 * triplets.roll(1, 1) - 0.1 * triplets.roll(2, 1)
+
+    slabs = translated_slabs(image, mixing, encode, decode, TripletInferer(batch_size=2), slab=slab, context=2)
+    whole = VolumeTranslator(mixing, encode, decode, inferer=TripletInferer(batch_size=2))(image.float(), "CECT")
+    found = torch.cat([output for _, output in slabs], axial_axis(image))
+    torch.testing.assert_close(found, whole.as_tensor(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", AFFINES)
