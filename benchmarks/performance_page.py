@@ -3,8 +3,8 @@ Writes docs/performance.md from benchmarks/notes/performance.md and the committe
 
     python benchmarks/performance_page.py
 
-A line `TABLE file rows: a; b; c=x` of the notes becomes a table: of performance_<file>.json the list `rows`, the columns
-a and b, of the rows whose c is x; without columns all. `MACHINE file` becomes what that file was measured on.
+A line `TABLE file rows: a; b; c=x` of the notes becomes a table: of performance_<file>.json the list `rows`, columns a
+and b, of the rows whose c is x; without columns all. `MACHINE file` becomes what that file was measured on.
 """
 
 from __future__ import annotations

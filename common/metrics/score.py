@@ -98,7 +98,9 @@ def matched(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequence[f
     """
     _, inverse, counts = np.unique(prediction, return_inverse=True, return_counts=True)
     middle = (np.cumsum(counts) - counts / 2) / prediction.size
-    equalised = np.quantile(truth, middle)[inverse].reshape(prediction.shape)
+    ordered = np.sort(truth, axis=None)  # `np.quantile` sorts for each of the many quantiles
+    equalised = np.interp(middle * (ordered.size - 1), np.arange(ordered.size), ordered)
+    equalised = equalised[inverse].reshape(prediction.shape)
     sigma = [SMOOTHING_MM / spacing for spacing in spacing_mm[:2]]
     return np.asarray(gaussian_filter(equalised, sigma=sigma, mode="nearest"))
 
