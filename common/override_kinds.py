@@ -41,20 +41,22 @@ def refuse_wrong_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
             if _is_path(value) or (value is None and own.get(id_, "") is None):
                 continue
             raise ValueError(f"`{id_}` must be a path, such as '/data/study', got {value!r}.")
-        elif (rule := _broken_rule(id_, value, own.get(id_))) is not None:
-            raise ValueError(f"`{id_}` must be {rule}, such as {own[id_]}, got {value!r}.")
+        elif id_ in own and (rule := _broken_rule(id_, value, own[id_])) is not None:
+            raise ValueError(f"`{id_}` must be {rule}, such as {1 if own[id_] is None else own[id_]}, got {value!r}.")
 
 
 def _broken_rule(id_: str, value: Any, default: Any) -> str | None:
     """What a value should be, where it is not."""
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
-    if not isinstance(default, (int, float)):
-        return None
-    if id_.endswith(WHOLE_NUMBERS) and isinstance(default, int):
+    if id_.endswith(WHOLE_NUMBERS) and (default is None or isinstance(default, int)):
         least = 1 if id_ == "batch_size" else 0
-        return None if isinstance(value, int) and _is_number(value) and value >= least else f"a whole number >= {least}"
-    return None if value is None or _is_number(value) else "a number"
+        if (value is None and default is None) or (isinstance(value, int) and _is_number(value) and value >= least):
+            return None
+        return f"a whole number >= {least}"
+    if not isinstance(default, (int, float)) or value is None or _is_number(value):
+        return None
+    return "a number"
 
 
 def _is_path(value: Any) -> bool:

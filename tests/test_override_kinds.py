@@ -12,6 +12,7 @@ from common.override_kinds import refuse_wrong_kinds
 BUNDLES = Path(__file__).parents[1] / "bundles"
 OWN = {
     "batch_size": 4,
+    "fitting_size": None,
     "learning_rate": 0.1,
     "compress": False,
     "cache_dir": None,
@@ -31,6 +32,7 @@ OVERLAYS = sorted(
         ({"batch_size": 2.5}, "whole number >= 1"),
         ({"batch_size": True}, "whole number >= 1"),
         ({"batch_size": None}, "whole number >= 1"),
+        ({"fitting_size": 2.5}, "`fitting_size` must be a whole number >= 0, such as 1, got 2.5"),
         ({"learning_rate": "fast"}, "`learning_rate` must be a number, such as 0.1, got 'fast'"),
         ({"compress": "yes"}, "`compress` must be true or false, such as False, got 'yes'"),
         ({"output_dir": 3}, "`output_dir` must be a path"),
@@ -48,6 +50,8 @@ def test_a_value_of_another_kind_is_refused_with_the_id_and_a_value_that_would_d
     "given",
     [
         {"batch_size": "$2 * 4"},
+        {"fitting_size": None},
+        {"fitting_size": 3},
         {"learning_rate": 1},
         {"cache_dir": None},
         {"output_dir": Path("out")},
