@@ -68,7 +68,8 @@ class RestoreClipped(nn.Module):
         return image - (clipped * excess * self._depth(share)).detach()
 
     def _mean(self, image: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(image, self.size, stride=1, padding=self.size // 2)
+        rows = F.avg_pool2d(image, (self.size, 1), stride=1, padding=(self.size // 2, 0))
+        return F.avg_pool2d(rows, (1, self.size), stride=1, padding=(0, self.size // 2))
 
     def _depth(self, share: torch.Tensor) -> torch.Tensor:
         """r at shares of any shape, linear between the tabulated points."""
