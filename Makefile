@@ -41,7 +41,7 @@ test-interop: $(VENV)/dev $(ENVIRONMENTS:%=.venvs/%/ready)  ## releases in MONAI
 test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 10 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m faults
 
-bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 5 minutes on 2 cores
+bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 3 minutes on 2 cores
 	for name in train_step inference data_loading metrics; do $(PYTHON) benchmarks/$$name.py --quick || exit 1; done
 
 lint: $(VENV)/dev  ## ruff and mypy

@@ -3,15 +3,15 @@ What a translated volume costs: time and arithmetic of the papers' networks, err
 
     python benchmarks/inference.py [--quick] [--result PATH]
 
-Speed, in turn: `released`, one slice after the other in float32 as the papers' codes do; `exact`, the slices together;
-`fast`, the body in bfloat16. All weights are random. The time of 300 slices is that of the measured ones, scaled.
-`fast` is timed for each network, but a bundle uses it only where the error is allowed: see the second table.
+Speed, in turn: `released`, one slice after the other in float32 as the papers' codes do, in a process of its own whose
+memory is allocated as usual; `exact`, the slices together; `fast`, the body in bfloat16. All weights are random. The
+time of 300 slices is that of the measured ones, scaled. `fast` is timed for each network, but a bundle uses it only
+where the error is allowed: see the second table.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,37 +22,18 @@ from unittest import mock
 import fire
 import numpy as np
 import torch
-from measuring import interleaved, peak_gflops, peak_memory_mb, print_table, result_path, write_result
+from inference_speed import DEPTH, FROM_SOFT, TO_SHARP, paper_networks, speed
+from measuring import interleaved, peak_memory_mb, print_table, result_path, write_result
 from monai.bundle import ConfigParser
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from common import networks
 from common.engines import run_cases, slices
-from common.engines.bfloat16 import in_bfloat16
 from common.engines.precision import LIMIT, SOURCE_NOISE, rounding
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
-TO_SHARP, FROM_SOFT = [0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.7]
-DEPTH = 300  # slices of the volume for which times are scaled
-HEAD_SD = 0.005  # of the random weights of a last layer that starts at zero: changes of a few HU
 HALF_RANGE = {"ggcl": 2047.5, "kcgan_kernel_conversion": 2047.5, "nect2cect": 150.0, "sr_cyclegan": 800.0}  # HU of 1
 NOISE = {"nect2cect": 0.08, "nec_t1t2": 0.03, "sr_cyclegan": 0.04}  # of the sources, as in each `inference.yaml`
-SIDES = {"nec_t1t2": 256, "sr_cyclegan": 64}  # pixels of an input; 512 of the others
-
-
-def paper_networks() -> dict[str, nn.Module]:
-    """By bundle, of the paper's size and random weights."""
-    torch.manual_seed(0)
-    physics = networks.PhysicsGenerator(3)
-    nn.init.normal_(physics.refine.head.weight, std=HEAD_SD)  # type: ignore[union-attr]  # it has one
-    return {
-        "ggcl, physics.yaml": networks.WithTarget(physics, TO_SHARP, FROM_SOFT).eval(),
-        "ggcl and kcgan": networks.WithTarget(networks.StarGANGenerator(3), TO_SHARP).eval(),
-        "nect2cect": networks.SPADEGenerator().eval(),
-        "nec_t1t2": networks.NECGenerator().eval(),
-        "sr_cyclegan": networks.SuperResolutionGenerator().eval(),
-    }
 
 
 def demo_networks() -> dict[str, nn.Module]:
@@ -65,42 +46,6 @@ def demo_networks() -> dict[str, nn.Module]:
             network = networks.WithTarget(network, TO_SHARP, FROM_SOFT)
         found[bundle] = network.eval()
     return found
-
-
-def speed(*, quick: bool) -> list[dict[str, Any]]:
-    """Seconds a slice of each paper's network."""
-    peaks = {False: peak_gflops(), True: peak_gflops(torch.bfloat16)}
-    rows = []
-    for name, network in paper_networks().items():
-        side = SIDES.get(name, 128 if quick else 512)
-        images = torch.rand(2, 3 if name == "nect2cect" else 1, side, side) * 2 - 1
-        fast = copy.deepcopy(network)
-        in_bfloat16(fast)
-        calls = {
-            "released": lambda network=network, images=images: [network(image) for image in images.split(1)],
-            "exact": lambda network=network, images=images: network(images),
-            "fast": lambda fast=fast, images=images: fast(images),
-        }
-        with torch.no_grad():
-            with FlopCounterMode(display=False) as counter:
-                network(images)
-            times = interleaved(calls, repeats=1 if quick else 3)
-        for path, found in times.items():
-            gflops = counter.get_total_flops() / found["seconds"] / 1e9
-            rows.append(
-                {
-                    "network": name,
-                    "pixels": side,
-                    "path": path,
-                    "s a slice": found["seconds"] / 2,
-                    "slices/s": 2 / found["seconds"],
-                    f"min for {DEPTH}, scaled": found["seconds"] / 2 * DEPTH / 60,
-                    "times released": times["released"]["seconds"] / found["seconds"],
-                    "GFLOP/s": gflops,
-                    "of the peak": gflops / peaks[path == "fast"],
-                }
-            )
-    return rows
 
 
 def errors() -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from plain_steps import plain_step
 from reference_step import ReleasedStep
 from training_steps import Engine, batch, build, trainable_parameters
 
+from common.memory import keep_memory
 from common.methods import TranslationMethod
 from common.networks.released_ggcl import discriminator_from_released, generator_from_released
 
@@ -66,6 +67,8 @@ def assert_equal_losses(expected: Mapping[str, torch.Tensor], found: Mapping[str
 
 def one_cycle(name: str, candidate: str, reference: str | None, options: Mapping[str, Any]) -> None:
     """One candidate alone: each kind of step once, in a process whose memory is measured."""
+    if candidate in ("fast", "amp"):
+        keep_memory()  # as the trainer does
     steps, _ = _steps(name, reference, options, only=candidate)
     for number in (1, CRITIC_STEPS):
         steps[candidate](number)

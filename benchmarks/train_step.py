@@ -22,6 +22,8 @@ from step_candidates import CRITIC_STEPS, one_cycle, prepare
 from training_curves import compare_curves
 from training_steps import SIZES, SMALL, STARGANS, count_flops
 
+from common.memory import keep_memory
+
 NOT_SHOWN = ("fastest", "slowest", "gflop", "compared_with", "parameters", "options")
 
 
@@ -47,6 +49,7 @@ def run(
     if curves:
         write_result(result_path("train_curves", result, quick=quick), compare_curves(quick=quick))
         return
+    keep_memory()  # for all alike, though `released` and `plain` would be without it: see docs/performance.md
     peaks = {"float32": peak_gflops(), "bfloat16": peak_gflops(torch.bfloat16)}
     names = bundles.split(",") if isinstance(bundles, str) else list(bundles)
     rows = []

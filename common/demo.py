@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -14,8 +13,6 @@ from typing import Any
 from .reports import results_table
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
-# glibc hands large blocks back to the system at once, which clears them anew for the next layer: keep them instead.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 KERNEL = {"trainings": (("physics", "demo"),), "inference": ("--source", "B30f", "--target", "B70f")}
 STAGES = (("demo", "train_classifier"), ("demo", "train_contrast_removal"), ("demo",))
 # What differs from one training with demo.yaml: overlays of train.yaml for each training, of evaluate.yaml, arguments.
@@ -73,6 +70,6 @@ def _files(configs: Path, *names: str) -> list[str]:
 
 def _run(module: str, *arguments: str) -> None:
     print(f"\n$ python -m {module} {shlex.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", module, *arguments], env={**KEEP_MEMORY, **os.environ})
+    done = subprocess.run([sys.executable, "-m", module, *arguments])
     if done.returncode:
         raise SystemExit(f"The demonstration stopped: the command above ended with exit code {done.returncode}.")

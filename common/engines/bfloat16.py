@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..networks.physics import RadialFilterBank
 from ..networks.physics import _mirrored as mirrored
 
 FEW = 4  # output channels up to which a convolution leaves most of a processor's registers empty
+PACKED = {4: torch.channels_last, 5: torch.channels_last_3d}
 FAST_LENGTH = 16  # Fourier transforms of multiples of it are fast
 Convolution = nn.Conv2d | nn.Conv3d
 
@@ -21,7 +23,7 @@ def in_bfloat16(network: nn.Module) -> None:
     """
     Let the convolutions of a network, but for the last one and transposed ones, compute in bfloat16.
 
-    Its weights and its state dict stay as they are.
+    Its weights and its state dict stay as they are; the rounded copies are made here, once.
 
     What is no convolution goes on with the type it gets; the head is given float32, and so is what is added to it. An
     instance norm becomes a group norm of one channel a group, the same sums in half the time on a CPU, and a radial
@@ -35,7 +37,7 @@ def in_bfloat16(network: nn.Module) -> None:
     """
     convolutions = [layer for layer in network.modules() if isinstance(layer, Convolution)]
     for convolution in convolutions[:-1]:
-        convolution.forward = partial(_rounded, convolution)  # type: ignore[method-assign]
+        convolution.forward = _rounded(convolution)  # type: ignore[method-assign, assignment]
     for convolution in convolutions[-1:]:
         convolution.forward = partial(_head, convolution)  # type: ignore[method-assign]
     for layer in network.modules():
@@ -88,10 +90,12 @@ def by_fourier(
     return filtered[..., 2 * border : 2 * border + height, 2 * border : 2 * border + width]
 
 
-def _rounded(layer: Any, image: torch.Tensor) -> torch.Tensor:
-    bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
-    result: torch.Tensor = layer._conv_forward(image.to(torch.bfloat16), layer.weight.to(torch.bfloat16), bias)
-    return result
+def _rounded(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A layer's `forward` with its present weights, rounded; channels last, as processors multiply pairs of them."""
+    layout = PACKED[layer.weight.dim()]
+    weight = layer.weight.detach().to(torch.bfloat16, memory_format=layout)
+    bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
+    return lambda image: layer._conv_forward(image.to(torch.bfloat16, memory_format=layout), weight, bias)
 
 
 def _head(layer: Any, image: torch.Tensor) -> torch.Tensor:
@@ -102,7 +106,7 @@ def _head(layer: Any, image: torch.Tensor) -> torch.Tensor:
 
 
 def _in_float32(layer: nn.ConvTranspose2d | nn.ConvTranspose3d, image: torch.Tensor) -> torch.Tensor:
-    return type(layer).forward(layer, image.float())  # type: ignore[arg-type]
+    return type(layer).forward(layer, image.float().contiguous())  # type: ignore[arg-type]
 
 
 def _keeps_size(layer: Any) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import EXPECTED
+from ..memory import keep_memory
 
 logger = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parents[1]
@@ -120,6 +121,7 @@ def failed_cases(evaluator: Any) -> list[Failure]:
             return None
 
     evaluator.data_loader, evaluator._process_function = _Batches(loader), tolerant
+    keep_memory()
     try:
         evaluator.run()
     finally:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.data import FolderLayout
-
 from ..data.dicom_items import part_file
-from ..transforms.save import target_name
+from ..transforms.save import output_layout
 from .dicom_output import BOTH, DICOM, NIFTI
 from .sidecar import RunRecord, described
 
@@ -27,13 +25,7 @@ def sidecar_path(image: Any, record: RunRecord, *, output_dir: str | Path, data_
         output_dir: where the outputs go.
         data_root_dir: outputs keep their path below it.
     """
-    layout = FolderLayout(
-        str(output_dir),
-        postfix=f"synthetic_{target_name(record.target)}",
-        extension=".json",
-        makedirs=False,
-        data_root_dir=data_root_dir,
-    )
+    layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=".json")
     return Path(layout.filename(_parts(image)[0]))
 
 

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine
-from monai.data import FolderLayout, MetaTensor
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 
@@ -18,7 +18,7 @@ from ..data.slice_writer import NiftiSliceWriter
 from ..errors import disk_full_names
 from ..transforms.check import file_name
 from ..transforms.coarse import axial_last
-from ..transforms.save import target_name
+from ..transforms.save import output_layout
 from .behind import Behind
 from .dicom_output import NIFTI
 from .output_check import OutputCheck
@@ -112,13 +112,7 @@ class TranslateSlices:
         self.slab, self.context = slab, context
         self.encode, self.decode, self.record, self.check = encode, decode, record, check
         self.output_dir, self.output_format = Path(output_dir), output_format
-        self.layout = FolderLayout(
-            str(output_dir),
-            postfix=f"synthetic_{target_name(record.target)}",
-            extension=".nii.gz",
-            makedirs=False,
-            data_root_dir=str(data_root_dir),
-        )
+        self.layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir)
 
     def __call__(self, engine: Engine, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Translate loaded images (1, X, Y, Z), a list of items; returns the paths of the files."""

@@ -13,13 +13,13 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine
-from monai.data import FolderLayout, MetaTensor, decollate_batch
+from monai.data import MetaTensor, decollate_batch
 from monai.networks.utils import eval_mode
 from tqdm import tqdm
 
 from ..data.slice_writer import NiftiSliceWriter, nifti_bytes
 from ..errors import DISK_FULL, DiskFullError
-from ..transforms import SliceStorage, file_name, finer_affine, target_name
+from ..transforms import SliceStorage, file_name, finer_affine, output_layout
 from .behind import Behind
 from .dicom_output import NIFTI
 from .output_check import OutputCheck
@@ -75,13 +75,8 @@ class SuperResolve:
     ) -> None:
         self.decode, self.record, self.check = decode, record, check
         self.output_dir, self.output_format = Path(output_dir), output_format
-        self.layout = FolderLayout(
-            str(output_dir),
-            postfix=f"synthetic_{target_name(record.target)}",
-            extension=".nii.gz" if compress else ".nii",
-            makedirs=False,
-            data_root_dir=str(data_root_dir),
-        )
+        extension = ".nii.gz" if compress else ".nii"
+        self.layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=extension)
 
     def __call__(self, engine: Engine, batch: dict[str, Any]) -> list[dict[str, str]]:
         """Super-resolve the regions of encoded images `(B, 1, X, Y, Z)`; returns the paths of the files."""

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ..errors import WorkerDiedError, disk_full_names
+from ..memory import keep_memory
 from ..methods import TranslationMethod
 from ..networks import save_definition
 from ..ranks import rank
@@ -165,6 +166,7 @@ class TranslationTrainer(SupervisedTrainer):
 
     def run(self) -> None:  # type: ignore[override]
         """Trains up to `max_epochs`, from the saved state when `resume` is set and there is one."""
+        keep_memory()
         last = None if self.output_dir is None else self.output_dir / LAST
         if self.resume and self.state.epoch == 0 and last is not None and last.is_file():
             restore_training(self, last)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from ..demo import KEEP_MEMORY
 from .boards import COMPACT, RESULTS, find_board
 from .budget import schedule
 from .one import one_run, train_stages
@@ -74,7 +73,6 @@ def run_leaderboard(
     setting |= {"epochs": epochs, "options": dict(options or {})}
     path = Path(result or RESULTS / f"{bundle}.json")
     refuse_other(path, read_results(path), setting)
-    os.environ.update({name: value for name, value in KEEP_MEMORY.items() if name not in os.environ})
     facts = {"command": command(bundle, budget, seeds, methods, overlay, epochs), "machine": machine()}
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
         if board.stages:

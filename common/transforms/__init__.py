@@ -18,7 +18,7 @@ from .misalign import misalign, misalign_patients, random_affine
 from .modality import CheckModalityd
 from .pixel_size import CheckPixelSized
 from .region import FindRegiond
-from .save import save_volume, target_name
+from .save import output_layout, save_volume, target_name
 from .scale_checks import CheckAird, CheckResampledd
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "misalign",
     "misalign_patients",
     "mr_contrast",
+    "output_layout",
     "random_affine",
     "reference_percentiles",
     "save_volume",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.data import NibabelWriter
+from monai.data import FolderLayout, NibabelWriter
 from monai.data.utils import to_affine_nd
 from monai.transforms import SaveImaged
 
@@ -101,6 +101,31 @@ def save_volume(
         resample=False,
         savepath_in_metadict=True,
         print_log=False,
+    )
+
+
+def output_layout(
+    output_dir: str | Path, target: str | Mapping[str, float], *, data_root_dir: str | Path, extension: str = ".nii.gz"
+) -> FolderLayout:
+    """
+    Where `save_volume` and its like put the translation of a source: `layout.filename(source)`; makes no folder.
+
+    Args:
+        output_dir: where it goes.
+        target: a domain, or the weights of a blend.
+        data_root_dir: outputs keep their path below it.
+        extension: of the file.
+
+    Example:
+        >>> Path(output_layout("/out", "T2", data_root_dir="/data").filename("/data/a/scan.nii.gz")).as_posix()
+        '/out/a/scan_synthetic_T2.nii.gz'
+    """
+    return FolderLayout(
+        str(output_dir),
+        postfix=f"synthetic_{target_name(target)}",
+        extension=extension,
+        makedirs=False,
+        data_root_dir=str(data_root_dir),
     )
 
 
