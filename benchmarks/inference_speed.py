@@ -42,11 +42,12 @@ def paper_networks() -> dict[str, nn.Module]:
 def speed(*, quick: bool) -> list[dict[str, Any]]:
     """Each network in three ways; `released` in a process of its own, whose memory is allocated as usual."""
     keep_memory()
+    peaks = {dtype: peak_gflops(dtype) for dtype in (torch.float32, torch.bfloat16)}
     with multiprocessing.get_context("spawn").Pool(1) as released:
-        return [row for name in paper_networks() for row in _rows(name, released, quick=quick)]
+        return [row for name in paper_networks() for row in _rows(name, released, peaks, quick=quick)]
 
 
-def _rows(name: str, released: Pool, *, quick: bool) -> list[dict[str, Any]]:
+def _rows(name: str, released: Pool, peaks: dict[torch.dtype, float], *, quick: bool) -> list[dict[str, Any]]:
     network = paper_networks()[name]
     side = SIDES.get(name, 128 if quick else 512)
     images = torch.rand(TOGETHER, 3 if name == "nect2cect" else 1, side, side) * 2 - 1
@@ -57,7 +58,6 @@ def _rows(name: str, released: Pool, *, quick: bool) -> list[dict[str, Any]]:
         "exact": lambda: network(images),
         "fast": lambda: fast(images),
     }
-    peaks = {path: peak_gflops(torch.bfloat16 if path == "fast" else torch.float32) for path in calls}
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             network(images)
@@ -69,7 +69,8 @@ def _rows(name: str, released: Pool, *, quick: bool) -> list[dict[str, Any]]:
         row = {"network": name, "pixels": side, "path": path, "s a slice": seconds, "slices/s": 1 / seconds}
         row |= {f"min for {DEPTH}, scaled": seconds * DEPTH / 60}
         row |= {"times released": times["released"]["seconds"] / found["seconds"]}
-        rows.append({**row, "GFLOP/s": gflops, "of the peak": gflops / peaks[path]})
+        peak = peaks[torch.bfloat16 if path == "fast" else torch.float32]
+        rows.append({**row, "GFLOP/s": gflops, "of the peak": gflops / peak})
     return rows
 
 
