@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,41 @@ def assert_equal_losses(expected: Mapping[str, torch.Tensor], found: Mapping[str
     assert shared, f"no losses to compare among {sorted(expected)} and {sorted(found)}"
     for name in shared:
         torch.testing.assert_close(found[name], expected[name], **TOLERANCE, msg=lambda text, n=name: f"{n}: {text}")
+
+
+class Alone:
+    """
+    A candidate in a process of its own, in which memory is allocated as usual: `released` and `plain` do not keep it.
+
+    Args:
+        name: see `prepare`.
+        candidate: one of its steps.
+        reference: see there.
+        options: see there.
+    """
+
+    _step: Step
+
+    def __init__(self, name: str, candidate: str, reference: str | None, options: Mapping[str, Any]) -> None:
+        self._process = multiprocessing.get_context("spawn").Pool(
+            1, Alone._start, (name, candidate, reference, options)
+        )
+
+    def __call__(self, number: int) -> None:
+        """Step number `number`."""
+        self._process.apply(Alone._run, (number,))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+
+    @staticmethod
+    def _start(name: str, candidate: str, reference: str | None, options: Mapping[str, Any]) -> None:
+        Alone._step = _steps(name, reference, options, only=candidate)[0][candidate]
+
+    @staticmethod
+    def _run(number: int) -> None:
+        Alone._step(number)
 
 
 def one_cycle(name: str, candidate: str, reference: str | None, options: Mapping[str, Any]) -> None:

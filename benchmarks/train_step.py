@@ -6,7 +6,8 @@ Training steps of all bundles, side by side with their straightforward form, and
 
 Equal weights and batches, equal losses asserted before anything is timed, medians of interleaved calls. `fast` is a
 bundle's `train.yaml`, `amp` the same in mixed precision (bfloat16), `plain` what `plain_steps.py` says, `released` what
-`reference_step.py` says. Without `--reference` GGCL is compared with `plain` alone.
+`reference_step.py` says; these two in a process of their own, whose memory is allocated as usual. Without
+`--reference` GGCL is compared with `plain` alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import fire
 import torch
 from measuring import interleaved, peak_gflops, peak_memory_mb, print_table, result_path, write_result
-from step_candidates import CRITIC_STEPS, one_cycle, prepare
+from step_candidates import CRITIC_STEPS, Alone, one_cycle, prepare
 from training_curves import compare_curves
 from training_steps import SIZES, SMALL, STARGANS, count_flops
 
@@ -49,7 +50,7 @@ def run(
     if curves:
         write_result(result_path("train_curves", result, quick=quick), compare_curves(quick=quick))
         return
-    keep_memory()  # for all alike, though `released` and `plain` would be without it: see docs/performance.md
+    keep_memory()  # as the trainer does
     peaks = {"float32": peak_gflops(), "bfloat16": peak_gflops(torch.bfloat16)}
     names = bundles.split(",") if isinstance(bundles, str) else list(bundles)
     rows = []
@@ -70,11 +71,11 @@ def _compare(
     kinds = {"D": 1, "D+G": CRITIC_STEPS} if bundle in STARGANS else {"iteration": 1}
     candidates, parameters = prepare(name, reference, options)
     first = next(iter(candidates))
+    timed = {**candidates, first: Alone(name, first, reference, options)}
     rows = []
     for kind, number in kinds.items():
-        calls = {candidate: partial(step, number) for candidate, step in candidates.items()}
-        flops = {candidate: count_flops(call) for candidate, call in calls.items()}
-        times = interleaved(calls, repeats=repeats, warm_up=0)  # counting has warmed up
+        flops = {candidate: count_flops(partial(step, number)) for candidate, step in candidates.items()}
+        times = interleaved({each: partial(step, number) for each, step in timed.items()}, repeats=repeats)
         for candidate, found in times.items():
             speed = flops[candidate] / found["seconds"] / 1e9
             peak = peaks["bfloat16" if candidate == "amp" else "float32"]
@@ -82,6 +83,7 @@ def _compare(
             row |= {"ratio": times[first]["seconds"] / found["seconds"]}
             row |= {"images_per_s": options["batch_size"] / found["seconds"], "gflop": flops[candidate] / 1e9}
             rows.append({**row, "gflops": speed, "share_of_peak": speed / peak})
+    timed[first].close()
     if len(kinds) > 1:
         rows += _cycles(rows, options["batch_size"])
     for row in rows:
