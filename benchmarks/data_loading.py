@@ -26,6 +26,7 @@ import torch
 from ignite.engine import Events
 from measuring import ROOT, print_table, result_path, write_result
 from monai.bundle import ConfigParser
+from training_steps import WITHOUT_STAGES
 
 LOADED = 100  # items in a timed pass of a loader
 PASSES = 3
@@ -58,12 +59,6 @@ VOLUMES = {  # ids of a training's volumes
     "kcgan_kernel_conversion": ("train#volumes",),
 }
 NO_FILES = {"train#trainer#output_dir": None, "train#trainer#models_dir": None, "train#trainer#definition": {}}
-WITHOUT_STAGES = {  # networks of equal size instead of the trained ones of the stages before
-    "remover_def": "%network_def",
-    "remover": "$@remover_def.to(@device)",
-    "classifier_def": {"_target_": "common.networks.VGG16BN", "width": "@classifier_width"},
-    "classifier": "$@classifier_def.to(@device)",
-}
 SPECIAL: dict[str, dict[str, Any]] = {"nect2cect": WITHOUT_STAGES}
 
 

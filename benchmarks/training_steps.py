@@ -49,7 +49,8 @@ SMALL: dict[str, dict[str, Any]] = {
 WITHOUT_STAGES = {  # untrained networks instead of those of the stages before
     "remover_def": "%network_def",
     "remover": "$@remover_def.to(@device)",
-    "classifier": {"_target_": "common.networks.VGG16BN", "width": "@classifier_width"},
+    "classifier_def": {"_target_": "common.networks.VGG16BN", "width": "@classifier_width"},
+    "classifier": "$@classifier_def.to(@device)",
 }
 
 
