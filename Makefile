@@ -25,7 +25,7 @@ $(VENV)/dev: $(VENV)/core
 demo: $(VENV)/core  ## phantom, training, translation, evaluation, report: 10 minutes on 2 cores
 	$(PYTHON) -m common demo $(BUNDLE) --output_dir runs/demo$(if $(filter-out nec_t1t2,$(BUNDLE)),_$(BUNDLE))
 
-test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
+test: $(VENV)/dev  ## the core test suite: 13 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow and not interop and not faults"
 
 test-slow: $(VENV)/dev  ## the tests that take minutes each
