@@ -16,8 +16,8 @@ def keep_memory() -> bool:
     Lets this process keep freed blocks of up to 1 GiB; tells whether it does.
 
     glibc returns blocks above 32 MB to the system as soon as they are freed. A layer's output is such a block, which
-    the system must then clear anew for each layer: on a CPU that takes up to half of the time (docs/performance.md).
-    The peak of the memory stays nearly what it was; less of it is free for others between two images.
+    the system must then clear anew for each layer: a third of the time of a GGCL training on a CPU
+    (docs/performance.md). What is kept may lie between blocks that are in use, so that the peak of the memory can grow.
 
     Nothing happens on other systems, and where the environment says how memory is allocated.
     """

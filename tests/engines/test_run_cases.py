@@ -77,6 +77,13 @@ def test_without_a_failure_it_is_the_evaluators_run():
     assert done == [2.0, 3.0, 2.0, 3.0]
 
 
+def test_memory_is_kept_while_cases_run(monkeypatch):
+    kept: list[bool] = []
+    monkeypatch.setattr("common.engines.cases.keep_memory", lambda: kept.append(True))
+    run_cases(evaluator(1.0, done=[]))
+    assert kept == [True]
+
+
 def test_an_interrupt_ends_the_batch():
     class Interrupted(Network):
         def forward(self, image):

@@ -80,6 +80,13 @@ def test_the_state_is_plain_tensors_and_numbers(tmp_path):
     assert set(state["networks"]) == {"generator", "back_generator", "target_discriminator", "source_discriminator"}
 
 
+def test_memory_is_kept_while_it_trains(tmp_path, monkeypatch):
+    kept: list[bool] = []
+    monkeypatch.setattr("common.engines.trainer.keep_memory", lambda: kept.append(True))
+    trainer("nec", tmp_path, epochs=1).run()
+    assert kept == [True]
+
+
 def test_a_complete_training_is_not_begun_again(tmp_path):
     trainer("nec", tmp_path, epochs=2).run()
     before = (tmp_path / "out/last.pt").stat().st_mtime_ns
