@@ -28,8 +28,8 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from common import networks
-from common.engines import run_cases, slices
-from common.engines.precision import LIMIT, SOURCE_NOISE, rounding
+from common.inference import run_cases, slabs
+from common.inference.precision import LIMIT, SOURCE_NOISE, rounding
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 HALF_RANGE = {"ggcl": 2047.5, "kcgan_kernel_conversion": 2047.5, "nect2cect": 150.0, "sr_cyclegan": 800.0}  # HU of 1
@@ -112,7 +112,7 @@ class Enlarging(nn.Module):
 
 def save_noise(path: Path, depth: int, size: int = 512) -> None:
     """Write a cylinder of noise in air, slice by slice."""
-    from common.data import NiftiSliceWriter
+    from common.images import NiftiSliceWriter
 
     random = np.random.default_rng(0)
     inside = np.hypot(*np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]) < 0.8
@@ -152,7 +152,7 @@ def overlap(*, quick: bool) -> list[dict[str, Any]]:
 
 def one_after_the_other(source: str, output_dir: str) -> None:
     """An evaluator's own run loads nothing ahead; here its writer has no thread either."""
-    with mock.patch.object(slices, "Behind", at_once):
+    with mock.patch.object(slabs, "Behind", at_once):
         evaluator("ggcl", source, output_dir).run()
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from common import networks
-from common.engines.bfloat16 import in_bfloat16
+from common.inference.precision import in_bfloat16
 from common.memory import keep_memory
 
 TO_SHARP, FROM_SOFT = [0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.7]

@@ -21,7 +21,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 
 from common import metrics
 from common.metrics.edge import curve_at, edge_pixels
-from common.metrics.emphysema import emphysema_index
+from common.metrics.kernel import emphysema_index
 from common.metrics.noise import UniformPatches, noise_power_spectrum, noise_sd, uniform_patches
 from common.metrics.window import ms_ssim, ms_ssim_kernel
 

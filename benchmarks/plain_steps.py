@@ -66,7 +66,7 @@ def plain_step(method: TranslationMethod, batch: Batch, *, step: int = 1) -> dic
     if isinstance(method, ContrastEnhancement):
         return _contrast_enhancement(method, engine, batch)
     if isinstance(method, SRCycleGAN):
-        with patch("common.methods.cyclegan.frozen", lambda *_: nullcontext()):
+        with patch("common.methods.method.frozen", lambda *_: nullcontext()):
             return method(engine, batch)
     raise TypeError(f"`method` must be one of the five bundles' own, got {type(method).__name__}.")
 

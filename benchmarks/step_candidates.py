@@ -12,9 +12,9 @@ from plain_steps import plain_step
 from reference_step import ReleasedStep
 from training_steps import Engine, batch, build, trainable_parameters
 
+from common.convert_ggcl import discriminator_from_released, generator_from_released
 from common.memory import keep_memory
 from common.methods import TranslationMethod
-from common.networks.released_ggcl import discriminator_from_released, generator_from_released
 
 CRITIC_STEPS = 5
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-6}  # of two losses; a critic's is a small difference of two means

@@ -81,7 +81,7 @@ def datalist(
         replace: write over an existing file.
         dry_run: print the counts and write nothing.
     """
-    from .data.make_datalist import make_datalist
+    from .datalists.make import make_datalist
 
     made = make_datalist(
         str(folder),
@@ -108,7 +108,7 @@ def report(output_dir: str, *, window: tuple[float, float] | None = None, cases:
         window: intensities shown black and white, such as 0,1500; by default chosen from the target, for CT -1450,50.
         cases: how many patients are shown; by default 3, or 1 where there are more than two directions.
     """
-    from .reports import write_report
+    from .reports.report import write_report
 
     print(f"Report: {write_report(output_dir, window=window, cases=cases)}")
 
@@ -129,7 +129,7 @@ def reading_sheet(
         cases: how many patients; by default all that every run has.
         window: HU shown black and white.
     """
-    from .reports import write_reading_sheet
+    from .reports.reading import write_reading_sheet
 
     path = write_reading_sheet(run_dirs, output_dir, seed=seed, cases=cases, window=window)
     print(f"Reading sheet: {path}\nTo fill in: {path.with_name('grades.csv')}")
@@ -141,7 +141,7 @@ def reading_results(output_dir: str) -> None:
     Args:
         output_dir: the folder that was given to reading_sheet; every grades*.csv in its for_readers is one reader's.
     """
-    from .reports import reading_results as results
+    from .reports.reading import reading_results as results
 
     print(results(output_dir))
 
@@ -187,7 +187,7 @@ def leaderboard(
         result: the file; default benchmarks/results/BUNDLE.json.
         options: further settings of every training, such as "{'batch_size': 2}".
     """
-    from .leaderboard import RunFailedError, run_leaderboard
+    from .leaderboard.run import RunFailedError, run_leaderboard
 
     names = methods.split(",") if isinstance(methods, str) else methods
     try:
@@ -216,7 +216,7 @@ def leaderboard_page(page: str | None = None, *, results: str | None = None) -> 
         page: another file.
         results: another folder than benchmarks/results.
     """
-    from .leaderboard import write_page
+    from .leaderboard.page import write_page
 
     print(f"Page: {write_page(page, results=results)}")
 
@@ -244,7 +244,7 @@ def features(
         clusters: how many, the thesis' 12.
         seed: of k-means.
     """
-    from .features import write_features
+    from .reports.features import write_features
 
     root = Path(__file__).parents[1] / "bundles" / bundle
     places = {"models_dir": models_dir, "training_dir": training_dir, "output_dir": output_dir}
@@ -266,7 +266,7 @@ def convert_ggcl(
         discriminator: its ITERATION-D.ckpt, written to the folder discriminator beside the output.
         domains: the kernels in the order of the checkpoint's label, such as B30f,B50f,B70f.
     """
-    from .convert import convert_ggcl as convert
+    from .convert_ggcl import convert_ggcl as convert
 
     print(f"Weights: {convert(generator, output, discriminator, domains=domains)}")
 
@@ -278,7 +278,7 @@ def release(*bundles: str, output_dir: str = "dist") -> None:
         bundles: folders, such as bundles/ggcl.
         output_dir: where the zips go.
     """
-    from .release import build_release
+    from .release.build import build_release
 
     for bundle in bundles:
         print(f"Release: {build_release(bundle, output_dir)}")
@@ -291,7 +291,7 @@ def release_index(dist: str, *, base_url: str = "") -> None:
         dist: a folder of releases.
         base_url: the address at which they will lie.
     """
-    from .release import write_index
+    from .release.build import write_index
 
     print(f"Index: {write_index(dist, base_url=base_url)}")
 
@@ -305,7 +305,7 @@ def install(archive: str, *, bundle_dir: str = ".", checksum: str | None = None,
         checksum: the zip's SHA-256.
         index: a model_info.json to take it from.
     """
-    from .release import install_release
+    from .release.install import install_release
 
     print(f"Bundle: {install_release(archive, bundle_dir, checksum=checksum, index=index)}")
 
@@ -314,22 +314,13 @@ VERBS = (
     *(phantom, datalist, report, demo, convert_ggcl, reading_sheet, reading_results, release, release_index, install),
     *(leaderboard, leaderboard_page, features),
 )
-SOURCE_TREE_ONLY = {
-    **{demo: "demo", release: "release", release_index: "release", install: "release"},
-    **{leaderboard: "leaderboard", leaderboard_page: "leaderboard", features: "features"},
-}
+SOURCE_TREE_ONLY = (demo, release, release_index, install, leaderboard, leaderboard_page, features)
 
 
 def _available() -> list[Callable[..., None]]:
-    """A released bundle vendors a part of this package."""
-    here = Path(__file__).parent
-    return [
-        verb
-        for verb in VERBS
-        if verb not in SOURCE_TREE_ONLY
-        or (here / SOURCE_TREE_ONLY[verb]).exists()
-        or (here / f"{SOURCE_TREE_ONLY[verb]}.py").exists()
-    ]
+    """A released bundle vendors a part of this package, without the folders that these verbs need."""
+    is_source_tree = (Path(__file__).parent / "release").is_dir()
+    return [verb for verb in VERBS if is_source_tree or verb not in SOURCE_TREE_ONLY]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .reports import results_table
+from .reports.tables import results_table
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 KERNEL = {"trainings": (("physics", "demo"),), "inference": ("--source", "B30f", "--target", "B70f")}

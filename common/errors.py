@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,3 +65,14 @@ def disk_full_names(path: str | Path, *, needed: int | None = None) -> Iterator[
 def _free(path: Path) -> str:
     existing = next((folder for folder in path.absolute().parents if folder.exists()), None)
     return "" if existing is None else f" ({shutil.disk_usage(existing).free / 1e6:.3g} MB are free)"
+
+
+def _raised_here(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from common import convert
-from common.convert import convert_ggcl
+from common.convert_ggcl import convert_ggcl
 from common.networks import WithTarget, load_definition, load_weights, target_weights
 
 from .networks.released import SequentialGenerator, ggcl_discriminator_state, ggcl_generator_state
@@ -172,7 +171,7 @@ def test_full_disk_leaves_what_was_there(files, monkeypatch):
     def full_disk(*_, **__):
         raise OSError("no space left")
 
-    monkeypatch.setattr(convert, "save_definition", full_disk)
+    monkeypatch.setattr("common.convert_ggcl.save_definition", full_disk)
     with pytest.raises(OSError, match="no space left"):
         convert_ggcl(generator, output, discriminator)
     assert {name: (output.parent / name).read_bytes() for name in listing(output.parent)} == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from common.override_kinds import refuse_wrong_kinds
+from common.preflight import refuse_wrong_kinds
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 OWN = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common import ranks
+from common import distributed
 
 
 @pytest.fixture(params=[2, 3])
@@ -15,8 +15,8 @@ def of_each_rank(monkeypatch, request):
     def call(function):
         results = []
         for number in range(request.param):
-            monkeypatch.setattr(ranks, "rank", lambda number=number: number)
-            monkeypatch.setattr(ranks, "processes", lambda: request.param)
+            monkeypatch.setattr(distributed, "rank", lambda number=number: number)
+            monkeypatch.setattr(distributed, "processes", lambda: request.param)
             results.append(function())
         return results
 
@@ -24,12 +24,12 @@ def of_each_rank(monkeypatch, request):
 
 
 def test_a_process_without_a_group_is_alone():
-    assert (ranks.is_distributed(), ranks.rank(), ranks.processes()) == (False, 0, 1)
+    assert (distributed.is_distributed(), distributed.rank(), distributed.processes()) == (False, 0, 1)
 
 
 def test_the_parts_are_dealt_out_in_turn(of_each_rank):
     batch = torch.arange(12.0).view(6, 2)
-    parts = of_each_rank(lambda: ranks.own_part(batch))
+    parts = of_each_rank(lambda: distributed.own_part(batch))
     for place, image in enumerate(batch):
         torch.testing.assert_close(parts[place % len(parts)][place // len(parts)], image, rtol=0, atol=0)
 
@@ -38,7 +38,7 @@ def test_draws_are_those_of_the_joined_batch(of_each_rank):
     def draw() -> torch.Tensor:
         torch.manual_seed(3)
         shared = torch.rand(())
-        return torch.stack([shared.expand(2), ranks.draw_for_each(2, torch.rand), torch.rand(()).expand(2)])
+        return torch.stack([shared.expand(2), distributed.draw_for_each(2, torch.rand), torch.rand(()).expand(2)])
 
     together = of_each_rank(draw)
     torch.manual_seed(3)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import DiskFullError, disk_full_names
-from common.whole_file import partial_name, partials_of_the_dead, remove_partials, whole_file
+from common.files import partial_name, partials_of_the_dead, remove_partials, whole_file
 
 from .limits import file_size_limit
 

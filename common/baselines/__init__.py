@@ -1,19 +1,21 @@
 """Classical translations that every network is measured against."""
 
-from __future__ import annotations
-
-from .base import Baseline
+from .base import Baseline, Identity, Interpolation
 from .curve import IntensityCurve
 from .enhancement_spread import load_spread, measure_and_save_spread
-from .fitting import fit_baselines, load_baselines, load_facts, save_baselines
+from .fitting import fit_and_save, fit_baselines, load_baselines, load_facts, save_baselines
 from .histogram import HistogramMatching, InvertedHistogramMatching
-from .identity import Identity
-from .interpolation import Interpolation
-from .kernel_filters import KernelFilters, load_kernel_filters, load_kernel_references
-from .kernel_reference import estimate_kernel, kernel_distances
-from .kernel_training import FILTERS, fit_and_save_filters, kernel_estimator, start_from_filters
-from .radial_filter import RadialFilter
-from .training import fit_and_save
+from .kernels.radial_filter import RadialFilter
+from .kernels.reference import estimate_kernel, kernel_distances
+from .kernels.training import (
+    FILTERS,
+    KernelFilters,
+    fit_and_save_filters,
+    kernel_estimator,
+    load_kernel_filters,
+    load_kernel_references,
+    start_from_filters,
+)
 
 __all__ = [
     "FILTERS",

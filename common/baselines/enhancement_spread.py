@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..data import label_names, load_datalist, read_datalist
+from ..data.datalist import label_names, load_datalist, read_datalist
+from ..files import write_json
 from ..metrics.dose import Patient, enhancement_spread
-from ..metrics.summary import write_json
 
 SPREAD_FILE = "enhancement_spread.json"
 FORMAT = 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..metrics.masks import foreground_mask
+from ..metrics.score import foreground_mask
 from .base import BACKGROUND, as_coefficients, as_encoded
 
 if TYPE_CHECKING:

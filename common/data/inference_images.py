@@ -1,22 +1,29 @@
-"""Finding the images that an inference translates: NIfTI files, and the volumes in DICOM files, folders and zips."""
+"""
+Finding the images that an inference translates: NIfTI files, and the volumes in DICOM files, folders and zips.
+
+The images that an inference between several domains converts, each with the domain that its datalist gives it.
+
+Loading a volume for a translation that goes slice by slice: nothing of it is held in memory that need not be.
+"""
 
 from __future__ import annotations
 
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .datalist import DATALIST_NAME, VOLUME_SUFFIXES, load_datalist
-from .datalist_form import image_of
-from .dicom_files import dicom_files, require_pydicom
-from .dicom_items import item_of
-from .dicom_names import names_well, safe_names
-from .dicom_reader import DicomSeriesReader
-from .dicom_series import Found, find_volumes
-from .zip_files import unpacked
+from monai.config import KeysCollection
+from monai.transforms import LoadImaged, MapTransform
+
+from ..dicom.files import dicom_files, names_well, require_pydicom, safe_names
+from ..dicom.reader import image_readers, item_of
+from ..dicom.series import Found, find_volumes
+from ..dicom.zip_files import unpacked
+from ..images.nifti import is_nifti_volume, map_nifti
+from .datalist import DATALIST_NAME, VOLUME_SUFFIXES, image_of, load_datalist
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +69,6 @@ def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "
     images = [item[name] for item in items for name in names if name in item]
     paths = [image if isinstance(image, (str, Path)) else image[0] for image in images]
     return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-
-
-def image_readers() -> list[Any]:
-    """Readers for `LoadImaged`: NIfTI and DICOM."""
-    return [DicomSeriesReader(), "NibabelReader"]  # MONAI tries the last one first
 
 
 def _of_pattern(pattern: str, domain: str | None, modality: str | None) -> list[dict[str, Any]]:
@@ -148,3 +150,85 @@ def _source(entry: dict[str, Any], domain: str | None, place: str) -> str:
         f"The datalist's test entry of patient {entry.get('patient')!r} has no image of the source domain {domain!r};"
         f" it has {sorted(entry)}."
     )
+
+
+def find_conversions(
+    dataset_dir: str | Path, domains: Sequence[str], target: str | Mapping[str, float], *, source: str | None = None
+) -> list[dict[str, str]]:
+    """
+    The images that an inference converts, as MONAI data items `{"image": path, "domain": name}`.
+
+    A datalist's `test` list tells each image's domain. Of a patient with one volume a domain, those of `source` are
+    taken, or, without it, all but the target's; a patient without one is left out, with a warning. What has no datalist
+    (a file, a folder, a pattern) has no `domain`.
+
+    Args:
+        dataset_dir: see `find_images`.
+        domains: names of the network's domains.
+        target: a domain, or the weights of a blend.
+        source: the only domain to convert, if given.
+
+    Raises:
+        FileNotFoundError: when nothing is there.
+        ValueError: when the datalist's test list has nothing to convert, or an entry no image of any domain.
+    """
+    path = Path(dataset_dir)
+    if not (path.suffix == ".json" and path.is_file()) and not (path / DATALIST_NAME).is_file():
+        return find_images(dataset_dir)
+    wanted = [source] if source is not None else [domain for domain in domains if domain != target]
+    entries = load_datalist(path, "test")
+    found = [item for entry in entries for item in _images(entry, domains, wanted)]
+    if not found:
+        raise ValueError(
+            f"The test list of the datalist in {str(dataset_dir)!r} has no image of the kernels {wanted} to convert to"
+            f" {target!r}. Choose another `--target` or `--source`."
+        )
+    if source is None and any("image" not in entry for entry in entries):
+        kinds = [domain for domain in wanted if any(item.get("domain") == domain for item in found)]
+        logger.info(
+            f"{str(dataset_dir)!r} has a datalist: all of its test images with the kernels {', '.join(kinds)} are"
+            " converted. Give `--source` for one kernel only."
+        )
+    return found
+
+
+def _images(entry: Mapping[str, Any], domains: Sequence[str], wanted: Sequence[str]) -> list[dict[str, str]]:
+    """The images of an entry: one image of any domain, or one for each of the wanted domains."""
+    of_domains = [domain for domain in wanted if domain in entry]
+    if of_domains:
+        return [{"image": str(entry[domain]), "domain": domain} for domain in of_domains]
+    if "image" in entry:
+        domain = entry.get("domain")
+        return [{"image": str(entry["image"]), **({} if domain is None else {"domain": str(domain)})}]
+    if any(domain in entry for domain in domains):
+        logger.warning(f"Patient {entry.get('patient')!r} has no image of the kernels {list(wanted)}: left out.")
+        return []
+    raise ValueError(
+        f"The datalist's test entry of patient {entry.get('patient')!r} must have an `image`, or one for each of the"
+        f" kernels {list(domains)}; it has {sorted(entry)}. Correct the entry (docs/data.md)."
+    )
+
+
+class LoadMappedd(MapTransform):
+    """
+    `LoadImaged` that keeps the values' type, and gives the voxels of NIfTI volumes as a view of the disk.
+
+    Volumes from DICOM are held in memory, as 16 bit where they fit.
+
+    Args:
+        keys: keys of paths, or of what `find_images` gives.
+    """
+
+    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        readers: Any = image_readers()
+        self.others = {key: LoadImaged(key, reader=readers, dtype=None) for key in self.keys}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            if is_nifti_volume(item[key]):
+                item[key] = map_nifti(item[key])
+            else:
+                item = dict(self.others[key](item))
+        return item

@@ -17,11 +17,14 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from torch import nn
 
-from ..metrics import score, summarise, write_json, write_rows
-from ..transforms import NOT_INVERTED, file_name
-from .facts import run_facts
-from .progress import Progress
-from .translator import SOURCE, Translator
+from ..files import write_json
+from ..images.names import SOURCE, file_name
+from ..metrics.score import score
+from ..metrics.summary import summarise, write_rows
+from ..run_facts import run_facts
+from ..transforms.guards.contrast import NOT_INVERTED
+from .training_log import Progress
+from .translator import Translator
 
 logger = logging.getLogger(__name__)
 NETWORK = "network"

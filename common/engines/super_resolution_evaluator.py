@@ -13,9 +13,10 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from ..baselines import Interpolation
-from ..metrics import super_resolution_metrics, thick_slices
-from ..transforms import file_name, finer_affine
+from ..baselines.base import Interpolation
+from ..images.grids import finer_affine
+from ..images.names import file_name
+from ..metrics.super_resolution import super_resolution_metrics, thick_slices
 from .evaluator import NETWORK, TranslationEvaluator, axial
 from .translator import Translator
 

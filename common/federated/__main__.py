@@ -7,8 +7,7 @@ import sys
 import fire
 
 from ..errors import EXPECTED
-from .job import write_job
-from .policy import allow_classes
+from .job import allow_classes, write_job
 
 
 def main() -> None:

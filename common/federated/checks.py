@@ -1,9 +1,17 @@
-"""What a site checks before it takes part in a round: MONAI's client would go on with each of these faults."""
+"""
+What a site checks before it takes part in a round: MONAI's client would go on with each of these faults.
+
+Paths in a job that each site fills in: `$FEDERATED_DIR/$SITE/data`.
+
+What a job may not bring along: a federation's server sends names and numbers, and no code.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -12,7 +20,8 @@ from monai.networks.utils import get_state_dict
 from torch import nn
 
 from .. import preflight
-from ..engines import TranslationTrainer
+from ..engines.trainer import TranslationTrainer
+from ..networks.definition import PUBLIC_PACKAGE
 
 
 def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -59,3 +68,91 @@ def check_weights(network: nn.Module, weights: Mapping[str, Any] | None) -> None
             f"the global weights must be those of this site's {type(network).__name__}, but {', '.join(wrong[:3])}"
             " differ in name or shape: give all sites and the server one bundle, overlay and set of options."
         )
+
+
+def site_path(path: str, *, site: str, app_root: str = "") -> str:
+    """
+    A path of a job on this site's machine.
+
+    Args:
+        path: may hold `$SITE`, `$APP_ROOT` and variables of the site's environment.
+        site: the site's name, for `$SITE`.
+        app_root: where the federated system unpacked the job, for `$APP_ROOT`.
+
+    Raises:
+        ValueError: when a variable is not set, or `site` is no name of a folder.
+
+    Example:
+        >>> site_path("/hospitals/$SITE/data", site="site-1")
+        '/hospitals/site-1/data'
+    """
+    if site != os.path.basename(site) or site in ("", ".", ".."):
+        raise ValueError(f"`site` must be a name that a folder can have, got {site!r}.")
+    try:
+        return Template(path).substitute({**os.environ, "SITE": site, "APP_ROOT": app_root})
+    except KeyError as error:
+        raise ValueError(
+            f"{path!r} needs the environment variable {error.args[0]!r}, which is not set on {site!r}: export it before"
+            " the client is started (docs/federated.md)."
+        ) from None
+
+
+def refuse_code(options: Any, what: str) -> None:
+    """
+    Refuse configuration values that MONAI would execute.
+
+    A string that begins with `$` is evaluated, one with `%` reads another file, `_target_` is called. The networks of
+    this package are the exception: to build one is harmless.
+
+    Args:
+        options: values of any depth.
+        what: their name, for the message.
+
+    Raises:
+        ValueError: naming the value.
+
+    Example:
+        >>> refuse_code({"batch_size": 2, "network_def": {"_target_": "common.networks.CompactGenerator"}}, "options")
+    """
+    if isinstance(options, dict):
+        target = options.get("_target_", PUBLIC_PACKAGE)
+        if not (isinstance(target, str) and f"{target}.".startswith(f"{PUBLIC_PACKAGE}.")):
+            raise ValueError(f"`{what}` may name the networks of {PUBLIC_PACKAGE} only, got _target_ {target!r}.")
+        for key, value in options.items():
+            if "_target_" in str(key) and key != "_target_":
+                raise ValueError(f"`{what}` must give a `_target_` inside of its section, got {key!r}.")
+            refuse_code(value, what)
+    elif isinstance(options, (list, tuple)):
+        for value in options:
+            refuse_code(value, what)
+    elif isinstance(options, str) and options.lstrip()[:1] in ("$", "%"):
+        raise ValueError(
+            f"`{what}` must be plain values, got the expression {options!r}: a job brings no code. Put it into an"
+            " overlay that every site has in its bundle."
+        )
+
+
+def refuse_foreign_files(bundle_root: str | Path, files: Sequence[str], *, app_root: str | Path = "") -> None:
+    """
+    Refuse YAML files that are not the site's own: outside of its bundle, or in what the server sent.
+
+    Args:
+        bundle_root: the site's bundle.
+        files: relative to it.
+        app_root: where the federated system unpacked the job.
+
+    Raises:
+        ValueError: naming the file.
+        FileNotFoundError: when the bundle has it not.
+    """
+    root = Path(bundle_root).resolve()
+    if app_root and root.is_relative_to(Path(app_root).resolve()):
+        raise ValueError(
+            f"`bundle_root` must be a bundle that the site has itself, got {str(root)!r}, which came with the job."
+        )
+    for file in files:
+        path = (root / file).resolve()
+        if not path.is_relative_to(root):
+            raise ValueError(f"a configuration file must lie in the site's bundle {str(root)!r}, got {file!r}.")
+        if not path.is_file():
+            raise FileNotFoundError(f"the site's bundle {str(root)!r} has no file {file!r}.")

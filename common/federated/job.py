@@ -1,15 +1,24 @@
-"""The job that NVIDIA FLARE runs: two JSON files, without any code."""
+"""
+The job that NVIDIA FLARE runs: two JSON files, without any code.
+
+NVIDIA FLARE's list of the classes that a job may name, which each site keeps itself.
+
+What MONAI's federated statistics (`MonaiAlgoStats`) ask a bundle: its images, and something to take for a label.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.transforms import CopyItemsd, EnsureTyped, Lambdad, LoadImaged, Orientationd
 from torch import nn
 
+from ..data.datalist import load_domain
 from ..networks.definition import PUBLIC_PACKAGE
 from .site_algo import TRAIN
 
@@ -151,3 +160,99 @@ def _component(id_: str, path: str, **args: Any) -> dict[str, Any]:
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+LIST = "class_allow_list"
+
+
+def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
+    """
+    Add the classes that a job names to a site's `class_allow_list`, so that FLARE builds these and no others.
+
+    FLARE refuses jobs with classes outside of this list, on which its own are. The owner of the site decides: read
+    what is returned, or look into the job's two JSON files.
+
+    Args:
+        job: folder of `write_job`.
+        local_dir: the site's folder `local`, as FLARE provisioned it; for the simulator, `local` in its workspace.
+
+    Returns:
+        the classes that were not in the list before.
+
+    Raises:
+        FileNotFoundError: when the job has no configuration.
+        ValueError: when the site's list is none.
+    """
+    configs = sorted(Path(job).glob("app/config/config_fed_*.json"))
+    if not configs:
+        raise FileNotFoundError(f"{str(job)!r} has no app/config/config_fed_*.json: `job` must be a folder of a job.")
+    needed = sorted({path for config in configs for path in _paths(json.loads(config.read_text(encoding="utf-8")))})
+    file = Path(local_dir) / "resources.json"
+    provisioned = file if file.is_file() else file.with_name(f"{file.name}.default")
+    resources: dict[str, Any] = {"format_version": 2}
+    if provisioned.is_file():
+        resources = json.loads(provisioned.read_text(encoding="utf-8"))
+    allowed = resources.get(LIST, [])
+    if not isinstance(allowed, list):
+        raise ValueError(f"`{LIST}` in {str(provisioned)!r} must be a list of class names, got {allowed!r}.")
+    added = [path for path in needed if path not in allowed]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**resources, LIST: [*allowed, *added]}, indent=2) + "\n", encoding="utf-8")
+    return added
+
+
+def _paths(config: Any) -> Iterator[str]:
+    """Of the components of a job: FLARE names a class by `path`."""
+    if isinstance(config, dict):
+        if isinstance(config.get("path"), str):
+            yield config["path"]
+        for value in config.values():
+            yield from _paths(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _paths(value)
+
+
+def statistics_workflow(bundle_root: str | Path, dataset_dir: str | Path, domain: str) -> ConfigWorkflow:
+    """
+    A bundle's training as `MonaiAlgoStats` takes it, with the training images of one domain as its data.
+
+    Args:
+        bundle_root: the bundle's folder.
+        dataset_dir: the site's data, with a `datalist.json`.
+        domain: whose images are summarised: each domain has its own intensities.
+
+    Raises:
+        ValueError: when the datalist has no image of that domain in `training`.
+    """
+    # No validation images: MONAI 1.6.1 adds their histogram to that of the training images in place.
+    sections: dict[str, Any] = {"train#dataset": {"data": load_domain(dataset_dir, "training", domain)}}
+    sections["validate"] = {}
+    return ConfigWorkflow(
+        config_file=str(Path(bundle_root, "configs", "train.yaml")),
+        workflow_type="train",
+        logging_file=False,
+        bundle_root=str(bundle_root),
+        dataset_dir=str(dataset_dir),
+        **sections,
+    )
+
+
+def statistics_transforms() -> list[Any]:
+    """
+    How `MonaiAlgoStats` reads an image; its argument `data_stats_transform_list`.
+
+    Its statistics are those of a segmentation. A translation has no labels: what is above the image's mean, on a CT the
+    body, takes their place, and the statistics of the foreground are of that.
+    """
+    return [
+        LoadImaged(keys="image", ensure_channel_first=True, image_only=True),
+        EnsureTyped(keys="image", dtype=torch.float),
+        Orientationd(keys="image", axcodes="RAS", labels=None),
+        CopyItemsd(keys="image", names="label"),
+        Lambdad(keys="label", func=_above_mean),
+    ]
+
+
+def _above_mean(image: torch.Tensor) -> torch.Tensor:
+    return (image > image.mean()).to(image.dtype)

@@ -12,10 +12,15 @@ from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
 from monai.networks.utils import copy_model_state, get_state_dict
 
-from ..engines import TranslationTrainer
-from .checks import check_configuration, check_weights, refuse_empty_epochs
-from .places import site_path
-from .trust import refuse_code, refuse_foreign_files
+from ..engines.trainer import TranslationTrainer
+from .checks import (
+    check_configuration,
+    check_weights,
+    refuse_code,
+    refuse_empty_epochs,
+    refuse_foreign_files,
+    site_path,
+)
 
 TRAIN = "configs/train.yaml"
 EVALUATE = ["configs/inference.yaml", "configs/evaluate.yaml"]
@@ -48,7 +53,7 @@ class SiteAlgo(ClientAlgo):
         filters: YAML file of `MonaiAlgo`'s filters of what is sent, relative to `bundle_root`.
 
     Raises:
-        ValueError: when an epoch count is not positive, or an option is code (`common.federated.trust`).
+        ValueError: when an epoch count is not positive, or an option is code (`common.federated.checks`).
     """
 
     def __init__(

@@ -1,14 +1,104 @@
-"""The lines of a table: what each method and baseline scored and cost, from a file of results of either form."""
+"""
+The lines of a table: what each method and baseline scored and cost, from a file of results of either form.
+
+Mean and SD over patients and seeds, and paired tests against the best method.
+
+The lines of the results that were made before the leaderboard, of compare_methods.py.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
-from .boards import Board
-from .names import title
-from .statistics import mean_and_sd, patient_means, seed_sd
+from scipy.stats import ttest_rel, wilcoxon
+
+from .boards import NETWORK, Board, title
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def patient_means(rows: Rows, metric: str, *, direction: str | None = None) -> dict[str, float]:
+    """
+    A metric of each patient, averaged over directions and seeds.
+
+    Args:
+        rows: one a patient, direction and seed; those without the metric are left out.
+        metric: which.
+        direction: of this one alone.
+
+    Example:
+        >>> forth = {"patient": "a", "direction": "x->y", "psnr": 20.0}
+        >>> back = {"patient": "a", "direction": "y->x", "psnr": 30.0}
+        >>> patient_means([forth, back], "psnr"), patient_means([forth, back], "psnr", direction="y->x")
+        ({'a': 25.0}, {'a': 30.0})
+    """
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if direction in (None, row["direction"]) and row.get(metric) is not None:
+            values.setdefault(str(row["patient"]), []).append(float(row[metric]))
+    return {patient: mean(found) for patient, found in values.items()}
+
+
+def mean_and_sd(values: Iterable[float]) -> tuple[float, float] | None:
+    """Mean and sample SD; the SD of one value is 0; None of none."""
+    found = list(values)
+    return (mean(found), stdev(found) if len(found) > 1 else 0.0) if found else None
+
+
+def seed_sd(rows: Rows, metric: str) -> float | None:
+    """The sample SD over seeds of the mean over patients and directions; None with one seed."""
+    by_seed: dict[Any, list[float]] = {}
+    for row in rows:
+        if row.get(metric) is not None:
+            by_seed.setdefault(row.get("seed"), []).append(float(row[metric]))
+    means = [mean(values) for values in by_seed.values()]
+    return stdev(means) if len(means) > 1 else None
+
+
+def paired_tests(best: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, float] | None:
+    """
+    Two-sided p of the paired t-test and of Wilcoxon's signed-rank test over the patients that both have.
+
+    None with fewer than two such patients. Equal values give 1.
+
+    Example:
+        >>> t, rank = paired_tests({"a": 1.0, "b": 2.0, "c": 3.5}, {"a": 0.5, "b": 1.0, "c": 2.0})
+        >>> round(t, 4), rank
+        (0.0742, 0.25)
+    """
+    patients = [patient for patient in best if patient in other]
+    if len(patients) < 2:
+        return None
+    pairs = [best[p] for p in patients], [other[p] for p in patients]
+    if pairs[0] == pairs[1]:
+        return 1.0, 1.0
+    p_values = float(ttest_rel(*pairs).pvalue), float(wilcoxon(*pairs).pvalue)
+    return p_values if all(map(math.isfinite, p_values)) else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """
+    Holm's correction for several comparisons, in the order given.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979: the k-th
+    smallest of m p-values is multiplied by m - k + 1; none may come out smaller than one before it, or above 1.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
 
 UNPAIRED, CLASSICAL, PAIRED_CLASSICAL, SUPERVISED, ABLATION = (
     "trained",
@@ -109,3 +199,46 @@ def _mean_cost(costs: list[dict[str, Any]]) -> dict[str, Any]:
     """Numbers averaged over runs."""
     names = costs[0] if costs else {}
     return {name: mean(cost[name] for cost in costs) for name in names if all(name in cost for cost in costs)}
+
+
+def earlier_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
+    """
+    The lines of an earlier file, which holds mean and SD over patients alone: no test can be made from them.
+    """
+    found: list[Entry] = []
+    names = list(dict.fromkeys(run["method"] for run in content["runs"]))
+    for name in names:
+        runs = [run for run in content["runs"] if run["method"] == name]
+        summaries = [next(iter(run["summary"].values()))[NETWORK] for run in runs]
+        found.append(_summarised(board, name, summaries, [_cost(run) for run in runs]))
+    (methods,) = content["runs"][0]["summary"].values()
+    return found + [_summarised(board, name, [methods[name]], []) for name in methods if name != NETWORK]
+
+
+def _summarised(board: Board, name: str, summaries: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Entry:
+    """A line from means and SDs over patients: with several seeds, their means."""
+    cells = {}
+    for column in (column for column in board.columns if column in summaries[0]):
+        means, deviations = ([summary[column][key] for summary in summaries] for key in ("mean", "std"))
+        cells[column] = (sum(means) / len(means), sum(deviations) / len(deviations))
+    first = [summary[board.columns[0]]["mean"] for summary in summaries]
+    spread = mean_and_sd(first)
+    return Entry(
+        name,
+        kind_of(board, name, trained=bool(costs)),
+        cells,
+        seeds=len(costs),
+        seed_sd=spread[1] if spread and len(first) > 1 else None,
+        cost={key: sum(cost[key] for cost in costs) / len(costs) for key in costs[0]} if costs else {},
+        own=board.own,
+    )
+
+
+def _cost(run: dict[str, Any]) -> dict[str, float]:
+    training = run["training"]
+    return {
+        "parameters": run["facts"]["parameters"],
+        "generator_updates": training["iterations"],
+        "seconds": training["seconds"],
+        "seconds_per_update": training["seconds"] / training["iterations"],
+    }

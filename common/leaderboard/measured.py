@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ..metrics import write_json
+from ..files import write_json
 
 
 def main() -> None:

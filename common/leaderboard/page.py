@@ -1,19 +1,187 @@
-"""docs/leaderboard.md, generated from the committed results."""
+"""
+docs/leaderboard.md, generated from the committed results.
+
+The tables of a leaderboard as Markdown: scores and tests, and what they cost.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from ..metrics.summary import write_text
-from .boards import BOARDS, RESULTS, ROOT, Board
-from .earlier import earlier_entries
-from .entries import Entry, entries
-from .names import title
+from ..files import write_text
+from .boards import BOARDS, RESULTS, ROOT, Board, lower_is_better, title
+from .entries import ABLATION, UNPAIRED, Entry, earlier_entries, entries, holm, paired_tests, patient_means
 from .run import command
-from .statistics import patient_means
-from .tables import best_entry, cost_table, score_table, second_table, significance, without_ablations
+
+COSTS = (
+    ("parameters", "parameters, deployed", "{:,.0f}"),
+    ("parameters_trained", "trained", "{:,.0f}"),
+    ("gflop", "GFLOP", "{:.3g}"),
+    ("generator_images", "generator images", "{:,.0f}"),
+    ("generator_updates", "generator updates", "{:,.0f}"),
+    ("discriminator_updates", "discriminator updates", "{:,.0f}"),
+    ("seconds", "wall time (s)", "{:,.0f}"),
+    ("stage_seconds", "stages before (s)", "{:,.0f}"),
+    ("seconds_per_update", "s / generator update", "{:.3g}"),
+    ("peak_memory_mb", "peak memory (MB)", "{:,.0f}"),
+    ("peak_gpu_memory_mb", "peak GPU memory (MB)", "{:,.0f}"),
+)
+
+
+def best_entry(board: Board, found: Sequence[Entry]) -> Entry:
+    """The best of what was trained without aligned pairs, in the board's first column and in all directions.
+
+    Raises:
+        ValueError: when nothing was trained.
+    """
+    column = board.columns[0]
+    trained = [each for each in found if each.kind == UNPAIRED and column in each.cells]
+    complete = [each for each in trained if is_complete(each, trained)]
+    if not complete:
+        raise ValueError(f"the results of {board.bundle} must hold a trained method with {column!r}, got none.")
+    return (min if lower_is_better(column) else max)(complete, key=lambda each: each.cells[column][0])
+
+
+def ranked(board: Board, found: Sequence[Entry]) -> list[Entry]:
+    """The lines in order, the best one first; those that lack the first column or a direction last."""
+    column = board.columns[0]
+    sign = 1 if lower_is_better(column) else -1
+
+    def place(each: Entry) -> tuple[bool, float]:
+        incomplete = not is_complete(each, found) or column not in each.cells
+        return incomplete, sign * each.cells[column][0] if column in each.cells else 0.0
+
+    return sorted(found, key=place)
+
+
+def is_complete(each: Entry, found: Sequence[Entry]) -> bool:
+    """Whether a line was scored in as many directions as the fullest one; one without patients names none."""
+    return not each.directions or len(each.directions) == max(len(other.directions) for other in found)
+
+
+def significance(board: Board, best: Entry, found: Sequence[Entry]) -> dict[str, tuple[float, float]]:
+    """
+    For each other line, p of the paired t-test and of Wilcoxon's test against the best, after Holm's correction.
+
+    A line is tested in the directions that it shares with the best one; without patients, or such directions, not.
+    """
+    raw = {}
+    for each in found:
+        shared = set(each.directions) & set(best.directions)
+        pairs = [
+            patient_means([row for row in line.rows if row["direction"] in shared], board.columns[0])
+            for line in (best, each)
+        ]
+        tests = paired_tests(*pairs) if each is not best else None
+        if tests is not None:
+            raw[each.name] = tests
+    corrected = [holm([tests[which] for tests in raw.values()]) for which in (0, 1)]
+    return dict(zip(raw, zip(*corrected)))
+
+
+def score_table(board: Board, found: Sequence[Entry]) -> str:
+    """Scores of all lines, ranked, with the tests against the best where the file has patients.
+
+    A line that lacks directions has numbers in its own directions alone: a mean over fewer compares with no other.
+    """
+    best = best_entry(board, found)
+    p_values = significance(board, best, found)
+    columns = list(dict.fromkeys(column for each in found for column in each.cells))
+    spread = any(each.seed_sd is not None for each in found)
+    head = ["method", "kind", "seeds", *columns, *([f"SD over seeds ({board.columns[0]})"] if spread else [])]
+    head += ["p, paired t", "p, Wilcoxon"] if p_values else []
+    lines = [head, ["---"] * len(head)]
+    for each in ranked(board, found):
+        complete = is_complete(each, found)
+        cells = {c: value for c, value in each.cells.items() if complete or c not in board.columns}
+        if not complete and len(each.directions) == 1:
+            cells[f"{board.columns[0]} {each.directions[0]}"] = each.cells[board.columns[0]]
+        line = [f"**{each.title}**" if each is best else each.title, each.kind, str(each.seeds or "")]
+        line += [cell(cells.get(column)) for column in columns]
+        line += ["" if each.seed_sd is None or not complete else number(each.seed_sd)] if spread else []
+        line += ([p_value(p) for p in p_values.get(each.name, ())] or ["", ""]) if p_values else []
+        lines.append(line)
+    return _markdown(lines)
+
+
+def cost_table(found: Sequence[Entry]) -> str:
+    """What each training cost, mean over runs; columns that no line has are left out."""
+    trained = [each for each in found if each.cost]
+    columns = [each for each in COSTS if any(each[0] in line.cost for line in trained)]
+    lines = [["method", *(head for _, head, _ in columns)]]
+    lines.append(["---"] * len(lines[0]))
+    for line in trained:
+        values = [form.format(line.cost[key]) if key in line.cost else "" for key, _, form in columns]
+        lines.append([line.title, *values])
+    return _markdown(lines)
+
+
+def second_table(board: Board, content: Mapping[str, Any]) -> str:
+    """Scores on a second test set, of all methods and baselines, mean over patients and seeds, best first."""
+    rows = list(content["second_baselines"])
+    rows += [{**row, "method": run["method"]} for run in content["runs"] for row in run.get("second", [])]
+    directions = list(dict.fromkeys(row["direction"] for row in rows))
+    columns = [(column, direction) for direction in directions for column in board.columns]
+    lines = []
+    for name in dict.fromkeys(row["method"] for row in rows):
+        values: list[float | None] = []
+        for column, direction in columns:
+            mine = [row for row in rows if (row["method"], row["direction"]) == (name, direction)]
+            found = [row[column] for row in mine if column in row]
+            values.append(mean(found) if found else None)
+        lines.append((name, values))
+    sign = 1 if lower_is_better(board.columns[0]) else -1
+    lines.sort(key=lambda line: mean(sign * v for v in line[1][:: len(board.columns)] if v is not None))
+    cells = [[title(name, board.own), *("" if v is None else number(v) for v in values)] for name, values in lines]
+    head = ["method", *(f"{column} {direction}" for column, direction in columns)]
+    return _markdown([head, ["---"] * len(head), *cells])
+
+
+def without_ablations(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The lines of the main table, and the ablations."""
+    return [e for e in found if e.kind != ABLATION], [e for e in found if e.kind == ABLATION]
+
+
+def cell(value: tuple[float, float] | None) -> str:
+    """Mean and SD with the digits that the mean's size asks for.
+
+    Example:
+        >>> cell((57.891, 1.708)), cell((0.00456, 0.0004)), cell((2343.9, 275.8)), cell(None)
+        ('57.89 ± 1.71', '0.0046 ± 0.0004', '2344 ± 276', '')
+    """
+    if value is None:
+        return ""
+    digits = _digits(value[0])
+    return f"{value[0]:.{digits}f} ± {value[1]:.{digits}f}"
+
+
+def number(value: float) -> str:
+    """A number alone, likewise."""
+    return f"{value:.{_digits(value)}f}"
+
+
+def p_value(p: float) -> str:
+    """
+    Two digits, and no zero.
+
+    Example:
+        >>> p_value(0.04321), p_value(0.000012), p_value(1.0)
+        ('0.043', '1.2e-05', '1')
+    """
+    return f"{p:.2g}"
+
+
+def _digits(value: float) -> int:
+    return next((d for bound, d in ((0.1, 4), (2, 3), (100, 2)) if abs(value) < bound), 0)
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
 
 NOTES = ROOT / "benchmarks" / "notes"
 PAGE = ROOT / "docs" / "leaderboard.md"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..metrics.summary import write_text
+from ..files import write_text
 from .boards import NETWORK, Board
 
 

@@ -1,7 +1,5 @@
 """Losses: one file a loss, a pure function beside a small module; all give float32 or float64 scalars."""
 
-from __future__ import annotations
-
 from .adversarial import AdversarialLoss, discriminator_loss, generator_loss
 from .gradient_penalty import GradientPenalty, gradient_penalty
 from .guidance import (

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..losses import AdversarialLoss, PatchNCELoss
+from ..losses.adversarial import AdversarialLoss
+from ..losses.patch_nce import PatchNCELoss
 from .method import TrainingServices, TranslationMethod, frozen
 
 

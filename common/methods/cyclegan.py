@@ -9,9 +9,8 @@ from torch import nn
 from torch.nn.functional import l1_loss
 from torch.optim import Optimizer
 
-from ..losses import AdversarialLoss
-from .image_pool import ImagePool
-from .method import TrainingServices, TranslationMethod, frozen
+from ..losses.adversarial import AdversarialLoss
+from .method import ImagePool, TrainingServices, TranslationMethod, frozen
 
 
 class CycleGAN(TranslationMethod):

@@ -1,4 +1,10 @@
-"""What every translation method is: networks, optimizers, and one training iteration."""
+"""
+What every translation method is: networks, optimizers, and one training iteration.
+
+A pool of past translations that steadies a discriminator.
+
+The learning-rate schedule of CycleGAN and CUT.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..distributed import joined, own_part
 
 
 class TrainingServices(Protocol):
@@ -72,3 +81,86 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
+
+
+class ImagePool:
+    """
+    Mixes past translations into what the discriminator sees.
+
+    Shrivastava et al., CVPR 2017, section 2.3: with probability one half an image is exchanged for an older one.
+    Several processes have one pool, of which each holds a copy.
+
+    Args:
+        size: number of images kept; 0 returns the images as they are.
+
+    Raises:
+        ValueError: when `size` is negative.
+
+    Example:
+        >>> pool = ImagePool(size=2)
+        >>> pool(torch.ones(1, 1, 4, 4)).shape
+        torch.Size([1, 1, 4, 4])
+    """
+
+    def __init__(self, size: int = 50) -> None:
+        if size < 0:
+            raise ValueError(f"`size` must be >= 0, got {size}.")
+        self.size = size
+        self.images: list[torch.Tensor] = []
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            images: shape (B, C, H, W[, D]).
+
+        Returns:
+            as many images, detached; each is the given one or an older one.
+        """
+        images = images.detach()
+        if self.size == 0:
+            return images
+        return own_part(torch.stack([self._exchange(image) for image in joined(images)]))
+
+    def _exchange(self, image: torch.Tensor) -> torch.Tensor:
+        if len(self.images) < self.size:
+            self.images.append(image.clone())
+            return image
+        if torch.rand(()).item() < 0.5:
+            return image
+        index = int(torch.randint(self.size, ()).item())
+        older, self.images[index] = self.images[index], image.clone()
+        return older
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": list(self.images)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.images = list(state["images"])
+
+
+class ConstantThenLinear(LambdaLR):
+    """
+    Constant, then linearly to zero: the rate reaches 0 one epoch after the last.
+
+    Zhu et al., ICCV 2017, section 4: 100 epochs constant, 100 epochs to zero.
+
+    Args:
+        optimizer: its rates are scheduled; step once an epoch.
+        max_epochs: length of the training.
+        constant: share of the epochs before the decay, in [0, 1).
+
+    Raises:
+        ValueError: when `constant` is outside its range.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> ConstantThenLinear(optimizer, max_epochs=4).lr_lambdas[0](3)
+        0.5
+    """
+
+    def __init__(self, optimizer: Optimizer, max_epochs: int, *, constant: float = 0.5) -> None:
+        if not 0 <= constant < 1:
+            raise ValueError(f"`constant` must be in [0, 1), got {constant}.")
+        start = int(max_epochs * constant)
+        super().__init__(optimizer, lambda epoch: min(1.0, max(0.0, (max_epochs - epoch) / max(1, max_epochs - start))))

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.functional import l1_loss
 from torch.optim import Optimizer
 
-from ..losses import AdversarialLoss, NormalizedGradientFieldLoss
+from ..losses.adversarial import AdversarialLoss
+from ..losses.ngf import NormalizedGradientFieldLoss
 from .method import TrainingServices, TranslationMethod, frozen
 
 

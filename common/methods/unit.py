@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn.functional import l1_loss
 from torch.optim import Optimizer
 
-from ..losses import AdversarialLoss
-from ..networks import SRUNITBackGenerator, SRUNITGenerator, UNITBackGenerator, UNITGenerator
-from ..ranks import draw_for_each
+from ..distributed import draw_for_each
+from ..losses.adversarial import AdversarialLoss
+from ..networks.sr_unit import SRUNITBackGenerator, SRUNITGenerator
+from ..networks.unit import UNITBackGenerator, UNITGenerator
 from .method import TrainingServices, TranslationMethod, frozen
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # of source and target

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..moved import moved_attribute
 from .dose import dose_values, enhancement_spread, irreducible_values
-from .enhancement import contrast_metrics, enhancement_errors, false_enhancement, share_above
+from .enhancement import (
+    contrast_metrics,
+    enhancement_errors,
+    false_enhancement,
+    removal_maps,
+    removal_metrics,
+    share_above,
+)
 from .image_quality import mae, psnr, rmse, slice_quality, ssim_map
 from .kernel import kernel_curves, kernel_metrics
-from .masks import foreground_mask
-from .radial_spectrum import radial_power_spectrum, spectrum_distance
-from .removal import removal_maps, removal_metrics
-from .scaled import scaled_quality
-from .score import matched, score
+from .score import foreground_mask, matched, score
 from .seams import seam_ratio
 from .structures import STRUCTURES, contrast, edge_width, find_structures
-from .summary import read_rows, summarise, write_json, write_rows, write_text
-from .super_resolution import consistency, super_resolution_metrics, thick_slices
-from .unpaired import edge_disagreement, normalised_gradient, unpaired_metrics, unpaired_score
-from .wasserstein import sliced_wasserstein
-from .window import window_quality
+from .summary import read_rows, summarise, write_rows
+from .super_resolution import (
+    consistency,
+    radial_power_spectrum,
+    spectrum_distance,
+    super_resolution_metrics,
+    thick_slices,
+)
+from .unpaired import edge_disagreement, normalised_gradient, sliced_wasserstein, unpaired_metrics, unpaired_score
+from .window import scaled_quality, window_quality
 
 __all__ = [
     "STRUCTURES",
@@ -58,7 +69,9 @@ __all__ = [
     "unpaired_metrics",
     "unpaired_score",
     "window_quality",
-    "write_json",
     "write_rows",
-    "write_text",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved_attribute(__name__, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..whole_file import whole_file
+from ..files import write_text
 
 KEYS = ("patient", "direction", "method")
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
@@ -78,37 +77,6 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ]
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> Path:
-    """Write strict JSON (numpy numbers and paths allowed, NaN refused), atomically.
-
-    Raises:
-        ValueError: when the content holds NaN or infinity.
-    """
-    try:
-        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
-    except ValueError as error:
-        raise ValueError(
-            f"`content` of {path} must hold finite numbers only: {error}; leave undefined ones out."
-        ) from None
-    return write_text(path, text + "\n")
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write UTF-8 text to a file that readers never see half of."""
-    content = text.encode("utf-8")
-    with whole_file(Path(path), needed=len(content)) as file:
-        file.write(content)
-    return Path(path)
-
-
 def _mean_and_std(values: Sequence[float]) -> dict[str, float]:
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std, "n": len(values)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"`content` must hold plain values, numpy arrays or paths, got {type(value).__name__}.")

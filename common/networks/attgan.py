@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .padding import check_image_dims, crop_like, pad_to_multiple
-from .precision import in_full_precision
+from .layers import check_image_dims, crop_like, in_full_precision, pad_to_multiple
 
 NEGATIVE_SLOPE = 0.2  # of the encoder's LeakyReLU
 WIDEST = 16  # times `channels`: the most features a layer has

@@ -12,8 +12,7 @@ from monai.networks.utils import icnr_init
 from torch import nn
 
 from .definition import record_arguments
-from .padding import check_image_dims, crop_like, pad_to_multiple
-from .precision import FullPrecisionConv2d, FullPrecisionConv3d
+from .layers import FullPrecisionConv2d, FullPrecisionConv3d, check_image_dims, crop_like, pad_to_multiple
 
 
 class CompactGenerator(nn.Module):

@@ -10,8 +10,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from .definition import record_arguments
-from .padding import check_image_dims, crop_like, pad_to_multiple
-from .precision import in_full_precision
+from .layers import check_image_dims, crop_like, in_full_precision, pad_to_multiple
 
 DEFAULT_CHANNELS: dict[int, tuple[int, ...]] = {
     2: (64, 128, 256, 512, 512, 512, 512, 512),

@@ -10,10 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .clipped import RestoreClipped
 from .definition import record_arguments
-from .padding import check_image_dims
-from .precision import without_autocast
+from .layers import RestoreClipped, check_image_dims, without_autocast
 from .stargan import StarGANGenerator
 
 INITIAL_INTERVALS = 240  # of the filter that is started from

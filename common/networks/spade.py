@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .definition import record_arguments
-from .padding import check_image_dims, crop_like, pad_to_multiple
-from .precision import FullPrecisionConv2d
+from .layers import FullPrecisionConv2d, check_image_dims, crop_like, pad_to_multiple
 
 NEGATIVE_SLOPE = 0.2  # of each LeakyReLU; section 4.1
 

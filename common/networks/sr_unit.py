@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .padding import check_image_dims
-from .scale_blocks import (
+from .layers import check_image_dims
+from .super_resolution import (
     STEM_REACH,
     activated,
     check_scale_arguments,

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .padding import check_image_dims, crop_like, pad_to_multiple
-from .precision import FullPrecisionConv2d
+from .layers import FullPrecisionConv2d, check_image_dims, crop_like, pad_to_multiple
 
 UPSAMPLINGS = ("pixelshuffle", "transposed")
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .padding import check_image_dims, crop_like, pad_to_multiple
-from .resnet_blocks import ResidualBlock, behind_down, down_convolution, head, start_normal, stem, upsampling
+from .layers import check_image_dims, crop_like, pad_to_multiple
+from .resnet import ResidualBlock, behind_down, down_convolution, head, start_normal, stem, upsampling
 
 
 class UNITGenerator(nn.Module):

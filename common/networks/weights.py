@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .tensor_file import DamagedFileError, read_tensors
+from ..tensor_files import DamagedFileError, read_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 

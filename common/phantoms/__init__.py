@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .abdomen import ABDOMEN
-from .arguments import check_integer
-from .brain import BRAIN, BRAIN_PD
-from .chest import CHEST
-from .dataset import PhantomKind, write_dataset
-from .lung import LUNG
+from .abdomen.phantom import ABDOMEN
+from .brain.phantom import BRAIN, BRAIN_PD
+from .chest.phantom import CHEST
+from .dataset import PhantomKind, check_integer, write_dataset
+from .lung.phantom import LUNG
 
 KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, BRAIN_PD, CHEST, ABDOMEN, LUNG)}
 

@@ -1,8 +1,16 @@
-"""Write a phantom data set: patients in parallel, NIfTI files that are complete or absent, one datalist."""
+"""
+Write a phantom data set: patients in parallel, NIfTI files that are complete or absent, one datalist.
+
+A volume with its affine, and NIfTI files that are either complete or absent.
+
+Checks of what a user passes to a phantom generator.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import multiprocessing
 import os
 import warnings
@@ -13,11 +21,57 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .volume import Volume, write_atomically, write_nifti
+from ..files import whole_file
+
+GZIP_LEVEL = 4
+
+
+class Volume(NamedTuple):
+    """A volume (X, Y, Z), or one of vectors (X, Y, Z, 3), and its affine (4, 4) from voxels to RAS+ millimetres."""
+
+    data: NDArray[Any]
+    affine: NDArray[np.float64]
+
+
+def write_nifti(path: Path, volume: Volume) -> None:
+    """Write a NIfTI with sform and qform in scanner coordinates and millimetres; all or nothing.
+
+    Volumes become int16, rounded; uint16 stays. Vectors become float32 with their components along the fourth axis, as
+    nibabel and MONAI read them (the five axes of NIfTI's vector intent would reach MONAI as a fourth spatial one).
+    """
+    vectors = volume.data.ndim == 4
+    data = volume.data.astype(np.float32) if vectors else _as_integers(volume.data, path)
+    image = nibabel.Nifti1Image(data, volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(volume.affine, code="scanner")
+    # Its float32 quaternion is coarse for flipped axes (1e-3 of a voxel): let both forms say the same.
+    image.set_sform(image.get_qform(), code="scanner")
+    write_atomically(path, gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
+
+
+def _as_integers(data: NDArray[Any], path: Path) -> NDArray[np.int16] | NDArray[np.uint16]:
+    """``data`` itself if uint16, else as int16; ValueError naming the file where it does not fit."""
+    if data.dtype == np.uint16:
+        return data
+    rounded = np.rint(data)
+    limits = np.iinfo(np.int16)
+    if rounded.min() < limits.min or rounded.max() > limits.max:
+        raise ValueError(f"Values of {path.name} must fit int16, got {rounded.min():g} to {rounded.max():g}.")
+    return rounded.astype(np.int16)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is complete."""
+    with whole_file(path, needed=len(content)) as file:
+        file.write(content)
+
 
 DATALIST_NAME = "datalist.json"
 LABEL_KEY = "label"
@@ -221,3 +275,18 @@ def _one_thread_in_new_processes() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def check_integer(name: str, value: object, *, minimum: int, multiple_of: int = 1) -> int:
+    """Return ``value`` if it is an integer >= ``minimum`` and a multiple of ``multiple_of``; ValueError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum or value % multiple_of:
+        rule = f"an integer >= {minimum}" if multiple_of == 1 else f"a multiple of {multiple_of} and >= {minimum}"
+        raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
+    return value
+
+
+def check_positive(name: str, value: object, *, unit: str) -> float:
+    """Return ``value`` as a float if it is a finite number above 0; ValueError otherwise."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"`{name}` must be a number > 0 ({unit}), got {value!r}.")
+    return float(value)

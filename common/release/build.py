@@ -1,16 +1,21 @@
-"""Builds the self-contained zip of a bundle, `<name>_v<version>.zip`: equal bytes from an equal source."""
+"""
+Builds the self-contained zip of a bundle, `<name>_v<version>.zip`: equal bytes from an equal source.
+
+`model_info.json`: the index of a release, in the form that MONAI's bundle download reads.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
-from ..networks import load_definition, load_weights
-from .contents import bundle_contents
-from .files import LIMIT_BYTES, check_plain_weights, sha256
-from .large_files import fetched
+from ..files import write_json
+from ..networks.definition import load_definition
+from ..networks.weights import load_weights
+from .contents import LIMIT_BYTES, bundle_contents, check_plain_weights, fetched, sha256
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: no clock
 MODE = 0o100644 << 16  # a plain file, readable by all
@@ -91,3 +96,36 @@ def _check_weights(bundle: Path, large: dict[str, bytes]) -> None:
         )
     if weights.is_file():  # else it came by large_files.yml, with its checksum
         load_weights(load_definition(bundle / "models", {}), weights)
+
+
+ZIP = re.compile(r"(?P<name>.+)_v(?P<version>\d[\w.]*)\.zip")
+FILE = "model_info.json"
+
+
+def write_index(dist: str | Path, *, base_url: str = "") -> Path:
+    """
+    Writes `<dist>/model_info.json` with an entry `<name>_v<version>` for each zip: its address and SHA-256.
+
+    Placed at `models/model_info.json` of a repository's tag, `python -m monai.bundle download --source github` finds
+    the latest version by it. `install_release` verifies what it installs by its checksums.
+
+    Args:
+        dist: the folder of the zips.
+        base_url: where the zips will be, such as a release's download address; the zip's name is appended.
+
+    Returns:
+        The index's path.
+
+    Raises:
+        FileNotFoundError: when there is no release in the folder.
+    """
+    dist = Path(dist)
+    zips = [path for path in sorted(dist.glob("*.zip")) if ZIP.fullmatch(path.name)]
+    if not zips:
+        raise FileNotFoundError(f"{dist} must hold releases (NAME_vVERSION.zip): `python -m common release --help`.")
+    prefix = base_url.rstrip("/") + "/" if base_url else ""
+    entries = {
+        path.stem: {"checksum": sha256(path.read_bytes()), "hash_type": "sha256", "source": f"{prefix}{path.name}"}
+        for path in zips
+    }
+    return write_json(dist / FILE, entries)

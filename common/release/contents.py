@@ -1,17 +1,107 @@
-"""What goes into a bundle's release: its own files, `common`, generated JSON twins; no clock, no host."""
+"""
+What goes into a bundle's release: its own files, `common`, generated JSON twins; no clock, no host.
+
+Which parts of `common` a bundle's configs reach: what a release takes along.
+
+What both building and installing a release check of its files.
+
+`large_files.yml`: weights too large for a repository, which MONAI's Model Zoo keeps elsewhere.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import io
 import json
+import pickle
 import re
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import torch
+import yaml
+from monai.apps.utils import check_hash, download_url
 from monai.bundle import ConfigParser
 
 from .. import __version__
 from ..identity import FILE, release_name
-from .vendor import PACKAGE, reached_files
+
+PACKAGE = Path(__file__).parents[1]
+NAMED = re.compile(r"\bcommon((?:\.\w+)+)")
+NOT_RELEASED = ("release", "deploy", "demo", "leaderboard")  # of the source tree alone
+
+
+def reached_files(configs: Iterable[Path], *, also: Iterable[Path] = (), package: Path = PACKAGE) -> list[Path]:
+    """
+    The files of a package that configs name, and all that these import, at any depth.
+
+    Args:
+        configs: YAML files, whose `common.module.Name` are followed.
+        also: files below `package` to start from as well.
+        package: the folder of `common`.
+
+    Returns:
+        Paths below `package`, relative to it, sorted; `__init__.py` first of all.
+
+    Raises:
+        ValueError: when a config names what is not there, or a reached file imports `common` by its absolute name,
+            which in another bundle's process could be another release.
+    """
+    waiting = [package / "__init__.py", *also]
+    for config in configs:
+        for dotted in NAMED.findall(config.read_text(encoding="utf-8")):
+            waiting += _files(package, dotted.strip(".").split("."), str(config))
+    reached: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in reached and file.relative_to(package).parts[0].removesuffix(".py") not in NOT_RELEASED:
+            reached.add(file)
+            waiting += _imports(package, file)
+    return sorted(file.relative_to(package) for file in reached)
+
+
+def _files(package: Path, names: list[str], origin: str) -> list[Path]:
+    """The packages and the module that a dotted name goes through; what follows is an attribute."""
+    folder, files = package, []
+    for name in names:
+        if (folder / name / "__init__.py").is_file():
+            folder = folder / name
+            files.append(folder / "__init__.py")
+        elif (folder / f"{name}.py").is_file():
+            return [*files, folder / f"{name}.py"]
+        else:
+            break
+    if not files:
+        raise ValueError(f"{origin} names common.{'.'.join(names)}, but `common` has no module {names[0]!r}.")
+    return files
+
+
+def _imports(package: Path, file: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "common" for alias in node.names):
+            raise ValueError(f"{file} must import `common` by a relative name to be released.")
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level == 0:
+            if (node.module or "").split(".")[0] == "common":
+                raise ValueError(f"{file} must import `common` by a relative name to be released.")
+            continue
+        folder = file.parents[node.level - 1]
+        names = [*folder.relative_to(package).parts, *(node.module or "").split(".")]
+        names = [name for name in names if name]
+        for alias in node.names:
+            if found := [*names, alias.name]:
+                yield from _files(package, found, str(file)) if names else _attribute(package, alias.name)
+
+
+def _attribute(package: Path, name: str) -> list[Path]:
+    """`from .. import name` at the top of the package: a module, or an attribute such as `__version__`."""
+    is_module = (package / name / "__init__.py").is_file() or (package / f"{name}.py").is_file()
+    return _files(package, [name], name) if is_module else []
+
 
 IMPORT = re.compile(r"^(\s*- )\$import common$", flags=re.MULTILINE)
 LINK_OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./\.\./[^)]*\)")
@@ -70,3 +160,77 @@ def _plain_files(bundle: Path) -> list[Path]:
     patterns = ("LICENSE", "large_files.yml", "configs/*.json", "configs/*.conf", "docs/**/*", "models/model.pt")
     found = {path for pattern in (*patterns, "models/*.json", "models/README.md") for path in bundle.glob(pattern)}
     return sorted(path for path in found if path.is_file())
+
+
+LIMIT_BYTES = 25 * 2**20  # the Model Zoo's, of a file
+
+
+def sha256(data: bytes) -> str:
+    """The checksum of a file's content."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_plain_weights(data: bytes, name: str) -> None:
+    """
+    Refuses a `model.pt` that is not a flat dict of plain tensors; nothing in it is executed.
+
+    Args:
+        data: its content.
+        name: for the message.
+
+    Raises:
+        ValueError: when it is something else.
+    """
+    try:
+        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{name} must be a file of plain tensors, but could not be read as one: loading anything else would run its"
+            " code. Ask its publisher for `torch.save(network.state_dict(), ...)`."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{name} must be a flat dict of tensors (a state dict), got a {type(state).__name__}.")
+
+
+LIST = "large_files.yml"
+KEYS = ("path", "url", "hash_val", "hash_type")
+
+
+def fetched(bundle: Path) -> dict[str, bytes]:
+    """
+    The files that a bundle's `large_files.yml` lists, by their path in it: from the bundle's folder, else downloaded.
+
+    Args:
+        bundle: the folder that holds the list, or none.
+
+    Raises:
+        ValueError: when an entry lacks a key, lies outside of the bundle, or a file has another checksum.
+    """
+    file = bundle / LIST
+    if not file.is_file():
+        return {}
+    entries = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("large_files", [])
+    return {entry["path"]: _content(bundle, _checked(entry, file)) for entry in entries}
+
+
+def _checked(entry: dict[str, Any], file: Path) -> dict[str, Any]:
+    if missing := [key for key in KEYS if not entry.get(key)]:
+        raise ValueError(f"{file}: each entry must have {', '.join(KEYS)}; {entry.get('path', entry)} lacks {missing}.")
+    path = Path(entry["path"])
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{file}: `path` must lie in the bundle, got {entry['path']!r}.")
+    return entry
+
+
+def _content(bundle: Path, entry: dict[str, Any]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = bundle / entry["path"]
+        if not path.is_file():
+            path = Path(folder) / path.name
+            download_url(url=entry["url"], filepath=path, hash_val=None)
+        if not check_hash(path, entry["hash_val"], entry["hash_type"]):
+            raise ValueError(
+                f"{entry['path']} must have the {entry['hash_type']} {entry['hash_val']} of {bundle / LIST}, but has"
+                " another: the file was changed, or the list is of another version."
+            )
+        return path.read_bytes()

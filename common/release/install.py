@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 from monai.apps.utils import download_url
 
-from ..data.zip_files import check_members
+from ..dicom.zip_files import check_members
 from ..errors import disk_full_names
-from ..whole_file import partial_name, partials_of_the_dead
-from .files import check_plain_weights, sha256
+from ..files import partial_name, partials_of_the_dead
+from .contents import check_plain_weights, sha256
 
 LIMIT_UNPACKED = 2 * 2**30  # bytes; a release has a few MB
 REQUIRED = ("configs/metadata.json", "configs/inference.yaml")

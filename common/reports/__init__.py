@@ -1,19 +1,19 @@
 """Reports: one self-contained HTML page a run."""
 
-from __future__ import annotations
-
-from .reading import write_reading_sheet
-from .reading_files import reading_results
+from .features import cluster_features, write_features
+from .reading import reading_results, write_reading_sheet
 from .report import write_report
-from .text import results_table
-from .verdict import Verdict, overall, verdict
+from .scores import Verdict, overall, verdict
+from .tables import results_table
 
 __all__ = [
     "Verdict",
+    "cluster_features",
     "overall",
     "reading_results",
     "results_table",
     "verdict",
+    "write_features",
     "write_reading_sheet",
     "write_report",
 ]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from monai.utils.module import optional_import
 
-from .figures import Theme, add_legend, new_plot, to_png
-from .methods import NETWORK, colour_of, ordered, short_name_of
+from .drawing import Theme, add_legend, new_plot, to_png
+from .inputs import NETWORK, colour_of, ordered, short_name_of
 
 gaussian_kde, _ = optional_import("scipy.stats", name="gaussian_kde")
 

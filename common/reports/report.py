@@ -7,17 +7,22 @@ import re
 from functools import partial
 from pathlib import Path
 
-from ..metrics.summary import write_text
+from ..files import write_text
 from . import html, tables
-from .blend_section import blend_section
-from .cases import case_figure
-from .conversion_section import conversion_sections, overall_verdict
-from .directions import FEW_DIRECTIONS, grouped_directions
-from .feature_section import feature_section
-from .figures import require
-from .inputs import read_inputs
-from .methods import direction_of
-from .sections import alarm_section, direction_sections, training_section, verdict_sections
+from .drawing import require
+from .features import feature_section
+from .inputs import direction_of, read_inputs
+from .scores import FEW_DIRECTIONS, grouped_directions
+from .sections import (
+    alarm_section,
+    blend_section,
+    case_figure,
+    conversion_sections,
+    direction_sections,
+    overall_verdict,
+    training_section,
+    verdict_sections,
+)
 
 
 def write_report(

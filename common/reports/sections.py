@@ -1,21 +1,98 @@
-"""The sections of a page about one or two directions, and those that every page has."""
+"""
+The sections of a page about one or two directions, and those that every page has.
+
+The pictures of one patient in one direction, as HTML and as one file for documents; which patients are shown.
+
+The section about blends of kernels: the network bound to a blend, beside the blend of its outputs.
+
+The sections of a page about many directions: one verdict, common tables, the same patients, folded details.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
-from . import curves, html, tables
-from .cases import Save, spread
-from .conversion_tables import KERNEL_NOTE, kernel_table
-from .directions import is_kernel_conversion
-from .enhancement_section import enhancement_blocks, is_contrast
-from .figures import THEMES
-from .inputs import Case, Inputs
-from .methods import NETWORK, direction_of
-from .super_resolution_section import super_resolution_blocks, super_resolution_lines
-from .verdict import alarms, is_region, region_lines, verdict
-from .volumes import disease_values
+from . import curves, html, kernels, tables
+from .drawing import THEMES, inset_png
+from .enhancement import ABDOMEN_WINDOW, enhancement_blocks, is_contrast, is_removal, removal_panel
+from .inputs import NETWORK, Case, Inputs, direction_of
+from .kernels import KERNEL_NOTE, kernel_table, paper_table
+from .panels import Panel, case_panels, case_png, ct_note, outline_legend, panel_png
+from .scores import alarms, is_kernel_conversion, is_region, overall, region_lines, verdict
+from .super_resolution import (
+    is_super_resolution,
+    super_resolution_blocks,
+    super_resolution_figure,
+    super_resolution_lines,
+)
+from .volumes import AxialSlice, CaseVolumes, axial_slice, disease_values, load_case
+
+SCORES = {"psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}
+CURVES_TEXT = "Noise power spectra and edge curves of source, output and target up to Nyquist"
+# Four pictures in a row of the page; noise is not compressible.
+CT_WIDTH_PX = 360
+Save = Callable[[str, bytes], Any]
+
+
+def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Save) -> str:
+    """The panels of one patient as HTML; their composed picture goes to the pictures folder."""
+    scores = inputs.summary.get(case.direction, {})
+    if is_super_resolution(scores):
+        return super_resolution_figure(case, name, inputs=inputs, window=window, save=save)
+    volumes = load_case(case)
+    contrast = is_contrast(scores)
+    axial = axial_slice(volumes, inputs.label_names, chest=not contrast)
+    window = window or (ABDOMEN_WINDOW if contrast else None)
+    panels = case_panels(axial, direction=case.direction, label_names=inputs.label_names, window=window)
+    panels += [removal_panel(axial)] if is_removal(scores) and axial.target is not None else []
+    title = _title(case, axial, inputs)
+    stem = f"{name}_{case.direction}_{case.patient}"
+    save(stem, case_png(panels, pixel_mm=axial.pixel_mm, title=title))
+    keys = html.legend(outline_legend(panels, inputs.label_names))
+    shown = "".join(_panel(panel, axial) for panel in panels)
+    if not axial.hu:
+        return f'<h3>{escape(title)}</h3><div class="panels">{shown}</div><p class="soft">{keys}</p>'
+    note = f'<p class="soft">{escape(ct_note(axial, window))} {keys}</p>'
+    curves = "" if contrast else _curves(volumes, axial, case.direction, stem, save)
+    return f'<h3>{escape(title)}</h3><div class="panels four">{shown}</div>{note}{curves}'
+
+
+def spread(cases: Sequence[Case], psnr: Mapping[str, float], number: int) -> list[Case]:
+    """Worst to best by PSNR, evenly spaced; the first ones where nothing was scored."""
+    scored = sorted((case for case in cases if case.patient in psnr), key=lambda case: psnr[case.patient])
+    if len(scored) < len(cases) or number >= len(scored) or number < 2:
+        return list(scored or cases)[:number] if len(scored) == len(cases) else list(cases)[:number]
+    return [scored[round(index * (len(scored) - 1) / (number - 1))] for index in range(number)]
+
+
+def _title(case: Case, axial: AxialSlice, inputs: Inputs) -> str:
+    key = (case.patient, case.direction, NETWORK)
+    scores = next((row for row in inputs.rows if (row["patient"], row["direction"], row["method"]) == key), {})
+    title = f"{case.patient}, {direction_of(case.direction)}, slice {axial.index + 1} of {axial.slices}"
+    return title + "".join(f", {form.format(scores[key])}" for key, form in SCORES.items() if key in scores)
+
+
+def _panel(panel: Panel, axial: AxialSlice) -> str:
+    if not axial.hu:
+        return html.panel(panel_png(panel, pixel_mm=axial.pixel_mm), panel.title, panel.note)
+    options: dict[str, Any] = {"pixel_mm": axial.pixel_mm, "width_px": CT_WIDTH_PX}
+    inset = inset_png(panel, **options) if panel.inset is not None else None
+    return html.panel(panel_png(panel, few_colours=True, **options), panel.title, panel.note, inset=inset)
+
+
+def _curves(volumes: CaseVolumes, axial: AxialSlice, direction: str, stem: str, save: Save) -> str:
+    curves = kernels.case_curves(volumes, axial.index)
+    if not curves:
+        return ""
+    light, dark = (
+        kernels.curves_png(curves, theme=theme, direction=direction, pixel_mm=axial.pixel_mm) for theme in THEMES
+    )
+    save(f"curves_{stem}", light)
+    picture = html.themed_image(light, dark, f"{CURVES_TEXT}, {direction_of(direction)}")
+    return f'<div class="plots wide">{picture}</div>'
+
 
 QUALITY_NOTE = (
     "Mean ± SD over patients, best value of each column bold; measured in 2-D and averaged over a patient's slices."
@@ -140,3 +217,93 @@ def _lesion_metric(inputs: Inputs, direction: str) -> str | None:
     names = [inputs.label_names[value] for value in disease_values(inputs.label_names)]
     found = [metric for metric in ("mae_tumour", "mae_tumor", *(f"mae_{name}" for name in names)) if metric in scored]
     return found[0] if found else None
+
+
+BLEND_NOTE = (
+    "Kernels between the trained ones, made by weights instead of a name. Reconstruction is linear in the kernel: the "
+    "true image is the same blend of the target images, and who has a conversion to each kernel can blend the outputs; "
+    "the network's own blend is worth its place if it is no worse than that. Filters are blended by their outputs. "
+    "Mean (SD) over patients, best value of each column bold."
+)
+
+
+def blend_section(inputs: Inputs) -> str:
+    """Image quality, noise and sharpness of the blends; empty where none was scored."""
+    directions = list(inputs.blends)
+    return html.section(
+        "Blends of kernels",
+        html.block("Image quality", paper_table(inputs.blends, directions), note=BLEND_NOTE),
+        html.block("Noise, sharpness and emphysema index", kernel_table(inputs.blends, directions), note=KERNEL_NOTE),
+    )
+
+
+PAPER_NOTE = (
+    "Mean (SD) over patients, best value of each column bold; measured in 2-D over the whole field and averaged over a "
+    "patient's slices."
+)
+
+
+def overall_verdict(inputs: Inputs, directions: Sequence[str]) -> str:
+    """One card: all directions in a sentence, each in another, the labelled regions folded away."""
+    scored = {direction: inputs.summary[direction] for direction in directions if direction in inputs.summary}
+    if not scored:
+        return ""
+    result = overall(scored)
+    each = [verdict(direction, methods, brief=True).text for direction, methods in scored.items()]
+    regions = [f"{direction_of(name)}: {line}" for name, methods in scored.items() for line in region_lines(methods)]
+    return html.section(
+        "Verdict",
+        f"<p>{escape(result.text)}</p>",
+        html.bullets(each),
+        html.details("Inside each region", html.bullets(regions)),
+        kind=f"verdict {result.kind}",
+    )
+
+
+def conversion_sections(
+    groups: Mapping[str, Sequence[str]], inputs: Inputs, save: Save, show: Show, number: int
+) -> list[str]:
+    """Numbers, pictures and details of many directions.
+
+    Args:
+        groups: directions under their headings, of `grouped_directions`.
+        inputs: what the run left.
+        save: saves a picture by its name.
+        show: pictures of a case.
+        number: how many patients are shown.
+    """
+    directions = [direction for members in groups.values() for direction in members]
+    papers = "".join(
+        html.block(heading or "Image quality", paper_table(inputs.summary, members), note=PAPER_NOTE)
+        for heading, members in groups.items()
+    )
+    kernels = html.block(
+        "Noise, sharpness and emphysema index", kernel_table(inputs.summary, directions), note=KERNEL_NOTE
+    )
+    sections = [html.section("Numbers", papers, kernels)]
+    for index, patient in enumerate(typical_patients(inputs, number), start=1):
+        cases = {case.direction: case for case in inputs.cases if case.patient == patient}
+        figures = [show(cases[direction], f"case_{index}") for direction in directions if direction in cases]
+        sections.append(html.section(f"Patient {patient}", *figures))
+    details = [
+        html.details(direction_of(direction), direction_numbers(direction, inputs, save)) for direction in directions
+    ]
+    return [*sections, html.section("Each direction", *details)]
+
+
+def typical_patients(inputs: Inputs, number: int) -> list[str]:
+    """Patients to show in all directions: the median by the network's mean PSNR, or worst to best, evenly spaced.
+
+    Where not all were scored the first ones are taken.
+    """
+    patients = list(dict.fromkeys(case.patient for case in inputs.cases))
+    values: dict[str, list[float]] = {}
+    for row in inputs.rows:
+        if row["method"] == NETWORK and "psnr" in row:
+            values.setdefault(row["patient"], []).append(float(row["psnr"]))
+    if number >= len(patients) or any(patient not in values for patient in patients):
+        return patients[:number]
+    ranked = sorted(patients, key=lambda patient: sum(values[patient]) / len(values[patient]))
+    if number == 1:
+        return [ranked[len(ranked) // 2]]
+    return [ranked[round(index * (len(ranked) - 1) / (number - 1))] for index in range(number)]

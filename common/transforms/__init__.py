@@ -1,25 +1,27 @@
 """Intensity codecs and input checks, as MONAI dictionary transforms."""
 
-from .agent import CheckNoAgentd
-from .axial import CheckAxiald, axial_geometry
-from .body_part import CheckBodyPartd
-from .check import CheckHeaderd, CheckImaged, WarnOfContrastd, file_name
-from .codec import reference_percentiles
-from .contrast import NOT_INVERTED, ContrastAlarmd, masked_correlation, mr_contrast
-from .enhanced import CheckNonContrastd, Enhancement, enhancement
-from .findings import Finding, Guards
-from .finer_grid import SliceStorage, finer_affine
-from .hu import AddSourced, CheckHUd, ToChangeInHUd
-from .kernel import FindKerneld, header_kernel
-from .load import LoadMappedd
-from .lung_mask import LungMaskd, lung_mask
-from .micro_grey import LUNG_HU_RANGE, GreyToHUd, grey_levels
+from __future__ import annotations
+
+from typing import Any
+
+from ..moved import moved_attribute
+from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
+from .guards.contrast import (
+    NOT_INVERTED,
+    CheckModalityd,
+    CheckNoAgentd,
+    ContrastAlarmd,
+    masked_correlation,
+    mr_contrast,
+)
+from .guards.enhanced import CheckNonContrastd, Enhancement, enhancement
+from .guards.findings import Finding, Guards
+from .guards.image import CheckHeaderd, CheckImaged, WarnOfContrastd
+from .guards.kernel import FindKerneld, header_kernel
+from .guards.scales import CheckAird, CheckPixelSized, CheckResampledd
+from .intensity import LUNG_HU_RANGE, AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
+from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
-from .modality import CheckModalityd
-from .pixel_size import CheckPixelSized
-from .region import FindRegiond
-from .save import output_layout, save_volume, target_name
-from .scale_checks import CheckAird, CheckResampledd
 
 __all__ = [
     "LUNG_HU_RANGE",
@@ -43,15 +45,11 @@ __all__ = [
     "Finding",
     "GreyToHUd",
     "Guards",
-    "LoadMappedd",
     "LungMaskd",
-    "SliceStorage",
     "ToChangeInHUd",
     "WarnOfContrastd",
     "axial_geometry",
     "enhancement",
-    "file_name",
-    "finer_affine",
     "grey_levels",
     "header_kernel",
     "lung_mask",
@@ -59,9 +57,10 @@ __all__ = [
     "misalign",
     "misalign_patients",
     "mr_contrast",
-    "output_layout",
     "random_affine",
     "reference_percentiles",
-    "save_volume",
-    "target_name",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved_attribute(__name__, name)

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.baselines.kernel_filters import (
+from common.baselines.kernels.radial_filter import RadialFilter
+from common.baselines.kernels.reference import KernelReferences, estimate_kernel, kernel_references
+from common.baselines.kernels.training import (
     fit_kernel_filters,
     load_kernel_filters,
     load_kernel_references,
     measure_domains,
     save_kernel_filters,
 )
-from common.baselines.kernel_reference import KernelReferences, estimate_kernel, kernel_references
-from common.baselines.radial_filter import RadialFilter
 
 SIGMAS_MM = {"B30f": 0.7, "B50f": 0.45, "B70f": 0.2}
 KNOTS = np.linspace(0.0, 2.0, 201)

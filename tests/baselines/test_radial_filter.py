@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.baselines.radial_filter import RadialFilter
+from common.baselines.kernels.radial_filter import RadialFilter
 
 KNOTS = np.linspace(0.0, 2.0, 401)
 

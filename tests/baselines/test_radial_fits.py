@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.baselines.kernel_amplitudes import fit_amplitudes
-from common.baselines.kernel_spectra import measure_spectra
-from common.baselines.radial_filter import RadialFilter
-from common.baselines.radial_paired import fit_paired, fit_paired_domains
-from common.baselines.radial_unpaired import LARGEST_GAIN, fit_domains, fit_noise, fit_spectra, fit_unpaired
+from common.baselines.kernels.amplitudes import fit_amplitudes, measure_spectra
+from common.baselines.kernels.fits import (
+    LARGEST_GAIN,
+    fit_domains,
+    fit_noise,
+    fit_paired,
+    fit_paired_domains,
+    fit_spectra,
+    fit_unpaired,
+)
+from common.baselines.kernels.radial_filter import RadialFilter
 
 KNOTS = np.linspace(0.0, 2.0, 201)
 FREQUENCIES = np.array([0.1, 0.2, 0.3, 0.4, 0.5])

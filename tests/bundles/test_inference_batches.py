@@ -12,7 +12,7 @@ import yaml
 from monai.bundle import ConfigParser
 from pydicom import dcmread
 
-from common.engines import FailedCasesError
+from common.inference import FailedCasesError
 
 from ..data.dicom_series import write_source_series
 from .nec import ROOT, run

@@ -244,7 +244,7 @@ def test_3d_trains_on_crops_and_translates_whole_volumes(trained_3d, tmp_path):
 
 def test_window_seams_do_not_show():
     """Steps across window borders are no larger than elsewhere: blended windows of a network that sees its border."""
-    from common.engines import volume_inferer
+    from common.inference import volume_inferer
     from common.networks import CompactGenerator
 
     torch.manual_seed(0)

@@ -16,8 +16,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 from torch import nn
 
 from common import preflight
-from common.data import NiftiSliceWriter
 from common.errors import DiskFullError
+from common.images import NiftiSliceWriter
 from common.networks import SuperResolutionGenerator, save_definition
 
 from .nec import ROOT, done, run

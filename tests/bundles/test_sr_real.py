@@ -15,7 +15,7 @@ from monai.networks.utils import eval_mode
 from skimage.registration import phase_cross_correlation
 
 from common.data import draw_patch, load_patch_volumes
-from common.engines import TileInferer
+from common.inference import TileInferer
 from common.networks import load_weights
 
 from .test_sr_inference import BUNDLE, CONFIG, FACTOR, SHARED, messages, only, parsed, save, stand_in, super_resolve

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from torch.utils.data import default_collate
 
-from common.ranks import processes, rank
+from common.distributed import processes, rank
 
 from .nec import ROOT
 

@@ -17,9 +17,8 @@ from pydicom.uid import generate_uid
 
 from common.__main__ import main
 from common.data import load_datalist
-from common.data.datalist_dicom import contrast_of, kernel_of
-from common.data.datalist_sequence import sequence_of
-from common.data.make_datalist import make_datalist
+from common.datalists.dicom_rules import contrast_of, kernel_of, sequence_of
+from common.datalists.make import make_datalist
 
 from ..test_docs import ROOT, commands
 from .dicom_series import write_source_series

@@ -10,9 +10,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from common.data.derived_rules import RULES, derived_rule
-from common.data.derived_series import Derivation, read_source_series, write_derived_series
-from common.transforms import finer_affine
+from common.data.derived_source import read_source_series
+from common.dicom.derived.headers import Derivation
+from common.dicom.derived.rules import RULES, derived_rule
+from common.dicom.derived.series import write_derived_series
+from common.images import finer_affine
 
 from .dicom_series import write_source_series
 

@@ -3,8 +3,8 @@
 import pytest
 from pydicom import dcmread
 
-from common.data import dicom_files as module
-from common.data.dicom_files import dicom_files, is_dicom, require_pydicom
+from common.dicom import files
+from common.dicom.files import dicom_files, is_dicom, require_pydicom
 
 from .dicom_files import series
 
@@ -54,6 +54,6 @@ def test_other_content_is_not(tmp_path, content):
 
 def test_absent_pydicom_is_named_with_the_command_that_installs_it(monkeypatch):
     require_pydicom()
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs pydicom: `python -m pip install 'pydicom>=3'`, or give NIfTI files"):
         require_pydicom()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from common.data.dicom_files import dicom_files
-from common.data.dicom_geometry import stack
-from common.data.dicom_series import find_volumes
+from common.dicom.files import dicom_files
+from common.dicom.geometry import stack
+from common.dicom.series import find_volumes
 
 from .dicom_files import AFFINE, HU, change, change_all, series
 

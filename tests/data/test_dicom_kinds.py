@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.data.dicom_kinds import SYNTHETIC_DATA, is_synthetic
+from common.dicom.files import SYNTHETIC_DATA, is_synthetic
 
 pydicom = pytest.importorskip("pydicom")
 

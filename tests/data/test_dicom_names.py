@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data.dicom_names import names_well, safe_names, safe_patient
+from common.dicom.files import names_well, safe_names, safe_patient
 
 DOE = {"PatientID": "P7", "PatientName": "Doe^Jane", "SeriesNumber": 0}
 

@@ -8,10 +8,10 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
-from common.data.dicom_files import dicom_files
-from common.data.dicom_geometry import stack
-from common.data.dicom_pixels import padding_value, read_volume
-from common.data.dicom_series import find_volumes
+from common.dicom.files import dicom_files
+from common.dicom.geometry import stack
+from common.dicom.pixels import padding_value, read_volume
+from common.dicom.series import find_volumes
 
 from .dicom_files import AFFINE, HU, SHAPE, change, change_all, series, write_enhanced
 

@@ -7,11 +7,11 @@ from monai import data as monai_data
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from pydicom import Dataset
 
-from common.data import DicomSeriesReader, find_images, image_readers, source_files
-from common.data import dicom_files as dicom_files_module
+from common.data import find_images
 from common.data.derived_source import read_source_series
+from common.dicom import DicomSeriesReader, files, image_readers, source_files
+from common.images.writing import save_volume
 from common.transforms import FindKerneld
-from common.transforms.save import save_volume
 
 from .dicom_files import AFFINE, HU, change, change_all, series, write_enhanced
 
@@ -148,7 +148,7 @@ def test_a_report_alone_is_no_volume(tmp_path):
 
 def test_without_pydicom_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
     folder, path = series(tmp_path / "S1"), nifti(tmp_path)
-    monkeypatch.setattr(dicom_files_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
     assert "pip install 'pydicom>=3'" in refusal(folder)
     with pytest.raises(ValueError, match="needs pydicom"):
         find_images(folder)

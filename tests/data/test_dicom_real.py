@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImaged
 
-from common.data import DicomSeriesReader, find_images, image_readers, source_files
+from common.data import find_images
 from common.data.derived_source import read_source_series
-from common.data.dicom_geometry import stack
-from common.data.dicom_headers import read_header, slices_of
-from common.data.dicom_pixels import read_volume
+from common.dicom import DicomSeriesReader, image_readers, source_files
+from common.dicom.geometry import stack
+from common.dicom.headers import read_header, slices_of
+from common.dicom.pixels import read_volume
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SERIES = {  # shape, voxel sizes in mm, modality and kernel, as their headers and `../shared/data/README.md` tell

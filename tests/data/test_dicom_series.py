@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydicom.uid import EnhancedSRStorage, generate_uid
 
-from common.data.dicom_files import dicom_files
-from common.data.dicom_series import find_volumes
+from common.dicom.files import dicom_files
+from common.dicom.series import find_volumes
 
 from .dicom_files import HU, change, change_all, series, write_enhanced
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImaged
 
-from common.data import common_folder, find_images, image_readers
+from common.data import common_folder, find_images
+from common.dicom import image_readers
 
 from .dicom_files import HU, change_all, series, write_enhanced
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from common.__main__ import main
 from common.data import load_datalist, load_domain, read_datalist
-from common.data.datalist_patterns import compile_pattern
-from common.data.datalist_split import draw_splits
-from common.data.make_datalist import make_datalist
+from common.datalists.make import make_datalist
+from common.datalists.rules import compile_pattern
+from common.datalists.splits import draw_splits
 from common.phantoms import generate_phantom
 
 from ..bundles.nec import TINY, bundle, done

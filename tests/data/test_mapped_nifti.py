@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.transforms import LoadImage
 
-from common.data.mapped_nifti import is_nifti_volume, map_nifti
+from common.images.nifti import is_nifti_volume, map_nifti
 
 AFFINE = np.array([[-0.7, 0.02, 0, 30], [0.01, 0, -0.7, 20], [0, 1.5, 0, -300], [0, 0, 0, 1.0]])
 

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data import NiftiSliceWriter, nifti_bytes
+from common.images import NiftiSliceWriter, nifti_bytes
 
 AFFINE = np.array([[-0.1, 0.02, 0, 30], [0.01, -0.1, 0, 20], [0, 0, 1.5, -300], [0, 0, 0, 1.0]])
 VOLUME = np.random.default_rng(0).integers(-1200, 400, (13, 9, 7)).astype(np.int16)

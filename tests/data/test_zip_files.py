@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from common.data.zip_files import unpack, unpacked
+from common.dicom.zip_files import unpack, unpacked
 
 
 def zipped(path, members):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.deploy.monailabel.naming import datalist_of_names
+from common.deploy.monailabel.training import datalist_of_names
 
 
 def images(*names: str) -> dict[str, str]:

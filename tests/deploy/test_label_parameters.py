@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.deploy.monailabel.parameters import hyper_parameters, overrides, plain
+from common.deploy.monailabel.running import hyper_parameters, overrides, plain
 
 KERNEL = ["target", "source", "batch_size"]
 

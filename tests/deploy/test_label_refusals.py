@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.deploy.monailabel.__main__ import main
-from common.deploy.monailabel.refusals import reason
+from common.deploy.monailabel.tasks import reason
 from common.networks import target_weights
 
 

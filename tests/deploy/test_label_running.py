@@ -60,8 +60,8 @@ def test_an_output_too_large_to_send_is_refused_with_the_ways_out(scan, tmp_path
 
 def test_warnings_of_the_package_are_collected_and_no_others():
     with collected_warnings() as found:
-        logging.getLogger("common.transforms.check").warning("looks T2-weighted")
-        logging.getLogger("common.transforms.check").info("fine")
+        logging.getLogger("common.transforms.guards.image").warning("looks T2-weighted")
+        logging.getLogger("common.transforms.guards.image").info("fine")
         logging.getLogger("monai").warning("elsewhere")
     logging.getLogger("common").warning("too late")
     assert found == ["looks T2-weighted"]

@@ -6,16 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from common.engines import TripletInferer, batch_size
-from common.engines.batch_size import COPIES, fitting_batch_size
-from common.engines.inference import AxialInferer
+from common.inference import TripletInferer, inferers
+from common.inference.inferers import COPIES, AxialInferer, fitting_batch_size
 
 ONE = COPIES * (1 + 8) * 256 * 256 * 4  # bytes: a float32 image of 256 x 256 with its 8 features
 
 
 @pytest.mark.parametrize(("images", "expected"), [(100.0, 4), (3.2, 3), (2.9, 2), (0.1, 1), (None, 1)])
 def test_the_free_memory_decides(monkeypatch, images, expected):
-    monkeypatch.setattr(batch_size, "free_memory", lambda _: None if images is None else int(2 * images * ONE))
+    monkeypatch.setattr(inferers, "free_memory", lambda _: None if images is None else int(2 * images * ONE))
     network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1))
     assert fitting_batch_size(network, torch.zeros(1, 1, 256, 256)) == expected
 
@@ -28,7 +27,7 @@ def test_inferers_choose_once_unless_they_are_told(monkeypatch):
             sizes.append(len(image))
             return image
 
-    monkeypatch.setattr(batch_size, "free_memory", lambda _: 10**12)
+    monkeypatch.setattr(inferers, "free_memory", lambda _: 10**12)
     chosen, told = AxialInferer(), AxialInferer(batch_size=3)
     for inferer in (chosen, told):
         inferer(torch.zeros(1, 1, 8, 8, 7), Seen())
@@ -40,7 +39,7 @@ def test_inferers_choose_once_unless_they_are_told(monkeypatch):
 
 def test_the_system_tells_what_is_free(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   5 kB\n")
-    monkeypatch.setattr(batch_size, "MEMINFO", tmp_path / "meminfo")
-    assert batch_size.free_memory("cpu") == 5 * 1024
-    monkeypatch.setattr(batch_size, "MEMINFO", tmp_path / "absent")
-    assert batch_size.free_memory("cpu") is None
+    monkeypatch.setattr(inferers, "MEMINFO", tmp_path / "meminfo")
+    assert inferers.free_memory("cpu") == 5 * 1024
+    monkeypatch.setattr(inferers, "MEMINFO", tmp_path / "absent")
+    assert inferers.free_memory("cpu") is None

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from common.engines.behind import Behind
+from common.inference.slabs import Behind
 
 
 def test_calls_are_made_in_order_by_another_thread_while_the_caller_goes_on():

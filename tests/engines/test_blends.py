@@ -6,7 +6,13 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.engines.blends import Remembering, blend_directions, blend_translators, blend_volumes, half_blends
+from common.engines.conversion_evaluator import (
+    Remembering,
+    blend_directions,
+    blend_translators,
+    blend_volumes,
+    half_blends,
+)
 
 KERNELS = ["B30f", "B50f", "B70f"]
 VENDORS = [*KERNELS, "SOFT", "EDGE"]

@@ -13,19 +13,18 @@ from monai.transforms import ScaleIntensityRanged
 from scipy.ndimage import gaussian_filter
 from torch.utils.data import DataLoader
 
-from common.baselines.kernel_filters import fit_kernel_filters, measure_domains, save_kernel_filters
-from common.baselines.kernel_reference import kernel_references
-from common.baselines.kernel_training import FILTERS, start_from_filters
-from common.data import DomainVolume, EpochSampler, MultiDomainDataset
-from common.engines import (
-    ConversionBatch,
-    ConversionInferer,
-    FilterTranslator,
-    KernelValidation,
-    TranslationTrainer,
-    with_filters,
+from common.baselines.kernels.reference import kernel_references
+from common.baselines.kernels.training import (
+    FILTERS,
+    fit_kernel_filters,
+    measure_domains,
+    save_kernel_filters,
+    start_from_filters,
 )
-from common.engines.kernel_validation import low_pass_change
+from common.data import DomainVolume, EpochSampler, MultiDomainDataset
+from common.engines import ConversionBatch, FilterTranslator, KernelValidation, TranslationTrainer, with_filters
+from common.engines.validation import low_pass_change
+from common.inference import ConversionInferer
 from common.methods import ConversionLabels, DomainLabels
 from common.networks import PhysicsGenerator, WithTarget
 

@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.engines import OutputCheck
-from common.engines.output_measures import PairedSlices, edge_agreement, overlap, paired_slices, slice_jump
+from common.inference import OutputCheck
+from common.inference.output_check import PairedSlices, edge_agreement, overlap, paired_slices, slice_jump
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 WIDE = np.diag([3.0, 3.0, 5.0, 1.0])  # pixels that are not averaged any more

@@ -15,10 +15,10 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from pydicom import dcmread
 
-from common.data import image_readers
-from common.engines import CheckSourceSeriesd, OutputCheck, RunRecord, SaveOutputd, check_output_format
-from common.engines.outputs import clipped_voxels
-from common.engines.staging import Staging
+from common.dicom import image_readers
+from common.files import Staging
+from common.inference import CheckSourceSeriesd, OutputCheck, RunRecord, SaveOutputd, check_output_format
+from common.inference.outputs import clipped_voxels
 
 from ..data.dicom_series import write_source_series
 

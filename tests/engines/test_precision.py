@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.engines import SetPrecision, precision
-from common.engines.bfloat16 import by_fourier, in_bfloat16, in_float32, spread
-from common.engines.precision import phantom, rounding
+from common.inference import SetPrecision, precision
+from common.inference.precision import by_fourier, in_bfloat16, in_float32, phantom, rounding, spread
 from common.networks import NECGenerator, PhysicsGenerator, SPADEGenerator, WithTarget
 from common.networks.physics import RadialFilterBank
 

@@ -9,8 +9,9 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 
-from common.engines import FailedCasesError, Progress, run_cases
+from common.engines import Progress
 from common.errors import DiskFullError
+from common.inference import FailedCasesError, run_cases
 
 LOADING, TRANSLATING = 101.0, 102.0
 
@@ -79,7 +80,7 @@ def test_without_a_failure_it_is_the_evaluators_run():
 
 def test_memory_is_kept_while_cases_run(monkeypatch):
     kept: list[bool] = []
-    monkeypatch.setattr("common.engines.cases.keep_memory", lambda: kept.append(True))
+    monkeypatch.setattr("common.memory.keep_memory", lambda: kept.append(True))
     run_cases(evaluator(1.0, done=[]))
     assert kept == [True]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.engines import RunRecord, cases_to_do, own_share
-from common.engines.finished import is_finished, sidecar_path
-from common.engines.sidecar import sidecar, write_sidecar
+from common.inference import RunRecord, cases_to_do, own_share
+from common.inference.shards import is_finished, sidecar_path
+from common.inference.sidecar import sidecar, write_sidecar
 
 
 def record(folder: Path, **more: object) -> RunRecord:

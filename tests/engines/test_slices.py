@@ -10,9 +10,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, Invertd, Orientationd, ScaleIntensityRanged
 from torch import nn
 
-from common.engines import TripletInferer, VolumeTranslator, translated_slabs
-from common.engines.inference import AxialInferer
-from common.engines.slices import axial_axis
+from common.engines import VolumeTranslator
+from common.inference import TripletInferer, translated_slabs
+from common.inference.inferers import AxialInferer
+from common.inference.slabs import axial_axis
 from common.transforms import AddSourced, ToChangeInHUd
 
 from ..bundles.test_inference_batches import save, translate

@@ -16,9 +16,9 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
 from common.engines import InterpolationTranslator, SuperResolutionEvaluator
 from common.engines.super_resolution_evaluator import most_frequent
+from common.images import save_volume
 from common.metrics import read_rows
-from common.phantoms.lung_imaging import coarser_affine
-from common.transforms import save_volume
+from common.phantoms.lung.imaging import coarser_affine
 
 LOAD = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])
 FACTOR = 4

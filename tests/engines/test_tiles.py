@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from common.engines import TileInferer
+from common.inference import TileInferer
 from common.metrics import seam_ratio
 from common.networks import SRUNITGenerator, SuperResolutionGenerator
 

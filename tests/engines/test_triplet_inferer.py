@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.engines import TripletInferer
+from common.inference import TripletInferer
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

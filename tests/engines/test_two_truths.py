@@ -14,8 +14,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
 from common.engines import TranslationEvaluator
+from common.images import save_volume
 from common.metrics import contrast_metrics, read_rows, removal_metrics
-from common.transforms import save_volume
 
 LOAD = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])
 RMSE = {"truth": 50.0, "CECT": 80.0, "NECT": 0.0}  # of the NECT against each, in a body that fills the field

@@ -10,10 +10,8 @@ import torch
 from torch import distributed, nn
 from torch.optim import SGD
 
-from common.engines.distributed import check_same_epoch
-from common.engines.joined_batch_norm import join_batch_norms
+from common.distributed import check_same_epoch, join_batch_norms, joined, own_part, rank
 from common.methods import DomainLabels
-from common.ranks import joined, own_part, rank
 
 from ..methods.parts import NAMES
 from .test_trainer import trainer, weights

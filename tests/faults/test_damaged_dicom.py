@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImaged
 
-from common.data import find_images, image_readers
+from common.data import find_images
+from common.dicom import image_readers
 from common.errors import EXPECTED
 
 pytest.importorskip("pydicom")

@@ -14,13 +14,14 @@ import torch
 from monai.transforms import Compose, LoadImaged
 
 from common.baselines import load_baselines
-from common.baselines.kernel_filters import load_kernel_filters
-from common.data import image_readers, read_datalist
-from common.engines.checkpoint import restore_training
+from common.baselines.kernels.training import load_kernel_filters
+from common.data import read_datalist
+from common.dicom import image_readers
+from common.engines.trainer import restore_training
 from common.errors import EXPECTED
-from common.metrics.summary import write_json
+from common.files import write_json
 from common.networks import CompactGenerator, load_weights, read_definition, save_definition
-from common.phantoms.volume import Volume, write_nifti
+from common.phantoms.dataset import Volume, write_nifti
 from common.transforms import CheckHeaderd
 
 from ..engines.test_trainer import trainer

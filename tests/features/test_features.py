@@ -9,12 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from common.features import cluster_features, write_features
-from common.features.networks import FeatureMaps, feature_maps, trained_discriminator, trained_generator
-from common.features.picture import draw
 from common.networks import SemanticDiscriminator, StarGANDiscriminator, StarGANGenerator, save_definition
 from common.phantoms import generate_phantom
-from common.reports.feature_section import feature_section
+from common.reports import cluster_features, write_features
+from common.reports.features import (
+    FeatureMaps,
+    draw,
+    feature_maps,
+    feature_section,
+    trained_discriminator,
+    trained_generator,
+)
 
 from ..bundles.nec import ROOT
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.federated import SiteAlgo
-from common.federated.trust import refuse_code, refuse_foreign_files
+from common.federated.checks import refuse_code, refuse_foreign_files
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,10 @@ from torch import nn
 
 from common import preflight
 from common.leaderboard import BOARDS, RunFailedError, run_leaderboard
-from common.leaderboard.boards import ROOT
-from common.leaderboard.budget import schedule
-from common.leaderboard.cost import forward_flop, training_seconds
-from common.leaderboard.names import pair_of
+from common.leaderboard.boards import ROOT, pair_of
+from common.leaderboard.budget import forward_flop, schedule, training_seconds
+from common.leaderboard.page import second_table
 from common.leaderboard.results import add_runs, read_results, shared_run
-from common.leaderboard.tables import second_table
 from common.phantoms import generate_phantom
 
 TINY = """
@@ -195,7 +193,7 @@ def test_a_second_test_set_is_scored_once_and_changes_no_training(board, monkeyp
             "patient,direction,method,psnr\nhead,T1->T2,network,30.5\nhead,T1->T2,identity,20.5\n"
         )
 
-    monkeypatch.setattr("common.leaderboard.one._call", evaluate)
+    monkeypatch.setattr("common.leaderboard.run._call", evaluate)
     runs = tmp_path / "runs"
     shutil.copytree(board["arguments"]["output_dir"], runs)
     changes = {"second": tmp_path / "real", "output_dir": runs, "result": tmp_path / "r.json"}

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from common.leaderboard.boards import BOARDS
-from common.leaderboard.entries import entries, entry
-from common.leaderboard.statistics import holm, mean_and_sd, paired_tests, patient_means, seed_sd
-from common.leaderboard.tables import best_entry, cost_table, ranked, score_table, significance
+from common.leaderboard.entries import entries, entry, holm, mean_and_sd, paired_tests, patient_means, seed_sd
+from common.leaderboard.page import best_entry, cost_table, ranked, score_table, significance
 
 BOARD = BOARDS["ggcl"]
 DIRECTIONS = ("B30f->B70f", "B70f->B30f")

@@ -12,13 +12,7 @@ from torch.optim import SGD
 from torch.testing import assert_close
 
 from common.losses import AdversarialLoss, PatchNCELoss
-from common.methods import (
-    UNIT,
-    ContrastiveUnpairedTranslation,
-    DualContrastiveTranslation,
-    TranslationMethod,
-    unit,
-)
+from common.methods import UNIT, ContrastiveUnpairedTranslation, DualContrastiveTranslation, TranslationMethod, unit
 from common.networks import (
     PatchDiscriminatorPyramid,
     PatchFeatureMLP,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common.metrics.emphysema import emphysema_index
+from common.metrics.kernel import emphysema_index
 
 
 def test_the_share_of_a_known_mask() -> None:

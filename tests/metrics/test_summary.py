@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.metrics import read_rows, summarise, write_json, write_rows
+from common.files import write_json
+from common.metrics import read_rows, summarise, write_rows
 
 
 def row(patient: str, method: str = "network", direction: str = "T1->T2", **metrics: Any) -> dict[str, Any]:

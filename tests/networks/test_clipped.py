@@ -7,7 +7,7 @@ import torch
 from scipy.stats import norm
 from torch.testing import assert_close
 
-from common.networks.clipped import RestoreClipped, depth_by_share
+from common.networks.layers import RestoreClipped, depth_by_share
 
 HU = 2 / 4095  # a unit of [-1, 1] in HU
 

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from torch import nn
 from torch.testing import assert_close
 
-from common.engines import ConversionInferer
+from common.inference import ConversionInferer
 from common.networks import PhysicsGenerator, StarGANGenerator, WithTarget, target_weights
 
 KERNELS = ["B30f", "B50f", "B70f"]

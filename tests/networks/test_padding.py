@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from common.networks.padding import crop_like, pad_to_multiple
+from common.networks.layers import crop_like, pad_to_multiple
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from common.networks import (
     UNITBackGenerator,
     UNITGenerator,
 )
-from common.networks.precision import FullPrecisionConv2d, in_full_precision, without_autocast
+from common.networks.layers import FullPrecisionConv2d, in_full_precision, without_autocast
 
 TO_SECOND = torch.tensor([[0.0, 1.0, 0.0]])
 GENERATORS = {

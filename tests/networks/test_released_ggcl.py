@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from common.convert_ggcl import discriminator_from_released, generator_from_released
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
-from common.networks.released_ggcl import discriminator_from_released, generator_from_released
 
 from .released import (
     SequentialDiscriminator,

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.networks import ResNetGenerator, WithTarget, load_definition, save_definition
-from common.networks.resnet_blocks import BlurPool, upsampling
+from common.networks.resnet import BlurPool, upsampling
 
 # Multiples of 4, odd, and the smallest.
 SIZES = [(1, (32, 24)), (2, (17, 40)), (3, (1, 3))]

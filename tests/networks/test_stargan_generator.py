@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.networks import StarGANGenerator, load_definition, save_definition
-from common.networks.padding import pad_to_multiple
+from common.networks.layers import pad_to_multiple
 
 UPSAMPLINGS = ["pixelshuffle", "transposed"]
 # Multiples of 4, odd, and the smallest.

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import torch
 
-from common.networks.tensor_file import DamagedFileError, read_tensors
+from common.tensor_files import DamagedFileError, read_tensors
 
 STATE = {"weight": torch.arange(1000.0).reshape(10, 100), "epoch": 3}
 

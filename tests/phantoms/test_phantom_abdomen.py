@@ -10,14 +10,13 @@ from monai.transforms import LoadImage, Orientation
 from scipy import ndimage
 
 from common.phantoms import generate_phantom
-from common.phantoms.abdomen import ABDOMEN, TASK_ID, abdomen_parameters, make_abdomen, scan
-from common.phantoms.abdomen_canvas import LABEL_NAMES, LABELS, Canvas, ellipsoid
-from common.phantoms.abdomen_lesions import TYPES, lesion_types
-from common.phantoms.abdomen_motion import displaced
-from common.phantoms.abdomen_subject import AbdomenSubject
-from common.phantoms.chest_stack import Stack
-from common.phantoms.dataset import make_datalist, split_counts
-from common.phantoms.volume import Volume, write_nifti
+from common.phantoms.abdomen.anatomy import displaced
+from common.phantoms.abdomen.canvas import LABEL_NAMES, LABELS, Canvas, ellipsoid
+from common.phantoms.abdomen.organs import TYPES, lesion_types
+from common.phantoms.abdomen.phantom import ABDOMEN, TASK_ID, abdomen_parameters, make_abdomen, scan
+from common.phantoms.abdomen.subject import AbdomenSubject
+from common.phantoms.dataset import Volume, make_datalist, split_counts, write_nifti
+from common.phantoms.stack import Stack
 
 SMALL = {"size": 64, "slices": 3}
 # docs/phantoms.md of the project's specification: mean uptake in HU, times a dose of 0.8 to 1.2 and 6 % an organ.

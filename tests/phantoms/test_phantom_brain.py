@@ -3,11 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.phantoms.brain import TASK_ID, brain_parameters, has_tumour, make_brain
-from common.phantoms.brain_anatomy import LABEL_NAMES, label_map, tissue_fractions
-from common.phantoms.brain_signal import mr_images
-from common.phantoms.brain_subject import Subject
-from common.phantoms.brain_tumour import Tumour
+from common.phantoms.brain.anatomy import LABEL_NAMES, Tumour, label_map, tissue_fractions
+from common.phantoms.brain.phantom import TASK_ID, brain_parameters, has_tumour, make_brain
+from common.phantoms.brain.signal import mr_images
+from common.phantoms.brain.subject import Subject
 from common.phantoms.dataset import split_counts
 
 LABELS = {name: value for value, name in LABEL_NAMES.items()}
@@ -193,7 +192,7 @@ def test_array_and_affine_agree_on_up_front_and_right(monkeypatch, model_axis):
     def coordinate(fractions):
         return np.indices(fractions["white_matter"].shape)[model_axis]
 
-    monkeypatch.setattr("common.phantoms.brain.label_map", coordinate)
+    monkeypatch.setattr("common.phantoms.brain.anatomy.label_map", coordinate)
     data, affine = make_brain(0, brain_parameters(size=32, slices=4))["label"]
     indices = np.indices(data.shape).reshape(3, -1)
     world = (affine[:3, :3] @ indices)[2 - model_axis]

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from common.phantoms import generate_phantom
-from common.phantoms.brain import brain_parameters, brain_pd_parameters, make_brain, make_brain_pd
-from common.phantoms.brain_anatomy import LABEL_NAMES
-from common.phantoms.brain_protocols import T1_T2, T2_PD
-from common.phantoms.mr_signal import SpinEcho
+from common.phantoms.brain.anatomy import LABEL_NAMES
+from common.phantoms.brain.phantom import brain_parameters, brain_pd_parameters, make_brain, make_brain_pd
+from common.phantoms.brain.signal import T1_T2, T2_PD, SpinEcho
 
 LABELS = {name: value for value, name in LABEL_NAMES.items()}
 

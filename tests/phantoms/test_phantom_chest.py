@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.phantoms import chest_shape as shape
 from common.phantoms import generate_phantom
-from common.phantoms.chest import CHEST, chest_parameters, has_emphysema, make_chest
-from common.phantoms.chest_anatomy import LABEL_NAMES, LABELS, make_anatomy
-from common.phantoms.chest_stack import Stack
-from common.phantoms.chest_subject import ChestSubject
+from common.phantoms.chest import wall
+from common.phantoms.chest.anatomy import LABEL_NAMES, LABELS, make_anatomy
+from common.phantoms.chest.phantom import CHEST, chest_parameters, has_emphysema, make_chest
+from common.phantoms.chest.subject import ChestSubject
 from common.phantoms.dataset import make_datalist, split_counts
+from common.phantoms.stack import Stack
 
 KERNELS = ("B30f", "B50f", "B70f")
 HEALTHY, EMPHYSEMATOUS = 7, 6  # patients of seed 0
@@ -215,7 +215,7 @@ def test_the_scanned_object_holds_the_whole_body(monkeypatch, patient):
         objects.append(hu)
         return {}
 
-    monkeypatch.setattr("common.phantoms.chest.scan", scan)
+    monkeypatch.setattr("common.phantoms.chest.phantom.scan", scan)
     truth = arrays(patient, size=96, slices=2)["truth"]
     (hu,) = objects
     border = np.concatenate([hu[:, 0].ravel(), hu[:, -1].ravel(), hu[:, :, 0].ravel(), hu[:, :, -1].ravel()])
@@ -239,12 +239,12 @@ def test_distance_to_a_path_is_that_to_a_capsule():
 def test_lungs_are_inside_the_cage_inside_the_muscles_inside_the_skin():
     subject = ChestSubject.draw(np.random.default_rng(1), field_mm=300, emphysema=True)
     z, y, x = np.random.default_rng(2).uniform([60, -150, -200], [200, 150, 200], (20000, 3)).T
-    lung, cage = shape.lung(subject, z, y, x) > 0, shape.cage(subject, z, y, x) > 0
-    muscle, skin = shape.muscle(subject, y, x) > 0, shape.skin(subject, y, x) > 0
+    lung, cage = wall.lung(subject, z, y, x) > 0, wall.cage(subject, z, y, x) > 0
+    muscle, skin = wall.muscle(subject, y, x) > 0, wall.skin(subject, y, x) > 0
     assert 0.05 < lung.mean() < 0.4
     for inner, outer in ((lung, cage), (cage, muscle), (muscle, skin)):
         assert (outer | ~inner).all()
-    assert not (lung & (shape.heart(subject, z, y, x) > 0)).any()
+    assert not (lung & (wall.heart(subject, z, y, x) > 0)).any()
 
 
 def test_small_data_set_is_quick_and_its_entries_carry_the_truth(tmp_path):

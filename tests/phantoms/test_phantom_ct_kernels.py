@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.phantoms.ct_kernels import KERNELS, modulation
+from common.phantoms.ct import KERNELS, modulation
 
 # MTF50 and MTF10 in lp/cm as the kernels are specified (docs of the phantom), not read from the code.
 PUBLISHED = {"B30f": (3.5, 6.0), "B50f": (5.5, 8.5), "B70f": (8.5, 12.0)}

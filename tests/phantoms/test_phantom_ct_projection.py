@@ -5,8 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from common.phantoms.ct_kernels import KERNELS, modulation
-from common.phantoms.ct_projection import MU_WATER, ParallelBeamScanner
+from common.phantoms.ct import KERNELS, MU_WATER, ParallelBeamScanner, modulation
 
 PIXEL_MM = 0.684
 SIZE = 256

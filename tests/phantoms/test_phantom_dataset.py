@@ -13,9 +13,16 @@ import numpy as np
 import pytest
 
 from common.phantoms import generate_phantom
-from common.phantoms.brain import BRAIN, brain_parameters, make_brain
-from common.phantoms.dataset import PhantomKind, make_datalist, split_counts, write_dataset
-from common.phantoms.volume import Volume, write_atomically, write_nifti
+from common.phantoms.brain.phantom import BRAIN, brain_parameters, make_brain
+from common.phantoms.dataset import (
+    PhantomKind,
+    Volume,
+    make_datalist,
+    split_counts,
+    write_atomically,
+    write_dataset,
+    write_nifti,
+)
 
 SMALL = {"patients": 6, "slices": 2, "size": 64, "workers": 1}
 ROOT = Path(__file__).parents[2]

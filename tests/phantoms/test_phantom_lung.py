@@ -11,14 +11,26 @@ import pytest
 from scipy import ndimage
 
 from common.phantoms import generate_phantom
-from common.phantoms.chest_stack import Stack
-from common.phantoms.dataset import make_datalist, split_counts
-from common.phantoms.lung import LUNG, TASK_ID, VOXEL_MM, lung_parameters, make_lung
-from common.phantoms.lung_anatomy import LABEL_NAMES, LABELS, make_anatomy
-from common.phantoms.lung_foam import alveolar_seeds, face_distance, sheet_occupancy
-from common.phantoms.lung_imaging import clinical_image, coarser_affine, micro_image, true_hu
-from common.phantoms.lung_subject import LungSubject, has_emphysema, has_tumour
-from common.phantoms.volume import Volume, write_nifti
+from common.phantoms.dataset import Volume, make_datalist, split_counts, write_nifti
+from common.phantoms.lung.anatomy import (
+    LABEL_NAMES,
+    LABELS,
+    alveolar_seeds,
+    face_distance,
+    make_anatomy,
+    sheet_occupancy,
+)
+from common.phantoms.lung.imaging import (
+    LungSubject,
+    clinical_image,
+    coarser_affine,
+    has_emphysema,
+    has_tumour,
+    micro_image,
+    true_hu,
+)
+from common.phantoms.lung.phantom import LUNG, TASK_ID, VOXEL_MM, lung_parameters, make_lung
+from common.phantoms.stack import Stack
 
 DISEASED, HEALTHY = 0, 1  # patients of seed 0: tumour and emphysema, neither
 SMALL = {"size": 64, "slices": 8}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from common.phantoms.mr_signal import Relaxation, SpinEcho, Texture, bias_field, rician_noise, spin_echo
+from common.phantoms.brain.signal import Relaxation, SpinEcho, Texture, bias_field, rician_noise, spin_echo
 
 TISSUE = Relaxation(t1_ms=900, t2_ms=80, pd=0.7)
 

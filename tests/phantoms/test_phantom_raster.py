@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.phantoms.raster import draw_tubes, soft_occupancy
+from common.phantoms.stack import draw_tubes, soft_occupancy
 
 
 def empty(shape=(40, 40, 40)):

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
-from common.phantoms.raster import draw_tubes
+from common.phantoms.stack import draw_tubes
 from common.phantoms.trees import bend_segments, murray_radii, spanning_tree, tree_segments
 
 ROOT = np.array([0.0, 0.0, 0.0])

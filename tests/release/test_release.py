@@ -20,7 +20,7 @@ import yaml
 
 from common.identity import release_name, require_release
 from common.release import build_release, install_release, write_index
-from common.release.vendor import reached_files
+from common.release.contents import reached_files
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir())

@@ -8,7 +8,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from common.metrics import contrast_metrics, removal_metrics, score, summarise, write_json, write_rows
+from common.files import write_json
+from common.metrics import contrast_metrics, removal_metrics, score, summarise, write_rows
 
 SPACING = (4.0, 4.0, 5.0)
 NAMES = {6: "aorta", 13: "cyst", 16: "fat"}

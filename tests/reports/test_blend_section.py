@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.reports.blend_section import blend_section
 from common.reports.inputs import Inputs, read_inputs
+from common.reports.sections import blend_section
 
 
 def scores(psnr: float, noise_error: float) -> dict[str, dict[str, float]]:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from common.metrics import summarise, write_json, write_rows
+from common.files import write_json
+from common.metrics import summarise, write_rows
 from common.reports import results_table, write_report
-from common.reports.conversion_section import typical_patients
-from common.reports.conversion_tables import kernel_table, paper_table
-from common.reports.directions import grouped_directions, softest_first
 from common.reports.inputs import Case, Inputs
-from common.reports.verdict import overall, verdict
+from common.reports.kernels import kernel_table, paper_table
+from common.reports.scores import grouped_directions, overall, softest_first, verdict
+from common.reports.sections import typical_patients
 
 from .thorax import NAMES, labels, save, thorax
 

@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.reports.ct_pictures import ct_note
-from common.reports.drawing import Panel, case_png, enlarged, inset_png, panel_png
-from common.reports.figures import DARK, LIGHT
-from common.reports.focus import find_focus
+from common.reports.drawing import DARK, LIGHT, Panel, case_png, enlarged, inset_png, panel_png
 from common.reports.inputs import Case
-from common.reports.pictures import case_panels
-from common.reports.spectra import case_curves, curves_png
-from common.reports.volumes import AxialSlice, CaseVolumes, axial_slice, is_hu, load_slice
+from common.reports.kernels import case_curves, curves_png
+from common.reports.panels import case_panels, ct_note
+from common.reports.volumes import AxialSlice, CaseVolumes, axial_slice, find_focus, is_hu, load_slice
 
 from .thorax import BRONCHUS, BRONCHUS_SLICE, NAMES, PIXEL_MM, SHAPE, labels, save, thorax
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from common.reports import results_table, write_report
-from common.reports.cases import case_figure
-from common.reports.enhancement_section import (
+from common.reports.enhancement import (
     CORRECT,
     FALSE,
     enhancement_blocks,
@@ -21,6 +20,7 @@ from common.reports.enhancement_section import (
     removal_panel,
 )
 from common.reports.inputs import read_inputs
+from common.reports.sections import case_figure
 from common.reports.volumes import AxialSlice
 
 from .abdomen import write_run

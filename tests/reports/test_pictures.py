@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from common.reports.curves import distribution_png, line_png, scatter_png, values_by_method
-from common.reports.figures import DARK, LIGHT, require
+from common.reports.drawing import DARK, LIGHT, case_png, panel_png, require
 from common.reports.inputs import Case
-from common.reports.pictures import case_panels, case_png, edge_agreement, panel_png
+from common.reports.panels import case_panels, edge_agreement
 from common.reports.volumes import AxialSlice, choose_slice, load_slice
 
 NAMES = {1: "oedema", 2: "tumour", 5: "ventricles"}

@@ -13,8 +13,7 @@ import pytest
 from common.__main__ import main
 from common.reports import reading_results, write_reading_sheet
 from common.reports.inputs import Case
-from common.reports.reading import draw_readings
-from common.reports.reading_files import read_grades
+from common.reports.reading import draw_readings, read_grades
 
 from .abdomen import write_run
 

@@ -10,12 +10,19 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.metrics import write_json, write_rows
+from common.files import write_json
+from common.metrics import write_rows
 from common.metrics.summary import summarise
 from common.reports import results_table, verdict, write_report
 from common.reports.inputs import read_inputs
-from common.reports.super_resolution_pictures import choose_place, load_volumes, super_resolution_panels
-from common.reports.super_resolution_section import structure_table, super_resolution_blocks, super_resolution_lines
+from common.reports.super_resolution import (
+    choose_place,
+    load_volumes,
+    structure_table,
+    super_resolution_blocks,
+    super_resolution_lines,
+    super_resolution_panels,
+)
 
 NAMES = {1: "vessel", 2: "bronchial_wall"}
 NETWORK = {"psnr": 19.0, "ssim": 0.4, "consistency_mse": 400.0, "consistency_psnr": 38.0, "spectrum_distance": 0.3,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from common.reports import results_table, verdict
+from common.reports.scores import alarms, region_lines
 from common.reports.tables import QUALITY, facts_table, metric_table, patient_table, quality_table, region_table
-from common.reports.verdict import alarms, region_lines
 
 
 def psnr(**means: float) -> dict[str, dict[str, dict[str, float]]]:

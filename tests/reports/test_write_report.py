@@ -15,7 +15,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.metrics import summarise, write_json, write_rows
+from common.files import write_json
+from common.metrics import summarise, write_rows
 from common.reports import write_report
 
 NASTY = '<script>alert("1")</script>&\'$x_{'

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from common.phantoms.abdomen import abdomen_parameters, make_abdomen
+from common.phantoms.abdomen.phantom import abdomen_parameters, make_abdomen
 from common.transforms import CheckNonContrastd, enhancement
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "abdomen_ct"

@@ -11,7 +11,7 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 
 from common.transforms import Guards
-from common.transforms.findings import collected_warnings, noted
+from common.transforms.guards.findings import collected_warnings, noted
 
 logger = logging.getLogger("common.somewhere")
 

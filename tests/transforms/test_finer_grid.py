@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.phantoms.lung_imaging import coarser_affine
-from common.transforms import SliceStorage, finer_affine
+from common.images import SliceStorage, finer_affine
+from common.phantoms.lung.imaging import coarser_affine
 
 RNG = np.random.default_rng(0)
 SHEARED = np.vstack([np.c_[RNG.normal(size=(3, 3)) + 2 * np.eye(3), [11.0, -7.0, 300.0]], [0, 0, 0, 1]])

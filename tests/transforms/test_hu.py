@@ -8,7 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import ScaleIntensityRanged
 
-from common.transforms import AddSourced, CheckHUd, ToChangeInHUd, save_volume, target_name
+from common.images import save_volume, target_name
+from common.transforms import AddSourced, CheckHUd, ToChangeInHUd
 
 RANGE = (-1024, 3071)
 

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 
-from common.phantoms.chest import chest_parameters, make_chest
+from common.phantoms.chest.phantom import chest_parameters, make_chest
 from common.transforms import LungMaskd, lung_mask
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

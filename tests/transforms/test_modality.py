@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from common.data import image_readers
+from common.dicom import image_readers
 from common.transforms import CheckModalityd, CheckNoAgentd
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -10,7 +10,7 @@ from monai.data import MetaTensor, NibabelWriter
 from monai.transforms import Compose
 
 from common.errors import DiskFullError
-from common.transforms import save_volume
+from common.images import save_volume
 from tests.limits import file_size_limit
 
 AFFINE = np.array([[-1.5, 0.1, 0, 30], [0.1, 1.5, 0, -20], [0, 0, 4, -300], [0, 0, 0, 1.0]])

@@ -13,7 +13,7 @@ from monai.deploy.core import AppContext, Application
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
-from ...data.derived_rules import derived_rule
+from ...dicom.derived.rules import derived_rule
 from .operators import BundleTranslationOperator, DerivedSeriesWriterOperator
 from .translate import Target, read_metadata
 

@@ -13,8 +13,10 @@ import numpy as np
 from monai.bundle import ConfigWorkflow
 
 from ...data.datalist import VOLUME_SUFFIXES
-from ...data.derived_series import Derivation, SourceSeries, read_source_series, write_derived_series
-from ...engines.checkpoint import checksum
+from ...data.derived_source import SourceSeries, read_source_series
+from ...dicom.derived.headers import Derivation
+from ...dicom.derived.series import write_derived_series
+from ...files import checksum
 
 Target = str | Mapping[str, float]
 

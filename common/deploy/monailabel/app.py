@@ -21,8 +21,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from ... import __version__
 from .bundles import find_bundles
 from .datastore import StudiesDatastore
-from .infer_task import TranslationTask
-from .train_task import TranslationTraining
+from .tasks import TranslationTask, TranslationTraining
 
 UPLOAD = re.compile(r"tmp\w{8}(\.|$)")  # `tempfile`'s names
 MAX_OUTPUT_GB = 2.0  # an answer with its facts is put together in memory

@@ -1,0 +1,1 @@
+"""Classical conversion of reconstruction kernels: radial filters fitted with and without pairs."""

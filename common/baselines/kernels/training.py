@@ -1,0 +1,185 @@
+"""
+The radial filters of all directions between CT kernels: fitted once, saved with their coefficients, loaded.
+
+Fitting the radial filters of a kernel-conversion bundle at the start of its training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.affines import voxel_sizes
+from tqdm import tqdm
+
+from ...data.datalist import load_datalist, read_datalist
+from ...data.domains import DomainVolume
+from ...files import write_json
+from ...networks.physics import PhysicsGenerator
+from .amplitudes import VolumeSpectra, measure_spectra
+from .fits import Patient, Volume, fit_domains, fit_paired_domains
+from .radial_filter import RadialFilter
+from .reference import KernelReferences, estimate_kernel, kernel_references
+
+FORMAT = 1
+PAIRED, UNPAIRED = "radial_filter", "radial_filter_unpaired"
+ARROW = "->"
+CURE = "`python -m monai.bundle run training --config_file <bundle>/configs/train.yaml` fits and saves it"
+
+KernelFilters = dict[tuple[str, str], dict[str, RadialFilter]]
+
+
+def fit_kernel_filters(
+    volumes_by_domain: Mapping[str, Iterable[Volume]], pairs: Iterable[Patient] | None = None
+) -> KernelFilters:
+    """Fit the filters of every direction. All iterables are read once, one volume at a time: generators do.
+
+    Args:
+        volumes_by_domain: ``{domain: (volume (X, Y, Z) in HU, spacing in mm) of each patient}`` of the list `training`.
+        pairs: (``{domain: volume}``, spacing) of each patient of `training_paired`; without it there is no paired
+            filter.
+
+    Returns:
+        ``{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired}}``.
+
+    Raises:
+        ValueError: when there are fewer than two domains, or one has no volume.
+    """
+    return fit_measured(measure_domains(volumes_by_domain), pairs)
+
+
+def measure_domains(volumes_by_domain: Mapping[str, Iterable[Volume]]) -> dict[str, list[VolumeSpectra]]:
+    """Measure the spectra of each domain's patients: all that unpaired filters and `kernel_references` need."""
+    return {
+        domain: [measure_spectra(volume, spacing) for volume, spacing in volumes]
+        for domain, volumes in volumes_by_domain.items()
+    }
+
+
+def fit_measured(
+    spectra: Mapping[str, Sequence[VolumeSpectra]], pairs: Iterable[Patient] | None = None
+) -> KernelFilters:
+    """`fit_kernel_filters` from spectra that `measure_domains` has measured."""
+    unpaired = fit_domains(spectra, "unpaired")
+    paired = {} if pairs is None else fit_paired_domains(pairs, list(unpaired))
+    return {
+        direction: ({PAIRED: paired[direction]} if paired else {}) | {UNPAIRED: fitted}
+        for direction, fitted in unpaired.items()
+    }
+
+
+def save_kernel_filters(
+    path: str | os.PathLike[str],
+    filters: KernelFilters,
+    references: KernelReferences | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write filters (keys like ``B30f->B70f``), reference spectra and facts about the fit as JSON, atomically."""
+    table = {
+        ARROW.join(direction): {name: fitted.to_dict() for name, fitted in entry.items()}
+        for direction, entry in filters.items()
+    }
+    kernels = None if references is None else references.to_dict()
+    return write_json(path, {"format": FORMAT, "facts": dict(facts or {}), "filters": table, "kernels": kernels})
+
+
+def load_kernel_filters(path: str | os.PathLike[str]) -> KernelFilters:
+    """Read the filters that `save_kernel_filters` wrote.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+        ValueError: when it is not a file of this format.
+    """
+    table = _read(path)["filters"]
+    return {_direction(key): {n: RadialFilter.from_dict(c) for n, c in entry.items()} for key, entry in table.items()}
+
+
+def load_kernel_references(path: str | os.PathLike[str]) -> KernelReferences | None:
+    """Read the reference spectra that `save_kernel_filters` wrote, if any; raises like `load_kernel_filters`."""
+    content = _read(path)["kernels"]
+    return None if content is None else KernelReferences.from_dict(content)
+
+
+def _direction(key: str) -> tuple[str, str]:
+    source, _, target = key.partition(ARROW)
+    return source, target
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"the fitted radial filters must exist at `{path}`, found no such file; {CURE}.")
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(f"`{path}` must be a JSON file of radial filters, got {error}; {CURE}.") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "filters" not in content:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"`{path}` must be a file of radial filters of format {FORMAT}, got {found}; {CURE}.")
+    return content
+
+
+FILTERS = "filters.json"
+
+
+def fit_and_save_filters(
+    models_dir: str | Path,
+    dataset_dir: str | Path,
+    domains: Sequence[str],
+    load: Callable,
+    volumes: Sequence[DomainVolume],
+) -> Path:
+    """
+    Fits the radial filters of all directions and writes `filters.json`; evaluation only reads it.
+
+    The unpaired filter sees the list `training`; the paired one `training_paired`, and is left out where a datalist has
+    no pairs.
+
+    Args:
+        models_dir: where the file goes.
+        dataset_dir: see `common.data.load_datalist`.
+        domains: names of the kernels.
+        load: from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`.
+        volumes: the volumes of `training`.
+    """
+    by_domain = {domain: _volumes(volumes, domain) for domain in domains}
+    spectra = measure_domains(by_domain)
+    paired = bool(read_datalist(dataset_dir)[0].get("training_paired"))
+    filters = fit_measured(spectra, _pairs(dataset_dir, domains, load) if paired else None)
+    facts = {"patients": {d: [v.patient for v in volumes if v.domain == d] for d in domains}, "paired": paired}
+    return save_kernel_filters(Path(models_dir) / FILTERS, filters, kernel_references(spectra), facts)
+
+
+def kernel_estimator(models_dir: str | Path) -> Callable[[np.ndarray, Sequence[float]], tuple[str, float]] | None:
+    """From a volume in HU and its spacing to its kernel and a confidence; None without the training's spectra."""
+    path = Path(models_dir) / FILTERS
+    references = load_kernel_references(path) if path.is_file() else None
+    return None if references is None else partial(estimate_kernel, spectra=references)
+
+
+def start_from_filters(network: PhysicsGenerator, models_dir: str | Path, domains: Sequence[str]) -> None:
+    """Makes a generator's filters the unpaired ones of `filters.json`."""
+    filters = load_kernel_filters(Path(models_dir) / FILTERS)
+    for source, target in permutations(domains, 2):
+        network.filters.set(domains.index(source), domains.index(target), filters[source, target][UNPAIRED].response)
+
+
+def _volumes(volumes: Sequence[DomainVolume], domain: str) -> Iterator[tuple[np.ndarray, tuple[float, float]]]:
+    for volume in tqdm([v for v in volumes if v.domain == domain], desc=f"spectra of {domain}"):
+        yield np.moveaxis(volume.slices, 0, -1), volume.spacing_mm
+
+
+def _pairs(
+    dataset_dir: str | Path, domains: Sequence[str], load: Callable
+) -> Iterator[tuple[dict[str, np.ndarray], tuple[float, float]]]:
+    for entry in tqdm(load_datalist(dataset_dir, "training_paired"), desc="fitting paired filters"):
+        loaded = {domain: load({"image": entry[domain]})["image"] for domain in domains}
+        spacing = voxel_sizes(np.asarray(loaded[domains[0]].affine))
+        volumes = {domain: torch.as_tensor(volume)[0].numpy() for domain, volume in loaded.items()}
+        yield volumes, (float(spacing[0]), float(spacing[1]))

@@ -1,0 +1,280 @@
+"""
+Training data of several CT domains: volumes in whole HU, on disk or in memory, and their axial slices.
+
+Aligned slices of one patient in two domains: what a supervised conversion trains on.
+
+Training data of one pair of CT domains: a slice of the source, and an unpaired one of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.transforms import Randomizable
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from .datalist import load_domain
+from .volume_cache import VolumeCache
+
+
+class DomainVolume(NamedTuple):
+    """A CT volume of a known domain.
+
+    Attributes:
+        slices: (Z, X, Y) int16 in HU, axial slices first.
+        spacing_mm: pixel size within a slice, X and Y.
+        domain: name.
+        patient: name.
+    """
+
+    slices: np.ndarray
+    spacing_mm: tuple[float, float]
+    domain: str
+    patient: str
+
+
+def load_domains(
+    dataset_dir: str, key: str, domains: Sequence[str], load: Callable, *, cache: VolumeCache | None = None
+) -> list[DomainVolume]:
+    """
+    The volumes of some domains in one list of a datalist, with a progress bar.
+
+    Args:
+        dataset_dir: see `common.data.load_datalist`.
+        key: `training`, `training_paired`, `validation` or `test`.
+        domains: names.
+        load: from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}` whose last axis is the patient's.
+        cache: where the decoded volumes are kept and mapped from, for archives larger than the memory; default: memory.
+
+    Raises:
+        ValueError: when the list has no image of one of the domains.
+    """
+    entries = [(domain, entry) for domain in domains for entry in load_domain(dataset_dir, key, domain)]
+    cache = cache or VolumeCache()
+    volumes = []
+    for domain, entry in tqdm(entries, desc=f"loading {key}"):
+        content = cache.get(entry["image"], load, _whole_hu)
+        volumes.append(DomainVolume(content["hu"].numpy(), content["spacing_mm"], domain, entry["patient"]))
+    return volumes
+
+
+class MultiDomainDataset(Dataset):
+    """
+    Axial slices of several domains, each with its domain and pixel size: what StarGAN trains on.
+
+    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`.
+
+    Args:
+        volumes: of all domains; each holds at least one slice.
+        domains: names; an item's `domain` is the place in this list.
+        transform: applied to `{"image": (1, X, Y) float32 in HU}`; MONAI's random transforms are seeded for each item.
+        seed: of the transforms.
+
+    Raises:
+        ValueError: when a domain has no volume.
+    """
+
+    def __init__(
+        self, volumes: Sequence[DomainVolume], domains: Sequence[str], *, transform: Callable, seed: int = 0
+    ) -> None:
+        empty = sorted(set(domains) - {volume.domain for volume in volumes})
+        if empty:
+            raise ValueError(f"`volumes` must hold every domain of {list(domains)}, got none of {empty}.")
+        self.volumes, self.domains, self.transform, self.seed = list(volumes), list(domains), transform, seed
+        self.places = [(v, z) for v, volume in enumerate(self.volumes) for z in range(len(volume.slices))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
+        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+        which, z = self.places[index]
+        volume = self.volumes[which]
+        item: dict[str, Any] = {"image": torch.from_numpy(volume.slices[z].astype(np.float32))[None]}
+        if isinstance(self.transform, Randomizable):
+            seed = np.random.default_rng([self.seed, epoch, index]).integers(2**31)
+            self.transform.set_random_state(seed=int(seed))
+        item = self.transform(item)
+        return {
+            "image": torch.as_tensor(item["image"]),
+            "domain": torch.tensor(self.domains.index(volume.domain)),
+            "spacing_mm": torch.tensor(sum(volume.spacing_mm) / 2),
+        }
+
+
+def spacing_range(volumes: Sequence[DomainVolume]) -> list[float]:
+    """The smallest and the largest pixel size in mm."""
+    sizes = [size for volume in volumes for size in volume.spacing_mm]
+    return [round(min(sizes), 4), round(max(sizes), 4)]
+
+
+def conversions(
+    dataset_dir: str,
+    domains: Sequence[str],
+    load: Callable,
+    transform: Callable,
+    *,
+    slices_per_volume: int = 4,
+    targets: Sequence[str] | None = None,
+    cache: VolumeCache | None = None,
+) -> list[dict[str, torch.Tensor]]:
+    """
+    What validation converts: some slices of each validation volume, into every other domain.
+
+    Args:
+        dataset_dir: see `common.data.load_datalist`.
+        domains: names.
+        load: see `load_domains`.
+        transform: from `{"image": (1, X, Y) in HU}` to the encoded image.
+        slices_per_volume: evenly spaced over the volume.
+        targets: those of `domains` that are converted into; default: all.
+        cache: see `load_domains`.
+
+    Returns:
+        items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, and `label`, the true image in the
+        target domain, where the validation list has it. Source and target are places in `domains`.
+    """
+    volumes = load_domains(dataset_dir, "validation", domains, load, cache=cache)
+    by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
+    items = []
+    for volume in volumes:
+        depth = len(volume.slices)
+        places = np.unique(np.linspace(0, depth - 1, min(depth, slices_per_volume)).round().astype(int))
+        for z, target in [(z, t) for z in places for t in targets or domains if t != volume.domain]:
+            item = {
+                "image": _encoded(volume, z, transform),
+                "source": torch.tensor(domains.index(volume.domain)),
+                "target": torch.tensor(domains.index(target)),
+                "spacing_mm": torch.tensor(sum(volume.spacing_mm) / 2),
+            }
+            truth = by_patient.get((volume.patient, target))
+            if truth is not None and truth.slices.shape == volume.slices.shape:
+                item["label"] = _encoded(truth, z, transform)
+            items.append(item)
+    return items
+
+
+def _encoded(volume: DomainVolume, z: int, transform: Callable) -> torch.Tensor:
+    image = torch.from_numpy(volume.slices[z].astype(np.float32))[None]
+    return torch.as_tensor(transform({"image": image})["image"])
+
+
+def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
+    """What the cache holds of a CT volume: (Z, X, Y) int16 in HU, and the pixel size."""
+    volume = item["image"]
+    spacing = nib.affines.voxel_sizes(np.asarray(volume.affine))
+    slices = np.rint(torch.as_tensor(volume)[0].movedim(-1, 0).numpy()).astype(np.int16)
+    return {"hu": torch.from_numpy(slices), "spacing_mm": (float(spacing[0]), float(spacing[1]))}
+
+
+class PairedDomainsDataset(Dataset):
+    """
+    A slice in one domain, and the same slice in another one drawn at random.
+
+    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`.
+
+    Args:
+        volumes: of patients who have several of the domains, on one grid each.
+        domains: names; an item's `domain` and `target` are places in this list.
+        transform: applied to `{"image": (1, X, Y) float32 in HU}` of both slices; MONAI's random transforms are seeded
+            alike for both.
+        seed: of the draws.
+
+    Raises:
+        ValueError: when a patient has one domain alone, or volumes of different shapes.
+
+    Example:
+        >>> soft, sharp = (DomainVolume(np.zeros((3, 8, 8), np.int16), (0.7, 0.7), k, "p") for k in ("B30f", "B70f"))
+        >>> item = PairedDomainsDataset([soft, sharp], ["B30f", "B70f"], transform=lambda item: item)[1, 4]
+        >>> int(item["domain"]), int(item["target"]), tuple(item["image"].shape), tuple(item["truth"].shape)
+        (1, 0, (1, 8, 8), (1, 8, 8))
+    """
+
+    def __init__(
+        self, volumes: Sequence[DomainVolume], domains: Sequence[str], *, transform: Callable, seed: int = 0
+    ) -> None:
+        self.domains, self.transform, self.seed = list(domains), transform, seed
+        self.patients: dict[str, dict[str, DomainVolume]] = {}
+        for volume in volumes:
+            self.patients.setdefault(volume.patient, {})[volume.domain] = volume
+        for patient, own in self.patients.items():
+            shapes = {volume.slices.shape for volume in own.values()}
+            if len(own) < 2 or len(shapes) > 1:
+                raise ValueError(
+                    f"patient {patient!r} must have volumes of two domains on one grid, got {sorted(own)} of the shapes"
+                    f" {sorted(shapes)}."
+                )
+        self.places = [(v.patient, v.domain, z) for v in volumes for z in range(len(v.slices))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
+        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        patient, domain, z = self.places[index]
+        own = self.patients[patient]
+        others = [name for name in self.domains if name in own and name != domain]
+        target = others[int(rng.integers(len(others)))]
+        seed = int(rng.integers(2**31))
+        spacing = own[domain].spacing_mm
+        return {
+            "image": self._transformed(own[domain], z, seed),
+            "truth": self._transformed(own[target], z, seed),
+            "domain": torch.tensor(self.domains.index(domain)),
+            "target": torch.tensor(self.domains.index(target)),
+            "spacing_mm": torch.tensor(sum(spacing) / 2),
+        }
+
+    def _transformed(self, volume: DomainVolume, z: int, seed: int) -> torch.Tensor:
+        item: dict[str, Any] = {"image": torch.from_numpy(volume.slices[z].astype(np.float32))[None]}
+        if isinstance(self.transform, Randomizable):
+            self.transform.set_random_state(seed=seed)
+        return torch.as_tensor(self.transform(item)["image"])
+
+
+class TwoDomainDataset(Dataset):
+    """
+    Slice `i` of the source, and a slice of the target drawn at random: what the methods of two domains train on.
+
+    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`.
+
+    Args:
+        volumes: of these domains, and maybe of others; each holds at least one slice.
+        domains: names of the source and the target.
+        transform: see `MultiDomainDataset`; source and target get random transforms of their own.
+        seed: of the draws.
+
+    Raises:
+        ValueError: when there are not two different domains, or one of them has no volume.
+
+    Example:
+        >>> soft, sharp = (DomainVolume(np.zeros((3, 8, 8), np.int16), (0.7, 0.7), k, "p") for k in ("B30f", "B70f"))
+        >>> item = TwoDomainDataset([soft, sharp], ["B70f", "B30f"], transform=lambda item: item)[1, 2]
+        >>> {name: tuple(image.shape) for name, image in item.items()}
+        {'source': (1, 8, 8), 'target': (1, 8, 8)}
+    """
+
+    def __init__(
+        self, volumes: Sequence[DomainVolume], domains: Sequence[str], *, transform: Callable, seed: int = 0
+    ) -> None:
+        if len(domains) != 2 or domains[0] == domains[1]:
+            raise ValueError(f"`domains` must be two different ones, source and target, got {list(domains)}.")
+        self.source, self.target = (
+            MultiDomainDataset([v for v in volumes if v.domain == domain], [domain], transform=transform, seed=seed + k)
+            for k, domain in enumerate(domains)
+        )
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
+        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+        other = int(np.random.default_rng([self.seed, epoch, index]).integers(len(self.target)))
+        return {"source": self.source[epoch, index]["image"], "target": self.target[epoch, other]["image"]}

@@ -1,0 +1,156 @@
+"""
+MONAI Label's view of a bundle's inference: a task of no segmentation kind, which returns a volume as it is.
+
+Which errors are the client's, and their reasons.
+
+MONAI Label's view of a bundle's training.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.interfaces.tasks.train import TrainTask
+
+from ...errors import EXPECTED, DiskFullError
+from .datastore import one_image
+from .running import definition, inference_parameters, metadata, overrides, translate
+from .training import train, training_parameters
+
+UNREADABLE = (EOFError, zlib.error)  # of a file that was cut off
+_PACKAGE = Path(__file__).parents[2]
+
+
+def reason(error: BaseException) -> str | None:
+    """
+    Why a request is refused, or None when the error is the server's.
+
+    A component wraps an error of ours in others; ours tells what to do.
+
+    Example:
+        >>> from common.networks import target_weights
+        >>> try:
+        ...     target_weights(["B30f", "B70f"], "B40f")
+        ... except ValueError as error:
+        ...     "B40f" in reason(error)
+        True
+    """
+    chain = list(_chain(error))
+    ours = [link for link in chain if isinstance(link, EXPECTED) and _raised_here(link)]
+    if ours:
+        return None if isinstance(ours[-1], DiskFullError) else str(ours[-1])
+    broken = [link for link in chain if isinstance(link, UNREADABLE)]
+    return f"The image cannot be read ({broken[-1]}): send it anew." if broken else None
+
+
+def _raised_here(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and _PACKAGE in Path(frames[-1].filename).parents
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+class TranslationTask(InferTask):
+    """
+    Translates an image with a bundle; no label map, no restoring by nearest neighbours, no cast to 8 bit.
+
+    Args:
+        bundle_root: the bundle's folder.
+        max_output_gb: a larger output is refused.
+    """
+
+    def __init__(self, bundle_root: Path, *, max_output_gb: float) -> None:
+        facts = metadata(bundle_root)
+        super().__init__(
+            type=InferType.OTHERS,
+            labels={},
+            dimension=3,
+            description=f"{facts['task']} ({facts['name']}, version {facts['version']}). RESEARCH USE ONLY.",
+        )
+        self.bundle_root, self.max_output_gb = bundle_root, max_output_gb
+
+    def config(self) -> dict[str, Any]:
+        """The parameters that a client may send; those to choose from as a list, of which the first is the default."""
+        return inference_parameters(self.bundle_root)
+
+    def is_valid(self) -> bool:
+        return self._weights().is_file()
+
+    def get_path(self, validate: bool = True) -> str | None:
+        return str(self._weights()) if self._weights().is_file() or not validate else None
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """
+        Translate `request["image"]`, a path; returns the path of the output and what made it.
+
+        Raises:
+            HTTPException: 400 with the reason, when the image or a parameter is refused.
+        """
+        try:
+            return self._translate(request)
+        except Exception as error:
+            why = reason(error)
+            if why is None:
+                raise
+            raise HTTPException(status_code=400, detail=why) from error
+
+    def _translate(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        given = overrides(request, self.config(), model=self.bundle_root.name)
+        with tempfile.TemporaryDirectory() as scratch:
+            unpacked, output_dir = Path(scratch, "unpacked"), Path(scratch, "output")
+            image = one_image(Path(request["image"]), unpacked)
+            path, facts = translate(self.bundle_root, image, output_dir, given, max_output_gb=self.max_output_gb)
+            name, suffixes = path.name.split(".nii")[0], "".join(path.suffixes[path.suffixes.index(".nii") :])
+            handle, kept = tempfile.mkstemp(prefix=f"{name}_", suffix=suffixes)  # the server deletes it once it is sent
+            os.close(handle)
+            shutil.move(path, kept)
+        return kept, facts
+
+    def _weights(self) -> Path:
+        return self.bundle_root / "models" / "model.pt"
+
+
+STATISTICS = ("epoch", "checksum", "training_data")
+
+
+class TranslationTraining(TrainTask):
+    """
+    Trains a bundle on the server's studies.
+
+    Args:
+        bundle_root: the bundle's folder; its `models` get the weights.
+        studies: the folder of the images.
+    """
+
+    def __init__(self, bundle_root: Path, studies: Path) -> None:
+        super().__init__(f"Training: {metadata(bundle_root)['task']}")
+        self.bundle_root, self.studies = bundle_root, studies
+
+    def config(self) -> dict[str, Any]:
+        """The parameters that a client may send, with their defaults."""
+        return training_parameters(self.bundle_root)
+
+    def stats(self) -> dict[str, Any]:
+        """What the weights were trained on, and how long."""
+        facts = definition(self.bundle_root)
+        return {name: facts[name] for name in STATISTICS if name in facts}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train; returns `stats`."""
+        images = {Path(name).name: datastore.get_image_uri(name) for name in datastore.list_images()}
+        train(self.bundle_root, self.studies, images, request)
+        return self.stats()

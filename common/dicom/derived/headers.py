@@ -1,0 +1,280 @@
+"""
+The header of each image of a derived series: what it keeps of its source, and what it says of itself.
+
+What made a derived series and from what: the bundle, the equipment, the source images.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...data.derived_source import SourceSeries
+from ...images.names import target_name
+from ..files import SYNTHETIC_DATA
+from .rules import RESEARCH, DerivedRule
+from .voxels import Placement, Storage
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+MANUFACTURER = "monai-translation-bundles"
+EQUIPMENT = (
+    *("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName"),
+    "StationName",
+)
+SOURCE_IMAGE = ("121322", "Source image for image processing operation")  # codes of PS3.16, context group 7202
+ACQUISITION, PROCESSING = ("109101", "Acquisition Equipment"), ("109102", "Processing Equipment")  # 7005
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """
+    What made a volume.
+
+    Args:
+        bundle: the bundle's name.
+        version: its version.
+        weights_sha256: checksum of its `model.pt`.
+        target: the domain of the output, or the weights of a blend.
+    """
+
+    bundle: str
+    version: str
+    weights_sha256: str
+    target: str | Mapping[str, float]
+
+    @property
+    def target_name(self) -> str:
+        """The target in words."""
+        return target_name(self.target)
+
+    def description(self, rule: DerivedRule, storage: Storage) -> str:
+        """
+        The DerivationDescription.
+
+        >>> from common.dicom.derived.rules import RULES
+        >>> exact = Storage("int16", 1.0, 0.0, (-1024, 3071), 0.0)
+        >>> print(Derivation("nect2cect", "0.1.0", "29ce", "CECT").description(RULES["nect2cect"], exact))
+        SYNTHETIC contrast, research use only, not for diagnosis. Made from the source images by the MONAI bundle \
+nect2cect 0.1.0, target CECT, weights SHA-256 29ce. Values are exact.
+        """
+        return (
+            f"{rule.title.format(target=self.target_name)}, {RESEARCH}, not for diagnosis. Made from the source images"
+            f" by the MONAI bundle {self.bundle} {self.version}, target {self.target_name}, weights SHA-256"
+            f" {self.weights_sha256}. {storage.sentence}"
+        )
+
+
+def add_equipment(header: Any, source: SourceSeries, derivation: Derivation, now: datetime) -> None:
+    """The software made these images; the scanner contributed to them (PS3.3, C.7.5.1 and C.12.1.1.5)."""
+    header.Manufacturer, header.ManufacturerModelName = MANUFACTURER, derivation.bundle
+    header.SoftwareVersions = derivation.version
+    software = _purpose(PROCESSING)
+    software.Manufacturer, software.ManufacturerModelName = MANUFACTURER, derivation.bundle
+    software.SoftwareVersions = derivation.version
+    software.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")
+    software.ContributionDescription = f"weights SHA-256 {derivation.weights_sha256}"
+    header.ContributingEquipmentSequence = [software]
+    first = source.headers[0]
+    if first.get("Manufacturer"):
+        scanner = _purpose(ACQUISITION)
+        for name in EQUIPMENT:
+            if first.get(name):
+                scanner[name] = copy.deepcopy(first[name])
+        header.ContributingEquipmentSequence.insert(0, scanner)
+
+
+def series_reference(source: SourceSeries) -> Dataset:
+    """An item of ReferencedSeriesSequence, with all images of the source."""
+    from pydicom import Dataset
+
+    reference = Dataset()
+    reference.SeriesInstanceUID = source.headers[0].SeriesInstanceUID
+    reference.ReferencedInstanceSequence = [_reference(header) for header in source.headers]
+    return reference
+
+
+def image_reference(header: Dataset, same_pixels: bool) -> Dataset:
+    """An item of SourceImageSequence.
+
+    Args:
+        header: of the source image.
+        same_pixels: whether the derived image has the pixels of the source at the same places.
+    """
+    reference: Dataset = _purpose(SOURCE_IMAGE)
+    reference.update(_reference(header))
+    if same_pixels:
+        reference.SpatialLocationsPreserved = "YES"
+    return reference
+
+
+def _reference(header: Any) -> Dataset:
+    from pydicom import Dataset
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = header.SOPClassUID
+    reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return reference
+
+
+def _purpose(code: tuple[str, str]) -> Any:
+    """A new item that begins with its purpose."""
+    from pydicom import Dataset
+
+    purpose, item = Dataset(), Dataset()
+    purpose.CodeValue, purpose.CodeMeaning = code
+    purpose.CodingSchemeDesignator = "DCM"
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    return item
+
+
+EMPTY = (  # type 2: present, even if nobody knows their value
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator", "AcquisitionNumber"),
+)
+MAX_SERIES_NUMBER = 2**31 - 1
+LOSSY_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 93, 111, 112, 203))
+VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"
+
+
+def series_header(
+    source: SourceSeries,
+    rule: DerivedRule,
+    derivation: Derivation,
+    storage: Storage,
+    *,
+    now: datetime,
+    series_number: int | None = None,
+) -> Dataset:
+    """
+    What all images of a derived series have in common.
+
+    Args:
+        source: the series it derives from.
+        rule: what it may say.
+        derivation: what made it.
+        storage: of its values.
+        now: date and time of its making.
+        series_number: default: 100 times the source's, plus 1.
+    """
+    from pydicom import Dataset
+    from pydicom.uid import generate_uid
+
+    header = Dataset()
+    header.SOPClassUID = source.headers[0].SOPClassUID
+    header.SeriesInstanceUID = generate_uid()
+    header.SeriesNumber = _number(source) if series_number is None else series_number
+    header.SeriesDescription = rule.description(derivation.target_name)
+    header.ImageComments = header.SeriesDescription
+    header.DerivationDescription = derivation.description(rule, storage)
+    header.add_new(SYNTHETIC_DATA, "CS", "YES")
+    header.ImageType = list(rule.image_type)
+    _date(header, now)
+    add_equipment(header, source, derivation, now)
+    header.ReferencedSeriesSequence = [series_reference(source)]
+    _copy_worst(header, source, "BurnedInAnnotation", bad="YES", good="NO")
+    _copy_worst(header, source, "LossyImageCompression", bad="01", good="00")
+    for name, value in rule.values(derivation.target_name).items():
+        setattr(header, name, value)
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
+    header.PixelRepresentation = int(storage.dtype == "int16")
+    header.RescaleIntercept, header.RescaleSlope = storage.intercept, storage.slope
+    header.RescaleType = "HU" if rule.modality == "CT" else "US"
+    if "WindowCenter" not in rule.keep:
+        header.WindowCenter = float(f"{np.mean(storage.limits):.6g}")
+        header.WindowWidth = float(f"{np.ptp(storage.limits):.6g}") or 1.0
+        header.VOILUTFunction = "LINEAR_EXACT"  # a plain linear window must be at least 1 wide
+    return header
+
+
+def image_header(common: Dataset, source: SourceSeries, index: int, rule: DerivedRule, placement: Placement) -> Dataset:
+    """
+    The header of the image at one slice of the source.
+
+    Args:
+        common: of `series_header`.
+        source: the series it derives from.
+        index: of the source's slice.
+        rule: what it may say.
+        placement: of the volume.
+    """
+    from pydicom.uid import generate_uid
+
+    slice_header: Any = source.headers[index]
+    header = copy.deepcopy(common)
+    for name in rule.keep:
+        if name in slice_header:
+            header[name] = copy.deepcopy(slice_header[name])
+    for name in EMPTY:
+        if name not in header:
+            setattr(header, name, None)
+    if rule.modality == "CT" and "KVP" not in header:
+        header.KVP = None  # type 2 of the CT image
+    header.SOPInstanceUID = generate_uid()
+    header.SourceImageSequence = [image_reference(slice_header, placement.same_pixels)]
+    _geometry(header, slice_header, placement)
+    header.remove_private_tags()
+    return header
+
+
+def _geometry(header: Any, slice_header: Any, placement: Placement) -> None:
+    """The source's own numbers where the grids agree, so that viewers see one geometry and not two."""
+    columns, rows, _ = placement.shape
+    header.Rows, header.Columns = rows, columns
+    position = np.array(slice_header.ImagePositionPatient, dtype=float)
+    along_row, along_column = np.reshape(np.array(slice_header.ImageOrientationPatient, dtype=float), (2, 3))
+    between_rows, between_columns = (float(mm) for mm in slice_header.PixelSpacing)
+    if placement.same_pixels:
+        header.ImagePositionPatient = copy.deepcopy(slice_header.ImagePositionPatient)
+        header.PixelSpacing = copy.deepcopy(slice_header.PixelSpacing)
+        return
+    column, row = placement.corner
+    corner = position + column * between_columns * along_row + row * between_rows * along_column
+    header.ImagePositionPatient = [_decimal(mm) for mm in corner]
+    header.PixelSpacing = [
+        _decimal(between_rows * abs(placement.scale[1])),
+        _decimal(between_columns * abs(placement.scale[0])),
+    ]
+
+
+def _decimal(value: float) -> Any:
+    """A number in the 16 characters of a decimal string."""
+    from pydicom.valuerep import DSfloat
+
+    return DSfloat(round(value, 9), auto_format=True)
+
+
+def _number(source: SourceSeries) -> int:
+    number = int(source.headers[0].get("SeriesNumber") or 0)
+    return 100 * number + 1 if 0 <= number < MAX_SERIES_NUMBER // 100 else 1
+
+
+def _date(header: Any, now: datetime) -> None:
+    for name in ("InstanceCreation", "Series", "Content"):
+        setattr(header, f"{name}Date", now.strftime("%Y%m%d"))
+        setattr(header, f"{name}Time", now.strftime("%H%M%S"))
+
+
+def _copy_worst(header: Any, source: SourceSeries, name: str, *, bad: str, good: str) -> None:
+    """`bad` where any slice says so, `good` where all do, nothing where the source leaves it open."""
+    said = [slice_header.get(name) for slice_header in source.headers]
+    if name == "LossyImageCompression":
+        said += [bad for slice_header in source.headers if _lossy(slice_header)]
+    if bad in said:
+        setattr(header, name, bad)
+    elif all(value == good for value in said):
+        setattr(header, name, good)
+
+
+def _lossy(slice_header: Any) -> bool:
+    """Whether the file's compression is one that may lose something (PS3.5, A.4)."""
+    syntax = str(slice_header.file_meta.get("TransferSyntaxUID", ""))
+    return syntax in LOSSY_SYNTAXES or syntax.startswith(VIDEO_SYNTAXES)

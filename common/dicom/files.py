@@ -1,0 +1,216 @@
+"""
+Which files are DICOM, by their content: names and extensions of exported images are arbitrary.
+
+Which DICOM files are images to translate, and what the others are.
+
+Names for outputs and messages from DICOM headers: telling, valid everywhere, and never with the patient's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+MAGIC_AT, MAGIC = 128, b"DICM"  # PS3.10, section 7.1
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # files without preamble begin with a file meta or an identifying element
+LONGEST_FIRST_ELEMENT = 1024
+
+
+def require_pydicom() -> None:
+    """
+    Refuses DICOM where pydicom is absent.
+
+    Raises:
+        ValueError: with the command that installs it.
+    """
+    if importlib.util.find_spec("pydicom") is None:
+        raise ValueError("Reading DICOM needs pydicom: `python -m pip install 'pydicom>=3'`, or give NIfTI files.")
+
+
+@contextlib.contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Without pydicom's remarks on values that break the standard's rules: whatever matters is checked by us."""
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its magic word, or, without a preamble, by its first element."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(MAGIC_AT + len(MAGIC))
+    except OSError:
+        return False
+    return start[MAGIC_AT:] == MAGIC or _is_element(start[:8])
+
+
+def _is_element(start: bytes) -> bool:
+    """Whether eight bytes are the little-endian tag, VR and length of a data set's first element."""
+    if len(start) < 8 or start[:2] not in FIRST_GROUPS:
+        return False
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    length = int.from_bytes(start[6:8] if explicit else start[4:8], "little")
+    return length <= LONGEST_FIRST_ELEMENT and int.from_bytes(start[2:4], "little") <= 0x0018
+
+
+def dicom_files(place: str | Path) -> list[Path]:
+    """
+    The DICOM files of a folder, at any depth; or a file itself. Of a DICOMDIR, those of its folder.
+
+    A file cut off before its magic word counts if its extension is that of DICOM files beside it: a lost last slice
+    would not be missed otherwise. Links to folders are not followed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "report.txt").write_text("no image")
+        ...     _ = Path(folder, "IM1.jpg").write_bytes(bytes(128) + b"DICM")
+        ...     [path.name for path in dicom_files(folder)]
+        ['IM1.jpg']
+    """
+    path = Path(place)
+    if path.is_file() and path.name.upper() == "DICOMDIR":
+        path = path.parent
+    if path.is_file():
+        return [path] if is_dicom(path) else []
+    files = [Path(root, name) for root, _, names in os.walk(path) for name in names if name.upper() != "DICOMDIR"]
+    found = {file for file in files if file.is_file() and is_dicom(file)}
+    kinds = {(file.parent, file.suffix) for file in found}
+    cut_off = {file for file in files if (file.parent, file.suffix) in kinds and _is_cut_off(file)}
+    return sorted(found | cut_off)
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a file is empty, or a preamble and nothing else."""
+    if path.name.startswith(".") or not path.is_file() or path.stat().st_size >= MAGIC_AT + len(MAGIC):
+        return False
+    return not path.read_bytes().strip(b"\0DICM")
+
+
+CLASSES = {  # PS3.4, B.5
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",  # enhanced
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",  # legacy converted enhanced
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
+}
+NO_VOLUMES = {
+    **dict.fromkeys(("LOCALIZER", "SCOUT"), "a localizer"),
+    **dict.fromkeys(("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"), "a picture of a screen or a dose report"),
+    **dict.fromkeys(("PERFUSION", "PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP"), "a map or projection"),
+}  # by a value of ImageType
+SYNTHETIC_DATA = 0x0008001C
+LOCALIZER = re.compile(r"(?<![a-z])(locali[sz]er|scout|topogram|surview|scanogram|survey)(?![a-z])", re.IGNORECASE)
+
+
+def is_synthetic(header: Any) -> bool:
+    """Whether a header says that its image was made by a network; pydicom 2 does not know the attribute's name."""
+    element = header.get(SYNTHETIC_DATA)
+    value = "" if element is None else element.value
+    return (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip().upper() == "YES"
+
+
+def why_no_volume(header: Any) -> str | None:
+    """Why a file is no part of a volume to translate, such as a localizer or a report; None if it may be one."""
+    if header.SOPClassUID not in CLASSES:
+        return f"{getattr(header.SOPClassUID, 'name', header.SOPClassUID)}, no CT or MR image"
+    if is_synthetic(header):
+        return "synthetic: the output of a network (SyntheticData)"
+    for value in texts(header.get("ImageType")):
+        if value.upper() in NO_VOLUMES:
+            return f"{NO_VOLUMES[value.upper()]} (ImageType {value})"
+    if found := LOCALIZER.search(str(header.get("SeriesDescription") or "")):
+        return f"a localizer (SeriesDescription has {found.group()!r})"
+    if (header.get("SamplesPerPixel") or 1) != 1 or not _is_grey(header):
+        return f"a colour image ({header.get('PhotometricInterpretation')})"
+    return None
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """An attribute of one or many texts."""
+    if value is None or value == "":
+        return ()
+    return tuple(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else (str(value),)
+
+
+def _is_grey(header: Any) -> bool:
+    return str(header.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
+
+
+SHORTEST_PART = 3  # letters of a part of a patient's name that must not be shown
+LONGEST = 48
+SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # MONAI drops what follows a name's last dot
+
+
+def safe_patient(header: Any) -> str:
+    """
+    The PatientID in characters that any file system takes; one with a part of the patient's name becomes a number.
+
+    An anonymised image, whose name is its PatientID and has digits, has no name to hide.
+
+    Args:
+        header: of a DICOM image.
+
+    Example:
+        >>> safe_patient({"PatientID": "P 1/2", "PatientName": "Doe^Jane"})
+        'P-1-2'
+        >>> safe_patient({"PatientID": "DOE1970", "PatientName": "Doe^Jane"})
+        'patient-13315300'
+    """
+    patient = str(header.get("PatientID") or "").strip()
+    if shows_patient(patient, header):
+        return "patient-" + hashlib.sha256(patient.encode()).hexdigest()[:8]
+    return _safe(patient) or "anonymous"
+
+
+def safe_names(headers: Sequence[Any]) -> list[str]:
+    """
+    `<PatientID>_<SeriesNumber>` of each volume's header, see `safe_patient`; equal names are numbered.
+
+    Example:
+        >>> safe_names([{"PatientID": "P1", "SeriesNumber": 3}, {"PatientID": "P1", "SeriesNumber": 3}, {}])
+        ['P1_3_1', 'P1_3_2', 'anonymous_series']
+    """
+    numbers = [
+        "series" if header.get("SeriesNumber") is None else str(header.get("SeriesNumber")) for header in headers
+    ]
+    names = [f"{safe_patient(header)}_{_safe(number)}" for header, number in zip(headers, numbers)]
+    counts = Counter(names)
+    places = {name: iter(range(1, count + 1)) for name, count in counts.items()}
+    return [name if counts[name] == 1 else f"{name}_{next(places[name])}" for name in names]
+
+
+def names_well(path: Path, header: Any) -> bool:
+    """Whether the name of a file or a folder can be that of the outputs: nothing is lost of it, and nothing told."""
+    known = path.suffix.lower() in SUFFIXES if path.is_file() else not path.suffix
+    return known and _safe(path.stem) == path.stem and not shows_patient(path.stem, header)
+
+
+def shows_patient(text: str, header: Any) -> bool:
+    """Whether a text has a part of the patient's name."""
+    name = str(header.get("PatientName") or "")
+    if name == str(header.get("PatientID")) and any(letter.isdigit() for letter in name):
+        return False
+    parts = [part for part in re.split(r"[\W_]+", name.casefold()) if len(part) >= SHORTEST_PART]
+    return any(part in text.casefold() for part in parts)
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:LONGEST]

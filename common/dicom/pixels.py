@@ -1,0 +1,130 @@
+"""The values of the slices of a volume: stored integers, decompressed and rescaled slice by slice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .files import quiet_pydicom
+from .headers import Slice
+
+logger = logging.getLogger(__name__)
+HU_TYPES = ("", "HU", "US", "UNSPECIFIED")  # of RescaleType
+DECODERS = "'pylibjpeg[all]'"
+LARGEST_EXACT = 2**24  # whole number up to which single precision is exact
+
+
+def read_volume(slices: Sequence[Slice], name: str) -> NDArray[Any]:
+    """
+    The values of a volume (columns, rows, slices): HU for CT, rescaled intensities for MR.
+
+    Each slice is rescaled by its own slope and intercept. Padding outside of the scanned circle (GE -3024 HU) stays as
+    it is. Whole numbers come as int16 or int32, others as float32.
+
+    Args:
+        slices: in order.
+        name: of the volume, for messages.
+
+    Raises:
+        ValueError: when pixels are missing, truncated or compressed in a way for which no decoder is installed, when a
+            CT tells no rescale intercept and slope, or values that are no HU.
+    """
+    scales = [_scale(image, name) for image in slices]
+    whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in scales)
+    volume = np.empty(0)
+    _note_inverted(slices, name)
+    for index, pixels in _pixels(slices, name):
+        slope, intercept = scales[index]
+        if not volume.size:  # only now: a damaged header may claim a matrix that fills the memory
+            volume = np.empty((*pixels.shape[::-1], len(slices)), dtype=np.int32 if whole else np.float32)
+        values = pixels.astype(np.float64) * slope + intercept
+        if whole and np.abs(values).max() > LARGEST_EXACT:
+            raise ValueError(
+                f"{name}: {slices[index].name} has values up to {np.abs(values).max():g}, too large for HU or for MR"
+                " intensities: its pixel data, or its rescale slope and intercept, are damaged."
+            )
+        volume[:, :, index] = values.T
+    limits = np.iinfo(np.int16)
+    fits = whole and volume.min() >= limits.min and volume.max() <= limits.max
+    return volume.astype(np.int16) if fits else volume
+
+
+def padding_value(image: Slice) -> float | None:
+    """What stands outside of the scanned circle, in the volume's unit, where the header tells it."""
+    padding = image.values.get("PixelPaddingValue")
+    if padding is None:
+        return None
+    slope, intercept = _scale(image, image.name)
+    return padding * slope + intercept
+
+
+def _scale(image: Slice, name: str) -> tuple[float, float]:
+    slope, intercept = image.values.get("RescaleSlope"), image.values.get("RescaleIntercept")
+    if image.values.get("ModalityLUTSequence"):
+        raise ValueError(f"{name}: {image.name} has a modality look-up table, give images with rescale slope.")
+    if image.modality == "CT":
+        kind = str(image.values.get("RescaleType") or "").upper()
+        if kind not in HU_TYPES:
+            raise ValueError(f"{name}: {image.name} has values in {kind!r} (RescaleType), give a CT in HU.")
+        if slope is None or intercept is None:
+            raise ValueError(
+                f"{name}: {image.name} lacks RescaleSlope or RescaleIntercept, its values are no HU: export the"
+                " original series, in which they are required."
+            )
+    if slope == 0:
+        raise ValueError(f"{name}: {image.name} has RescaleSlope 0, all its values are lost: export it anew.")
+    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+
+
+def _note_inverted(slices: Sequence[Slice], name: str) -> None:
+    if any(str(image.header.get("PhotometricInterpretation")) == "MONOCHROME1" for image in slices):
+        logger.warning(f"{name} is MONOCHROME1, shown inverted by viewers: its values are taken as they are stored.")
+
+
+def _pixels(slices: Sequence[Slice], name: str) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Stored values (rows, columns), with the slice's place in the volume; each file is opened once."""
+    by_file = sorted(enumerate(slices), key=lambda item: str(item[1].file))
+    for file, group in groupby(by_file, key=lambda item: item[1].file):
+        items = list(group)
+        frames = [image.frame for _, image in items if image.frame is not None]
+        try:
+            for (index, image), pixels in zip(items, _decoded(file, frames), strict=True):
+                if pixels.shape != image.matrix[::-1]:
+                    raise ValueError(f"its pixels have shape {pixels.shape}, not {image.matrix[::-1]}")
+                yield index, pixels
+        except Exception as error:  # pydicom and its decoders raise whatever damaged data make them meet
+            raise ValueError(_explained(error, items[0][1], name)) from error
+
+
+def _decoded(file: Any, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+    import pydicom
+
+    with quiet_pydicom():
+        image: Any = pydicom.dcmread(file, force=True)
+        if "PixelData" not in image:
+            raise ValueError("it has no pixel data")
+        if "TransferSyntaxUID" not in image.file_meta:
+            image.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        if frames:
+            yield from pydicom.pixels.iter_pixels(image, indices=frames)
+        else:
+            yield image.pixel_array
+
+
+def _explained(error: Exception, image: Slice, name: str) -> str:
+    text = " ".join(str(error).split())
+    if "missing dependencies" in text or "plugins are missing" in text:
+        syntax = text.split(" because")[0]
+        return (
+            f"{name}: {image.name} is compressed, and no decoder is installed ({syntax}). Install one by `python -m pip"
+            f" install {DECODERS}`, or export the series uncompressed."
+        )
+    return (
+        f"{name}: the pixels of {image.name} cannot be read, the file is truncated or damaged ({text}): copy or export"
+        " it anew."
+    )

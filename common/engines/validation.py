@@ -1,0 +1,178 @@
+"""
+Validation of kernel conversions without pairs.
+
+Validation without pairs: the metrics that choose the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from scipy.ndimage import gaussian_filter
+
+from ..baselines.kernels.reference import kernel_distances
+from ..baselines.kernels.training import FILTERS, load_kernel_references
+from ..methods.stargan import DomainLabels
+from ..metrics.unpaired import unpaired_metrics
+
+LOW_PASS_MM = 3.0  # reconstruction kernels agree below 0.1 lp/mm
+LOWEST_MEAN_HU = (
+    -900.0
+)  # where the low-passed source is below, it holds noise clipped at -1024 HU: a bias, no reference
+TOLERANCE_HU = 5.0  # a change of the low-passed image that counts as much as a spectrum 1 SD away
+
+
+class ConversionBatch:
+    """MONAI's `prepare_batch` for the items of `common.data.conversions`: the label goes to the network as well.
+
+    Args:
+        labels: as in training; None for a network of one direction, which is given the image alone.
+    """
+
+    def __init__(self, labels: DomainLabels | None) -> None:
+        self.labels = labels
+
+    def __call__(
+        self, batch: dict[str, torch.Tensor], device: Any = None, non_blocking: bool = False, **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...], dict[str, Any]]:
+        parts = {name: value.to(device, non_blocking=non_blocking) for name, value in batch.items()}
+        if self.labels is None:
+            return parts["image"], parts.get("label"), (), {}
+        label = self.labels(parts["target"], parts["source"], parts["spacing_mm"])
+        return parts["image"], parts.get("label"), (label,), {}
+
+
+class KernelValidation:
+    """
+    Puts `unpaired_score` and its parts into an evaluator's metrics; and `psnr`, where the validation set has pairs.
+
+    `spectrum_distance`: how far the power spectra of the conversions (noise in uniform tissue, whole image) are from
+    those of the target kernel's training images, in SDs of these. `low_pass_change`: RMS change in HU of the image
+    below 0.1 lp/mm, where all kernels agree, in all but air (whose clipped noise makes a sharp kernel's mean too high).
+    `unpaired_score` is the former plus the latter in units of 5 HU; lower is better. PSNR (range of the HU codec) is
+    written beside it and selects nothing.
+
+    Args:
+        models_dir: holds `filters.json`, whose reference spectra are read when validation begins.
+        domains: names of the kernels.
+        hu_range: the HU that are -1 and 1.
+    """
+
+    def __init__(self, models_dir: str | Path, domains: Sequence[str], hu_range: Sequence[float]) -> None:
+        self.path = Path(models_dir) / FILTERS
+        self.domains = list(domains)
+        self.low, self.width = float(hu_range[0]), float(hu_range[1] - hu_range[0])
+
+    def attach(self, evaluator: Engine) -> None:
+        evaluator.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._compute)
+
+    def _reset(self, _: Engine) -> None:
+        # A patient's slices belong together: patients are told apart by their pixel size and kernel.
+        self.outputs: dict[tuple[float, int, int], list[np.ndarray]] = {}
+        self.changes: list[float] = []
+        self.psnr: list[float] = []
+
+    def _collect(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        for i in range(len(batch["image"])):
+            spacing = float(batch["spacing_mm"][i])
+            source, converted = self._hu(output["image"][i]), self._hu(output["pred"][i].clamp(-1, 1))
+            key = (spacing, int(batch["source"][i]), int(batch["target"][i]))
+            self.outputs.setdefault(key, []).append(converted)
+            self.changes.append(low_pass_change(converted, source, spacing))
+            if output.get("label") is not None:
+                error = np.mean((converted - self._hu(output["label"][i])) ** 2)
+                self.psnr.append(float(10 * np.log10(self.width**2 / max(error, 1e-9))))
+
+    def _compute(self, engine: Engine) -> None:
+        references = load_kernel_references(self.path)
+        if references is None:
+            raise ValueError(f"{str(self.path)!r} must hold the kernels' reference spectra; training writes it.")
+        distances = []
+        for (spacing, _, target), slices in self.outputs.items():
+            found = kernel_distances(np.stack(slices, axis=-1), (spacing, spacing), references)
+            distances.append(found[self.domains[target]])
+        metrics = {
+            "spectrum_distance": float(np.mean(distances)),
+            "low_pass_change": float(np.mean(self.changes)),
+        }
+        metrics["unpaired_score"] = metrics["spectrum_distance"] + metrics["low_pass_change"] / TOLERANCE_HU
+        if self.psnr:
+            metrics["psnr"] = float(np.mean(self.psnr))
+        engine.state.metrics.update(metrics)
+
+    def _hu(self, image: torch.Tensor) -> np.ndarray:
+        plain = torch.as_tensor(image)[0].detach().float().cpu().numpy()
+        return (plain + 1) / 2 * self.width + self.low
+
+
+def low_pass_change(converted: np.ndarray, source: np.ndarray, spacing_mm: float) -> float:
+    """RMS change in HU of a slice (H, W) below 0.1 lp/mm, where the low-passed source is above -900 HU; else 0."""
+    sigma = LOW_PASS_MM / spacing_mm
+    smooth_source = gaussian_filter(source, sigma)
+    tissue = smooth_source > LOWEST_MEAN_HU
+    if not tissue.any():
+        return 0.0
+    change = gaussian_filter(converted, sigma) - smooth_source
+    return float(np.sqrt(np.mean(change[tissue] ** 2)))
+
+
+class UnpairedValidation:
+    """
+    Puts `unpaired_score` and its parts into an evaluator's metrics; and `psnr`, where the validation set has pairs.
+
+    The score needs no pairs and is what selects the network. PSNR is written beside it, to show how far the two agree,
+    and selects nothing.
+
+    Args:
+        references: real slices of the target domain, each (C, H, W) in [-1, 1]; of other patients than the sources.
+    """
+
+    def __init__(self, references: Sequence[torch.Tensor]) -> None:
+        self.references = _slices([reference[None] for reference in references])
+
+    def attach(self, evaluator: Engine) -> None:
+        evaluator.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._compute)
+
+    def _reset(self, _: Engine) -> None:
+        self.sources: list[torch.Tensor] = []
+        self.outputs: list[torch.Tensor] = []
+        self.psnr: list[torch.Tensor] = []
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        self.sources += _slices([output["image"]])
+        self.outputs += _slices([output["pred"]])
+        if output.get("label") is not None:
+            for pred, label in zip(_slices([output["pred"]]), _slices([output["label"]])):
+                error = (pred.clamp(-1, 1) - label).square().flatten(1).mean(1)
+                self.psnr.append(10 * torch.log10(4 / error.clamp_min(1e-12)))  # the range of [-1, 1] is 2
+
+    def _compute(self, engine: Engine) -> None:
+        size = [max(slices.shape[axis] for slices in self.sources) for axis in (2, 3)]
+        metrics = unpaired_metrics(_joined(self.sources, size), _joined(self.outputs, size), self.references)
+        if self.psnr:
+            metrics["psnr"] = float(torch.cat(self.psnr).mean())
+        engine.state.metrics.update(metrics)
+
+
+def _joined(slices: list[torch.Tensor], size: list[int]) -> torch.Tensor:
+    """Slices of patients of different sizes in one tensor: padded with background."""
+    padding = [(0, size[1] - s.shape[3], 0, size[0] - s.shape[2]) for s in slices]
+    return torch.cat([torch.nn.functional.pad(s, p, value=-1.0) for s, p in zip(slices, padding)])
+
+
+def _slices(images: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Images (B, C, H, W[, D]) as batches of 2-D slices (N, C, H, W), in float32 on the CPU."""
+    plain = [torch.as_tensor(image).detach().float().cpu() for image in images]
+    return [image.movedim(-1, 1).flatten(0, 1) if image.dim() == 5 else image for image in plain]

@@ -1,0 +1,226 @@
+"""
+Files that appear under their name only when they are complete.
+
+Outputs that appear whole or not at all: written in a hidden folder, then renamed.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .errors import disk_full_names
+
+if TYPE_CHECKING:
+    pass
+
+
+SUFFIX = ".partial"  # no reader of ours takes a file of this name for an image
+
+
+@contextmanager
+def whole_file(path: str | Path, *, needed: int | None = None) -> Iterator[IO[bytes]]:
+    """
+    A context in which a file is written under a hidden, temporary name; at its end the file gets its own.
+
+    When the process is killed or the power fails, the file is absent, or as it was before. What a killed process left
+    under its temporary name is removed when the file is written again.
+
+    Args:
+        path: the file; its folder is made.
+        needed: its size in bytes, where known, for the message.
+
+    Raises:
+        DiskFullError: when the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with whole_file(f"{folder}/notes.txt") as file:
+        ...         _ = file.write(b"whole")
+        ...         before = Path(folder, "notes.txt").exists()
+        ...     before, Path(folder, "notes.txt").read_bytes(), len(os.listdir(folder))
+        (False, b'whole', 1)
+    """
+    path = Path(path)
+    partial = partial_name(path)
+    try:
+        with disk_full_names(path, needed=needed):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_partials(path)
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut might keep the new name without the content
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def partial_name(path: Path) -> Path:
+    """The temporary name: hidden, and one for each process.
+
+    >>> partial_name(Path("out/case.nii.gz")).name == f".case.nii.gz.{os.getpid()}.partial"
+    True
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what processes that are no more left of a file, which may be gigabytes."""
+    for left in partials_of_the_dead(path):
+        left.unlink(missing_ok=True)
+
+
+def partials_of_the_dead(path: Path) -> list[Path]:
+    """The temporary names under which processes that are no more left a part of a file or folder."""
+    found = path.parent.glob(f".{glob.escape(path.name)}.*{SUFFIX}")
+    return [left for left in found if not _is_running(left.name.removesuffix(SUFFIX).rpartition(".")[2])]
+
+
+def _is_running(pid: str) -> bool:
+    if os.name != "posix" or not pid.isdecimal():
+        return True  # signal 0 would end it on other systems
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def save_atomically(state: Any, path: str | Path) -> Path:
+    """`torch.save` to a file that is whole or absent.
+
+    Raises:
+        DiskFullError: when the disk is full; an older file of that name is as it was.
+    """
+    with whole_file(path) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch hides the system's error behind "unexpected pos"
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+    return Path(path)
+
+
+NAME = f"outputs.{socket.gethostname()}"  # nodes share a folder, and cannot see if each other's processes live
+
+
+class Staging:
+    """
+    A context with a hidden folder below an output folder; what was not published when it ends is removed.
+
+    A process that is killed leaves the hidden folder, and nothing under an output's name; the next one on
+    the same machine removes it.
+
+    Args:
+        output_dir: where the outputs go; it is made if it does not exist.
+
+    Attributes:
+        folder: the hidden one, once entered.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     with Staging(out) as staging:
+        ...         _ = (staging.folder / "a.txt").write_text("whole")
+        ...         _ = staging.publish([staging.folder / "a.txt"])
+        ...     [path.name for path in Path(out).iterdir()]
+        ['a.txt']
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+        self.folder = partial_name(self.output_dir / NAME)
+
+    def __enter__(self) -> Staging:
+        for left in partials_of_the_dead(self.output_dir / NAME):
+            shutil.rmtree(left, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def publish(self, staged: Sequence[Path]) -> list[Path]:
+        """
+        Move files and folders to the same place below the output folder, one after the other; what is there goes.
+
+        Args:
+            staged: paths below `folder`.
+
+        Returns:
+            their new paths.
+        """
+        published = []
+        for path in staged:
+            final = self.output_dir / path.relative_to(self.folder)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.is_dir():  # a folder cannot be replaced by renaming alone
+                final.rename(self.folder / f".old-{uuid.uuid4().hex[:8]}")
+            os.replace(path, final)
+            published.append(final)
+        return published
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    """Write strict JSON (numpy numbers and paths allowed, NaN refused), atomically.
+
+    Raises:
+        ValueError: when the content holds NaN or infinity.
+    """
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
+    except ValueError as error:
+        raise ValueError(
+            f"`content` of {path} must hold finite numbers only: {error}; leave undefined ones out."
+        ) from None
+    return write_text(path, text + "\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write UTF-8 text to a file that readers never see half of."""
+    content = text.encode("utf-8")
+    with whole_file(Path(path), needed=len(content)) as file:
+        file.write(content)
+    return Path(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"`content` must hold plain values, numpy arrays or paths, got {type(value).__name__}.")
+
+
+def checksum(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: Any) -> str:
+    """`hashlib.file_digest` came with Python 3.11."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()

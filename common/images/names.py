@@ -1,0 +1,64 @@
+"""Names of volumes: where an image came from, and what its translation is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import FolderLayout
+
+
+def file_name(image: Any) -> str:
+    """The file that a MetaTensor was loaded from, quoted; or 'the image'."""
+    path = source_path(image)
+    return repr(path) if path else "the image"
+
+
+def source_path(image: Any) -> str | None:
+    """The file or folder that a MetaTensor was loaded from, or the name of several files; None without any."""
+    name = getattr(image, "meta", {}).get("filename_or_obj")
+    if isinstance(name, Sequence) and not isinstance(name, str):
+        name = name[0] if len(name) else None
+    return str(name) if name else None
+
+
+def output_layout(
+    output_dir: str | Path, target: str | Mapping[str, float], *, data_root_dir: str | Path, extension: str = ".nii.gz"
+) -> FolderLayout:
+    """
+    Where `save_volume` and its like put the translation of a source: `layout.filename(source)`; makes no folder.
+
+    Args:
+        output_dir: where it goes.
+        target: a domain, or the weights of a blend.
+        data_root_dir: outputs keep their path below it.
+        extension: of the file.
+
+    Example:
+        >>> Path(output_layout("/out", "T2", data_root_dir="/data").filename("/data/a/scan.nii.gz")).as_posix()
+        '/out/a/scan_synthetic_T2.nii.gz'
+    """
+    return FolderLayout(
+        str(output_dir),
+        postfix=f"synthetic_{target_name(target)}",
+        extension=extension,
+        makedirs=False,
+        data_root_dir=str(data_root_dir),
+    )
+
+
+def target_name(target: str | Mapping[str, float]) -> str:
+    """A target as a part of a file's name.
+
+    >>> target_name({"B30f": 0.5, "B70f": 0.5})
+    '0.5B30f+0.5B70f'
+    """
+    if isinstance(target, str) and target:
+        return target
+    if not isinstance(target, Mapping) or not target or not all(isinstance(w, (int, float)) for w in target.values()):
+        raise ValueError(f"`target` must be the name of a domain, or the weights of a blend, got {target!r}.")
+    return "+".join(f"{weight:g}{name}" for name, weight in target.items())
+
+
+SOURCE = "source_domain"  # of a volume's meta data: the domain that it shows, where it is known

@@ -1,0 +1,294 @@
+"""
+Looking at a translation before it is written: its range, its structure, the jumps between its slices.
+
+How well a translation agrees with its source: measures on slices of wide pixels, which noise does not reach.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.grids import axial_last, block_factors, block_mean
+from ..metrics.score import foreground_mask
+from ..transforms.guards.contrast import NOT_INVERTED
+from ..transforms.guards.findings import PASSED, WARNED, Finding
+
+FloatArray = NDArray[np.floating[Any]]
+ROOM = 64  # slices for which there is room at first
+
+
+@dataclass
+class Extremes:
+    """Smallest and largest finite value, and how many are not finite."""
+
+    low: float = float("inf")
+    high: float = float("-inf")
+    not_finite: int = 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in more values."""
+        finite = values[np.isfinite(values)]
+        self.not_finite += values.size - finite.size
+        if finite.size:
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+
+
+@dataclass
+class PairedSlices:
+    """
+    The slices of a source and of its translation, as they come: only their wide pixels are kept.
+
+    Args:
+        spacing_mm: pixel size of the source along X and Y.
+        finer: pixels of the output along each side of one of the source.
+
+    Example:
+        >>> pair = PairedSlices((1.0, 1.0))
+        >>> pair.add(np.zeros((6, 6)), np.ones((6, 6)))
+        >>> pair.volumes()[1].ravel().tolist(), pair.output.high
+        ([1.0, 1.0, 1.0, 1.0], 1.0)
+    """
+
+    spacing_mm: Sequence[float]
+    finer: int = 1
+    source: Extremes = field(default_factory=Extremes)
+    output: Extremes = field(default_factory=Extremes)
+    _levels: list[int] = field(default_factory=list)
+    _coarse: FloatArray | None = None  # (room, 2, X', Y'): one array, as many small ones would scatter over the memory
+
+    def add(self, source: np.ndarray, output: np.ndarray, level: int | None = None) -> None:
+        """
+        Take in a slice of the source and its translation.
+
+        Args:
+            source: shape (X, Y).
+            output: shape (finer X, finer Y).
+            level: the slice's number; default: the next.
+        """
+        first, second = block_factors(source.shape, self.spacing_mm)
+        self.source.add(source)
+        self.output.add(output)
+        slices = [
+            block_mean(np.nan_to_num(image, posinf=0.0, neginf=0.0)[..., None], [first * n, second * n, 1])[..., 0]
+            for image, n in ((source, 1), (output, self.finer))
+        ]
+        self._levels.append(len(self._levels) if level is None else level)
+        if self._coarse is None:
+            self._coarse = np.empty((ROOM, 2, *slices[0].shape), dtype=np.float32)
+        if len(self._levels) > len(self._coarse):
+            self._coarse = np.concatenate([self._coarse, np.empty_like(self._coarse)])
+        self._coarse[len(self._levels) - 1] = slices
+
+    def volumes(self) -> tuple[FloatArray, FloatArray]:
+        """Source and translation in wide pixels, (X, Y, Z) each."""
+        if self._coarse is None:
+            raise ValueError("a source and its translation can be compared from one slice on, but none was added.")
+        ordered = self._coarse[np.argsort(self._levels)]
+        return np.moveaxis(ordered[:, 0], 0, -1), np.moveaxis(ordered[:, 1], 0, -1)
+
+
+def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> PairedSlices:
+    """
+    The axial slices of two volumes on one grid.
+
+    Args:
+        source: shape (X, Y, Z), stored in any order.
+        output: likewise.
+        affine: (4, 4), of both.
+    """
+    first, sizes = axial_last(source, affine)
+    second, _ = axial_last(output, affine)
+    pair = PairedSlices(sizes[:2])
+    for level in range(first.shape[2]):
+        pair.add(first[:, :, level], second[:, :, level])
+    return pair
+
+
+def edge_agreement(source: np.ndarray, output: np.ndarray, mask: np.ndarray) -> float:
+    """
+    Correlation of the steepness of two volumes inside a mask: 1 for the same edges, however their contrast is turned.
+
+    Args:
+        source: shape (X, Y, Z).
+        output: likewise.
+        mask: likewise, boolean.
+
+    Returns:
+        in [-1, 1]; 1 when both are flat, 0 when one of them is.
+
+    Example:
+        >>> ramp = np.linspace(0, 1, 8)[:, None, None] ** 2 * np.ones((8, 8, 2))
+        >>> round(edge_agreement(ramp, 1 - ramp, np.ones(ramp.shape, bool)), 6)
+        1.0
+    """
+    first, second = (steepness(volume)[mask] for volume in (source, output))
+    flat = [edges.size < 2 or np.ptp(edges) == 0 for edges in (first, second)]
+    if any(flat):
+        return float(all(flat))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def steepness(volume: np.ndarray) -> np.ndarray:
+    """Magnitude of the gradient within each slice of (X, Y, Z), per pixel; 0 along an axis of one pixel."""
+    squares = [np.gradient(volume, axis=axis) ** 2 for axis in (0, 1) if volume.shape[axis] > 1]
+    return np.sqrt(np.sum(squares, axis=0)) if squares else np.zeros(volume.shape)
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Dice's coefficient of two masks; 1 when both are empty.
+
+    >>> overlap(np.array([1, 1, 0], bool), np.array([1, 0, 0], bool)).__round__(3)
+    0.667
+    """
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else 1.0
+
+
+def slice_jump(volume: np.ndarray, mask: np.ndarray) -> float:
+    """
+    Mean |difference between neighbouring slices| inside a mask, as a share of the standard deviation in it.
+
+    Args:
+        volume: shape (X, Y, Z).
+        mask: likewise, boolean; both neighbours must be in it.
+
+    Returns:
+        0 when there are no neighbours, or all values are equal.
+
+    Example:
+        >>> slice_jump(np.array([[[0.0, 2.0, 0.0, 2.0]]]), np.ones((1, 1, 4), bool))
+        2.0
+    """
+    both = mask[..., 1:] & mask[..., :-1]
+    spread = float(volume[mask].std()) if mask.any() else 0.0
+    if spread == 0 or not both.any():
+        return 0.0
+    return float(np.abs(np.diff(volume, axis=-1))[both].mean()) / spread
+
+
+logger = logging.getLogger(__name__)
+
+BODY_HU = -300.0
+SLACK = 0.1  # of the range of values: interpolation carries a change across an edge
+INT16 = (-32768.0, 32767.0)
+LEAST_EDGES = 0.3
+LEAST_OVERLAP = 0.9
+MOST_JUMP = 2.0  # times the source's
+
+
+class OutputCheck:
+    """
+    Judges a translation against its source.
+
+    | check | measured | limit |
+    |---|---|---|
+    | finite | values that are NaN or infinite | none: refused |
+    | range | smallest and largest value | CT: the codec's range and the source's, with a tenth of the codec's width; \
+MR: the codec's |
+    | structure | correlation of the edges' steepness in the body | 0.3 or more |
+    | body | Dice's coefficient of both bodies | 0.9 or more |
+    | slices | mean jump between neighbouring slices over the source's | 2 or less |
+    | contrast | correlation of the values in the brain, where contrast must be inverted | -0.1 or less |
+
+    Args:
+        modality: `CT`, in HU, or `MR`.
+        value_range: of the codec, in the output's units.
+
+    Raises:
+        ValueError: when `modality` is another.
+    """
+
+    def __init__(self, modality: str, value_range: Sequence[float]) -> None:
+        if modality not in ("CT", "MR"):
+            raise ValueError(f"`modality` must be 'CT' or 'MR', got {modality!r}.")
+        self.modality = modality
+        self.value_range = float(value_range[0]), float(value_range[1])
+
+    def __call__(self, pair: PairedSlices, name: str, *, correlation: float | None = None) -> list[Finding]:
+        """
+        Judge all slices; what failed is logged as a warning.
+
+        Args:
+            pair: of source and translation.
+            name: of the source, for the messages.
+            correlation: of the values of source and translation, where it must be negative, as from T1 to T2.
+
+        Raises:
+            ValueError: when the translation has values that no file should hold.
+        """
+        self.refuse(pair, name)
+        source, output = pair.volumes()
+        bodies = self._body(source), self._body(output)
+        either = bodies[0] | bodies[1]
+        jumps = slice_jump(source, bodies[0]), slice_jump(output, bodies[0])
+        findings = [
+            Finding("finite", PASSED, 0, 0),
+            self._range(pair),
+            _least("structure", edge_agreement(source, output, either), LEAST_EDGES),
+            _least("body", overlap(*bodies), LEAST_OVERLAP),
+            _most("slices", jumps[1] / jumps[0] if jumps[0] > 0 else 1.0, MOST_JUMP),
+        ]
+        if correlation is not None:
+            findings.append(_most("contrast", correlation, NOT_INVERTED))
+        for finding in findings:
+            if finding.verdict != PASSED:
+                logger.warning(
+                    f"The translation of {name} is doubtful: {MEANING[finding.check]} (measured {finding.value}, limit"
+                    f" {finding.limit}). Look at it beside its source before you use it."
+                )
+        return findings
+
+    def refuse(self, pair: PairedSlices, name: str) -> None:
+        """
+        Raises:
+            ValueError: for NaN and infinity, and for CT beyond 16 bit.
+        """
+        if pair.output.not_finite:
+            raise ValueError(
+                f"The translation of {name} has {pair.output.not_finite} NaN or infinite values; it was not written."
+                " Check the weights, and the values of the image."
+            )
+        if self.modality == "CT" and not INT16[0] <= pair.output.low <= pair.output.high <= INT16[1]:
+            raise ValueError(
+                f"The translation of {name} has {pair.output.low:g} to {pair.output.high:g} HU, more than 16 bit hold;"
+                " it was not written. Clip the metal of the image to 32767 HU or less."
+            )
+
+    def _body(self, volume: np.ndarray) -> np.ndarray:
+        return volume > BODY_HU if self.modality == "CT" else foreground_mask(volume)
+
+    def _range(self, pair: PairedSlices) -> Finding:
+        low, high = self.value_range
+        slack = SLACK * (high - low) if self.modality == "CT" else 1e-3 * (high - low)  # single precision
+        if self.modality == "CT":
+            low, high = min(low, pair.source.low), max(high, pair.source.high)
+        value, limit = (pair.output.low, pair.output.high), (low - slack, high + slack)
+        inside = limit[0] <= value[0] and value[1] <= limit[1]
+        return Finding("range", PASSED if inside else WARNED, _rounded(value), _rounded(limit))
+
+
+MEANING = {
+    "range": "it has values that neither the source nor the network's range has",
+    "structure": "its edges are not where the source's are",
+    "body": "its body is not where the source's is",
+    "slices": "neighbouring slices differ more than in the source",
+    "contrast": "the contrast was not inverted; T1 and T2 of one patient correlate by -0.65 to -0.2 inside the brain",
+}
+
+
+def _least(check: str, value: float, limit: float) -> Finding:
+    return Finding(check, PASSED if value >= limit else WARNED, round(value, 4), limit)
+
+
+def _most(check: str, value: float, limit: float) -> Finding:
+    return Finding(check, PASSED if value <= limit else WARNED, round(value, 4), limit)
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in values)

@@ -1,0 +1,208 @@
+"""
+Sharing the images of an archive out among processes, which need not talk to each other to do so.
+
+Which images have their outputs already: whole, of the same weights and choices, and younger than the image.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+
+from ..data.inference_images import common_folder
+from ..dicom.reader import part_file
+from ..images.names import output_layout
+from .cases import Failure, failed_cases, raise_failures, run_cases
+from .outputs import BOTH, DICOM, NIFTI
+from .sidecar import RunRecord, described
+
+ENTRIES = {NIFTI: {"file"}, DICOM: {"folder"}, BOTH: {"file", "folder"}}
+
+
+def sidecar_path(image: Any, record: RunRecord, *, output_dir: str | Path, data_root_dir: str) -> Path:
+    """
+    Where the sidecar of an image's outputs goes; their names differ by their suffixes alone.
+
+    Args:
+        image: the path of an image, or a list that begins with a name, see `find_images`.
+        record: of the run; its target is part of the name.
+        output_dir: where the outputs go.
+        data_root_dir: outputs keep their path below it.
+    """
+    layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=".json")
+    return Path(layout.filename(_parts(image)[0]))
+
+
+def is_finished(sidecar: Path, image: Any, record: RunRecord, *, output_format: str) -> bool:
+    """
+    Whether the outputs beside a sidecar are those that this run would write.
+
+    The sidecar must name the same bundle, version, target, choices, network and weights, and the format asked for; all
+    outputs must be there, with its checksums; and no file of the image may be younger than it.
+
+    Args:
+        sidecar: see `sidecar_path`.
+        image: see there.
+        record: of the run.
+        output_format: `nifti`, `dicom` or `both`.
+    """
+    try:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        outputs = facts["output"]
+        kinds = {kind for entry in outputs for kind in ("file", "folder") if kind in entry}
+        places = [sidecar.parent / (entry.get("file") or entry["folder"]) for entry in outputs]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    if kinds != ENTRIES.get(output_format) or not _same(facts, record.identity()):
+        return False
+    if _youngest(_parts(image)) > sidecar.stat().st_mtime:
+        return False
+    return all(place.exists() and described(place) == entry for place, entry in zip(places, outputs))
+
+
+def _same(facts: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """JSON has no tuples, so both go through it."""
+    wanted = json.loads(json.dumps(identity))
+    return all(name in facts and facts[name] == value for name, value in wanted.items())
+
+
+def _parts(image: Any) -> list[str]:
+    return [str(image)] if isinstance(image, (str, Path)) else [str(part) for part in image]
+
+
+def _youngest(parts: list[str]) -> float:
+    """When the files of an image were last changed, in s; of what came out of a zip, when the zip was."""
+    archive = next((place for place in Path(parts[0]).parents if place.exists()), None)
+    if archive is not None and archive.is_file():
+        return archive.stat().st_mtime
+    paths = [Path(part_file(part)) for part in parts]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+
+
+logger = logging.getLogger(__name__)
+POLL = 0.2  # s
+
+
+def own_share() -> tuple[int, int]:
+    """
+    This process's number and the number of processes, from `RANK` and `WORLD_SIZE`, as `torchrun` sets them.
+
+    Raises:
+        ValueError: when they are not set, or are not such numbers.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, RANK="1", WORLD_SIZE="4"):
+        ...     own_share()
+        (1, 4)
+    """
+    try:
+        number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            "`multi_gpu_inference.yaml` needs the environment variables RANK and WORLD_SIZE as whole numbers, got"
+            f" {os.environ.get('RANK')!r} and {os.environ.get('WORLD_SIZE')!r}: start it with `torchrun`, or set them"
+            " (docs/many_gpus.md)."
+        ) from error
+    return _checked((number, count))
+
+
+def cases_to_do(
+    images: Sequence[dict[str, Any]],
+    record: RunRecord,
+    *,
+    output_dir: str | Path,
+    output_format: str,
+    share: Sequence[int] = (0, 1),
+    skip_done: bool = False,
+) -> list[dict[str, Any]]:
+    """
+    The images that this process translates.
+
+    The shares depend on the images alone, not on what is done already, so that processes may start at any time: the
+    n-th output, in the order of their names, belongs to the process of number n modulo their count. Images that would
+    have the same output are of one share.
+
+    Args:
+        images: of all processes, see `find_images`.
+        record: of the run.
+        output_dir: where the outputs go.
+        output_format: `nifti`, `dicom` or `both`.
+        share: this process's number, from 0, and the number of processes.
+        skip_done: leave out images whose outputs are there, see `is_finished`.
+
+    Raises:
+        ValueError: when `share` is not two such numbers.
+    """
+    number, count = _checked(share)
+    if (number, count) == (0, 1) and not skip_done:
+        return list(images)
+    root = common_folder(images)
+    places = [sidecar_path(item["image"], record, output_dir=output_dir, data_root_dir=root) for item in images]
+    mine = set(sorted(set(places))[number::count])
+    own = [(item, place) for item, place in zip(images, places) if place in mine]
+    if not skip_done:
+        return [item for item, _ in own]
+    left = [item for item, place in own if not is_finished(place, item["image"], record, output_format=output_format)]
+    logger.info(f"Share {number} of {count}: {len(own)} images, {len(own) - len(left)} of them finished earlier.")
+    return left
+
+
+def run_share(evaluator: Any) -> None:
+    """
+    Runs the cases of this process as `run_cases` does, and names those that failed in any process of a `torchrun`.
+
+    When a process ends with an error, `torchrun` ends all others. So each leaves its failures in the store of
+    `torchrun`, and waits until all have; then rank 0 raises. Elsewhere (a Slurm array), each raises its own.
+
+    Args:
+        evaluator: see `run_cases`.
+
+    Raises:
+        FailedCasesError: on rank 0, or outside of `torchrun`.
+    """
+    if not distributed.is_torchelastic_launched():
+        run_cases(evaluator)
+        return
+    store, rank, processes = next(distributed.rendezvous("env://"))  # now: later, another rank may wait in vain
+    failures = failed_cases(evaluator)
+    told = [(failure.name, failure.why) for failure in failures]
+    store.set(_key(rank), json.dumps([len(evaluator.data_loader), told]))
+    together = _of_all(store, processes)  # all wait: the first node to leave might take the store with it
+    if rank == 0:
+        raise_failures(*together)
+
+
+def _of_all(store: Any, processes: int) -> tuple[list[Failure], int]:
+    """The failures of all ranks, and how many cases they had; waits for the slowest, which may take hours."""
+    failures, total = [], 0
+    for rank in range(processes):
+        while not store.check([_key(rank)]):
+            time.sleep(POLL)
+        count, failed = json.loads(store.get(_key(rank)))
+        total += count
+        failures += [Failure(*pair) for pair in failed]
+    return sorted(failures), total
+
+
+def _key(rank: int) -> str:
+    return f"common/failed_cases/{rank}"
+
+
+def _checked(share: Sequence[int]) -> tuple[int, int]:
+    if isinstance(share, (list, tuple)) and len(share) == 2 and all(type(value) is int for value in share):
+        number, count = share
+        if 0 <= number < count:
+            return number, count
+    raise ValueError(
+        "`share` must be the number of this process, from 0, and the number of processes, such as [0, 2], got"
+        f" {share!r}."
+    )

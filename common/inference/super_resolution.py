@@ -1,0 +1,172 @@
+"""Super-resolution of whole clinical volumes, written as it is made: memory does not grow with the output."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor, decollate_batch
+from monai.networks.utils import eval_mode
+from tqdm import tqdm
+
+from ..errors import DISK_FULL, DiskFullError
+from ..files import Staging
+from ..images.grids import SliceStorage, finer_affine
+from ..images.names import file_name, output_layout
+from ..images.writing import NiftiSliceWriter, nifti_bytes
+from .output_check import OutputCheck, PairedSlices
+from .outputs import NIFTI, publish_output
+from .sidecar import RunRecord
+from .slabs import Behind
+from .tiles import TileInferer
+
+logger = logging.getLogger(__name__)
+CURES = (
+    'Choose less of it with `--region lung`, `--slab "[z0, z1]"` (axial slices) or '
+    '`--region "[[x0, x1], [y0, y1], [z0, z1]]"` (voxels of the file), or another `--output_dir`.'
+)
+
+
+class SuperResolve:
+    """
+    The iteration of an evaluator that super-resolves volumes, each into a file `<source's name>_synthetic_<target>`.
+
+    A 512 x 512 x 300 scan at factor 8 has 5 G voxels, 10 GB as int16. Slices are made and decoded one by one, and
+    written while the next one is made; beside the source, memory holds a few slices and a tile. A volume that the disk
+    has no room for is refused before the first slice; when the disk fills up later, or on any other error, what was
+    written is removed.
+
+    The file has the axes and directions of the source (the axial axis last), 1 / factor of its pixel size, the same
+    slices; corners of both grids agree. Its affine tells where the region lies.
+
+    Args:
+        decode: from `{"pred": (C, X, Y, n) in [-1, 1]}` to whole HU, the transform that evaluation uses as well.
+        record: of the run; its target is part of the file's name.
+        check: judges the output, slice by slice.
+        output_dir: where it goes, together with its sidecar.
+        data_root_dir: outputs keep their path below it.
+        compress: write `.nii.gz`, which is smaller, but which viewers and nibabel can only read as a whole; a `.nii`
+            can be opened in part.
+        output_format: `nifti`, `dicom`, which is written from the NIfTI file, or `both`.
+
+    Raises:
+        DiskFullError: when called and the disk has, or gets, no room.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        record: RunRecord,
+        check: OutputCheck,
+        *,
+        output_dir: str | Path,
+        data_root_dir: str | Path,
+        compress: bool = False,
+        output_format: str = NIFTI,
+    ) -> None:
+        self.decode, self.record, self.check = decode, record, check
+        self.output_dir, self.output_format = Path(output_dir), output_format
+        extension = ".nii.gz" if compress else ".nii"
+        self.layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=extension)
+
+    def __call__(self, engine: Engine, batch: dict[str, Any]) -> list[dict[str, str]]:
+        """Super-resolve the regions of encoded images `(B, 1, X, Y, Z)`; returns the paths of the files."""
+        items = decollate_batch(batch)
+        return [{"saved": str(self._write(engine, item["image"], item["region"]))} for item in items]
+
+    def _write(self, engine: Any, image: MetaTensor, region: torch.Tensor) -> Path:
+        inferer: TileInferer = engine.inferer
+        box = [(int(start), int(stop)) for start, stop in region]
+        scales = (inferer.factor, inferer.factor, 1)
+        shape = tuple(scale * (stop - start) for scale, (start, stop) in zip(scales, box))
+        affine = np.asarray(image.affine, dtype=float)
+        fine = finer_affine(affine, inferer.factor, [start for start, _ in box])
+        storage = SliceStorage(fine, shape, like=np.asarray(image.meta.get("original_affine", affine), dtype=float))
+        path = Path(self.layout.filename(image.meta["filename_or_obj"]))
+        _check_disk(path, storage.shape, file_name(image))
+        slabs = inferer.slabs(
+            image.as_subclass(torch.Tensor),
+            engine.network,
+            box,
+            downwards=storage.downwards,
+            device=engine.state.device,
+        )
+        try:
+            with Staging(self.output_dir) as staging, eval_mode(engine.network):
+                staged = staging.folder / path.relative_to(self.output_dir)
+                pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor)
+                levels = _levels(box[2], inferer.batch_size, storage.downwards)
+                with NiftiSliceWriter(staged, storage.shape, storage.affine) as writer, Behind() as behind:
+
+                    def finish(decoded: np.ndarray) -> None:
+                        self._compare(pair, image, box, decoded, levels)
+                        writer.write(storage.slices(decoded.astype(np.int16)))
+
+                    for slab in _with_progress(slabs, shape[2], path.name):
+                        behind(finish, torch.as_tensor(self.decode({"pred": slab})["pred"])[0].numpy())
+                findings = self.check(pair, file_name(image))
+                path, *_ = publish_output(
+                    staging, staged, image, self.record, output_format=self.output_format, findings=findings
+                )
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise DiskFullError(
+                    f"{_demand(path, storage.shape, file_name(image))} It filled up. {CURES}"
+                ) from error
+            raise
+        return path
+
+    def _compare(
+        self,
+        pair: PairedSlices,
+        image: MetaTensor,
+        box: Sequence[tuple[int, int]],
+        slab: np.ndarray,
+        levels: Iterator[int],
+    ) -> None:
+        """Take a decoded slab (X, Y, n) into the comparison; `levels` are the source's slices to come."""
+        (x0, x1), (y0, y1), _ = box
+        for index in range(slab.shape[2]):
+            level = next(levels)
+            source = self.decode({"pred": torch.as_tensor(image)[:, x0:x1, y0:y1, level : level + 1]})["pred"]
+            pair.add(torch.as_tensor(source)[0, :, :, 0].cpu().numpy(), slab[:, :, index], level)
+
+
+def _levels(span: tuple[int, int], batch_size: int, downwards: bool) -> Iterator[int]:
+    """The source's slices in the order in which `TileInferer.slabs` gives them."""
+    starts = range(*span, batch_size)
+    for start in reversed(starts) if downwards else starts:
+        yield from range(start, min(start + batch_size, span[1]))
+
+
+def _check_disk(path: Path, shape: tuple[int, ...], source: str) -> None:
+    """Refuse what does not fit, before work starts."""
+    free = shutil.disk_usage(next(folder for folder in path.resolve().parents if folder.exists())).free
+    needed = nifti_bytes(shape)
+    if needed > free:
+        raise DiskFullError(f"{_demand(path, shape, source)} There are {free / 1e9:.3g} GB. {CURES}")
+    logger.info(f"{source}: writing {shape[0]} x {shape[1]} x {shape[2]} voxels, {needed / 1e9:.3g} GB.")
+
+
+def _demand(path: Path, shape: tuple[int, ...], source: str) -> str:
+    most = "up to " if path.suffix == ".gz" else ""
+    return (
+        f"{source} super-resolved has {shape[0]} x {shape[1]} x {shape[2]} voxels: the disk of {str(path.parent)!r}"
+        f" must have room for {most}{nifti_bytes(shape) / 1e9:.3g} GB."
+    )
+
+
+def _with_progress(slabs: Iterator[torch.Tensor], slices: int, name: str) -> Iterator[torch.Tensor]:
+    """A bar over the slices: a volume takes minutes to hours."""
+    with tqdm(total=slices, desc=name, unit="slice", mininterval=0.2 if sys.stderr.isatty() else 15.0) as bar:
+        for slab in slabs:
+            yield slab
+            bar.update(slab.shape[-1])

@@ -1,0 +1,219 @@
+"""
+Pad an image to a size that a strided network accepts, and crop the result back.
+
+The sizes are computed so that they survive tracing and export with dynamic sizes: a branch would be frozen, ONNX
+divides integers towards zero where Python rounds down (so nothing negative is divided), and onnxruntime rewrites
+`8 * (1 // n)` to `8 // n` (so no quotient has the numerator 1).
+
+Noise that a scanner cut off at its lowest CT number, put back on average.
+
+What stays in float32 under autocast: the last layer of a generator, whose rounding would be seen in the image.
+
+bfloat16 has 8 bits: between 0.5 and 1 it knows steps of 1/256, 8 HU of a range of 4096. The layers before the last one
+are normalised again, or their errors average out; what the last one rounds is final.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def check_image_dims(image: torch.Tensor, spatial_dims: int) -> None:
+    """Refuse an image whose number of axes is not batch, channel and the spatial ones.
+
+    Convolutions accept an image without its batch axis and would take the batch for the channels.
+
+    Args:
+        image: `(B, C, H, W[, D])`.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ValueError: when the image has another number of axes.
+    """
+    if image.dim() != spatial_dims + 2:
+        raise ValueError(
+            f"`image` must have {spatial_dims + 2} dimensions (batch, channel, and {spatial_dims} spatial ones), "
+            f"got {image.dim()}."
+        )
+
+
+def pad_to_multiple(image: torch.Tensor, multiple: int, value: float) -> torch.Tensor:
+    """Pad each spatial axis symmetrically to a multiple of `multiple`, and to at least twice of it.
+
+    The second rule keeps two voxels along each axis at the bottom of a U-Net: an instance norm of one voxel has no
+    variance, and torch refuses it in training.
+
+    Args:
+        image: `(B, C, H, W[, D])`.
+        multiple: the product of the network's strides; even.
+        value: what to pad with: the background, -1.0 for an image in [-1, 1].
+
+    Returns:
+        `(B, C, H', W'[, D'])`; the odd voxel goes to the far side.
+
+    Example:
+        >>> pad_to_multiple(torch.zeros(1, 1, 240, 24), 16, -1.0).shape
+        torch.Size([1, 1, 240, 32])
+    """
+    padding: list[int] = []
+    for axis in range(image.dim() - 1, 1, -1):
+        size = image.shape[axis]
+        blocks = (size + multiple - 1) // multiple
+        blocks = blocks + 2 // (blocks + 1)  # 1 becomes 2
+        before = blocks * (multiple // 2) - (size + 1) // 2
+        padding.append(before)
+        padding.append(blocks * multiple - size - before)
+    return F.pad(image, padding, mode="constant", value=value)
+
+
+def crop_like(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Undo `pad_to_multiple`: keep the central part that has the reference's spatial size.
+
+    Args:
+        image: `(B, C, H', W'[, D'])`.
+        reference: `(B, any, H, W[, D])`, the image before padding.
+
+    Returns:
+        `(B, C, H, W[, D])`.
+    """
+    for axis in range(2, image.dim()):
+        size = reference.shape[axis]
+        image = image.narrow(axis, image.shape[axis] // 2 - (size + 1) // 2, size)
+    return image
+
+
+SHARES = 200  # points of the tabulated function
+SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.95
+
+
+class RestoreClipped(nn.Module):
+    """
+    Replaces values at the lower limit by what lies below it on average, given their neighbourhood.
+
+    A scanner stores nothing below -1024 HU, where much of a sharp kernel's noise in air belongs. What is left has a
+    mean above -1000 HU, which no linear filter can mend: a softer kernel made from it shows air too bright. Where
+    values y are normal with mean m and standard deviation s, and all below a limit c are stored as c, two things can be
+    measured in a neighbourhood: the share q at the limit and the mean excess e over it. With t = (m - c) / s, the
+    density phi and the distribution function Phi of the standard normal,
+
+        q = Phi(-t),    e = s (phi(t) + t Phi(t)),    c - E[y | y < c] = s (phi(t) / Phi(-t) - t),
+
+    so that the average depth below the limit is e r(q) with a fixed function r (moments of a censored normal
+    distribution; Greene, "Econometric analysis", chapter 19). Values above the limit stay as they are.
+
+    Args:
+        limit: the lowest stored value.
+        below: neighbours above it are other tissue and do not count.
+        size: pixels along each side of the neighbourhood, odd.
+
+    Raises:
+        ValueError: when `size` is not odd, or `below` does not lie above `limit`.
+
+    Example:
+        >>> noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> stored = noise.clamp(min=-0.5)
+        >>> restored = RestoreClipped(-0.5, below=9.0)(stored)
+        >>> bool((restored.mean() - noise.mean()).abs() < 0.1 * (stored.mean() - noise.mean()).abs())
+        True
+    """
+
+    def __init__(self, limit: float = -1.0, *, below: float = -0.89, size: int = 15) -> None:
+        super().__init__()
+        if size < 3 or size % 2 == 0:
+            raise ValueError(f"`size` must be odd and >= 3, got {size}.")
+        if not below > limit:
+            raise ValueError(f"`below` must be above `limit` ({limit:g}), got {below:g}.")
+        self.limit, self.below, self.size = limit, below, size
+        shares = torch.linspace(SMALLEST_SHARE, LARGEST_SHARE, SHARES, dtype=torch.float64)
+        self.depths: torch.Tensor  # annotated here, as TorchScript takes the annotations of a class body for strings
+        self.first, self.scale = SMALLEST_SHARE, (SHARES - 1) / (LARGEST_SHARE - SMALLEST_SHARE)
+        self.register_buffer("depths", depth_by_share(shares).float(), persistent=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Restore (B, C, H, W); the gradient passes through the values above the limit only."""
+        check_image_dims(image, 2)
+        clipped = (image <= self.limit).to(image)
+        similar = (image < self.below).to(image)
+        number = self._mean(similar).clamp_min(1e-6)
+        share = self._mean(clipped) / number
+        excess = self._mean(similar * (image - self.limit).clamp_min(0.0)) / number
+        return image - (clipped * excess * self._depth(share)).detach()
+
+    def _mean(self, image: torch.Tensor) -> torch.Tensor:
+        rows = F.avg_pool2d(image, (self.size, 1), stride=1, padding=(self.size // 2, 0))
+        return F.avg_pool2d(rows, (1, self.size), stride=1, padding=(0, self.size // 2))
+
+    def _depth(self, share: torch.Tensor) -> torch.Tensor:
+        """r at shares of any shape, linear between the tabulated points."""
+        intervals = self.depths.shape[0] - 1
+        position = ((share - self.first) * self.scale).clamp(0.0, float(intervals))
+        left = position.floor().clamp(max=float(intervals - 1))
+        index = left.long()
+        return self.depths[index] + (position - left) * (self.depths[index + 1] - self.depths[index])
+
+
+def depth_by_share(share: torch.Tensor) -> torch.Tensor:
+    """r(q): average depth below the limit over the mean excess above it, for shares q in (0, 1) at the limit.
+
+    Example:
+        >>> depth_by_share(torch.tensor([0.5]))  # half of a distribution around the limit: its two sides are alike
+        tensor([2.])
+    """
+    t = -torch.special.ndtri(share)
+    density = torch.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
+    return (density / share - t) / (density + t * (1 - share))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Inside, operations on `device` keep the types of what they are given."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def in_full_precision(layer: Callable[[torch.Tensor], torch.Tensor], feature: torch.Tensor) -> torch.Tensor:
+    """`layer(feature)`, in float32 under autocast; in the precision of its weights elsewhere.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+        ...     in_full_precision(nn.Linear(1, 1), torch.zeros(1, 1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    if not torch.amp.is_autocast_available(feature.device.type) or not torch.is_autocast_enabled(feature.device.type):
+        return layer(feature)
+    with without_autocast(feature.device):
+        return layer(feature.float())
+
+
+class FullPrecisionConv2d(nn.Conv2d):
+    """A convolution that is computed in float32 under autocast: the last one of a generator.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+        ...     FullPrecisionConv2d(1, 1, 3)(torch.zeros(1, 1, 4, 4, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        """Convolve `(B, C, H, W)`."""
+        if torch.jit.is_scripting():
+            return self._conv_forward(feature, self.weight, self.bias)
+        else:
+            return in_full_precision(super().forward, feature)
+
+
+class FullPrecisionConv3d(nn.Conv3d):
+    """The same in 3-D."""
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        """Convolve `(B, C, H, W, D)`."""
+        if torch.jit.is_scripting():
+            return self._conv_forward(feature, self.weight, self.bias)
+        else:
+            return in_full_precision(super().forward, feature)

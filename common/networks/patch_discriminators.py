@@ -1,0 +1,206 @@
+"""
+The discriminator of Normalized Edge Consistency: PatchGANs on an image pyramid.
+
+The discriminator of neural contrast enhancement: a DCGAN that tells more than two kinds of image apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from monai.networks.layers.factories import Pool
+from monai.networks.nets import PatchDiscriminator
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm as add_spectral_norm
+
+from .definition import record_arguments
+from .layers import check_image_dims
+
+
+class PatchDiscriminatorPyramid(nn.Module):
+    """`num_scales` patch discriminators on the image average-pooled by 1, 2, 4 ...; each gives a map of logits.
+
+    Jaouen, Conze, Visvikis, "One-sided unsupervised medical image synthesis with normalized edge consistency",
+    IEEE ISBI 2024, section 3: "a 3-layer, 3-scale patch discriminator"; the pyramid is that of Wang et al., CVPR
+    2018, section 3.2. With the defaults 8,285,379 parameters in 2-D.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the judged image.
+        num_scales: discriminators, >= 1; scale i sees the image pooled by 2**i.
+        channels: features of the first layer, doubled by each further one.
+        num_layers: layers behind the first one, >= 1. The strides multiply to 2**num_layers, so 3 layers need at
+            least 24 pixels a side on the coarsest scale; take fewer for images of 64-128 pixels.
+        norm: MONAI's name of the normalization, or (name, arguments), or None. Running statistics are refused: real
+            and fake batches would be normalised by each other's.
+        spectral_norm: constrain each convolution's largest singular value to 1 (Miyato et al., ICLR 2018); in
+            `train()` each call then advances the power iteration. Needs `norm=None`, for a norm behind the
+            convolution would undo the constraint. TorchScript does not compile torch's spectral norm.
+
+    Raises:
+        ValueError: when an argument is outside of its range, or an image is too small for a scale.
+
+    Differences from the official code:
+        MONAI's `MultiScalePatchDiscriminator` gives scale i `num_layers * (i + 1)` layers on the full image, with
+        channels doubling without end, and cannot be built with 3 layers and 3 scales at 256 pixels. Here each scale
+        has the same discriminator on a pooled image. Instance norm replaces its batch norm.
+
+    Example:
+        >>> discriminator = PatchDiscriminatorPyramid(2, 1, channels=4, num_layers=2)
+        >>> [tuple(logits.shape) for logits in discriminator(torch.zeros(2, 1, 64, 64))]
+        [(2, 1, 14, 14), (2, 1, 6, 6), (2, 1, 2, 2)]
+    """
+
+    @record_arguments
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        *,
+        num_scales: int = 3,
+        channels: int = 64,
+        num_layers: int = 3,
+        norm: str | tuple[str, dict[str, Any]] | None = "INSTANCE",
+        spectral_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}.")
+        for name, value in (("num_scales", num_scales), ("channels", channels), ("num_layers", num_layers)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        if spectral_norm and norm is not None:
+            raise ValueError(f"`norm` must be None when `spectral_norm` is on, for it would undo it, got {norm!r}.")
+        self.spatial_dims = spatial_dims
+        self.num_layers = num_layers
+        # Each stride-2 layer halves the side, rounding down; each of the two stride-1 layers takes one pixel off.
+        self.min_size = 3 * 2**num_layers
+        self.pool = Pool[Pool.AVG, spatial_dims](kernel_size=2)
+        self.scales = nn.ModuleList(
+            PatchDiscriminator(
+                spatial_dims=spatial_dims,
+                channels=channels,
+                in_channels=in_channels,
+                num_layers_d=num_layers,
+                norm=norm,  # type: ignore[arg-type]  # MONAI's Convolution takes None
+                bias=norm is None,
+            )
+            for _ in range(num_scales)
+        )
+        for module in list(self.scales.modules()):
+            if getattr(module, "track_running_stats", False):
+                raise ValueError(f"`norm` must keep no running statistics (instance or group norm), got {norm!r}.")
+            if spectral_norm and isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                add_spectral_norm(module)
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Judge patches of `(B, C, H, W[, D])` in [-1, 1].
+
+        Returns:
+            one map of logits `(B, 1, h, w[, d])` a scale, the finest first, without activation.
+        """
+        check_image_dims(image, self.spatial_dims)
+        self._check_size(image)
+        logits: list[torch.Tensor] = []
+        for index, discriminator in enumerate(self.scales):
+            if index > 0:
+                image = self.pool(image)
+            logits.append(discriminator(image)[-1])
+        return logits
+
+    def _check_size(self, image: torch.Tensor) -> None:
+        sides = [int(side) for side in image.shape[2:]]
+        for scale in range(len(self.scales)):
+            if min(sides) < self.min_size:
+                raise ValueError(
+                    f"scale {scale} (of {len(self.scales)}, from 0) must see at least {self.min_size} pixels a side "
+                    f"with `num_layers` = {self.num_layers}, but there the image {list(image.shape[2:])} is {sides}: "
+                    "use fewer `num_layers` or `num_scales`, or a larger image."
+                )
+            sides = [side // 2 for side in sides]
+
+
+NEGATIVE_SLOPE = 0.2  # of each LeakyReLU; section 4.1
+POOLED_SIZE = 4  # a side of the feature under the head: DCGAN's figure 1
+
+
+class DCGANDiscriminator(nn.Module):
+    """Convolutions, each followed by bilinear down-sampling by 2, and one score a class for the whole image (2-D).
+
+    Radford et al., "Unsupervised representation learning with deep convolutional generative adversarial networks",
+    ICLR 2016, with the changes of Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, sections 3.3
+    and 4.1: bilinear down-sampling instead of strides, group norm behind all convolutions, LeakyReLU with slope 0.2.
+    With the defaults it has 25,249,347 parameters.
+
+    What the paper leaves open, and what was chosen: kernels are 3x3, since without stride DCGAN's even or 5x5 kernels
+    have no purpose; group norm has 8 groups. Like DCGAN's, the last feature is flattened under a linear head. It is
+    first pooled to 4x4, so that any image size fits; at the paper's 256x256 pixels and six layers it is 4x4 already.
+    Down-sampling by exactly 2 is the mean of 2x2 voxels, bilinear or not.
+
+    Args:
+        in_channels: channels of the judged image.
+        num_classes: scores an image; 1 for a discriminator of real and synthetic.
+        channels: features of each layer, at full, 1/2, 1/4 ... of the resolution.
+        num_groups: groups of the group norm; must divide each of `channels`.
+
+    Raises:
+        ValueError: when an argument is outside of its range, or an image has fewer than 2**len(channels) pixels a side.
+
+    Example:
+        >>> discriminator = DCGANDiscriminator(channels=(8, 16))
+        >>> discriminator(torch.zeros(2, 3, 30, 21)).shape
+        torch.Size([2, 3])
+    """
+
+    @record_arguments
+    def __init__(
+        self,
+        in_channels: int = 3,
+        *,
+        num_classes: int = 3,
+        channels: Sequence[int] = (64, 128, 256, 512, 1024, 2048),
+        num_groups: int = 8,
+    ) -> None:
+        super().__init__()
+        _check_arguments(in_channels, num_classes, channels, num_groups)
+        self.spatial_dims = 2
+        self.min_size = 2 ** len(channels)
+        self.layers = nn.Sequential(
+            *(_layer(inputs, outputs, num_groups) for inputs, outputs in pairwise([in_channels, *channels]))
+        )
+        self.pool = nn.AdaptiveAvgPool2d(POOLED_SIZE)
+        self.head = nn.Linear(channels[-1] * POOLED_SIZE**2, num_classes)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Judge `(B, C, H, W)` in [-1, 1]; return the logits `(B, num_classes)`, without activation."""
+        check_image_dims(image, 2)
+        if min(image.shape[2], image.shape[3]) < self.min_size:
+            raise ValueError(
+                f"`image` must have at least {self.min_size} pixels a side, which {len(self.layers)} layers halve to "
+                f"1, got {image.shape[2]} x {image.shape[3]}: use fewer `channels`, or a larger image."
+            )
+        return self.head(self.pool(self.layers(image)).flatten(1))
+
+
+def _layer(in_channels: int, out_channels: int, num_groups: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),  # the norm's shift is a bias
+        nn.GroupNorm(num_groups, out_channels),
+        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+        nn.AvgPool2d(2),
+    )
+
+
+def _check_arguments(in_channels: int, num_classes: int, channels: Sequence[int], num_groups: int) -> None:
+    sizes = {"in_channels": in_channels, "num_classes": num_classes, "num_groups": num_groups}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+    if len(channels) < 1 or any(width < 1 or width % num_groups for width in channels):
+        raise ValueError(
+            f"`channels` must hold the features of at least 1 layer, each a multiple of `num_groups` ({num_groups}), "
+            f"got {list(channels)}."
+        )

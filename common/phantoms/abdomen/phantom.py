@@ -1,0 +1,158 @@
+"""The abdomen phantom: one patient's CT before contrast and, misaligned, after it, with the aligned truth."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ct import MU_WATER, ParallelBeamScanner, modulation
+from ..dataset import Parameters, PhantomKind, Volume, check_integer, check_positive
+from ..fields import FloatArray
+from ..stack import Stack, scanner_affine
+from .anatomy import make_anatomy
+from .canvas import LABEL_NAMES
+from .organs import lesion_types
+from .subject import AbdomenSubject
+
+TASK_ID = 2  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
+VERSION = 1  # of the generator: raise it when the same seed gives other data
+
+DOMAINS = ("NECT", "CECT")
+REFERENCE_SIZE = 256
+PIXEL_MM = 4 / 3  # of a slice of 256 x 256
+LEVELS_MM = (40.0, 150.0)  # below the dome of the liver: between the bases of the lungs and the pelvis
+CENTRE_MM = (66.0, 104.0)  # of the stack: all patients show liver, kidneys and great vessels
+VIEWS, SMALLEST_VIEWS = 360, 180
+PHOTONS = 2.6e5
+KERNEL = "B30f"
+LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
+DISPLACEMENT_STEP_MM = 2.0**-7  # it is stored in these steps, which compress well
+
+
+def abdomen_parameters(
+    *,
+    patients: int | None = None,
+    slices: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    slice_mm: float | None = None,
+) -> dict[str, Any]:
+    """Check the arguments, fill in the defaults (12 patients, 8 slices of 256 x 256, 3 mm apart)."""
+    parameters: dict[str, Any] = {
+        "kind": "abdomen",
+        "patients": check_integer("patients", 12 if patients is None else patients, minimum=4),
+        "slices": check_integer("slices", 8 if slices is None else slices, minimum=1),
+        "size": check_integer("size", REFERENCE_SIZE if size is None else size, minimum=32, multiple_of=8),
+        "seed": check_integer("seed", seed, minimum=0),
+        "slice_mm": check_positive("slice_mm", 3.0 if slice_mm is None else slice_mm, unit="mm"),
+        "version": VERSION,
+    }
+    span, largest = (parameters["slices"] - 1) * parameters["slice_mm"], LEVELS_MM[1] - LEVELS_MM[0]
+    if span > largest:
+        raise ValueError(
+            f"(`slices` - 1) x `slice_mm` must be <= {largest:g} mm, as the phantom has neither lungs nor pelvis, "
+            f"got {span:g} mm: choose fewer slices or a smaller `slice_mm`."
+        )
+    return parameters
+
+
+def make_abdomen(patient: int, parameters: Parameters) -> dict[str, Volume]:
+    """Generate one patient.
+
+    Args:
+        patient: index of the patient; with the seed it determines everything, whatever the number of patients.
+        parameters: as `abdomen_parameters` returns them.
+
+    Returns:
+        NECT, a noisy scan (X, Y, Z) in HU before contrast; CECT, another one in the portal-venous phase, between
+        which the patient breathed and moved; truth, the CECT without noise and on NECT's grid; displacement
+        (X, Y, Z, 3) float32 in mm along the axes of the world (RAS+, that of the affine), so that CECT shows at x
+        what truth shows at x + displacement(x); and label, uint8 with the values of ``LABEL_NAMES``, of NECT. X runs
+        to the patient's left, Y backwards, Z upwards.
+
+    Example:
+        >>> volumes = make_abdomen(0, abdomen_parameters(slices=3, size=64))
+        >>> for name, volume in volumes.items():
+        ...     print(name, volume.data.shape)
+        NECT (64, 64, 3)
+        CECT (64, 64, 3)
+        truth (64, 64, 3)
+        displacement (64, 64, 3, 3)
+        label (64, 64, 3)
+    """
+    rng = np.random.default_rng([TASK_ID, parameters["seed"], patient])
+    size = parameters["size"]
+    pixel_mm = PIXEL_MM * REFERENCE_SIZE / size
+    subject = AbdomenSubject.draw(rng)
+    stack = Stack(
+        levels_mm=_levels(rng, parameters),
+        slice_mm=parameters["slice_mm"],
+        in_plane_shape=(size, size),
+        pixel_mm=pixel_mm,
+    )
+    affine = scanner_affine(rng, parameters, pixel_mm=pixel_mm)
+    types = lesion_types(patient, seed=parameters["seed"], task=TASK_ID)
+    anatomy = make_anatomy(rng, subject, stack, lesion_types=types)
+    arrays = {
+        "NECT": scan(rng, anatomy.plain, pixel_mm=pixel_mm),
+        "CECT": scan(rng, anatomy.moved, pixel_mm=pixel_mm),
+        "truth": scan(None, anatomy.enhanced, pixel_mm=pixel_mm),
+        "displacement": _to_world(anatomy.displacement_mm),
+        "label": anatomy.label,
+    }
+    return {name: Volume(_to_scanner_order(array), affine) for name, array in arrays.items()}
+
+
+def scan(rng: np.random.Generator | None, hu: FloatArray, *, pixel_mm: float) -> FloatArray:
+    """Scan an object and reconstruct it with a kernel for soft tissue.
+
+    Args:
+        rng: source of the noise; None for a scan without.
+        hu: the object (slices, size, size) in HU, air around it.
+        pixel_mm: its pixel size, and that of the image.
+
+    Returns:
+        (slices, size, size) in HU, -1024 to 3071.
+    """
+    size = hu.shape[-1]
+    views = max(SMALLEST_VIEWS, round(VIEWS * size / REFERENCE_SIZE))
+    scanner = ParallelBeamScanner((size, size), image_size=size, pixel_mm=pixel_mm, views=views)
+    line_integrals = scanner.project(MU_WATER * (1 + hu / 1000))
+    if rng is not None:
+        line_integrals = scanner.add_noise(rng, line_integrals, photons=PHOTONS)
+    attenuation = scanner.reconstruct(line_integrals, partial(modulation, KERNEL))
+    return np.clip(1000 * (attenuation / MU_WATER - 1), LOWEST_HU, HIGHEST_HU)
+
+
+def _levels(rng: np.random.Generator, parameters: Parameters) -> FloatArray:
+    """Positions of the slices in mm below the dome of the liver."""
+    steps = np.arange(parameters["slices"]) * parameters["slice_mm"]
+    half = steps[-1] / 2
+    centre = np.clip(rng.uniform(*CENTRE_MM), LEVELS_MM[0] + half, LEVELS_MM[1] - half)
+    return np.asarray(centre - half + steps)
+
+
+def _to_world(displacement_mm: FloatArray) -> FloatArray:
+    """(3: down, backwards, left; slices, rows, columns) to (slices, rows, columns, 3: right, forward, up)."""
+    steps = np.rint(-displacement_mm[::-1] / DISPLACEMENT_STEP_MM)
+    return np.moveaxis(steps * np.float32(DISPLACEMENT_STEP_MM), 0, -1)
+
+
+def _to_scanner_order(array: NDArray[Any]) -> NDArray[Any]:
+    """(z down, y backwards, x to the left[, vector]) to (x to the left, y backwards, z up[, vector])."""
+    return array.swapaxes(0, 2)[:, :, ::-1]
+
+
+ABDOMEN = PhantomKind(
+    name="abdomen",
+    domains=DOMAINS,
+    label_names=LABEL_NAMES,
+    description="Digital abdomen phantom: a noisy CT before contrast (NECT) and one in the portal-venous phase with "
+    "other breathing (CECT), the aligned noise-free CECT (key `truth`), the displacement between them in mm along the "
+    "world's axes (RAS+; CECT at x shows truth at x + displacement) and a label map of NECT.",
+    check_parameters=abdomen_parameters,
+    make_patient=make_abdomen,
+)

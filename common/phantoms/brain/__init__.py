@@ -1,0 +1,1 @@
+"""The brain phantom: anatomy, MR signal and the subject's variation."""

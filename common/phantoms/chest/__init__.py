@@ -1,0 +1,1 @@
+"""The chest phantom: anatomy and the CT of it with several reconstruction kernels."""

@@ -1,0 +1,1 @@
+"""The lung phantom: parenchyma at micro CT resolution and its clinical CT."""

@@ -1,0 +1,119 @@
+"""The lung phantom: a block of one patient's lung in clinical CT and in micro CT, its true HU and its label map.
+
+Both images show the same occupancy, the share of a voxel that tissue fills. Occupancy 0 (air) is -1000 HU and micro
+grey value 9000; occupancy 1 (tissue) is 45 HU and grey value 26000. An intensity codec of either domain should map
+each of these pairs to one normalised value: an image in the style of the micro CT can then be decoded to HU by the
+clinical codec and compared with `truth`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset import Parameters, PhantomKind, Volume, check_integer
+from ..stack import Stack, scanner_affine
+from .anatomy import LABEL_NAMES, make_anatomy
+from .imaging import LungSubject, clinical_image, coarser_affine, has_emphysema, has_tumour, micro_image, true_hu
+
+TASK_ID = 3  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
+VERSION = 1  # of the generator: raise it when the same seed gives other data
+
+DOMAINS = ("clinical", "micro")
+VOXEL_MM = 5 / 64  # of the micro CT, along all axes
+FACTORS = (2, 4, 8)
+REFERENCE_SIZE = 384  # 48 clinical pixels at factor 8: training patches of 32 have 289 places in each slice
+SMALLEST_CLINICAL = 8  # rows and columns
+
+
+def lung_parameters(
+    *,
+    patients: int | None = None,
+    slices: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    slice_mm: float | None = None,
+    factor: int | None = None,
+) -> dict[str, Any]:
+    """Check the arguments, fill in the defaults (16 patients, 16 micro slices of 384 x 384, factor 8)."""
+    if slice_mm not in (None, VOXEL_MM):
+        raise ValueError(
+            f"`slice_mm` of the lung phantom must be {VOXEL_MM:g} mm, as its micro voxels are cubes, got {slice_mm!r}: "
+            "leave it out."
+        )
+    factor = 8 if factor is None else factor
+    if isinstance(factor, bool) or factor not in FACTORS:
+        raise ValueError(f"`factor` must be 2, 4 or 8, got {factor!r}.")
+    smallest = SMALLEST_CLINICAL * factor
+    return {
+        "kind": "lung",
+        "patients": check_integer("patients", 16 if patients is None else patients, minimum=4),
+        "slices": check_integer("slices", 16 if slices is None else slices, minimum=factor, multiple_of=factor),
+        "size": check_integer("size", REFERENCE_SIZE if size is None else size, minimum=smallest, multiple_of=smallest),
+        "seed": check_integer("seed", seed, minimum=0),
+        "slice_mm": VOXEL_MM,
+        "factor": factor,
+        "version": VERSION,
+    }
+
+
+def make_lung(patient: int, parameters: Parameters) -> dict[str, Volume]:
+    """Generate one patient.
+
+    Args:
+        patient: index of the patient; with the seed it determines everything, whatever the number of patients.
+        parameters: as `lung_parameters` returns them; another factor changes the clinical image alone.
+
+    Returns:
+        clinical, a noisy CT in HU in voxels `factor` times as large along all axes as those of the others; micro,
+        uint16 grey values (X, Y, Z); truth, the HU of the tissue itself without noise; and label, uint8 with the
+        values of ``LABEL_NAMES``. X runs to the patient's left, Y backwards, Z upwards; the outer corners of both
+        grids agree.
+
+    Example:
+        >>> volumes = make_lung(0, lung_parameters(slices=8, size=64))
+        >>> for name, volume in volumes.items():
+        ...     print(name, volume.data.shape)
+        clinical (8, 8, 1)
+        micro (64, 64, 8)
+        truth (64, 64, 8)
+        label (64, 64, 8)
+    """
+    seed, size, factor = (parameters[name] for name in ("seed", "size", "factor"))
+    rng = np.random.default_rng([TASK_ID, seed, patient])
+    diseases = {
+        "tumour": has_tumour(patient, seed=seed, task=TASK_ID),
+        "emphysema": has_emphysema(patient, seed=seed, task=TASK_ID),
+    }
+    subject = LungSubject.draw(rng, **diseases)
+    levels = VOXEL_MM * (np.arange(parameters["slices"]) - (parameters["slices"] - 1) / 2)
+    stack = Stack(levels_mm=levels, slice_mm=VOXEL_MM, in_plane_shape=(size, size), pixel_mm=VOXEL_MM)
+    affine = scanner_affine(rng, parameters, pixel_mm=VOXEL_MM)
+    occupancy, label = make_anatomy(rng, subject, stack)
+    hu = true_hu(occupancy)
+    # The clinical image comes last: the same lung and micro CT for every factor.
+    fine = {"micro": micro_image(rng, occupancy), "truth": hu, "label": label}
+    clinical = clinical_image(rng, hu, factor=factor)
+    return {
+        "clinical": Volume(_to_world_order(clinical), coarser_affine(affine, factor)),
+        **{name: Volume(_to_world_order(array), affine) for name, array in fine.items()},
+    }
+
+
+def _to_world_order(array: NDArray[Any]) -> NDArray[Any]:
+    """(z up, y backwards, x to the left) to (x to the left, y backwards, z up)."""
+    return array.transpose(2, 1, 0)
+
+
+LUNG = PhantomKind(
+    name="lung",
+    domains=DOMAINS,
+    label_names=LABEL_NAMES,
+    description="Digital lung phantom: a block of lung in clinical CT (HU) and in micro CT (grey values without a "
+    "unit; 9000 is air, 26000 tissue), the true HU on the micro grid (key `truth`; -1000 is air, 45 tissue) and a "
+    "label map on the micro grid. The outer corners of both grids agree.",
+    check_parameters=lung_parameters,
+    make_patient=make_lung,
+)

@@ -1,0 +1,273 @@
+"""
+What the numbers say, in a sentence: where the network wins, where it loses, and what should alarm a reader.
+
+The order of a report's directions: for CT kernels sharp to soft, then soft to sharp, as in the papers' tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .inputs import IDENTITY, INTERPOLATED, NETWORK, PAIRED, UNPAIRED, direction_of, short_name_of
+
+# Differences below this are called level, in dB.
+LEVEL_DB = 0.05
+FEW_PATIENTS = 5
+# Above this correlation of source and output the contrast was not inverted (T1-T2 in patients: -0.2 to -0.6).
+INVERTED_BELOW = -0.1
+JUMP_ABOVE = 1.5
+# Below this no method is in the truth's unit: an empty image scores about as much.
+OTHER_UNIT_DB = 5.0
+GROUPS: tuple[tuple[str, ...], ...] = ((IDENTITY,), INTERPOLATED, UNPAIRED, PAIRED)
+Metrics = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence and its kind: ``wins``, ``mixed`` (loses to a paired baseline or in a region), ``loses``, ``open``."""
+
+    text: str
+    kind: str
+
+
+def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = False) -> Verdict:
+    """Compare the network's PSNR with identity, the best unpaired and the best paired baseline.
+
+    Args:
+        direction: e.g. ``"T1->T2"``.
+        methods: ``{method: {metric: {"mean": ..., "std": ..., "n": patients}}}`` of that direction.
+        brief: leave the number of patients to another sentence.
+
+    Example:
+        >>> verdict("T1->T2", {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 22}}}).text
+        'T1 → T2: the network, at 20.00 dB PSNR, loses to the untranslated source (identity) by 2.00 dB.'
+    """
+    metric, unit = "psnr", "dB PSNR"
+    highest = max((_mean(methods, name) or 0.0 for name in methods), default=0.0)
+    if highest < OTHER_UNIT_DB and _mean(methods, NETWORK, "psnr_matched") is not None:
+        metric, unit = "psnr_matched", "dB PSNR after histogram matching (the truth is in another unit)"
+    network = _mean(methods, NETWORK, metric)
+    direction = direction_of(direction)
+    patients, count = (0, "") if brief else _patients(methods)
+    if network is None:
+        return Verdict(f"{direction}{count}: no network was scored here, only baselines.", "open")
+    rivals = [rival for rival in (_best(methods, group, metric) for group in GROUPS) if rival]
+    if not rivals:
+        return Verdict(f"{direction}{count}: the network reaches {network:.2f} {unit}; no baseline was scored.", "open")
+    gains = {rival: network - (_mean(methods, rival, metric) or 0.0) for rival in rivals}
+    won = [f"{_described(rival)} by {gain:.2f} dB" for rival, gain in gains.items() if gain >= LEVEL_DB]
+    lost = [f"{_described(rival)} by {-gain:.2f} dB" for rival, gain in gains.items() if gain <= -LEVEL_DB]
+    level = [_described(rival) for rival, gain in gains.items() if abs(gain) < LEVEL_DB]
+    outcomes = (("loses to", lost), ("beats", won), ("is level with", level))
+    clauses = [f"{verb} {_joined(beaten)}" for verb, beaten in outcomes if beaten]
+    text = f"{direction}{count}: the network, at {network:.2f} {unit}, {', and '.join(clauses)}{_caution(patients)}."
+    unpaired_lost = any(gain <= -LEVEL_DB for rival, gain in gains.items() if rival not in PAIRED)
+    partly_lost = bool(lost) or any(" loses " in line for line in region_lines(methods))
+    return Verdict(text, "loses" if unpaired_lost else "mixed" if partly_lost else "wins")
+
+
+def overall(summary: Mapping[str, Mapping[str, Metrics]]) -> Verdict:
+    """One sentence over several directions: mean PSNR gain over each kind of baseline, and how often it is one.
+
+    Its kind is ``loses`` when the mean gain over the identity or the unpaired baselines is negative, ``wins`` when the
+    network wins in every direction, else ``mixed``.
+
+    Args:
+        summary: ``{direction: {method: {metric: {"mean": ..., "std": ..., "n": patients}}}}``.
+
+    Example:
+        >>> scored = {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 18}}}
+        >>> overall({"a->b": scored, "b->a": scored}).text  # doctest: +NORMALIZE_WHITESPACE
+        'Over 2 directions: against the untranslated source (identity) the network gains 2.00 dB PSNR on average and is
+        better in 2 of 2 directions.'
+    """
+    patients, count = _patients({name: metrics for methods in summary.values() for name, metrics in methods.items()})
+    start = f"Over {len(summary)} directions{count}"
+    clauses: list[str] = []
+    means: list[tuple[tuple[str, ...], float]] = []
+    for group in GROUPS:
+        found = [gain for methods in summary.values() if (gain := _gain(methods, group)) is not None]
+        if found:
+            means.append((group, sum(gain for _, gain in found) / len(found)))
+            clauses.append(_overall_clause(found, first=not clauses))
+    kinds = {verdict(direction, methods).kind for direction, methods in summary.items()}
+    if not clauses:
+        return Verdict(f"{start}: no network was scored beside a baseline.", "open")
+    unpaired_lost = any(mean <= -LEVEL_DB for group, mean in means if group != PAIRED)
+    kind = "loses" if unpaired_lost else "wins" if kinds == {"wins"} else "mixed"
+    return Verdict(f"{start}: {'; '.join(clauses)}{_caution(patients)}.", kind)
+
+
+def region_lines(methods: Mapping[str, Metrics]) -> list[str]:
+    """In which labelled regions the network's error is smaller, and in which it is larger, than the best baseline's.
+
+    >>> region_lines({"network": {"mae_tumour": {"mean": 9}}, "intensity_curve": {"mae_tumour": {"mean": 6}}})
+    ['By mean absolute error it loses inside tumour (9 against 6, intensity curve).']
+    """
+    regions: dict[str, list[str]] = {"loses": [], "wins": []}
+    for metric in methods.get(NETWORK, {}):
+        rivals = {name: value for name in methods if (value := _mean(methods, name, metric)) is not None}
+        own = rivals.pop(NETWORK, None)
+        if not is_region(metric) or own is None or not rivals:
+            continue
+        best = min(rivals, key=lambda name: rivals[name])
+        region = metric.removeprefix("mae_").replace("_", " ")
+        text = f"{region} ({own:.3g} against {rivals[best]:.3g}, {short_name_of(best)})"
+        regions["wins" if own < rivals[best] else "loses"].append(text)
+    return [f"By mean absolute error it {verb} inside {_joined(names)}." for verb, names in regions.items() if names]
+
+
+def is_region(metric: str) -> bool:
+    """Whether a metric is the error inside a labelled region."""
+    return metric.startswith("mae_") and metric != "mae_mask"
+
+
+def alarms(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
+    """The run's own warnings, then each patient whose output should not be trusted.
+
+    Contrast is expected to be inverted where source and truth are anticorrelated (``target_correlation`` of the row).
+    """
+    warnings = [str(warning) for warning in facts.get("warnings") or []]
+    found = list(warnings)
+    for row in rows:
+        if row.get("method") != NETWORK:
+            continue
+        who = f"{row.get('patient')}, {direction_of(str(row.get('direction')))}"
+        correlation, jump = row.get("source_correlation"), row.get("slice_jump")
+        expected = row.get("target_correlation", -1.0)
+        known = any(w.startswith(f"{row.get('patient')}:") and "not inverted" in w for w in warnings)
+        if correlation is not None and expected < INVERTED_BELOW < correlation and not known:
+            found.append(
+                f"{who}: contrast not inverted (correlation of source and output {correlation:+.2f}, "
+                f"it should be below {INVERTED_BELOW})."
+            )
+        if jump is not None and jump > JUMP_ABOVE:
+            found.append(f"{who}: neighbouring slices differ {jump:.1f} times as much as in the truth.")
+    return found
+
+
+def _mean(methods: Mapping[str, Metrics], method: str, metric: str = "psnr") -> float | None:
+    value = methods.get(method, {}).get(metric)
+    return None if value is None else float(value["mean"])
+
+
+def _best(methods: Mapping[str, Metrics], group: Sequence[str], metric: str = "psnr") -> str | None:
+    scored = {name: value for name in group if (value := _mean(methods, name, metric)) is not None}
+    return max(scored, key=lambda name: scored[name]) if scored else None
+
+
+def _gain(methods: Mapping[str, Metrics], group: Sequence[str]) -> tuple[str, float] | None:
+    """The best method of a group and by how many dB the network is better."""
+    network, rival = _mean(methods, NETWORK), _best(methods, group)
+    if network is None or rival is None:
+        return None
+    return rival, network - (_mean(methods, rival) or 0.0)
+
+
+def _overall_clause(found: Sequence[tuple[str, float]], *, first: bool) -> str:
+    """What the directions' best rivals of one kind and the gains over them come to."""
+    names = list(dict.fromkeys(_described(rival) for rival, _ in found))
+    kind = "unpaired" if found[0][0] in UNPAIRED else "paired"
+    rival = names[0] if len(names) == 1 else f"the best {kind} baseline of each direction"
+    gains = [gain for _, gain in found]
+    mean = sum(gains) / len(gains)
+    won = sum(gain >= LEVEL_DB for gain in gains)
+    level = sum(abs(gain) < LEVEL_DB for gain in gains)
+    who, unit, of = ("the network", " PSNR", " directions") if first else ("it", "", "")
+    text = f"against {rival} {who} {'gains' if mean >= 0 else 'loses'} {abs(mean):.2f} dB{unit} on average"
+    return f"{text} and is better in {won} of {len(gains)}{of}" + (f", level in {level}" if level else "")
+
+
+def _patients(methods: Mapping[str, Metrics]) -> tuple[int, str]:
+    """Number of patients, and how a sentence says it; 0 and nothing where it is not known."""
+    number = max((int(v.get("n", 0)) for metrics in methods.values() for v in metrics.values()), default=0)
+    return number, f" ({number} patient{'s' if number != 1 else ''})" if number else ""
+
+
+def _caution(patients: int) -> str:
+    return "; this is too few patients to conclude from" if 0 < patients < FEW_PATIENTS else ""
+
+
+def _described(method: str) -> str:
+    name = short_name_of(method)
+    if method == IDENTITY:
+        return "the untranslated source (identity)"
+    if method in INTERPOLATED:
+        return f"the best interpolation ({name})"
+    if method in UNPAIRED and not name.startswith("unpaired"):
+        return f"the best unpaired baseline ({name})"
+    return f"the {name}" + (" fitted on pairs" if method in PAIRED and not name.startswith("paired") else "")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+# With more directions than this, a report compares them in common tables and folds the details away.
+FEW_DIRECTIONS = 2
+KERNEL_METRICS = ("noise_sd", "nps_error", "edge_error", "emphysema_index")
+Scores = Mapping[str, Mapping[str, Metrics]]
+
+
+def grouped_directions(summary: Scores, directions: Sequence[str]) -> dict[str, list[str]]:
+    """Directions under their headings: those between CT kernels by sharpness, all others as they are under none.
+
+    Args:
+        summary: ``{direction: {method: {metric: {"mean": ...}}}}``.
+        directions: such as ``"B30f->B70f"``, each once.
+
+    Example:
+        >>> scores = {"network": {"edge_error": {"mean": 0.1}}}
+        >>> grouped_directions({"B30f->B70f": scores}, ["B30f->B70f", "B70f->B50f", "B50f->B30f"])
+        {'Sharp to soft': ['B50f->B30f', 'B70f->B50f'], 'Soft to sharp': ['B30f->B70f']}
+    """
+    rank = {domain: place for place, domain in enumerate(softest_first(summary, directions))}
+    if not rank:
+        return {"": list(directions)}
+    pairs = sorted((domains_of(direction) for direction in directions), key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+    names = {domains_of(direction): direction for direction in directions}
+    groups = {
+        "Sharp to soft": [names[pair] for pair in pairs if rank[pair[0]] > rank[pair[1]]],
+        "Soft to sharp": [names[pair] for pair in pairs if rank[pair[0]] < rank[pair[1]]],
+    }
+    return {heading: members for heading, members in groups.items() if members}
+
+
+def softest_first(summary: Scores, directions: Sequence[str]) -> list[str]:
+    """Kernels from soft to sharp: by the noise of their images, else by the numbers in their names; empty if unknown.
+
+    One scan has more noise the sharper its kernel is, whatever the vendor calls it.
+    """
+    domains = sorted({domain for direction in directions for domain in domains_of(direction)})
+    if not is_kernel_conversion(summary) or any(len(set(domains_of(direction))) < 2 for direction in directions):
+        return []
+    noise: dict[str, list[float]] = {}
+    for direction, methods in summary.items():
+        source, target = domains_of(direction)
+        for method, metrics in methods.items():
+            for domain, metric in ((target, "noise_sd_target"), (source, "noise_sd" if method == IDENTITY else "")):
+                if metric in metrics:
+                    noise.setdefault(domain, []).append(float(metrics[metric]["mean"]))
+    if all(domain in noise for domain in domains):
+        return sorted(domains, key=lambda domain: sum(noise[domain]) / len(noise[domain]))
+    numbers = {domain: int(found.group()) for domain in domains if (found := re.search(r"\d+", domain))}
+    return sorted(domains, key=lambda domain: numbers[domain]) if len(set(numbers.values())) == len(domains) else []
+
+
+def is_kernel_conversion(summary: Scores) -> bool:
+    """Whether the numbers are those of converted CT kernels."""
+    found = {metric for methods in summary.values() for metrics in methods.values() for metric in metrics}
+    return bool(found & set(KERNEL_METRICS))
+
+
+def domains_of(direction: str) -> tuple[str, str]:
+    """Source and target of a direction.
+
+    >>> domains_of("B30f->B70f"), domains_of("somewhere")
+    (('B30f', 'B70f'), ('source', 'target'))
+    """
+    source, arrow, target = direction.partition("->")
+    return (source.strip(), target.strip()) if arrow else ("source", "target")

@@ -1,0 +1,149 @@
+"""Refusing what is not an image to translate, before anything is written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from ...images.grids import extremes, planes, sampled
+from ...images.names import file_name
+from ...images.nifti import check_grid, check_whole
+from .contrast import mr_contrast
+
+logger = logging.getLogger(__name__)
+
+UNREADABLE = (
+    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError),
+    *(OSError, EOFError, ValueError, zlib.error),
+)
+SAMPLES = 100_000
+LABEL_MAP_VALUES = 32  # an image with so few distinct values, all whole numbers, is a label map
+
+
+class CheckHeaderd(MapTransform):
+    """
+    Refuses, by its header, a NIfTI file that MONAI would load into something else than one 3-D intensity volume.
+
+    MONAI drops the imaginary part of a complex image, fails on RGB with an unrelated message, and takes the fourth
+    axis of a 4-D image for channels. Items that are not paths of NIfTI files pass.
+
+    Args:
+        keys: keys of the paths.
+
+    Raises:
+        ValueError: when a file is unreadable, complex, RGB, 4-D, empty, cut short or damaged, or its affine is none.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            value = data[key]
+            if isinstance(value, (str, os.PathLike)) and str(value).lower().endswith((".nii", ".nii.gz")):
+                _check_nifti(Path(value))
+        return dict(data)
+
+
+def _check_nifti(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(path)!r} does not exist.")
+    try:
+        image: Any = nib.load(path)
+    except UNREADABLE as err:
+        raise ValueError(f"{str(path)!r} is not a readable NIfTI file ({err}): copy or convert it anew.") from err
+    dtype, shape = image.header.get_data_dtype(), image.header.get_data_shape()
+    if dtype.kind == "c":
+        raise ValueError(f"{str(path)!r} is complex ({dtype}): give its magnitude image.")
+    if dtype.fields is not None:
+        raise ValueError(f"{str(path)!r} is a colour (RGB) image: give the intensity image, not a picture of it.")
+    if len(shape) > 3 and any(n > 1 for n in shape[3:]):
+        raise ValueError(
+            f"{str(path)!r} is {len(shape)}-D, shape {shape}: give one 3-D volume, e.g. split it with nibabel's"
+            " `four_to_three`."
+        )
+    if any(n < 1 for n in shape):
+        raise ValueError(f"{str(path)!r} is empty, shape {shape}.")
+    check_grid(path, image)
+    check_whole(path, image)
+
+
+class CheckImaged(MapTransform):
+    """
+    Refuses volumes that cannot be translated.
+
+    Args:
+        keys: keys of volumes of shape (C, X, Y, Z).
+
+    Raises:
+        ValueError: when a volume is not 3-D, has more than one channel, NaN or infinite voxels, one value only, or
+            looks like a label map. The message names the file.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            _check_volume(torch.as_tensor(data[key]), file_name(data[key]))
+        return dict(data)
+
+
+class WarnOfContrastd(MapTransform):
+    """
+    Warns of a brain MR volume that shows another contrast than it should, with the evidence.
+
+    Args:
+        keys: keys of volumes of shape (C, X, Y, Z), any unit.
+        contrast: the weighting that they should have: `T1` or `T2`.
+
+    Raises:
+        ValueError: when `contrast` is another.
+    """
+
+    def __init__(self, keys: KeysCollection, contrast: str, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if contrast not in ("T1", "T2"):
+            raise ValueError(f"`contrast` must be 'T1' or 'T2', got {contrast!r}.")
+        self.contrast = contrast
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            found, evidence = mr_contrast(torch.as_tensor(data[key])[0].numpy())
+            if found not in (None, self.contrast):
+                logger.warning(
+                    f"{file_name(data[key])} looks {found}-weighted, but {self.contrast}-weighted images are expected:"
+                    f" {evidence}. If it is {found}, the translation is wrong; check the series."
+                )
+        return dict(data)
+
+
+def _check_volume(volume: torch.Tensor, name: str) -> None:
+    if volume.dim() != 4:
+        raise ValueError(
+            f"{name} has {volume.dim() - 1} dimensions, shape {tuple(volume.shape[1:])}: give a volume (X, Y, Z); a"
+            " single slice is one of shape (X, Y, 1)."
+        )
+    if volume.shape[0] != 1:
+        raise ValueError(f"{name} has {volume.shape[0]} channels: give an intensity image of one channel.")
+    if count := sum(int((~torch.isfinite(plane)).sum()) for plane in planes(volume)):
+        raise ValueError(f"{name} has {count} NaN or infinite voxels: replace them, e.g. by 0 outside the body.")
+    low, high = extremes(volume)
+    if low == high:
+        what = "all zero" if low == 0 else f"constant ({low:g})"
+        raise ValueError(f"{name} is {what}: there is nothing to translate. Was the export complete?")
+    values = torch.unique(sampled(volume, SAMPLES))  # sorting all would take seconds
+    if values.numel() <= LABEL_MAP_VALUES and bool((values == values.round()).all()):
+        raise ValueError(
+            f"{name} has {values.numel()} distinct values, all whole numbers: it looks like a label map. Give the"
+            " intensity image."
+        )
