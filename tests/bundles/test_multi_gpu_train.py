@@ -121,7 +121,7 @@ WHOLE = {  # what of a training is equal while the other side stands still; `Non
 def without_chance(monkeypatch):
     """Draws depend on the batch: here they are fixed, and a spectral norm rests, which follows each forward pass."""
     monkeypatch.setattr(DomainLabels, "draw", lambda self, domain: (domain + 1) % self.num_domains)
-    monkeypatch.setattr("common.distributed.draw_for_each", lambda count, draw: torch.full((count,), 0.3))
+    monkeypatch.setattr("common.methods.stargan.draw_for_each", lambda count, draw: torch.full((count,), 0.3))
     monkeypatch.setattr(torch, "randperm", lambda places, device=None: torch.arange(places, device=device))
     monkeypatch.setattr(SpectralConv2d, "_sigma", resting_sigma)
 

@@ -80,7 +80,7 @@ def test_without_a_failure_it_is_the_evaluators_run():
 
 def test_memory_is_kept_while_cases_run(monkeypatch):
     kept: list[bool] = []
-    monkeypatch.setattr("common.memory.keep_memory", lambda: kept.append(True))
+    monkeypatch.setattr("common.inference.cases.keep_memory", lambda: kept.append(True))
     run_cases(evaluator(1.0, done=[]))
     assert kept == [True]
 

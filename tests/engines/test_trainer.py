@@ -82,7 +82,7 @@ def test_the_state_is_plain_tensors_and_numbers(tmp_path):
 
 def test_memory_is_kept_while_it_trains(tmp_path, monkeypatch):
     kept: list[bool] = []
-    monkeypatch.setattr("common.memory.keep_memory", lambda: kept.append(True))
+    monkeypatch.setattr("common.engines.trainer.keep_memory", lambda: kept.append(True))
     trainer("nec", tmp_path, epochs=1).run()
     assert kept == [True]
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-import common.networks
+import common
 from common.networks import (
     CompactGenerator,
     DCGANDiscriminator,
@@ -218,19 +218,19 @@ def test_saving_is_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_works_under_another_package_name(tmp_path, monkeypatch):
     """A release carries a copy of the package under a name of its own, and reads the same files."""
-    shutil.copytree(Path(common.networks.__file__).parent, tmp_path / "lib" / "copied_networks")
+    shutil.copytree(Path(common.__file__).parent, tmp_path / "lib" / "copied")
     save_definition(tmp_path / "models" / "network.json", CompactGenerator(channels=(8, 16)))
     monkeypatch.syspath_prepend(tmp_path / "lib")
     try:
-        copied = importlib.import_module("copied_networks")
+        copied = importlib.import_module("copied.networks")
         network = copied.load_definition(tmp_path, PAPER)
-        assert type(network).__module__ == "copied_networks.compact"
+        assert type(network).__module__ == "copied.networks.compact"
         assert network.arguments["channels"] == [8, 16]
         copied.save_definition(tmp_path / "again.json", network)
         again, first = (json.loads((tmp_path / name).read_text()) for name in ("again.json", "models/network.json"))
         assert again == first
     finally:
-        for name in [name for name in sys.modules if name.startswith("copied_networks")]:
+        for name in [name for name in sys.modules if name.startswith("copied")]:
             del sys.modules[name]
 
 

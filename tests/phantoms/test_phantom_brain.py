@@ -192,7 +192,7 @@ def test_array_and_affine_agree_on_up_front_and_right(monkeypatch, model_axis):
     def coordinate(fractions):
         return np.indices(fractions["white_matter"].shape)[model_axis]
 
-    monkeypatch.setattr("common.phantoms.brain.anatomy.label_map", coordinate)
+    monkeypatch.setattr("common.phantoms.brain.phantom.label_map", coordinate)
     data, affine = make_brain(0, brain_parameters(size=32, slices=4))["label"]
     indices = np.indices(data.shape).reshape(3, -1)
     world = (affine[:3, :3] @ indices)[2 - model_axis]

@@ -45,7 +45,10 @@ def test_normalised_mr_passes():
 @needs_data
 def test_real_volumes_are_told_apart():
     load = LoadImage(reader=image_readers(), ensure_channel_first=True)
-    brain, scan = (load(next((SHARED / kind).glob("*.nii.gz"))) for kind in ("brain_mri", "abdomen_ct"))
+    brain, scan = (
+        load(next((SHARED / kind).glob(name)))
+        for kind, name in (("brain_mri", "*_T1.nii.gz"), ("abdomen_ct", "*noncontrast*"))
+    )
     CheckModalityd("image", "MR")({"image": brain})
     with pytest.raises(ValueError, match="is a CT by its values"):
         CheckModalityd("image", "MR")({"image": scan})

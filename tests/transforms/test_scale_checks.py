@@ -48,7 +48,7 @@ def test_a_lost_offset_is_warned_of_and_padding_does_not_hide_it(caplog):
 @needs_data
 @pytest.mark.parametrize("kind", ["abdomen_ct", "chest_ct", "kernel_pair_ct"])
 def test_real_ct_raises_no_alarm(kind, caplog):
-    for path in sorted((SHARED / kind).glob("*.nii.gz")):
+    for path in sorted(p for p in (SHARED / kind).glob("*.nii.gz") if "_seg_" not in p.name):
         volume = LoadImage(reader="NibabelReader", ensure_channel_first=True)(path)
         caplog.clear()  # of what MONAI says in loading
         CheckAird("image")({"image": volume})

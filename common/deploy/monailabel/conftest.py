@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import importlib.util
 
-needs_monailabel = ["app.py", "datastore.py", "infer_task.py", "train_task.py"]
+needs_monailabel = ["app.py", "datastore.py", "tasks.py"]
 collect_ignore = [] if importlib.util.find_spec("monailabel") else needs_monailabel
