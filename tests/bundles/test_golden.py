@@ -1,8 +1,8 @@
 """
-The shipped weights give the outputs that were recorded: a change of the code does not change an image unnoticed.
+The shipped weights give the recorded outputs, so that no change of the code alters an image unnoticed.
 
-`golden/` holds, for each bundle, a small source and the translation of it that the command line wrote. A change that
-is meant to alter an output records it anew with `python -m tests.bundles.test_golden BUNDLE` and says why in its commit.
+`golden/` holds a small source per bundle and the translation that the command line wrote. A change that is meant to
+alter an output records it anew with `python -m tests.bundles.test_golden BUNDLE` and says why in its commit.
 """
 
 from __future__ import annotations
