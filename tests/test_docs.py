@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from common.phantoms import generate_phantom
+from tests.helpers.pages import ROOT, commands
 
-ROOT = Path(__file__).parents[1]
 NEC = ROOT / "bundles" / "nec_t1t2"
 SMALL = """--max_epochs 1 --batch_size 2 --image_size 64 --val_interval 1 --spacing_mm '[4.0,4.0,-1]'
  --network_def "{'_target_': 'common.networks.CompactGenerator', 'channels': [8, 8], 'num_res_units': 1}"
@@ -30,13 +30,6 @@ SMALL_PATCHES = """--max_epochs 1 --samples_per_epoch 2 --batch_size 2 --patch_s
  --num_res_blocks 1 --discriminator_channels 4 --target_discriminator_layers 1 --source_discriminator_layers 1"""
 SMALL_LUNG = """ --phantom "{'patients': 4, 'slices': 8, 'size': 128, 'factor': '@factor'}" """
 RELEASED = ROOT.parent / "shared" / "fixtures" / "ggcl_reference"
-
-
-def commands(file: Path) -> list[str]:
-    """The `python -m ...` lines of a page's code blocks, each once, continued lines joined."""
-    blocks = re.findall(r"```\w*\n(.*?)```", file.read_text(), flags=re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip().startswith("python -m ")))
 
 
 @pytest.fixture(scope="module")

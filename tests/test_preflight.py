@@ -1,4 +1,7 @@
-"""Mistyped overrides are refused, with the nearest valid id."""
+"""Mistyped overrides are refused, with the nearest valid id.
+
+Values of a wrong kind are refused before work starts; the overlays that we ship have none.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common import preflight
+from common.preflight import refuse_wrong_kinds
 
 CONFIG = {
     "imports": ["$import common"],
@@ -82,3 +86,75 @@ def test_on_the_command_line_the_error_is_the_last_word(tmp_path):
     right = bundle("--config_file", "c.yaml", "--length", "4", cwd=tmp_path)
     assert right.returncode == 0, right.stderr
     assert "length 4" in right.stdout
+
+
+BUNDLES = Path(__file__).parents[1] / "bundles"
+OWN = {
+    "batch_size": 4,
+    "fitting_size": None,
+    "learning_rate": 0.1,
+    "compress": False,
+    "cache_dir": None,
+    "output_dir": "$1",
+    "region": "lung",
+}
+OVERLAYS = sorted(
+    path for path in BUNDLES.glob("*/configs/**/*.yaml") if path.name not in ("train.yaml", "inference.yaml")
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch_size": "four"}, "`batch_size` must be a whole number >= 1, such as 4, got 'four'"),
+        ({"batch_size": 0}, "whole number >= 1, such as 4, got 0"),
+        ({"batch_size": 2.5}, "whole number >= 1"),
+        ({"batch_size": True}, "whole number >= 1"),
+        ({"batch_size": None}, "whole number >= 1"),
+        ({"fitting_size": 2.5}, "`fitting_size` must be a whole number >= 0, such as 1, got 2.5"),
+        ({"learning_rate": "fast"}, "`learning_rate` must be a number, such as 0.1, got 'fast'"),
+        ({"compress": "yes"}, "`compress` must be true or false, such as False, got 'yes'"),
+        ({"output_dir": 3}, "`output_dir` must be a path"),
+        ({"dataset_dir": ""}, "`dataset_dir` must be a path"),
+        ({"device": "gpu"}, "`device` must be 'cpu' or 'cuda' or 'cuda:1', got 'gpu'"),
+        ({"device": 7}, "`device` must be"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_id_and_a_value_that_would_do(given, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        refuse_wrong_kinds(given, OWN)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batch_size": "$2 * 4"},
+        {"fitting_size": None},
+        {"fitting_size": 3},
+        {"learning_rate": 1},
+        {"cache_dir": None},
+        {"output_dir": Path("out")},
+        {"region": [[0, 1], [0, 1], [0, 1]]},
+        {"device": "cpu"},
+        {"unknown": object()},
+    ],
+)
+def test_expressions_numbers_and_paths_pass(given):
+    refuse_wrong_kinds(given, OWN)
+
+
+def test_a_missing_cuda_device_is_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA device that PyTorch can use: give 'cpu'"):
+        refuse_wrong_kinds({"device": "cuda"}, OWN)
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: str(path.relative_to(BUNDLES)))
+def test_no_overlay_of_ours_changes_the_kind_of_a_value(path):
+    bundle = BUNDLES / path.relative_to(BUNDLES).parts[0]
+    own = {k: v for name in ("train", "inference") for k, v in load(bundle / "configs" / f"{name}.yaml").items()}
+    refuse_wrong_kinds(load(path), own)
+
+
+def load(path: Path) -> dict:
+    return ConfigParser.load_config_file(path)

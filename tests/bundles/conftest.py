@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.phantoms import generate_phantom
-
-from .nec import TINY, bundle, done
+from tests.helpers.bundles import TINY, bundle, done
 
 
 @pytest.fixture(scope="session")

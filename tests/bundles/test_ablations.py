@@ -10,8 +10,7 @@ from monai.bundle import ConfigParser
 from common import preflight
 from common.losses import CosineContentLoss, GuidedContrastiveLoss, PerceptualGuidanceLoss
 from common.networks import SemanticDiscriminator, StarGANGenerator
-
-from .nec import ROOT
+from tests.helpers.bundles import ROOT
 
 SMALL = {"channels": 8, "num_res_blocks": 1, "discriminator_channels": 4, "image_size": 128}
 # The KCGAN thesis, tables 3 to 6, and the text below its equation (5).

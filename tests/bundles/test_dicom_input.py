@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from ..data.dicom_files import AFFINE, series, write_enhanced
-from .nec import ROOT, done, run
+from tests.helpers.bundles import ROOT, done, run
+from tests.helpers.dicom_files import AFFINE, series, write_enhanced
 
 BUNDLE = ROOT / "bundles" / "kcgan_kernel_conversion"
 NAMES = {"series": "case", "zip": "P1_3", "enhanced": "E7_5", "nifti": "scan"}

@@ -13,8 +13,7 @@ import torch
 
 from common.data import load_datalist
 from common.phantoms import generate_phantom
-
-from .nec import ROOT, done, run
+from tests.helpers.bundles import ROOT, done, run
 
 BUNDLE = ROOT / "bundles" / "ggcl"
 DOMAINS = ["B30f", "B50f", "B70f"]

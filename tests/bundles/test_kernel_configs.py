@@ -14,8 +14,7 @@ from common import preflight
 from common.leaderboard import BOARDS
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
 from common.phantoms import generate_phantom
-
-from .nec import ROOT
+from tests.helpers.bundles import ROOT
 
 BUNDLES = {name: ROOT / "bundles" / name for name in ("ggcl", "kcgan_kernel_conversion")}
 SCHEMA = ROOT.parent / "shared" / "data" / "schema" / "meta_schema_20240725.json"

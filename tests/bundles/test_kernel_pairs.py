@@ -15,8 +15,7 @@ from common import preflight
 from common.data import load_datalist
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
 from common.phantoms import generate_phantom
-
-from .nec import ROOT, done, run
+from tests.helpers.bundles import ROOT, done, run
 
 BUNDLES = {name: ROOT / "bundles" / name for name in ("ggcl", "kcgan_kernel_conversion")}
 PAIRS = {

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from common.phantoms import generate_phantom
-
-from .nec import ROOT, done, run
+from tests.helpers.bundles import ROOT, done, run
 
 BUNDLE = ROOT / "bundles" / "ggcl"
 VENDORS = {"vendor_1": ["B30f", "B50f", "B70f"], "vendor_2": ["SOFT", "CHEST", "EDGE"]}

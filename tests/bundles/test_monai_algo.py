@@ -20,8 +20,7 @@ from common.data import load_domain
 from common.federated import SiteAlgo, statistics_transforms, statistics_workflow
 from common.networks import load_definition
 from common.phantoms import generate_phantom
-
-from .federated_cases import BUNDLES, CASES
+from tests.helpers.federated_cases import BUNDLES, CASES
 
 pytestmark = pytest.mark.filterwarnings("ignore:executing the bundle config:UserWarning")
 SITE = {ExtraItems.CLIENT_NAME: "north"}

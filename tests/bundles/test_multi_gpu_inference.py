@@ -17,10 +17,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from common import preflight
-
-from ..data.dicom_series import write_source_series
-from .nec import ROOT
-from .test_inference_batches import BUNDLES, OPTIONS, save, sidecars, source, translate
+from tests.helpers.bundles import ROOT
+from tests.helpers.dicom_series import write_source_series
+from tests.helpers.translations import BUNDLES, OPTIONS, save, sidecars, source, translate
 
 NAMES = ["p1/scan", "p1/late", "p2/scan", "p3/scan", "p3/deep/scan", "p4/scan", "p5/scan"]
 SUFFIX = "_synthetic_T2"

@@ -17,9 +17,8 @@ from monai.bundle import ConfigParser
 from common.data import load_domain
 from common.methods import DomainLabels
 from common.networks.spectral import SpectralConv2d
-
-from .nec import BUNDLE, CONFIGS, ROOT, done
-from .tiny_trainings import AFTER, CASES, EPOCHS, JOINED_BATCH, train, write_images
+from tests.helpers.bundles import BUNDLE, CONFIGS, ROOT, done
+from tests.helpers.tiny_trainings import AFTER, CASES, EPOCHS, JOINED_BATCH, train, write_images
 
 BUNDLES = sorted(path.parents[1] for path in (ROOT / "bundles").glob("*/configs/multi_gpu_train.yaml"))
 TOLERANCE = {"rtol": 0.0, "atol": 1e-9}  # in float64, for weights that move by 1e-3 a step
@@ -54,7 +53,7 @@ def root(tmp_path_factory) -> Path:
         torch.save(train(name, root, root / "single" / name), root / "single" / name / "found.pt")
         (root / "resumed" / name).mkdir(parents=True)
         shutil.copyfile(root / "single" / name / "after.pt", root / "resumed" / name / "last.pt")
-    torchrun(["tests.bundles.tiny_trainings", str(root)], ROOT)
+    torchrun(["tests.helpers.tiny_trainings", str(root)], ROOT)
     return root
 
 

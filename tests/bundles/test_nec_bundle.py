@@ -15,8 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.data import load_datalist
 from common.reports import write_report
-
-from .nec import BUNDLE, CONFIGS, ROOT, TINY, bundle, done
+from tests.helpers.bundles import BUNDLE, CONFIGS, ROOT, TINY, bundle, done
 
 SHARED = ROOT.parent / "shared" / "data"
 needs_real_brains = pytest.mark.skipif(
@@ -311,7 +310,7 @@ def test_weights_of_another_network_are_refused(trained, phantom, tmp_path):
 
 
 def test_a_t2_given_as_t1_is_warned_of(trained, tmp_path):
-    from tests.transforms.test_check import brain
+    from tests.helpers.brains import brain
 
     process = done(infer(trained, nifti(tmp_path, brain(inverted=True)), tmp_path / "out"))
     assert "looks T2-weighted" in process.stderr

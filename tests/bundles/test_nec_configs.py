@@ -12,8 +12,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from common import preflight
-
-from .nec import BUNDLE, CONFIGS
+from tests.helpers.bundles import BUNDLE, CONFIGS
 
 SCHEMA = Path(__file__).parents[3] / "shared" / "data" / "schema" / "meta_schema_20240725.json"
 BASELINES = ["pix2pix", "cyclegan", "cut"]

@@ -13,8 +13,7 @@ import pytest
 from common.data import load_datalist
 from common.phantoms import generate_phantom
 from common.reports import write_report
-
-from .nec import ROOT, done, run
+from tests.helpers.bundles import ROOT, done, run
 
 BUNDLE = ROOT / "bundles" / "nect2cect"
 STAGES = [["train_classifier"], ["train_contrast_removal"], []]

@@ -19,8 +19,7 @@ from common.methods import (
     SingleStageEnhancement,
 )
 from common.networks import VGG16BN, SPADEGenerator, save_definition
-
-from .nec import ROOT
+from tests.helpers.bundles import ROOT
 
 BUNDLE = ROOT / "bundles" / "nect2cect"
 CONFIGS = BUNDLE / "configs"

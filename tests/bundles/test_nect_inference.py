@@ -15,8 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 from common import preflight
 from common.networks import SPADEGenerator, save_definition
-
-from .nec import ROOT, done, run
+from tests.helpers.bundles import ROOT, done, run
 
 BUNDLE = ROOT / "bundles" / "nect2cect"
 CONFIG = BUNDLE / "configs" / "inference.yaml"

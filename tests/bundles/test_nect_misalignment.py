@@ -14,8 +14,7 @@ from monai.bundle import run as run_bundle
 
 from common import preflight
 from common.phantoms import generate_phantom
-
-from .nec import ROOT
+from tests.helpers.bundles import ROOT
 
 BUNDLE = ROOT / "bundles" / "nect2cect"
 CONFIGS = BUNDLE / "configs"

@@ -11,8 +11,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import preflight
 from common.methods import SRUNIT, SRCycleGAN
-
-from .nec import ROOT
+from tests.helpers.bundles import ROOT
 
 BUNDLE = ROOT / "bundles" / "sr_cyclegan"
 CONFIGS = BUNDLE / "configs"

@@ -19,8 +19,7 @@ from common import preflight
 from common.errors import DiskFullError
 from common.images import NiftiSliceWriter
 from common.networks import SuperResolutionGenerator, save_definition
-
-from .nec import ROOT, done, run
+from tests.helpers.bundles import ROOT, done, run
 
 BUNDLE = ROOT / "bundles" / "sr_cyclegan"
 CONFIG = BUNDLE / "configs" / "inference.yaml"

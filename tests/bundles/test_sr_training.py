@@ -14,8 +14,8 @@ from monai.bundle import ConfigParser
 
 from common.phantoms import generate_phantom
 from common.reports import write_report
+from tests.helpers.bundles import done, run
 
-from .nec import done, run
 from .test_sr_configs import BUNDLE, CONFIGS
 
 TINY = """

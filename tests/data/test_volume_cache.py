@@ -16,8 +16,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleInte
 
 from common.data import VolumeCache, cache_volumes, load_patch_volumes
 from common.errors import DiskFullError
-
-from ..limits import file_size_limit
+from tests.helpers.limits import file_size_limit
 
 SHAPE = (20, 30, 10)
 SIZE_GB = 20 * 30 * 10 * 4 / 1e9

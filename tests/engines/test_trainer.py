@@ -1,60 +1,29 @@
-"""The trainer: state, resume, schedules, accumulation, mixed precision, ranks."""
+"""The trainer: state, resume, schedules, accumulation, mixed precision, ranks.
+
+Every stage of neural contrast enhancement can stop and go on, and leaves what the next one loads.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
-from torch.optim import Adam
+from torch.optim.lr_scheduler import ExponentialLR
+from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from common.data import EpochSampler, UnpairedDataset
 from common.engines import TranslationTrainer
-from common.networks import load_definition, load_weights
-
-from ..methods.parts import NAMES, method, schedulers
-
-
-def images(seed: int, count: int = 4) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.rand(1, 32, 32, generator=generator) * 2 - 1 for _ in range(count)]
-
-
-def trainer(
-    name: str, folder: Path | None, *, epochs: int = 4, batch_size: int = 2, seed: int = 0, optimizer=Adam, **options
-) -> TranslationTrainer:
-    dataset = UnpairedDataset(images(1), images(2))
-    loader = DataLoader(dataset, batch_size, sampler=EpochSampler(len(dataset)))
-    built = method(name, seed=seed, optimizer=optimizer)
-    options.setdefault("lr_schedulers", schedulers(built, 4))
-    places = {} if folder is None else {"output_dir": folder / "out", "models_dir": folder / "models"}
-    return TranslationTrainer("cpu", epochs, loader, built, progress=False, log_interval=1, **places, **options)
-
-
-def weights(run: TranslationTrainer) -> dict[str, torch.Tensor]:
-    return {
-        f"{n}.{key}": value.clone()
-        for n, network in run.method.networks.items()
-        for key, value in network.state_dict().items()
-    }
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+from common.networks import load_definition, load_stage, load_weights
+from tests.helpers.contrast_methods import batch, contrast_method
+from tests.helpers.methods import NAMES
+from tests.helpers.trainers import images, losses, rows, trainer, weights
 
 
 def test_it_is_the_type_that_federated_learning_and_label_ask_for(tmp_path):
     assert isinstance(trainer("nec", tmp_path), SupervisedTrainer)
-
-
-def losses(path: Path) -> list[dict[str, str]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(path)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -205,3 +174,35 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_last_state(
 def test_arguments_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         trainer("nec", None, **options)
+
+
+def train(name, folder, max_epochs):
+    method = contrast_method(name)
+    samples = [{key: images[index] for key, images in batch(3).items()} for index in range(3)]
+    TranslationTrainer(
+        "cpu",
+        max_epochs,
+        DataLoader(samples, batch_size=2),  # and a ragged last batch of 1
+        method,
+        output_dir=folder,
+        models_dir=folder / "models",
+        resume=True,
+        lr_schedulers=[ExponentialLR(optimizer, 0.9) for optimizer in method.optimizers.values()],
+        progress=False,
+    ).run()
+    return method
+
+
+@pytest.mark.parametrize("name", ["classification", "removal", "enhancement", "joint", "single", "cycle"])
+def test_resuming_is_bitwise_and_the_next_stage_loads_what_was_trained(name, tmp_path):
+    straight = train(name, tmp_path / "straight", 2)
+    train(name, tmp_path / "resumed", 1)
+    resumed = train(name, tmp_path / "resumed", 2)
+    for network, other in zip(straight.networks.values(), resumed.networks.values(), strict=True):
+        assert_close(network.state_dict(), other.state_dict(), rtol=0, atol=0)
+    rates = [group["lr"] for optimizer in resumed.optimizers.values() for group in optimizer.param_groups]
+    assert rates == pytest.approx([1e-2 * 0.9**2] * len(rates))  # section 4.1: x0.9 at every epoch
+    stage = load_stage(tmp_path / "resumed" / "models", made_by="another run")
+    assert_close(stage.state_dict(), straight.generator.state_dict(), rtol=0, atol=0)
+    assert isinstance(stage, type(straight.generator))
+    assert torch.equal(stage(batch()["target"]), straight.generator.eval()(batch()["target"]))

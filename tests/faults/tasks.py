@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.phantoms import generate_phantom
 from common.release import install_release
-
-from ..engines.test_trainer import trainer
+from tests.helpers.trainers import trainer
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,8 @@ from common.dicom import image_readers
 from common.errors import EXPECTED
 
 pytest.importorskip("pydicom")
-from ..data.dicom_series import write_source_series
+from tests.helpers.dicom_series import write_source_series
+
 from .test_damaged_files import attempt, chain, cut
 
 AFFINE = np.diag([-0.7, -0.7, 5.0, 1.0])

@@ -23,8 +23,8 @@ from common.files import write_json
 from common.networks import CompactGenerator, load_weights, read_definition, save_definition
 from common.phantoms.dataset import Volume, write_nifti
 from common.transforms import CheckHeaderd
+from tests.helpers.trainers import trainer
 
-from ..engines.test_trainer import trainer
 from . import tasks
 from .traces import difference
 

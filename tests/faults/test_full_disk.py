@@ -51,7 +51,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     folder.mkdir()
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True)
     if mount.returncode != 0:
-        pytest.skip("mounting a small disk needs root; tests/test_whole_file.py has a file size limit instead")
+        pytest.skip("mounting a small disk needs root; tests/test_files.py has a file size limit instead")
     yield Disk(folder)
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..methods.parts import NAMES
+from tests.helpers.methods import NAMES
+
 from . import tasks
 from .children import KILLED, run
 from .traces import difference, files, state

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .verdicts import HangError, verdict
+from tests.helpers.verdicts import HangError, verdict
 
 MANY = 9 * int(os.environ.get("HYPOTHESIS", "1"))
 

@@ -14,8 +14,8 @@ import pytest
 from common import preflight
 from common.data import describe, find_conversions, find_images, label_names, load_datalist, load_domain
 from common.networks import load_definition, load_weights
+from tests.helpers.inference import BUNDLES, OVERRIDES, parsed
 
-from ..properties.inference import BUNDLES, OVERRIDES, parsed
 from .campaign import Input, campaign, share
 from .mutations import damaged, replaced
 

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ..data.dicom_series import write_source_series
-from ..properties.inference import parsed
+from tests.helpers.dicom_series import write_source_series
+from tests.helpers.inference import parsed
+
 from .campaign import Input, campaign, share
 from .mutations import damaged
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.test_docs import ROOT, commands
+from tests.helpers.pages import ROOT, commands
 
 
 def run_page(page: str, places: dict[str, object], cwd: Path = ROOT) -> list[str]:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ..data.dicom_series import write_nifti_as_series
-from ..test_docs import commands
+from tests.helpers.dicom_series import write_nifti_as_series
+from tests.helpers.pages import commands
 
 pytestmark = pytest.mark.interop
 
@@ -152,7 +152,7 @@ def test_the_app_writes_a_valid_series_with_the_pixels_of_the_command_line(
 
 
 def check_words(bundle, images, target):
-    """What may be said, once through the whole path; tests/data/test_derived_series.py tests each rule."""
+    """What may be said, once through the whole path; tests/dicom/derived/test_series.py tests each rule."""
     for image in images:
         assert image.ImageType[:2] == ["DERIVED", "SECONDARY"]
         assert "research use only" in image.SeriesDescription

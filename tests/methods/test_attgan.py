@@ -10,8 +10,7 @@ from torch.optim import SGD
 from common.losses import GuidedContrastiveLoss
 from common.methods import AttGAN, DomainLabels
 from common.networks import AttGANGenerator, SemanticDiscriminator, StarGANDiscriminator
-
-from .parts import RecordingTrainer
+from tests.helpers.methods import RecordingTrainer
 
 SIZE = 32
 

@@ -20,8 +20,7 @@ from common.networks import (
     UNITBackGenerator,
     UNITGenerator,
 )
-
-from .parts import RecordingTrainer
+from tests.helpers.methods import RecordingTrainer
 
 SIZE = 24
 TEMPERATURE = 0.07

@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ..fuzz.verdicts import refusal
-from .inference import CT_BUNDLES, Nearest, translated
-from .volumes import Stored, ct, for_all, rounds
+from tests.helpers.inference import CT_BUNDLES, Nearest, translated
+from tests.helpers.verdicts import refusal
+from tests.helpers.volumes import Stored, ct, for_all, rounds
 
 LIMITS = (-1200, 400)  # the HU that sr_cyclegan encodes, by its network.json
 

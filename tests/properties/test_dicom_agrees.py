@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data.dicom_series import write_source_series
-from .inference import translated
-from .volumes import affines, for_all, rounds, shapes
+from tests.helpers.dicom_series import write_source_series
+from tests.helpers.inference import translated
+from tests.helpers.volumes import affines, for_all, rounds, shapes
 
 Volume = tuple[NDArray[np.int16], NDArray[np.float64]]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from .inference import BUNDLES, translated
-from .volumes import Stored, for_all, mr, rounds
+from tests.helpers.inference import BUNDLES, translated
+from tests.helpers.volumes import Stored, for_all, mr, rounds
 
 PERCENTILES = (1.0, 99.0)
 TOLERANCE = 1e-5  # of the range: rounding of single precision when encoded, decoded and written

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from .inference import CT_BUNDLES, translated
-from .volumes import Stored, ct, for_all, mr, rounds
+from tests.helpers.inference import CT_BUNDLES, translated
+from tests.helpers.volumes import Stored, ct, for_all, mr, rounds
 
 
 class Constant(nn.Module):

@@ -1,0 +1,223 @@
+"""Inference and training as the app calls them, without its server.
+
+What a client may set, and how it reaches a config.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from common.deploy.monailabel import training
+from common.deploy.monailabel.bundles import find_bundles, make_app
+from common.deploy.monailabel.running import (
+    collected_warnings,
+    hyper_parameters,
+    inference_parameters,
+    overrides,
+    plain,
+    translate,
+)
+from common.deploy.monailabel.training import stages, train, training_parameters
+
+BUNDLES = Path(__file__).parents[3] / "bundles"
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory) -> Path:
+    """A lung CT of 24 x 24 x 4 pixels of 0.625 mm: noise, which is enough for sizes."""
+    path = tmp_path_factory.mktemp("scan") / "scan.nii.gz"
+    values = np.random.default_rng(0).integers(-1000, 100, (24, 24, 4)).astype(np.int16)
+    nib.save(nib.Nifti1Image(values, np.diag([-0.625, -0.625, 1.0, 1.0])), path)
+    return path
+
+
+def test_the_choices_are_the_networks_domains():
+    kernels = inference_parameters(BUNDLES / "ggcl")
+    assert kernels["target"] == ["B30f", "B50f", "B70f"]
+    assert kernels["source"] == ["auto", "B30f", "B50f", "B70f"]
+    assert "target" not in inference_parameters(BUNDLES / "nec_t1t2")
+    assert inference_parameters(BUNDLES / "sr_cyclegan")["slab"] is None
+
+
+def test_a_network_of_one_direction_offers_its_only_target(tmp_path):
+    (tmp_path / "configs").symlink_to(BUNDLES / "ggcl" / "configs")
+    (tmp_path / "models").mkdir()
+    facts = {"domains": ["B70f", "B30f"], "targets": ["B30f"]}
+    (tmp_path / "models" / "network.json").write_text(json.dumps(facts))
+    choices = inference_parameters(tmp_path)
+    assert choices["target"] == ["B30f"]
+    assert choices["source"] == ["auto", "B70f", "B30f"]
+
+
+def test_an_output_too_large_to_send_is_refused_with_the_ways_out(scan, tmp_path):
+    """192 x 192 x 4 voxels of 2 bytes."""
+    with pytest.raises(ValueError, match=r"192 x 192 x 4 voxels, 0\.000295 GB.*at most 0\.0002 GB.*`slab`.*`region`"):
+        translate(BUNDLES / "sr_cyclegan", scan, tmp_path / "out", {"region": "all"}, max_output_gb=0.0002)
+    assert not (tmp_path / "out").exists()
+    slab = {"region": "all", "slab": [1, 3]}
+    done = translate(BUNDLES / "sr_cyclegan", scan, tmp_path / "out", slab, max_output_gb=0.0002)
+    assert nib.load(done.path).shape == (192, 192, 2)
+    assert done.facts["target"] == "micro"
+    assert done.facts["notice"].startswith("RESEARCH USE ONLY")
+
+
+def test_warnings_of_the_package_are_collected_and_no_others():
+    with collected_warnings() as found:
+        logging.getLogger("common.transforms.guards.image").warning("looks T2-weighted")
+        logging.getLogger("common.transforms.guards.image").info("fine")
+        logging.getLogger("monai").warning("elsewhere")
+    logging.getLogger("common").warning("too late")
+    assert found == ["looks T2-weighted"]
+
+
+def test_a_training_runs_its_stages_in_order():
+    named = [[path.stem for path in files] for files in stages(BUNDLES / "nect2cect", [])]
+    assert named == [["train", "train_classifier"], ["train", "train_contrast_removal"], ["train"]]
+    assert [[path.stem for path in files] for files in stages(BUNDLES / "ggcl", [])] == [["train"]]
+    assert training_parameters(BUNDLES / "ggcl")["max_epochs"] == 400
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    return make_app(tmp_path / "app", BUNDLES / "nec_t1t2") / "bundles" / "nec_t1t2"
+
+
+@pytest.fixture
+def commands(monkeypatch) -> list[list[str]]:
+    """What is run instead of running it."""
+    found: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    def run(command: list[str]) -> Done:
+        found.append(command)
+        return Done()
+
+    monkeypatch.setattr(training.subprocess, "run", run)
+    return found
+
+
+def test_a_request_becomes_the_documented_command(copied, commands, tmp_path):
+    (tmp_path / "datalist.json").write_text("{}")
+    train(copied, tmp_path, {}, {"model": "nec_t1t2", "max_epochs": 3, "overlays": "official"})
+    ((_, *command),) = commands
+    assert command[:4] == ["-m", "monai.bundle", "run", "training"]
+    request = copied / "output" / "label" / "request.json"
+    configs = copied / "configs"
+    assert command[-1] == str([str(configs / "train.yaml"), str(configs / "official.yaml"), str(request)])
+    assert json.loads(request.read_text()) == {
+        "max_epochs": 3,
+        "bundle_root": str(copied),
+        "dataset_dir": str(tmp_path),
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"max_epoch": 3}, "Did you mean 'max_epochs'?"),
+        ({"max_epochs": "$1"}, "`max_epochs` must hold names and numbers"),
+        ({"overlays": ["nothing"]}, "`overlays` must name files in nec_t1t2/configs"),
+        ({"overlays": ["../../../main"]}, "`overlays` must name files in nec_t1t2/configs"),
+        ({"overlays": ["demo"]}, "The overlay 'demo' sets ['dataset_dir', "),
+        ({}, "images of 'T1' of at least two patients"),
+    ],
+)
+def test_a_training_that_cannot_start_is_refused_with_its_reason(copied, commands, tmp_path, request_, words):
+    with pytest.raises(ValueError, match=r".") as error:
+        train(copied, tmp_path, {}, request_)
+    assert words in str(error.value)
+    assert commands == []
+
+
+def test_an_app_holds_copies_of_bundles_and_serves_those_that_are_asked_for(copied):
+    app = copied.parents[1]
+    make_app(app, BUNDLES / "ggcl")
+    assert [root.name for root in find_bundles(copied.parent)] == ["ggcl", "nec_t1t2"]
+    assert [root.name for root in find_bundles(copied.parent, "nec_t1t2")] == ["nec_t1t2"]
+    assert (app / "main.py").is_file()
+    with pytest.raises(ValueError, match=r"has the bundles \['ggcl', 'nec_t1t2'\], not \['unet'\]"):
+        find_bundles(copied.parent, "ggcl, unet")
+    with pytest.raises(FileExistsError, match="The app has a bundle 'ggcl' already"):
+        make_app(app, BUNDLES / "ggcl")
+    with pytest.raises(ValueError, match=r"is no bundle: it needs inference\.yaml, train\.yaml"):
+        make_app(app, app)
+    shutil.rmtree(copied.parent)
+    with pytest.raises(ValueError, match=r"has the bundles \[\], not any"):
+        find_bundles(copied.parent)
+
+
+KERNEL = ["target", "source", "batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"target": "B70f"}, {"target": "B70f"}),
+        ({"target": ["B50f", "B30f"]}, {"target": "B50f"}),  # a client that sends all choices: the first
+        ({"target": {"B30f": 0.5, "B70f": 0.5}}, {"target": {"B30f": 0.5, "B70f": 0.5}}),
+        ({"target": "{B30f: 0.5, B70f: 0.5}"}, {"target": {"B30f": 0.5, "B70f": 0.5}}),  # a client's text field
+        ({"source": "auto", "target": None}, {}),
+        ({"model": "ggcl", "image": "a", "result_dtype": "uint8", "result_extension": ".nrrd"}, {}),  # Slicer's
+        ({"batch_size": 2}, {"batch_size": 2}),
+    ],
+)
+def test_parameters_of_an_inference_become_overrides_and_all_else_stays_out(given, expected):
+    assert overrides(given, KERNEL, model="ggcl") == expected
+
+
+def test_a_slab_is_read_as_list_or_text():
+    assert overrides({"slab": [3, 5]}, ["slab"], model="sr") == overrides({"slab": "[3, 5]"}, ["slab"], model="sr")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tarqet": "B30f"}, "'tarqet' is no parameter of 'ggcl'. Did you mean 'target'?"),
+        ({"region": "all"}, "'region' is no parameter of 'ggcl'. It has: target, source, batch_size."),
+        ({"target": "$__import__('os').system('true')"}, "`target` must hold names and numbers"),
+        ({"target": "@domains"}, "`target` must hold names and numbers"),
+        ({"target": "%run"}, "`target` must hold names and numbers"),
+        ({"target": {"$print()": 1.0}}, "`target` must hold names and numbers"),
+        ({"target": "{_target_: os.system}"}, "`target` must hold names and numbers"),
+        ({"target": "{B30f"}, "`target` must be a name, a list or a mapping"),
+    ],
+)
+def test_what_would_be_lost_or_evaluated_is_refused(given, words):
+    with pytest.raises(ValueError, match=r".") as error:
+        overrides(given, KERNEL, model="ggcl")
+    assert words in str(error.value)
+
+
+def test_null_is_a_value_in_training():
+    assert overrides({"mask_key": None}, ["mask_key"], model="sr") == {"mask_key": None}
+
+
+@pytest.mark.parametrize("value", [1, 0.5, True, None, "B30f", [1, [2]], {"a": 1}, "a/b-c+d.e"])
+def test_plain_data_pass_unchanged(value):
+    assert plain("x", value) == value
+
+
+def test_hyper_parameters_are_the_plain_ids_of_a_training():
+    config = {
+        "imports": ["$import torch"],
+        "max_epochs": 400,
+        "betas": [0.5, 0.999],
+        "ema_decay": None,
+        "bundle_root": ".",
+        "resume": True,
+        "network": "$@network_def.to(@device)",
+        "network_def": {"_target_": "torch.nn.Identity"},
+        "lr_schedulers": [],
+        "make_data": None,
+        "training": "%run",
+    }
+    assert list(hyper_parameters(config)) == ["max_epochs", "betas", "ema_decay", "resume"]

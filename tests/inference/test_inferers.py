@@ -1,0 +1,137 @@
+"""Volumes through a network of slice triplets: exact where nothing changes, averaged where predictions differ.
+
+As many slices at a time as half of the free memory holds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from torch import nn
+
+from common.inference import TripletInferer, inferers
+from common.inference.inferers import COPIES, AxialInferer, fitting_batch_size
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def copy(triplets: torch.Tensor) -> torch.Tensor:
+    return triplets.clone()
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5, 6, 9])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_a_network_that_copies_gives_the_volume_back_to_the_last_bit(depth, batch_size):
+    volume = noise(1, 1, 31, 17, depth)
+    assert torch.equal(TripletInferer(batch_size=batch_size)(volume, copy), volume)
+
+
+def test_the_plain_mean_of_three_equal_numbers_would_not_be_exact():
+    """Why the average is a running mean."""
+    values = noise(10_000)
+    assert not torch.equal((values + values + values) / 3, values)
+    assert torch.equal(TripletInferer()(values.view(1, 1, 10, 100, 10), copy).flatten(), values)
+
+
+def scaled_by_place(triplets: torch.Tensor) -> torch.Tensor:
+    """Another prediction of a slice from each place in a triplet, which depends on its neighbours."""
+    return triplets * torch.tensor([1.0, 2.0, 4.0]).view(1, 3, 1, 1) + triplets.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("depth", [3, 4, 7])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_overlapping_predictions_are_averaged(depth, batch_size):
+    """Expected: sums and counts in float64, triplet by triplet."""
+    volume = noise(1, 1, 6, 5, depth)
+    array = volume[0, 0].double().numpy()
+    total, count = np.zeros_like(array), np.zeros(depth)
+    for z in range(depth - 2):
+        triplet = array[..., z : z + 3]
+        total[..., z : z + 3] += triplet * [1, 2, 4] + triplet.sum(-1, keepdims=True)
+        count[z : z + 3] += 1
+    result = TripletInferer(batch_size=batch_size)(volume, scaled_by_place)
+    np.testing.assert_allclose(result[0, 0].numpy(), total / count, rtol=1e-5, atol=1e-5)
+    assert count[0] == count[-1] == 1
+
+
+def test_each_volume_of_a_batch_is_for_itself():
+    volumes = noise(3, 1, 6, 5, 4)
+    together = TripletInferer()(volumes, scaled_by_place)
+    for volume, result in zip(volumes, together):
+        assert torch.equal(TripletInferer()(volume[None], scaled_by_place)[0], result)
+
+
+def test_the_network_never_sees_more_triplets_than_the_batch_size():
+    seen = []
+
+    def watch(triplets: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(triplets.shape))
+        return triplets
+
+    TripletInferer(batch_size=3)(noise(1, 1, 6, 5, 9), watch)
+    assert seen == [(3, 3, 6, 5), (3, 3, 6, 5), (1, 3, 6, 5)]
+
+
+def test_predictions_of_another_precision_are_averaged_in_that_of_the_volume():
+    result = TripletInferer()(noise(1, 1, 6, 5, 4), lambda triplets: triplets.bfloat16())
+    assert result.dtype == torch.float32
+
+
+def test_the_meta_data_of_the_volume_are_kept():
+    volume = MetaTensor(noise(1, 1, 6, 5, 4), meta={"filename_or_obj": "scan.nii.gz"})
+    result = TripletInferer()(volume, copy)
+    assert isinstance(result, MetaTensor)
+    assert result.meta["filename_or_obj"] == "scan.nii.gz"
+
+
+def test_bad_input_and_networks_are_refused():
+    inferer = TripletInferer()
+    short = MetaTensor(torch.zeros(1, 1, 6, 5, 2), meta={"filename_or_obj": ["short.nii.gz"]})
+    with pytest.raises(ValueError, match=r"'short.nii.gz' has 2 axial slice.*at least 3 are needed"):
+        inferer(short, copy)
+    with pytest.raises(ValueError, match=r"`inputs` must have the shape \(B, 1, X, Y, Z\), got \(1, 6, 5, 4\)"):
+        inferer(torch.zeros(1, 6, 5, 4), copy)
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 6, 5\), got \(2, 1, 6, 5\): use one with 3 channels"):
+        inferer(torch.zeros(1, 1, 6, 5, 4), lambda triplets: triplets[:, :1])
+    with pytest.raises(ValueError, match="`batch_size` must be >= 1 triplets, got 0"):
+        TripletInferer(batch_size=0)
+
+
+ONE = COPIES * (1 + 8) * 256 * 256 * 4  # bytes: a float32 image of 256 x 256 with its 8 features
+
+
+@pytest.mark.parametrize(("images", "expected"), [(100.0, 4), (3.2, 3), (2.9, 2), (0.1, 1), (None, 1)])
+def test_the_free_memory_decides(monkeypatch, images, expected):
+    monkeypatch.setattr(inferers, "free_memory", lambda _: None if images is None else int(2 * images * ONE))
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1))
+    assert fitting_batch_size(network, torch.zeros(1, 1, 256, 256)) == expected
+
+
+def test_inferers_choose_once_unless_they_are_told(monkeypatch):
+    sizes: list[int] = []
+
+    class Seen(nn.Module):
+        def forward(self, image):
+            sizes.append(len(image))
+            return image
+
+    monkeypatch.setattr(inferers, "free_memory", lambda _: 10**12)
+    chosen, told = AxialInferer(), AxialInferer(batch_size=3)
+    for inferer in (chosen, told):
+        inferer(torch.zeros(1, 1, 8, 8, 7), Seen())
+    assert sizes == [1, 4, 3, 3, 3, 1]
+    sizes.clear()
+    TripletInferer()(torch.zeros(1, 1, 8, 8, 7), Seen())
+    assert sizes == [1, 4, 1]
+
+
+def test_the_system_tells_what_is_free(tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   5 kB\n")
+    monkeypatch.setattr(inferers, "MEMINFO", tmp_path / "meminfo")
+    assert inferers.free_memory("cpu") == 5 * 1024
+    monkeypatch.setattr(inferers, "MEMINFO", tmp_path / "absent")
+    assert inferers.free_memory("cpu") is None

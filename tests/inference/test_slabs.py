@@ -1,0 +1,176 @@
+"""Volumes translated slab by slab: the same as at once, in any orientation, whole or not at all.
+
+A thread that follows: in order, and with its errors.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, CopyItemsd, Invertd, Orientationd, ScaleIntensityRanged
+from torch import nn
+
+from common.engines import VolumeTranslator
+from common.inference import TripletInferer, translated_slabs
+from common.inference.inferers import AxialInferer
+from common.inference.slabs import Behind, axial_axis
+from common.transforms import AddSourced, ToChangeInHUd
+from tests.helpers.inference import parsed, translated
+from tests.helpers.translations import save, translate
+
+HU = (-1024, 3071)
+AFFINES = {
+    "axial": np.diag([-0.7, -0.7, 2.0, 1.0]),
+    "upside down": np.diag([0.7, 0.7, -2.0, 1.0]),
+    "sagittal": np.array([[0, 0, 2.0, 0], [0.7, 0, 0, 0], [0, -0.7, 0, 0], [0, 0, 0, 1]]),
+    "coronal": np.array([[0.7, 0, 0, 0], [0, 0, 2.0, 0], [0, 0.7, 0, 0], [0, 0, 0, 1]]),
+}
+
+
+def volume(affine: np.ndarray, shape=(9, 11, 10)) -> MetaTensor:
+    hu = torch.randint(-1100, 1500, (1, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.int16)
+    return MetaTensor(hu, affine=torch.as_tensor(affine))
+
+
+def steps():
+    encode = Compose(
+        [
+            CopyItemsd("image", names="original"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            ScaleIntensityRanged("image", *map(float, HU), -1.0, 1.0, clip=True),
+        ]
+    )
+    decode = Compose(
+        [
+            ToChangeInHUd("pred", "image", HU),
+            Invertd("pred", encode, orig_keys="image", nearest_interp=False),
+            AddSourced("pred", "original"),
+        ]
+    )
+    return encode, decode
+
+
+class Mixing(nn.Module):
+    """Each pixel is mixed with two neighbours, of which one comes from the other side at the border."""
+
+    def forward(self, image):
+        return 0.5 * image + 0.3 * image.roll(1, 2) - 0.2 * image.roll(2, 3)
+
+
+@pytest.mark.parametrize("slab", [1, 4, 100])
+@pytest.mark.parametrize("name", AFFINES)
+def test_slabs_are_what_the_whole_volume_gives(name, slab):
+    image, network, (encode, decode) = volume(AFFINES[name]), Mixing().eval(), steps()
+    slabs = list(translated_slabs(image, network, encode, decode, AxialInferer(batch_size=2), slab=slab))
+    whole = VolumeTranslator(network, encode, decode, inferer=AxialInferer(batch_size=2))
+    expected = whole(image.float(), "B70f").as_tensor()
+    axis = axial_axis(image)
+    torch.testing.assert_close(torch.cat([output for _, output in slabs], axis), expected, rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat([source for source, _ in slabs], axis), image.as_tensor().float())
+    assert (expected - image.as_tensor()).abs().max() > 100
+
+
+@pytest.mark.parametrize("slab", [1, 4, 9])
+@pytest.mark.parametrize("name", ["axial", "sagittal"])
+def test_slabs_of_triplets_see_their_neighbours(name, slab):
+    image, (encode, decode) = volume(AFFINES[name]), steps()
+
+    def mixing(triplets):
+        return 0.5 * triplets + 0.3 * triplets.roll(1, 1) - 0.1 * triplets.roll(2, 1)
+
+    slabs = translated_slabs(image, mixing, encode, decode, TripletInferer(batch_size=2), slab=slab, context=2)
+    whole = VolumeTranslator(mixing, encode, decode, inferer=TripletInferer(batch_size=2))(image.float(), "CECT")
+    found = torch.cat([output for _, output in slabs], axial_axis(image))
+    torch.testing.assert_close(found, whole.as_tensor(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", AFFINES)
+def test_a_bundle_writes_the_change_onto_the_source_in_its_own_orientation(name, tmp_path):
+    affine, hu = AFFINES[name], volume(AFFINES[name])[0].numpy()
+    output = nib.load(
+        translated("ggcl", save(tmp_path / "a.nii.gz", hu, affine), tmp_path / "out", network_def=Third())
+    )
+    change = -(np.clip(hu, *HU) + 1024.0) / 3  # a third of the way down to -1024 HU; no ties in rounding
+    np.testing.assert_array_equal(np.asarray(output.dataobj), np.rint(hu + change))
+    np.testing.assert_allclose(output.affine, affine, atol=1e-6)
+    assert output.get_data_dtype() == np.int16
+    assert (int(output.header["qform_code"]), int(output.header["sform_code"])) == (1, 1)
+
+
+class Third(nn.Module):
+    def forward(self, image):
+        return image - (image + 1) / 3
+
+
+def test_an_output_that_must_not_be_written_leaves_nothing(tmp_path):
+    hu = volume(AFFINES["axial"])[0].numpy().copy()
+    hu[..., 8:] += 1000  # the last slab alone fails
+    source = save(tmp_path / "a.nii.gz", hu, AFFINES["axial"])
+    with pytest.raises(ValueError, match="NaN or infinite values; it was not written"):
+        parsed("ggcl", source, tmp_path / "out", network_def=NaNs()).get_parsed_content("evaluator").run()
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+class NaNs(nn.Module):
+    def forward(self, image):
+        return torch.where(image.mean() > -0.3, torch.nan, image)
+
+
+def test_two_runs_write_the_same_bytes(tmp_path):
+    hu = volume(AFFINES["axial"], (24, 24, 20))[0].numpy()
+    for name in ("first", "second"):
+        source = save(tmp_path / name / "a.nii.gz", hu, AFFINES["axial"])
+        translate("ggcl", source, tmp_path / name / "out", guards="warn")
+    first, second = (tmp_path / name / "out" / "a_synthetic_B70f.nii.gz" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_calls_are_made_in_order_by_another_thread_while_the_caller_goes_on():
+    made, go_on = [], threading.Event()
+
+    def call(number):
+        assert go_on.wait(10)
+        made.append((number, threading.get_ident() == threading.main_thread().ident))
+
+    with Behind() as behind:
+        behind(call, 0)
+        assert made == []
+        go_on.set()
+        for number in (1, 2):
+            behind(call, number)
+    assert made == [(0, False), (1, False), (2, False)]
+
+
+def test_what_a_call_raises_ends_the_work_at_the_next_call_or_at_the_end():
+    def fail():
+        raise OSError("no space left")
+
+    def run(*calls):
+        with Behind() as behind:
+            for call in calls:
+                behind(call)
+
+    made = []
+    with pytest.raises(OSError, match="no space left"):
+        run(fail, lambda: made.append(1))
+    assert made == []
+    with pytest.raises(OSError, match="no space left"):
+        run(fail)
+
+
+def test_an_error_of_the_caller_is_the_one_that_is_raised():
+    def fail():
+        raise OSError("no space left")
+
+    def run():
+        with Behind() as behind:
+            behind(fail)
+            raise ValueError("the network failed")
+
+    with pytest.raises(ValueError, match="the network failed"):
+        run()
