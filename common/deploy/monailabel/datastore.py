@@ -1,89 +1,19 @@
-"""
-Studies with sub-folders and DICOM series: MONAI Label's own local datastore lists the files of one folder.
-
-From what a client names or uploads to one image that a bundle reads: NIfTI, a DICOM file, or a DICOM series.
-"""
+"""Studies with sub-folders and DICOM series: MONAI Label's own local datastore lists the files of one folder."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import time
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
-from pydicom.misc import is_dicom
 
 from ...data.datalist import VOLUME_SUFFIXES
-
-MAX_UNPACKED_BYTES = 8 * 2**30
-
-
-def one_image(path: Path, scratch: Path) -> Path:
-    """
-    The NIfTI file, DICOM file or folder of one DICOM series that a path stands for.
-
-    Args:
-        path: of a file, of a folder with one series at any depth, or of a zip of such a folder.
-        scratch: an empty folder for what is unpacked.
-
-    Raises:
-        ValueError: when it is no image, or holds several series.
-    """
-    if path.is_dir():
-        return _one_series(path)
-    if path.name.lower().endswith(VOLUME_SUFFIXES):
-        return path
-    if zipfile.is_zipfile(path):
-        unpack(path, scratch)
-        return _one_series(scratch)
-    if path.is_file() and is_dicom(path):
-        return path
-    raise ValueError(
-        f"{path.name!r} is no image that a bundle reads: give NIfTI ({', '.join(VOLUME_SUFFIXES)}), a DICOM file, or a"
-        " zip of one DICOM series."
-    )
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """
-    Unpack a zip into a folder; members stay below it.
-
-    Raises:
-        ValueError: when it would take more than 8 GiB, or is damaged.
-    """
-    try:
-        with zipfile.ZipFile(archive) as file:
-            size = sum(member.file_size for member in file.infolist())
-            if size > MAX_UNPACKED_BYTES:
-                raise ValueError(f"The zip unpacks to {size / 1e9:.3g} GB: give one series, at most 8.6 GB.")
-            file.extractall(folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"The zip cannot be unpacked ({error}): pack it anew, without encryption.") from error
-
-
-def series_folders(root: Path, *, leave_out: Iterable[Path] = ()) -> list[Path]:
-    """The folders below (and with) a root that hold DICOM files, judged by their first files; sorted."""
-    left_out = set(leave_out)
-    folders = [root, *(path for path in sorted(root.rglob("*")) if path.is_dir())]
-    return [folder for folder in folders if not left_out & {folder, *folder.parents} and _has_dicom(folder)]
-
-
-def _has_dicom(folder: Path) -> bool:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return any(is_dicom(path) for path in files[:3])
-
-
-def _one_series(folder: Path) -> Path:
-    found = series_folders(folder)
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found[:5])
-        raise ValueError(f"The folder must hold one DICOM series, it has {len(found)}{f' ({names})' if names else ''}.")
-    return found[0]
+from .images import one_image, series_folders
 
 
 class StudiesDatastore(LocalDatastore):

@@ -23,7 +23,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
 from ...errors import EXPECTED, DiskFullError
-from .datastore import one_image
+from .images import one_image
 from .running import definition, inference_parameters, metadata, overrides, translate
 from .training import train, training_parameters
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.deploy.monailabel.datastore import one_image, series_folders, unpack
+from common.deploy.monailabel.images import one_image, series_folders, unpack
 
 MAGIC = bytes(128) + b"DICM"  # PS3.10, section 7.1
 
@@ -60,7 +60,7 @@ def test_a_zip_stays_below_its_folder(tmp_path):
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.deploy.monailabel.datastore.MAX_UNPACKED_BYTES", 999)
+    monkeypatch.setattr("common.deploy.monailabel.images.MAX_UNPACKED_BYTES", 999)
     with pytest.raises(ValueError, match=r"The zip unpacks to 1e-06 GB"):
         unpack(archive(tmp_path / "a.zip", zeros=bytes(1000)), tmp_path / "in")
     assert not (tmp_path / "in").exists()
