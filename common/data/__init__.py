@@ -6,7 +6,7 @@ from typing import Any
 
 from ..moved import moved_attribute
 from .datalist import describe, label_names, load_datalist, load_domain, patients, read_datalist
-from .datasets import EpochSampler, UnpairedDataset, axial_slices, axial_triplets, check_depth, validation_images
+from .datasets import UnpairedDataset, axial_slices, axial_triplets, check_depth, validation_images
 from .domains import (
     DomainVolume,
     MultiDomainDataset,
@@ -18,6 +18,7 @@ from .domains import (
 )
 from .inference_images import LoadMappedd, common_folder, find_conversions, find_images
 from .patches import PairedPatchDataset, PatchVolume, UnpairedPatchDataset, draw_patch
+from .seeded import EpochSampler
 from .volume_cache import VolumeCache, cache_volumes, load_patch_volumes
 
 __all__ = [

@@ -1,21 +1,19 @@
 """
-Training data: axial slices of encoded volumes, and unpaired draws from two domains.
+Training data: axial slices of encoded volumes, alone or in 2.5-D stacks, and unpaired draws from two domains.
 
-Three consecutive axial slices as one image of three channels: what a 2.5-D network sees of a volume.
+A 2.5-D stack is three neighbouring axial slices as one image of three channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from monai.transforms import Randomizable
-from torch.utils.data import Dataset, Sampler
 
-from ..distributed import processes, rank
 from ..images.names import file_name
 from .datalist import load_datalist, load_domain
+from .seeded import SeededDataset, apply_seeded, draw_seed
 from .volume_cache import VolumeCache, cache_volumes
 
 BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as background
@@ -87,12 +85,9 @@ def validation_images(
     return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
 
 
-class UnpairedDataset(Dataset):
+class UnpairedDataset(SeededDataset):
     """
     Source `i`, and a target drawn at random: what unpaired translation trains on.
-
-    An item depends on (`seed`, epoch, `i`) alone, whatever was drawn before it and in whichever process: a resumed
-    training sees what the uninterrupted one would have seen, and no state of a generator has to be saved.
 
     Args:
         source: encoded images of shape (C, H, W[, D]).
@@ -124,51 +119,11 @@ class UnpairedDataset(Dataset):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         other = index if self.paired else int(rng.integers(len(self.target)))
         item = {"source": self.source[index], "target": self.target[other]}
-        if self.transform is not None:
-            if isinstance(self.transform, Randomizable):
-                self.transform.set_random_state(seed=int(rng.integers(2**31)))
-            item = self.transform(item)
+        item = apply_seeded(self.transform, item, draw_seed(rng))
         return {name: torch.as_tensor(image) for name, image in item.items()}
-
-
-class EpochSampler(Sampler):
-    """
-    A permutation of the data an epoch, as pairs (epoch, index), split over the ranks of a distributed training.
-
-    The permutation depends on (`seed`, epoch). Ranks take turns within it, so that the batches of all ranks together
-    are the batch that a single process with the joined batch size would have drawn.
-
-    Args:
-        length: number of samples in the data set.
-        samples_per_epoch: how many of them make an epoch (repeated when larger than `length`); default: all.
-    """
-
-    def __init__(self, length: int, *, samples_per_epoch: int | None = None, seed: int = 0) -> None:
-        self.length, self.seed, self.epoch = length, seed, 1
-        self.samples_per_epoch = samples_per_epoch or length
-
-    def set_epoch(self, epoch: int) -> None:
-        """The trainer calls it when an epoch starts; epochs count from 1."""
-        self.epoch = epoch
-
-    def _ranks(self) -> tuple[int, int]:
-        return rank(), processes()
-
-    def __len__(self) -> int:
-        return self.samples_per_epoch // self._ranks()[1]
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        own, world_size = self._ranks()
-        rng = np.random.default_rng([self.seed, self.epoch])
-        rounds = -(-self.samples_per_epoch // self.length)
-        order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self.samples_per_epoch]
-        for index in order[own::world_size][: len(self)]:
-            yield self.epoch, int(index)
 
 
 TRIPLET = 3

@@ -1,9 +1,7 @@
 """
-Training data of several CT domains: volumes in whole HU, on disk or in memory, and their axial slices.
+Training data of several CT domains: axial slices of volumes in whole HU, on disk or in memory.
 
-Aligned slices of one patient in two domains: what a supervised conversion trains on.
-
-Training data of one pair of CT domains: a slice of the source, and an unpaired one of the target.
+A data set gives slices of all domains, aligned slices of one patient in two domains, or unpaired slices of two domains.
 """
 
 from __future__ import annotations
@@ -14,11 +12,10 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
-from monai.transforms import Randomizable
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .datalist import load_domain
+from .seeded import SeededDataset, apply_seeded, draw_seed
 from .volume_cache import VolumeCache
 
 
@@ -36,6 +33,16 @@ class DomainVolume(NamedTuple):
     spacing_mm: tuple[float, float]
     domain: str
     patient: str
+
+    @property
+    def pixel_mm(self) -> float:
+        """Mean of both pixel sizes."""
+        return sum(self.spacing_mm) / 2
+
+    def encoded(self, z: int, transform: Callable, *, seed: int = 0) -> torch.Tensor:
+        """Transform the axial slice `z`, (1, X, Y) float32 in HU; random transforms draw from `seed`."""
+        image = torch.from_numpy(self.slices[z].astype(np.float32))[None]
+        return torch.as_tensor(apply_seeded(transform, {"image": image}, seed)["image"])
 
 
 def load_domains(
@@ -63,11 +70,9 @@ def load_domains(
     return volumes
 
 
-class MultiDomainDataset(Dataset):
+class MultiDomainDataset(SeededDataset):
     """
     Axial slices of several domains, each with its domain and pixel size: what StarGAN trains on.
-
-    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`.
 
     Args:
         volumes: of all domains; each holds at least one slice.
@@ -91,19 +96,13 @@ class MultiDomainDataset(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+    def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         which, z = self.places[index]
         volume = self.volumes[which]
-        item: dict[str, Any] = {"image": torch.from_numpy(volume.slices[z].astype(np.float32))[None]}
-        if isinstance(self.transform, Randomizable):
-            seed = np.random.default_rng([self.seed, epoch, index]).integers(2**31)
-            self.transform.set_random_state(seed=int(seed))
-        item = self.transform(item)
         return {
-            "image": torch.as_tensor(item["image"]),
+            "image": volume.encoded(z, self.transform, seed=draw_seed(rng)),
             "domain": torch.tensor(self.domains.index(volume.domain)),
-            "spacing_mm": torch.tensor(sum(volume.spacing_mm) / 2),
+            "spacing_mm": torch.tensor(volume.pixel_mm),
         }
 
 
@@ -147,21 +146,16 @@ def conversions(
         places = np.unique(np.linspace(0, depth - 1, min(depth, slices_per_volume)).round().astype(int))
         for z, target in [(z, t) for z in places for t in targets or domains if t != volume.domain]:
             item = {
-                "image": _encoded(volume, z, transform),
+                "image": volume.encoded(z, transform),
                 "source": torch.tensor(domains.index(volume.domain)),
                 "target": torch.tensor(domains.index(target)),
-                "spacing_mm": torch.tensor(sum(volume.spacing_mm) / 2),
+                "spacing_mm": torch.tensor(volume.pixel_mm),
             }
             truth = by_patient.get((volume.patient, target))
             if truth is not None and truth.slices.shape == volume.slices.shape:
-                item["label"] = _encoded(truth, z, transform)
+                item["label"] = truth.encoded(z, transform)
             items.append(item)
     return items
-
-
-def _encoded(volume: DomainVolume, z: int, transform: Callable) -> torch.Tensor:
-    image = torch.from_numpy(volume.slices[z].astype(np.float32))[None]
-    return torch.as_tensor(transform({"image": image})["image"])
 
 
 def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
@@ -172,11 +166,9 @@ def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
     return {"hu": torch.from_numpy(slices), "spacing_mm": (float(spacing[0]), float(spacing[1]))}
 
 
-class PairedDomainsDataset(Dataset):
+class PairedDomainsDataset(SeededDataset):
     """
     A slice in one domain, and the same slice in another one drawn at random.
-
-    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`.
 
     Args:
         volumes: of patients who have several of the domains, on one grid each.
@@ -214,35 +206,24 @@ class PairedDomainsDataset(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         patient, domain, z = self.places[index]
         own = self.patients[patient]
         others = [name for name in self.domains if name in own and name != domain]
         target = others[int(rng.integers(len(others)))]
-        seed = int(rng.integers(2**31))
-        spacing = own[domain].spacing_mm
+        seed = draw_seed(rng)
         return {
-            "image": self._transformed(own[domain], z, seed),
-            "truth": self._transformed(own[target], z, seed),
+            "image": own[domain].encoded(z, self.transform, seed=seed),
+            "truth": own[target].encoded(z, self.transform, seed=seed),
             "domain": torch.tensor(self.domains.index(domain)),
             "target": torch.tensor(self.domains.index(target)),
-            "spacing_mm": torch.tensor(sum(spacing) / 2),
+            "spacing_mm": torch.tensor(own[domain].pixel_mm),
         }
 
-    def _transformed(self, volume: DomainVolume, z: int, seed: int) -> torch.Tensor:
-        item: dict[str, Any] = {"image": torch.from_numpy(volume.slices[z].astype(np.float32))[None]}
-        if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(seed=seed)
-        return torch.as_tensor(self.transform(item)["image"])
 
-
-class TwoDomainDataset(Dataset):
+class TwoDomainDataset(SeededDataset):
     """
     Slice `i` of the source, and a slice of the target drawn at random: what the methods of two domains train on.
-
-    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`.
 
     Args:
         volumes: of these domains, and maybe of others; each holds at least one slice.
@@ -274,7 +255,6 @@ class TwoDomainDataset(Dataset):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
-        other = int(np.random.default_rng([self.seed, epoch, index]).integers(len(self.target)))
+    def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        other = int(rng.integers(len(self.target)))
         return {"source": self.source[epoch, index]["image"], "target": self.target[epoch, other]["image"]}

@@ -1,7 +1,5 @@
 """
-Patches from inside of lungs: what unpaired super-resolution trains on.
-
-Clinical patches with the truth that belongs to them: what supervised super-resolution trains on.
+Patches from inside of lungs: what super-resolution trains on, unpaired or with the truth of each patch.
 """
 
 from __future__ import annotations
@@ -10,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from monai.transforms import Randomizable
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
-from torch.utils.data import Dataset
+
+from .seeded import SeededDataset, apply_seeded, draw_seed
 
 MAX_TRIES = 1000
 
@@ -87,15 +85,14 @@ def draw_patch(
     raise ValueError(_rejection(volume, size, f"{max_tries} tries found none"))
 
 
-class UnpairedPatchDataset(Dataset):
+class UnpairedPatchDataset(SeededDataset):
     """
     A patch of a clinical volume, and one of a micro volume drawn at random.
 
     Zheng et al., SPIE Medical Imaging 2020, sections 2.5 and 3.2: 32x32 and 256x256 pixels, 2000 patches a volume;
     a clinical patch of which any voxel lies outside of the lung mask is rejected.
 
-    An item depends on (`seed`, epoch, index) alone, as in `UnpairedDataset`. Each epoch draws its patches anew; the
-    paper draws them once.
+    Each epoch draws its patches anew; the paper draws them once.
 
     Args:
         source: clinical volumes, with lung masks unless all of them is lung.
@@ -148,20 +145,13 @@ class UnpairedPatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.source) * self.patches_per_volume
 
-    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must lie in 0 ... {len(self) - 1}, got {index}.")
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         item = {"target": self._draw(self.target[int(rng.integers(len(self.target)))], self.factor, rng)}
         if self.downsampled_every and index % self.downsampled_every == 0:
             item["source"] = avg_pool2d(item["target"], self.factor)
         else:
             item["source"] = self._draw(self.source[index // self.patches_per_volume], 1, rng)
-        if self.transform is not None:
-            if isinstance(self.transform, Randomizable):
-                self.transform.set_random_state(seed=int(rng.integers(2**31)))
-            item = self.transform(item)
+        item = apply_seeded(self.transform, item, draw_seed(rng))
         return {name: torch.as_tensor(image) for name, image in item.items()}
 
     def _draw(self, volume: PatchVolume, factor: int, rng: np.random.Generator) -> torch.Tensor:
@@ -177,12 +167,11 @@ def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:
     )
 
 
-class PairedPatchDataset(Dataset):
+class PairedPatchDataset(SeededDataset):
     """
     A patch of a clinical volume, and the same place of its fine truth, which only a phantom has.
 
-    A fine slice is the mean of those that lie within the clinical slice. An item depends on (`seed`, epoch, index)
-    alone, as in `UnpairedDataset`.
+    A fine slice is the mean of those that lie within the clinical slice.
 
     Args:
         source: clinical volumes, maybe with masks, inside of which the patches lie.
@@ -223,9 +212,7 @@ class PairedPatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.volumes) * self.patches_per_volume
 
-    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         volume = self.volumes[index // self.patches_per_volume]
         patch = draw_patch(volume, (self.source_size, self.source_size), rng)
         return {"source": patch[:1], "target": pixel_shuffle(patch[1:], self.factor)}

@@ -1,0 +1,92 @@
+"""What makes a training resumable: items and their order that depend on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Randomizable
+from torch.utils.data import Dataset, Sampler
+
+from ..distributed import processes, rank
+
+
+class SeededDataset(Dataset):
+    """
+    A data set whose items depend on (`seed`, epoch, index) alone, whatever was drawn before and in whichever process.
+
+    A resumed training sees what the uninterrupted one would have seen, and no state of a generator has to be saved.
+    Subclasses set `seed` and make an item in `draw`.
+    """
+
+    seed: int
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
+        """Draw an item; an index alone is of epoch 0."""
+        epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must lie in 0 ... {len(self) - 1}, got {index}.")
+        return self.draw(epoch, index, np.random.default_rng([self.seed, epoch, index]))
+
+    def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """
+        Make the item of an epoch and an index.
+
+        Args:
+            epoch: counts from 1.
+            index: from 0, below the length.
+            rng: the only source of its random numbers.
+        """
+        raise NotImplementedError
+
+
+def apply_seeded(transform: Callable | None, item: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Apply a transform to an item, if there is one; MONAI's random transforms draw from `seed`."""
+    if isinstance(transform, Randomizable):
+        transform.set_random_state(seed=seed)
+    return item if transform is None else transform(item)
+
+
+def draw_seed(rng: np.random.Generator) -> int:
+    """Draw the seed of a transform."""
+    return int(rng.integers(2**31))
+
+
+class EpochSampler(Sampler):
+    """
+    A permutation of the data an epoch, as pairs (epoch, index), split over the ranks of a distributed training.
+
+    The permutation depends on (`seed`, epoch). Ranks take turns within it, so that the batches of all ranks together
+    are the batch that a single process with the joined batch size would have drawn.
+
+    Args:
+        length: number of samples in the data set.
+        samples_per_epoch: how many of them make an epoch (repeated when larger than `length`); default: all.
+    """
+
+    def __init__(self, length: int, *, samples_per_epoch: int | None = None, seed: int = 0) -> None:
+        self.length, self.seed, self.epoch = length, seed, 1
+        self.samples_per_epoch = samples_per_epoch or length
+
+    def set_epoch(self, epoch: int) -> None:
+        """The trainer calls it when an epoch starts; epochs count from 1."""
+        self.epoch = epoch
+
+    def _ranks(self) -> tuple[int, int]:
+        return rank(), processes()
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch // self._ranks()[1]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        own, world_size = self._ranks()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        rounds = -(-self.samples_per_epoch // self.length)
+        order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self.samples_per_epoch]
+        for index in order[own::world_size][: len(self)]:
+            yield self.epoch, int(index)
