@@ -1,13 +1,22 @@
-"""Errors that we raise for what a user gave; the command line shows their message alone."""
+"""
+Errors that we raise for what a user gave, how they are found in a chain of causes, and warnings as data.
+
+The command lines show the message of such an error alone, without a traceback.
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
+import threading
 import traceback
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -34,7 +43,7 @@ EXPECTED = (
 @contextmanager
 def disk_full_names(path: str | Path, *, needed: int | None = None) -> Iterator[None]:
     """
-    Turns the system's word that a disk is full, which names no file, into one that says what to do.
+    Turn the system's word that a disk is full, which names no file, into an error that says what to do.
 
     Args:
         path: what is being written; whoever writes it removes what it has of it.
@@ -67,12 +76,126 @@ def _free(path: Path) -> str:
     return "" if existing is None else f" ({shutil.disk_usage(existing).free / 1e6:.3g} MB are free)"
 
 
-def _raised_here(error: BaseException) -> bool:
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """
+    Follow `raise ... from`, from the outermost error to the first cause.
 
+    What merely was being handled when an error was raised (`__context__`) is not its cause and is left out.
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    Example:
+        >>> inner, outer = KeyError("pred"), RuntimeError("applying transform")
+        >>> outer.__cause__ = inner
+        >>> [type(link).__name__ for link in causes(outer)]
+        ['RuntimeError', 'KeyError']
+    """
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def own_error(error: BaseException) -> BaseException | None:
+    """
+    Find the error that tells a user what to do: one of `EXPECTED` that this package raised itself.
+
+    MONAI and Ignite wrap what a component raises in errors of their own.
+
+    Args:
+        error: what was caught.
+
+    Returns:
+        The outermost such error in the chain of causes, as it may say more than the ones that it wraps; None when
+        the fault is not the user's.
+    """
+    package = Path(__file__).parent
+    for link in causes(error):
+        frames = traceback.extract_tb(link.__traceback__)
+        if isinstance(link, EXPECTED) and frames and package in Path(frames[-1].filename).parents:
+            return link
+    return None
+
+
+class _Collector:
+    """What one `collected_warnings` found; `issued`: whether it takes those of the `warnings` module, too."""
+
+    def __init__(self, issued: bool) -> None:
+        self.found: list[str] = []
+        self.issued = issued
+
+
+_collectors: ContextVar[tuple[_Collector, ...]] = ContextVar("collectors", default=())
+
+
+@contextmanager
+def collected_warnings(*, issued: bool = False) -> Iterator[list[str]]:
+    """
+    Collect what this package logs as a warning in this context; it reaches the log as well.
+
+    A call is isolated from other threads: the messages are those of its own `contextvars` context. Whoever hands work
+    to another thread lets it run in a copy of the context, or its warnings are missed here.
+
+    Args:
+        issued: collect each `UserWarning` of Python's `warnings`, too, whoever issues it.
+
+    Example:
+        >>> with collected_warnings() as found:
+        ...     logging.getLogger("common.data").warning("2 slices are missing")
+        >>> found
+        ['2 slices are missing']
+    """
+    collector = _Collector(issued)
+    handler = logging.Handler(logging.WARNING)
+    handler.addFilter(lambda _: collector in _collectors.get())
+    handler.emit = lambda record: collector.found.append(record.getMessage())  # type: ignore[method-assign]
+    package = logging.getLogger(__name__.split(".")[0])
+    package.addHandler(handler)
+    token = _collectors.set((*_collectors.get(), collector))
+    try:
+        with _issued.routed() if issued else nullcontext():
+            yield collector.found
+    finally:
+        _collectors.reset(token)
+        package.removeHandler(handler)
+
+
+class _IssuedWarnings:
+    """
+    Hand Python's warnings to the collectors of the context that issues them.
+
+    The `warnings` module keeps its filters and its hook for the whole process: they are replaced once for all threads,
+    and put back when the last one is done. All that was issued meanwhile is then issued again, as the filters want it.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.users = threading.Lock(), 0
+
+    @contextmanager
+    def routed(self) -> Iterator[None]:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self.caught: list[warnings.WarningMessage] = []
+                self.before = warnings.catch_warnings()
+                self.before.__enter__()
+                warnings.simplefilter("always")
+                warnings.showwarning = self._collect
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    self.before.__exit__(None, None, None)
+                caught = [] if self.users else self.caught
+            for warning in caught:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+    def _collect(self, *warning: Any, **where: Any) -> None:
+        issued = warnings.WarningMessage(*warning, **where)
+        self.caught.append(issued)
+        if issued.category is UserWarning:
+            for collector in _collectors.get():
+                if collector.issued:
+                    collector.found.append(str(issued.message))
+
+
+_issued = _IssuedWarnings()

@@ -1,7 +1,7 @@
 """
-The first expression of every `run` list: mistyped overrides and missing paths are refused before work starts.
+The first expression of every `run` list: it refuses mistyped overrides and missing paths before work starts.
 
-Refusing values of a wrong kind for a config's ids: `--batch_size four` would fail deep inside a component.
+It also refuses values of a wrong kind: `--batch_size four` would otherwise fail deep inside a component.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.utils import BundlePropertyConfig
 
-from .errors import EXPECTED, _chain, _raised_here
+from .errors import own_error
 
 EXPRESSIONS = ("$", "@", "%")
 WHOLE_NUMBERS = ("_size", "_epochs", "_workers", "_interval")
@@ -252,8 +252,7 @@ def _show_expected_errors_without_traceback() -> None:
 
 
 def _print_root_message(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    ours = [cause for cause in _chain(error) if isinstance(cause, EXPECTED) and _raised_here(cause)]
-    if ours:
-        print(f"\nerror: {ours[0]}\n(BUNDLE_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
+    if (ours := own_error(error)) is not None:
+        print(f"\nerror: {ours}\n(BUNDLE_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import EXPECTED
+from ..errors import causes, own_error
 from ..memory import keep_memory
 
 logger = logging.getLogger(__name__)
-PACKAGE = Path(__file__).parents[1]
 
 
 class FailedCasesError(ValueError):
@@ -54,11 +53,11 @@ class _Batches:
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            coming = ahead.submit(_next, batches)
+            coming = ahead.submit(copy_context().run, _next, batches)  # its warnings belong to this call
             for left in reversed(range(len(self.loader))):
                 batch = coming.result()
                 if left:
-                    coming = ahead.submit(_next, batches)
+                    coming = ahead.submit(copy_context().run, _next, batches)
                 yield batch
 
 
@@ -137,9 +136,10 @@ def reason(error: BaseException) -> str:
         >>> reason(KeyError("pred"))
         "KeyError: 'pred'"
     """
-    chain = list(_chain(error))
-    ours = [link for link in chain if isinstance(link, EXPECTED) and _raised_here(link)]
-    return str(ours[0]) if ours else f"{type(chain[-1]).__name__}: {chain[-1]}"
+    if (ours := own_error(error)) is not None:
+        return str(ours)
+    *_, first = causes(error)
+    return f"{type(first).__name__}: {first}"
 
 
 def _summary(failures: Sequence[Failure], count: int) -> str:
@@ -169,14 +169,3 @@ def _names(loader: Any) -> list[str]:
 def _path(image: Any) -> str:
     """Of a file, or the name that begins a list of files."""
     return str(image if isinstance(image, (str, Path)) else image[0])
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _raised_here(error: BaseException) -> bool:
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and PACKAGE in Path(frames[-1].filename).parents

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import resource
 import signal
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import common
-from common.errors import EXPECTED
+from common.errors import own_error
 
-PACKAGE = Path(common.__file__).parent
 SECONDS = 20.0  # an input takes a tenth of one; the rest is for a busy machine
 BYTES_MORE = 3 * 2**30
 ACCEPTED, REFUSED = "accepted", "refused"
@@ -56,21 +53,10 @@ def refusal(error: BaseException) -> str:
     Raises:
         BaseException: the error itself, when none of the chain is ours.
     """
-    ours = [cause for cause in _chain(error) if isinstance(cause, EXPECTED) and _raised_here(cause)]
-    if not ours:
+    ours = own_error(error)
+    if ours is None:
         raise error
-    return str(ours[0])
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _raised_here(error: BaseException) -> bool:
-    frames = traceback.extract_tb(error.__traceback__)
-    return PACKAGE in Path(frames[-1].filename).parents
+    return str(ours)
 
 
 @contextmanager

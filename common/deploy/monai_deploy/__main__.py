@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ...errors import EXPECTED
+from ...errors import own_error
 
 
 def main() -> None:
@@ -52,12 +52,9 @@ def main() -> None:
     try:
         app.run()
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, EXPECTED):  # MONAI wraps what a transform raises
-            cause = cause.__cause__
-        if cause is None:
+        if (ours := own_error(error)) is None:
             raise
-        sys.exit(f"\nerror: {cause}")
+        sys.exit(f"\nerror: {ours}")
 
 
 def _overrides(parser: argparse.ArgumentParser, settings: list[str]) -> dict[str, Any]:

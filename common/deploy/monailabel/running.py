@@ -1,18 +1,16 @@
 """
-One inference of a bundle, by its own config: what the command line would write, in the server's process.
+One inference of a bundle in the server's process, by the bundle's own config, and what a client may set in it.
 
-What a client may set in a request, and what of it goes into a bundle's config.
+The output is what the command line would write.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +18,9 @@ import yaml
 from monai.bundle import ConfigParser
 
 from ...data.datalist import VOLUME_SUFFIXES
+from ...errors import collected_warnings
 from ...inference.inferers import weight_facts
+from ...inference.sidecar import NOTICE
 
 INFERENCE = ("target", "source", "region", "slab", "compress", "tile_size", "batch_size")
 CHOICES = ("target", "source")
@@ -113,9 +113,6 @@ def _value(name: str, value: Any) -> Any:
     return plain(name, value)
 
 
-NOTICE = "RESEARCH USE ONLY, not for diagnosis: a synthetic image."
-
-
 class Translated(NamedTuple):
     """A translated volume.
 
@@ -188,20 +185,6 @@ def inference_parameters(bundle_root: Path) -> dict[str, Any]:
     )
     others = (name for name in INFERENCE if name in config and name not in ("target", "source"))
     return {**choices, **{name: config[name] for name in others}}
-
-
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """What `common` warns of meanwhile: whoever sent the request does not see the server's log."""
-    found: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger(__name__.split(".")[0])
-    logger.addHandler(handler)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
 
 
 def _refuse_large(parser: ConfigParser, max_output_gb: float) -> None:

@@ -1,9 +1,8 @@
 """
-MONAI Label's view of a bundle's inference: a task of no segmentation kind, which returns a volume as it is.
+The inference and the training of a bundle as tasks of MONAI Label.
 
-Which errors are the client's, and their reasons.
-
-MONAI Label's view of a bundle's training.
+Inference is a task of no segmentation kind, which returns a volume as it is. An error that the client can mend is
+answered with its reason.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import traceback
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,12 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
-from ...errors import EXPECTED, DiskFullError
+from ...errors import DiskFullError, causes, own_error
 from .images import one_image
 from .running import definition, inference_parameters, metadata, overrides, translate
 from .training import train, training_parameters
 
 UNREADABLE = (EOFError, zlib.error)  # of a file that was cut off
-_PACKAGE = Path(__file__).parents[2]
 
 
 def reason(error: BaseException) -> str | None:
@@ -45,23 +42,10 @@ def reason(error: BaseException) -> str | None:
         ...     "B40f" in reason(error)
         True
     """
-    chain = list(_chain(error))
-    ours = [link for link in chain if isinstance(link, EXPECTED) and _raised_here(link)]
-    if ours:
-        return None if isinstance(ours[-1], DiskFullError) else str(ours[-1])
-    broken = [link for link in chain if isinstance(link, UNREADABLE)]
+    if (ours := own_error(error)) is not None:
+        return None if any(isinstance(link, DiskFullError) for link in causes(error)) else str(ours)
+    broken = [link for link in causes(error) if isinstance(link, UNREADABLE)]
     return f"The image cannot be read ({broken[-1]}): send it anew." if broken else None
-
-
-def _raised_here(error: BaseException) -> bool:
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and _PACKAGE in Path(frames[-1].filename).parents
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 class TranslationTask(InferTask):

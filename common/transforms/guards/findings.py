@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from monai.transforms import Transform
+
+from ...errors import collected_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ class Guards(Transform):
         return item
 
     def _run(self, name: str, check: Check, item: Any, *, may_override: bool) -> tuple[dict[Hashable, Any], Finding]:
-        with collected_warnings() as messages:
+        with collected_warnings(issued=True) as messages:
             try:
                 item = dict(check(item))
             except ValueError as error:
@@ -120,35 +119,3 @@ def noted(image: Any) -> list[dict[str, Any]]:
     text = text[0] if isinstance(text, (list, tuple)) else text
     found: list[dict[str, Any]] = json.loads(text) if text else []
     return found
-
-
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """
-    What this package warns of meanwhile in this thread, in the log or by `warnings`; all of it is passed on as well.
-
-    Another thread may translate the last image while this one checks the next.
-    """
-    found: list[str] = []
-    thread = threading.get_ident()
-    handler = logging.Handler(logging.WARNING)
-    handler.addFilter(lambda record: record.thread == thread)
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    package = logging.getLogger(__name__.split(".")[0])
-    package.addHandler(handler)
-    caught: list[tuple[int, warnings.WarningMessage]] = []
-
-    def keep(*warning: Any, **where: Any) -> None:
-        caught.append((threading.get_ident(), warnings.WarningMessage(*warning, **where)))
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.showwarning = keep
-            yield found
-    finally:
-        package.removeHandler(handler)
-        for warned_by, warning in caught:
-            if warning.category is UserWarning and warned_by == thread:
-                found.append(str(warning.message))
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

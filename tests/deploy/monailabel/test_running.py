@@ -6,7 +6,6 @@ What a client may set, and how it reaches a config.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -16,14 +15,7 @@ import pytest
 
 from common.deploy.monailabel import training
 from common.deploy.monailabel.bundles import find_bundles, make_app
-from common.deploy.monailabel.running import (
-    collected_warnings,
-    hyper_parameters,
-    inference_parameters,
-    overrides,
-    plain,
-    translate,
-)
+from common.deploy.monailabel.running import hyper_parameters, inference_parameters, overrides, plain, translate
 from common.deploy.monailabel.training import stages, train, training_parameters
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
@@ -66,15 +58,6 @@ def test_an_output_too_large_to_send_is_refused_with_the_ways_out(scan, tmp_path
     assert nib.load(done.path).shape == (192, 192, 2)
     assert done.facts["target"] == "micro"
     assert done.facts["notice"].startswith("RESEARCH USE ONLY")
-
-
-def test_warnings_of_the_package_are_collected_and_no_others():
-    with collected_warnings() as found:
-        logging.getLogger("common.transforms.guards.image").warning("looks T2-weighted")
-        logging.getLogger("common.transforms.guards.image").info("fine")
-        logging.getLogger("monai").warning("elsewhere")
-    logging.getLogger("common").warning("too late")
-    assert found == ["looks T2-weighted"]
 
 
 def test_a_training_runs_its_stages_in_order():

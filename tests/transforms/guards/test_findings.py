@@ -10,8 +10,9 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 
+from common.errors import collected_warnings
 from common.transforms import Guards
-from common.transforms.guards.findings import collected_warnings, noted
+from common.transforms.guards.findings import noted
 
 logger = logging.getLogger("common.somewhere")
 
@@ -97,7 +98,7 @@ def test_what_another_thread_warns_of_meanwhile_is_not_collected():
         warnings.warn("so it is", stacklevel=1)
 
     def check():
-        with collected_warnings() as found:
+        with collected_warnings(issued=True) as found:
             thread = threading.Thread(target=elsewhere)
             thread.start()
             thread.join()
