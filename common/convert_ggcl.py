@@ -6,10 +6,8 @@ Read the released code's checkpoints of StarGAN and GGCL into this package's net
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .files import checksum
+from .files import Staging, checksum
 from .networks.definition import save_definition
 from .networks.discriminators import SemanticDiscriminator, StarGANDiscriminator
 from .networks.stargan import StarGANGenerator
@@ -273,14 +271,10 @@ def _check_same_domains(of_discriminator: int, of_generator: int) -> None:
 
 def _write_together(files: dict[Path, tuple[nn.Module, dict[str, Any]]], folder: Path) -> None:
     """Write weights and definitions to a hidden folder beside their place, and move them when all are whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=folder) as hidden:
-        stage = Path(hidden)
+    with Staging(folder) as staging:
         for name, (network, facts) in files.items():
-            weights = stage / name
+            weights = staging.folder / name
             weights.parent.mkdir(exist_ok=True)
             torch.save(network.state_dict(), weights)
             save_definition(weights.with_name("network.json"), network, **facts, checksum=checksum(weights))
-        for name in [path.relative_to(stage) for path in sorted(stage.rglob("*")) if path.is_file()]:
-            (folder / name).parent.mkdir(exist_ok=True)
-            os.replace(stage / name, folder / name)
+        staging.publish([path for path in sorted(staging.folder.rglob("*")) if path.is_file()])

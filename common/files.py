@@ -1,7 +1,7 @@
 """
-Files that appear under their name only when they are complete.
+Files and outputs that appear under their name only when they are complete, and JSON read and written.
 
-Outputs that appear whole or not at all: written in a hidden folder, then renamed.
+A file is written under a hidden temporary name, several outputs together in a hidden folder; both are then renamed.
 """
 
 from __future__ import annotations
@@ -17,24 +17,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
-import torch
 
 from .errors import disk_full_names
-
-if TYPE_CHECKING:
-    pass
-
 
 SUFFIX = ".partial"  # no reader of ours takes a file of this name for an image
 
 
 @contextmanager
-def whole_file(path: str | Path, *, needed: int | None = None) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | Path, *, needed: int | None = None) -> Iterator[IO[bytes]]:
     """
-    A context in which a file is written under a hidden, temporary name; at its end the file gets its own.
+    Open a file for writing under a hidden, temporary name; it gets its own when the context ends without an error.
 
     When the process is killed or the power fails, the file is absent, or as it was before. What a killed process left
     under its temporary name is removed when the file is written again.
@@ -49,7 +44,7 @@ def whole_file(path: str | Path, *, needed: int | None = None) -> Iterator[IO[by
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with whole_file(f"{folder}/notes.txt") as file:
+        ...     with atomic_write(f"{folder}/notes.txt") as file:
         ...         _ = file.write(b"whole")
         ...         before = Path(folder, "notes.txt").exists()
         ...     before, Path(folder, "notes.txt").read_bytes(), len(os.listdir(folder))
@@ -101,22 +96,6 @@ def _is_running(pid: str) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def save_atomically(state: Any, path: str | Path) -> Path:
-    """`torch.save` to a file that is whole or absent.
-
-    Raises:
-        DiskFullError: when the disk is full; an older file of that name is as it was.
-    """
-    with whole_file(path) as file:
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:  # torch hides the system's error behind "unexpected pos"
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-    return Path(path)
 
 
 NAME = f"outputs.{socket.gethostname()}"  # nodes share a folder, and cannot see if each other's processes live
@@ -181,6 +160,27 @@ class Staging:
         return published
 
 
+def read_json(path: str | os.PathLike[str], *, cure: str = "write the file again") -> dict[str, Any]:
+    """
+    Read a JSON object.
+
+    Args:
+        path: the file, in UTF-8.
+        cure: what a user can do about a damaged file; ends the messages.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is not JSON, or holds something else than an object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
+        raise ValueError(f"`{path}` must be JSON, got {error}; {cure}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"`{path}` must hold a JSON object, got {type(content).__name__}; {cure}.")
+    return content
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     """Write strict JSON (numpy numbers and paths allowed, NaN refused), atomically.
 
@@ -199,7 +199,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write UTF-8 text to a file that readers never see half of."""
     content = text.encode("utf-8")
-    with whole_file(Path(path), needed=len(content)) as file:
+    with atomic_write(Path(path), needed=len(content)) as file:
         file.write(content)
     return Path(path)
 

@@ -1,4 +1,4 @@
-"""Reading files of plain tensors: nothing in them is executed, and damage is noticed."""
+"""Files of plain tensors: written whole or not at all, read without executing anything, damage noticed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from .files import atomic_write
 
 
 class DamagedFileError(ValueError):
@@ -41,3 +43,19 @@ def read_tensors(path: str | Path, *, map_location: Any = "cpu", mmap: bool = Fa
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DamagedFileError(reason) from error
+
+
+def save_atomically(state: Any, path: str | Path) -> Path:
+    """Save by `torch.save` to a file that is whole or absent.
+
+    Raises:
+        DiskFullError: when the disk is full; an older file of that name is as it was.
+    """
+    with atomic_write(path) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch hides the system's error behind "unexpected pos"
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+    return Path(path)

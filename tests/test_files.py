@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import DiskFullError, disk_full_names
-from common.files import partial_name, partials_of_the_dead, remove_partials, whole_file
+from common.files import atomic_write, partial_name, partials_of_the_dead, remove_partials
 from tests.helpers.limits import file_size_limit
 
 
@@ -27,7 +27,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"half")
         file.flush()
         assert names(path.parent) == [f".a.txt.{os.getpid()}.partial"]
@@ -37,7 +37,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 
 
 def interrupted(path: Path) -> None:
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"newer")
         raise KeyboardInterrupt
 
@@ -73,7 +73,7 @@ def test_a_full_disk_is_named_with_its_file_and_size(tmp_path):
     with (
         file_size_limit(100_000),
         pytest.raises(DiskFullError, match=message),
-        whole_file(path, needed=200_000) as file,
+        atomic_write(path, needed=200_000) as file,
     ):
         file.write(bytes(200_000))
     assert path.read_bytes() == b"older"

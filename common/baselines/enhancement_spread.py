@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.datalist import label_names, load_datalist, read_datalist
-from ..files import write_json
+from ..files import read_json, write_json
 from ..metrics.dose import Patient, enhancement_spread
 
 SPREAD_FILE = "enhancement_spread.json"
@@ -64,11 +63,8 @@ def load_spread(models_dir: str | Path) -> dict[str, dict[str, float]] | None:
     path = Path(models_dir) / SPREAD_FILE
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"`{path}` must be JSON, got {error}; remove it, or train again.") from None
-    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    content = read_json(path, cure="remove it, or train again")
+    found = content.get("format")
     if found != FORMAT or "spread" not in content:
         raise ValueError(f"`{path}` must be a spread of format {FORMAT}, got {found}; remove it, or train again.")
     return dict(content["spread"])

@@ -6,7 +6,6 @@ Fitting the baselines of a bundle at the start of its training.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from ..data.datalist import load_datalist, load_domain, read_datalist
-from ..files import write_json
+from ..files import read_json, write_json
 from .base import Baseline, Identity
 from .curve import DEFAULT_BINS, IntensityCurve
 from .histogram import DEFAULT_QUANTILES, HistogramMatching, InvertedHistogramMatching, mean_quantiles
@@ -104,12 +103,9 @@ def load_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"the fitted baselines must exist at `{path}`, found no such file; {CURE}.")
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text
-        raise ValueError(f"`{path}` must be a JSON file of baselines, got {error}; {CURE}.") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "baselines" not in content:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    content = read_json(path, cure=CURE)
+    if content.get("format") != FORMAT or "baselines" not in content:
+        found = content.get("format")
         raise ValueError(f"`{path}` must be a baseline file of format {FORMAT}, got {found}; {CURE}.")
     return content
 

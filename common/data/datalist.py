@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json
+
 LISTS = ("training", "training_paired", "validation", "test")
 LONGEST_SHOWN = 60
 
@@ -114,12 +116,7 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
             f"{str(path.parent)!r} has no {DATALIST_NAME}: it must list the volumes of "
             f"{', '.join(SPLITS)} (see docs/data.md)."
         )
-    try:
-        datalist = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise ValueError(f"{str(path)!r} is not valid JSON ({err}): write it anew or correct that line.") from err
-    if not isinstance(datalist, dict):
-        raise ValueError(f"{str(path)!r} must hold a JSON object of lists such as 'training', got {type(datalist)}.")
+    datalist = read_json(path, cure="it must hold lists such as 'training': write it anew or correct that line")
     check_form(datalist, path)
     _refuse_leakage(datalist, path)
     return datalist, path.parent

@@ -1,8 +1,4 @@
-"""
-Prepared volumes that are kept on disk between trainings, and mapped into memory instead of read.
-
-Encoded volumes, prepared once: in memory, or mapped from a cache.
-"""
+"""Prepared volumes: kept in memory, or on disk between trainings and then mapped into memory instead of read."""
 
 from __future__ import annotations
 
@@ -25,9 +21,8 @@ from monai.transforms import Compose
 from tqdm import tqdm
 
 from .. import __version__
-from ..files import save_atomically
 from ..images.names import file_name, source_path
-from ..tensor_files import DamagedFileError, read_tensors
+from ..tensor_files import DamagedFileError, read_tensors, save_atomically
 from .patches import PatchVolume
 
 logger = logging.getLogger(__name__)

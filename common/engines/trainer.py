@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader
 
 from ..distributed import average_gradients, broadcast_weights, check_same_epoch, join_batch_norms, rank
 from ..errors import WorkerDiedError, disk_full_names
-from ..files import checksum, remove_partials, save_atomically
+from ..files import checksum, remove_partials
 from ..memory import keep_memory
 from ..methods.method import TranslationMethod
 from ..networks.definition import save_definition
-from ..tensor_files import DamagedFileError, read_tensors
+from ..tensor_files import DamagedFileError, read_tensors, save_atomically
 from .training_log import TrainingLog
 
 logger = logging.getLogger(__name__)

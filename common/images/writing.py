@@ -21,7 +21,7 @@ from monai.data import NibabelWriter
 from monai.data.utils import to_affine_nd
 from monai.transforms import SaveImaged
 
-from ..files import partial_name, remove_partials, whole_file
+from ..files import atomic_write, partial_name, remove_partials
 from .names import target_name
 
 HEADER_BYTES = 352
@@ -194,7 +194,7 @@ class VolumeWriter(NibabelWriter):
 
 def _write(image: Any, path: Path) -> None:
     size = image.dataobj.nbytes
-    with whole_file(path, needed=size) as file:
+    with atomic_write(path, needed=size) as file:
         if path.suffix == ".gz":
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=FASTEST, mtime=0) as packed:
                 image.to_stream(packed)

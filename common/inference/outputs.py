@@ -19,14 +19,14 @@ from monai.transforms import MapTransform
 from ..data.datalist import VOLUME_SUFFIXES
 from ..dicom.reader import source_files
 from ..errors import disk_full_names
-from ..files import Staging
+from ..files import Staging, write_json
 from ..images.names import file_name, source_path
 from ..images.writing import save_volume
 from ..metrics.score import foreground_mask
 from ..transforms.guards.contrast import masked_correlation
 from ..transforms.guards.findings import Finding, noted
 from .output_check import OutputCheck, paired_slices
-from .sidecar import RunRecord, sidecar, write_sidecar
+from .sidecar import RunRecord, sidecar
 
 NIFTI, DICOM, BOTH = "nifti", "dicom", "both"
 FORMATS = (NIFTI, DICOM, BOTH)
@@ -243,7 +243,7 @@ def publish_output(
     if output_format in (DICOM, BOTH):
         outputs.append(write_dicom(nifti, nifti.with_name(name), source, record, output_format=output_format))
     facts = sidecar(record, sources=_sources(source), outputs=outputs, guards=noted(source), findings=findings, **more)
-    beside = write_sidecar(nifti.with_name(f"{name}.json"), facts)
+    beside = write_json(nifti.with_name(f"{name}.json"), facts)
     published = staging.publish([beside, *outputs])
     return [*published[1:], published[0]]
 

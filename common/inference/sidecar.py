@@ -117,12 +117,6 @@ def sidecar(
     }
 
 
-def write_sidecar(path: Path, facts: Mapping[str, Any]) -> Path:
-    """Write it, indented, as UTF-8; returns its path."""
-    path.write_text(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return path
-
-
 def described(path: Path) -> dict[str, Any]:
     """Name and checksum of an output; that of a folder is of its files' names and checksums, in order."""
     if path.is_dir():

@@ -11,13 +11,14 @@ import copy
 import functools
 import inspect
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
+
+from ..files import read_json, write_text
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
@@ -86,14 +87,7 @@ def save_definition(
     arguments = dict(network.arguments, **(changes or {}))  # type: ignore[arg-type]
     document: dict[str, Any] = {"class": f"{PUBLIC_PACKAGE}.{name}", "arguments": arguments}
     document |= {key: _as_json(value, f"fact `{key}`") for key, value in facts.items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,11 +103,8 @@ def read_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> dict
     path = definition_path(bundle_root)
     if not path.exists():
         return copy.deepcopy(dict(default))
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON, but: {error}. Restore it together with model.pt.") from error
-    if not isinstance(document, dict) or not isinstance(document.get("class"), str):
+    document = read_json(path, cure="restore it together with model.pt")
+    if not isinstance(document.get("class"), str):
         raise ValueError(f'{path} must be an object with a "class", got {json.dumps(document)[:80]}.')
     return document
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..files import whole_file
+from ..files import atomic_write
 
 GZIP_LEVEL = 4
 
@@ -69,7 +69,7 @@ def _as_integers(data: NDArray[Any], path: Path) -> NDArray[np.int16] | NDArray[
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that appears under its name only when it is complete."""
-    with whole_file(path, needed=len(content)) as file:
+    with atomic_write(path, needed=len(content)) as file:
         file.write(content)
 
 

@@ -1,18 +1,17 @@
 """
-Builds the self-contained zip of a bundle, `<name>_v<version>.zip`: equal bytes from an equal source.
+Build the self-contained zip of a bundle, equal bytes from an equal source, and the index of several zips.
 
-`model_info.json`: the index of a release, in the form that MONAI's bundle download reads.
+The index, `model_info.json`, has the form that MONAI's bundle download reads.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import zipfile
 from pathlib import Path
 
-from ..files import write_json
+from ..files import atomic_write, write_json
 from ..networks.definition import load_definition
 from ..networks.weights import load_weights
 from .contents import LIMIT_BYTES, bundle_contents, check_plain_weights, fetched, sha256
@@ -49,16 +48,10 @@ def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
             f"a bundle's files must not exceed 25 MB, but {', '.join(sorted(too_large))} of {bundle} do: put them"
             " elsewhere, and list them in its large_files.yml."
         )
-    output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / f"{bundle.name}_v{version}.zip"
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            for name, data in sorted(contents.items()):
-                archive.writestr(_entry(f"{bundle.name}/{name}"), data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in sorted(contents.items()):
+            archive.writestr(_entry(f"{bundle.name}/{name}"), data)
     return path
 
 

@@ -7,7 +7,6 @@ Names, order and colours of the methods in tables and curves; which labels are d
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json
 from ..metrics.summary import Summary, read_rows, summarise
 
 FILES = ("summary.json", "metrics.csv", "cases.json", "losses.csv", "validation.csv")
@@ -96,15 +96,7 @@ def _case(entry: Mapping[str, Any], folder: Path) -> Case:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"`{path}` must be JSON, got {error}; write the file again.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"`{path}` must hold a JSON object, got {type(content).__name__}; write the file again.")
-    return content
+    return read_json(path) if path.is_file() else {}
 
 
 def _read_columns(path: Path) -> Columns:

@@ -114,7 +114,7 @@ def test_error_messages(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"must exist at .*none.json.*monai.bundle run training"):
         load_baselines(tmp_path / "none.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ValueError, match="must be a JSON file of baselines"):
+    with pytest.raises(ValueError, match=r"must be JSON, got .*fits and saves them"):
         load_baselines(tmp_path / "broken.json")
     (tmp_path / "other.json").write_text('{"format": 7}')
     with pytest.raises(ValueError, match="must be a baseline file of format 1, got 7"):

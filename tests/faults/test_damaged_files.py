@@ -177,10 +177,10 @@ def test_the_message_names_the_cure(tmp_path):
     cures = {
         "last.pt": r"last\.pt' is not the state of a training, or is damaged \(DamagedFileError: .*Remove it to start",
         "model.pt": r"model\.pt must be a file of plain tensors.*download or save the file again",
-        "network.json": r"network\.json must be JSON, but: .*Restore it together with model\.pt",
-        "baselines.json": r"baselines\.json` must be a JSON file.*fits and saves them",
-        "filters.json": r"filters\.json` must be a JSON file.*config_file",
-        "datalist.json": r"datalist\.json' is not valid JSON .*write it anew",
+        "network.json": r"network\.json` must be JSON, got .*; restore it together with model\.pt",
+        "baselines.json": r"baselines\.json` must be JSON.*fits and saves them",
+        "filters.json": r"filters\.json` must be JSON.*config_file",
+        "datalist.json": r"datalist\.json` must be JSON.*write it anew",
         "volume.nii.gz": r"volume\.nii\.gz' is damaged \(Compressed file ended.*copy or convert it anew",
     }
     for name, message in cures.items():

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.files import write_json
 from common.inference import RunRecord, cases_to_do, own_share
 from common.inference.shards import is_finished, sidecar_path
-from common.inference.sidecar import sidecar, write_sidecar
+from common.inference.sidecar import sidecar
 
 
 def record(folder: Path, **more: object) -> RunRecord:
@@ -48,7 +49,7 @@ def finish(images: list, folder: Path, number: int = 0) -> tuple[Path, Path]:
     beside.parent.mkdir(parents=True)
     output = beside.with_suffix(".nii.gz")
     output.write_bytes(b"volume")
-    write_sidecar(beside, sidecar(run, sources=[], outputs=[output], guards=[], findings=[]))
+    write_json(beside, sidecar(run, sources=[], outputs=[output], guards=[], findings=[]))
     return beside, output
 
 

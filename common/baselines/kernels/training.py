@@ -6,7 +6,6 @@ Fitting the radial filters of a kernel-conversion bundle at the start of its tra
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from ...data.datalist import load_datalist, read_datalist
 from ...data.domains import DomainVolume
-from ...files import write_json
+from ...files import read_json, write_json
 from ...networks.physics import PhysicsGenerator
 from .amplitudes import VolumeSpectra, measure_spectra
 from .fits import Patient, Volume, fit_domains, fit_paired_domains
@@ -115,12 +114,9 @@ def _direction(key: str) -> tuple[str, str]:
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"the fitted radial filters must exist at `{path}`, found no such file; {CURE}.")
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text
-        raise ValueError(f"`{path}` must be a JSON file of radial filters, got {error}; {CURE}.") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "filters" not in content:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    content = read_json(path, cure=CURE)
+    if content.get("format") != FORMAT or "filters" not in content:
+        found = content.get("format")
         raise ValueError(f"`{path}` must be a file of radial filters of format {FORMAT}, got {found}; {CURE}.")
     return content
 
