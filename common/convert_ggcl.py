@@ -1,5 +1,4 @@
-"""
-Import weights that the authors' released code trained: `model.pt` and `network.json` for the bundles.
+"""Import weights that the authors' released code trained: `model.pt` and `network.json` for the bundles.
 
 Read the released code's checkpoints of StarGAN and GGCL into this package's networks.
 """
@@ -41,11 +40,11 @@ def generator_from_released(state: State) -> StarGANGenerator:
     """Build the generator that a released checkpoint holds, of the sizes that its tensors tell.
 
     Args:
-        state: flat state dict of the released code's `Generator_GGCL` (pixel shuffle) or `Generator` (transposed
+        state: Flat state dict of the released code's `Generator_GGCL` (pixel shuffle) or `Generator` (transposed
             convolutions, StarGAN's own names), a leading `module.` being ignored.
 
     Raises:
-        ValueError: when the tensors are not those of such a generator.
+        ValueError: If the tensors are not those of such a generator.
     """
     state = _used(state)
     num_blocks = len([name for name in state if re.fullmatch(r"(residual|main)\.\d+\.main\.0\.weight", name)])
@@ -69,11 +68,11 @@ def discriminator_from_released(state: State) -> SemanticDiscriminator | StarGAN
     """Build the discriminator that a released checkpoint holds, of the sizes that its tensors tell.
 
     Args:
-        state: flat state dict of the released code's `Discriminator_GGCL` (U-Net) or `Discriminator` (StarGAN's), a
+        state: Flat state dict of the released code's `Discriminator_GGCL` (U-Net) or `Discriminator` (StarGAN's), a
             leading `module.` being ignored.
 
     Raises:
-        ValueError: when the tensors are not those of such a discriminator.
+        ValueError: If the tensors are not those of such a discriminator.
     """
     state = _renamed(_used(state), _discriminator(len(state)))
     state = {_parametrized(name): tensor for name, tensor in state.items()}
@@ -195,18 +194,18 @@ def convert_ggcl(
     executed. All files appear together, when each has been converted and written; on an error nothing changes.
 
     Args:
-        generator: the released code's `<iteration>-G.ckpt`.
-        output: the weights' file, by convention `<bundle>/models/model.pt`.
+        generator: The released code's `<iteration>-G.ckpt`.
+        output: The weights' file, by convention `<bundle>/models/model.pt`.
         discriminator: `<iteration>-D.ckpt`, to go on training; written to the folder `discriminator` beside `output`,
             apart because MONAI Label takes each `*.pt` of `models` for a model.
-        domains: the names of the generator's domains, in the order of its label.
+        domains: The names of the generator's domains, in the order of its label.
 
     Returns:
         `output`.
 
     Raises:
-        FileNotFoundError: when a checkpoint does not exist.
-        ValueError: when it holds something else, or `domains` are not as many as the network's.
+        FileNotFoundError: If a checkpoint does not exist.
+        ValueError: If it holds something else, or `domains` are not as many as the network's.
     """
     output = Path(output)
     if output.suffix != ".pt":

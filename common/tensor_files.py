@@ -1,4 +1,4 @@
-"""Files of plain tensors: written whole or not at all, read without executing anything, damage noticed."""
+"""Files of plain tensors: written atomically, read without executing anything, with damage detected."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from .files import atomic_write
 
 
 class DamagedFileError(ValueError):
-    """A file that does not hold what was written to it."""
+    """A file does not hold what was written to it."""
 
 
 def read_tensors(path: str | Path, *, map_location: Any = "cpu", mmap: bool = False) -> Any:
-    """
-    `torch.load` of tensors, numbers and containers, after a look at the checksums that `torch.save` put into the file.
+    """Load tensors, numbers and containers with `torch.load` after verifying the checksums that `torch.save` stored.
 
-    torch itself reads over them: it loads most files with a flipped bit, with another tensor in them.
+    `torch.load` itself ignores the checksums: it loads most files with a flipped bit, with a different tensor in them.
 
     Args:
-        path: written by `torch.save`.
-        map_location: as in `torch.load`.
-        mmap: map the tensors into memory, piece by piece as they are used, instead of reading them.
+        path: File written by `torch.save`.
+        map_location: As in `torch.load`.
+        mmap: Map the tensors into memory, piece by piece as they are used, instead of reading them.
+
+    Returns:
+        Content of the file.
 
     Raises:
-        DamagedFileError: when the file is cut short, changed, or not of plain tensors; says why in one line.
-        OSError: when it cannot be opened.
+        DamagedFileError: If the file is truncated, changed, or not of plain tensors; the message gives the reason.
+        OSError: If the file cannot be opened.
     """
     with open(path, "rb") as file:
         try:
-            if zipfile.is_zipfile(file):  # files of torch < 1.6 are no zips, and have no checksums
+            if zipfile.is_zipfile(file):  # files of torch < 1.6 are not zip files and have no checksums
                 with zipfile.ZipFile(file) as parts:
                     if (damaged := parts.testzip()) is not None:
                         raise DamagedFileError(f"the checksum of its part {damaged!r} does not fit")
             file.seek(0)
             return torch.load(path if mmap else file, map_location=map_location, weights_only=True, mmap=mmap)
-        except Exception as error:  # damaged bytes raise whatever they happen to spell
+        except Exception as error:  # damaged bytes can raise anything
             if isinstance(error, (DamagedFileError, MemoryError)):
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -46,10 +48,10 @@ def read_tensors(path: str | Path, *, map_location: Any = "cpu", mmap: bool = Fa
 
 
 def save_atomically(state: Any, path: str | Path) -> Path:
-    """Save by `torch.save` to a file that is whole or absent.
+    """Save a state with `torch.save` to a file that is complete or absent.
 
     Raises:
-        DiskFullError: when the disk is full; an older file of that name is as it was.
+        DiskFullError: If the disk is full; an older file of that name is left unchanged.
     """
     with atomic_write(path) as file:
         try:

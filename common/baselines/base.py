@@ -1,5 +1,4 @@
-"""
-What every classical baseline offers, and what all of them share.
+"""What every classical baseline offers, and what all of them share.
 
 The source handed through: what a network gains is measured from here.
 
@@ -29,7 +28,7 @@ class Baseline(Protocol):
     name: ClassVar[str]
 
     def predict(self, encoded: np.ndarray) -> np.ndarray:
-        """Translate a volume ``(X, Y, Z)`` encoded to [-1, 1]; float32 of the same shape, in the target's encoding."""
+        """Translate a volume `(X, Y, Z)` encoded to [-1, 1]; float32 of the same shape, in the target's encoding."""
 
     def to_dict(self) -> dict[str, Any]:
         """Coefficients as plain JSON values."""
@@ -40,10 +39,10 @@ class Baseline(Protocol):
 
 
 def as_encoded(volume: np.ndarray, name: str) -> np.ndarray:
-    """Check a volume encoded to [-1, 1] and return it as float64 ``(X, Y, Z)``.
+    """Check a volume encoded to [-1, 1] and return it as float64 `(X, Y, Z)`.
 
     Raises:
-        ValueError: when it is not three-dimensional, not finite, or lies outside [-1, 1].
+        ValueError: If it is not three-dimensional, not finite, or lies outside [-1, 1].
     """
     volume = np.asarray(volume, dtype=np.float64)
     if volume.ndim != 3:
@@ -62,7 +61,7 @@ def as_coefficients(values: Any, name: str) -> np.ndarray:
     """Check a list of coefficients read from a file.
 
     Raises:
-        ValueError: when there are fewer than two, or one is not finite.
+        ValueError: If there are fewer than two, or one is not finite.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size < 2 or not np.isfinite(array).all():
@@ -82,7 +81,7 @@ class Identity:
     name: ClassVar[str] = "identity"
 
     def predict(self, encoded: np.ndarray) -> np.ndarray:
-        """A float32 copy of the volume ``(X, Y, Z)``."""
+        """A float32 copy of the volume `(X, Y, Z)`."""
         return as_encoded(encoded, "encoded").astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,8 +98,7 @@ MODES = ("nearest", "bicubic")
 
 
 class Interpolation:
-    """
-    Axial slices on pixels `factor` times as fine.
+    """Axial slices on pixels `factor` times as fine.
 
     Pixels are areas: the outer corners of both grids agree, and nothing shifts. Bicubic is Keys' kernel with a = -0.75,
     torch's, which overshoots at edges.
@@ -110,7 +108,7 @@ class Interpolation:
         factor: >= 1.
 
     Raises:
-        ValueError: when an argument is out of its range.
+        ValueError: If an argument is out of its range.
 
     Example:
         >>> Interpolation("nearest", 2).predict(np.array([[[1.0], [2.0]]]))[:, :, 0].tolist()
@@ -125,10 +123,10 @@ class Interpolation:
         self.name, self.factor = mode, factor
 
     def predict(self, volume: np.ndarray) -> np.ndarray:
-        """Map ``(X, Y, Z)`` of any unit, Z the axial slice axis, to ``(factor X, factor Y, Z)``, float32.
+        """Map `(X, Y, Z)` of any unit, Z the axial slice axis, to `(factor X, factor Y, Z)`, float32.
 
         Raises:
-            ValueError: when the volume has not three dimensions.
+            ValueError: If the volume has not three dimensions.
         """
         volume = np.asarray(volume, dtype=np.float32)
         if volume.ndim != 3:

@@ -19,13 +19,13 @@ class IntensityCurve:
     *supervised* reference: unpaired methods that come close to it do well.
 
     Args:
-        source_values: mean source value of each bin, encoded to [-1, 1], rising.
-        target_values: mean target value of the same bins, encoded.
-        keep_clipped: hand -1 and 1 through. In CT they stand for all that lies outside the window, air and bone, to
+        source_values: Mean source value of each bin, encoded to [-1, 1], rising.
+        target_values: Mean target value of the same bins, encoded.
+        keep_clipped: Hand -1 and 1 through. In CT they stand for all that lies outside the window, air and bone, to
             which a change must not be added because of the tissue just inside it.
 
     Raises:
-        ValueError: when there are fewer than two values, their numbers differ, or the source values do not rise.
+        ValueError: If there are fewer than two values, their numbers differ, or the source values do not rise.
 
     Example:
         >>> curve = IntensityCurve([-1.0, 0.0, 1.0], [-1.0, 1.0, 0.0])
@@ -54,12 +54,12 @@ class IntensityCurve:
         """Average the target over fine bins of the source; pairs are read one at a time and dropped.
 
         Args:
-            pairs: aligned encoded (source, target) volumes of equal shape.
-            bins: number of bins over [-1, 1]; empty bins are bridged by interpolation.
-            keep_clipped: fit to the values between -1 and 1 only, and hand these two through.
+            pairs: Aligned encoded (source, target) volumes of equal shape.
+            bins: Number of bins over [-1, 1]; empty bins are bridged by interpolation.
+            keep_clipped: Fit to the values between -1 and 1 only, and hand these two through.
 
         Raises:
-            ValueError: when there is no pair, shapes differ, the source is constant, or ``bins`` is below 2.
+            ValueError: If there is no pair, shapes differ, the source is constant, or `bins` is below 2.
         """
         if bins < 2:
             raise ValueError(f"`bins` must be >= 2, got {bins}; try {DEFAULT_BINS}.")
@@ -84,7 +84,7 @@ class IntensityCurve:
         return cls(sources[filled] / counts[filled], targets[filled] / counts[filled], keep_clipped=keep_clipped)
 
     def predict(self, encoded: np.ndarray) -> np.ndarray:
-        """Translate a volume ``(X, Y, Z)`` encoded to [-1, 1]; float32. Values beyond the curve take its end."""
+        """Translate a volume `(X, Y, Z)` encoded to [-1, 1]; float32. Values beyond the curve take its end."""
         volume = as_encoded(encoded, "encoded")
         result = np.interp(volume, self.source_values, self.target_values)
         if self.keep_clipped:
@@ -92,7 +92,7 @@ class IntensityCurve:
         return np.asarray(result, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"source_values": [...], "target_values": [...]}``, and ``keep_clipped`` where it is set."""
+        """`{"source_values": [...], "target_values": [...]}`, and `keep_clipped` where it is set."""
         values = {"source_values": self.source_values.tolist(), "target_values": self.target_values.tolist()}
         return {**values, "keep_clipped": True} if self.keep_clipped else values
 

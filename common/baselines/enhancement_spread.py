@@ -26,22 +26,21 @@ def measure_and_save_spread(
     *,
     load_label: Callable | None = None,
 ) -> Path | None:
-    """
-    Measures the spread of the true enhancement over `training_paired` and writes `enhancement_spread.json`.
+    """Measures the spread of the true enhancement over `training_paired` and writes `enhancement_spread.json`.
 
     Only a phantom has the aligned truth that this needs. No network and no baseline sees the numbers: evaluation prints
     them as the error that remains to any prediction from a NECT.
 
     Args:
-        models_dir: where the file goes.
-        dataset_dir: see `common.data.load_datalist`.
-        source: key of the NECT.
-        truth: key of the aligned CECT.
-        load: from `{"image": path}` to `{"image": volume (1, X, Y, Z)}` in HU.
-        load_label: likewise for label maps; default `load`.
+        models_dir: Where the file goes.
+        dataset_dir: See `common.data.load_datalist`.
+        source: Key of the NECT.
+        truth: Key of the aligned CECT.
+        load: From `{"image": path}` to `{"image": volume (1, X, Y, Z)}` in HU.
+        load_label: Likewise for label maps; default `load`.
 
     Returns:
-        the file, or None where the list has no patients with truth and labels.
+        The file, or None where the list has no patients with truth and labels.
     """
     entries = read_datalist(dataset_dir)[0].get("training_paired") or []
     if not any(truth in entry and "label" in entry for entry in entries):
@@ -54,11 +53,10 @@ def measure_and_save_spread(
 
 
 def load_spread(models_dir: str | Path) -> dict[str, dict[str, float]] | None:
-    """
-    What `measure_and_save_spread` wrote; None where there is no such file (weights from elsewhere, no phantom).
+    """What `measure_and_save_spread` wrote; None where there is no such file (weights from elsewhere, no phantom).
 
     Raises:
-        ValueError: when the file is not one of this format.
+        ValueError: If the file is not one of this format.
     """
     path = Path(models_dir) / SPREAD_FILE
     if not path.is_file():

@@ -1,5 +1,4 @@
-"""
-Fit the classical baselines once, on training data; save them; load them in evaluation, which never fits anything.
+"""Fit the classical baselines once, on training data; save them; load them in evaluation, which never fits anything.
 
 Fitting the baselines of a bundle at the start of its training.
 """
@@ -42,18 +41,18 @@ def fit_baselines(
     """Fit all baselines of one direction. Both iterables are read once, one volume at a time: generators do.
 
     Args:
-        target_volumes: volumes ``(X, Y, Z)`` of the target domain's *unpaired training* patients, encoded to [-1, 1].
-        paired: aligned (source, target) training volumes, encoded; without them there is no intensity curve.
-        quantiles: number of quantiles of histogram matching.
-        bins: number of bins of the intensity curve.
-        names: which baselines; default all. Without histogram matching no target volume is read.
-        keep_clipped: see `IntensityCurve`; for CT in a window.
+        target_volumes: Volumes `(X, Y, Z)` of the target domain's *unpaired training* patients, encoded to [-1, 1].
+        paired: Aligned (source, target) training volumes, encoded; without them there is no intensity curve.
+        quantiles: Number of quantiles of histogram matching.
+        bins: Number of bins of the intensity curve.
+        names: Which baselines; default all. Without histogram matching no target volume is read.
+        keep_clipped: See `IntensityCurve`; for CT in a window.
 
     Returns:
-        ``{name: baseline}`` in the order identity, histogram matching, inverted histogram matching, intensity curve.
+        `{name: baseline}` in the order identity, histogram matching, inverted histogram matching, intensity curve.
 
     Raises:
-        ValueError: on an unknown name, when there is no target volume with foreground, or a volume is not encoded.
+        ValueError: On an unknown name, when there is no target volume with foreground, or a volume is not encoded.
 
     Example:
         >>> target = np.full((20, 20, 2), -1.0); target[5:15, 5:15] = 0.5
@@ -76,7 +75,7 @@ def fit_baselines(
 def save_baselines(
     path: str | os.PathLike[str], baselines: Mapping[str, Baseline], facts: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write the coefficients as JSON, atomically, beside ``facts`` about the fit (patients, direction, codec)."""
+    """Write the coefficients as JSON, atomically, beside `facts` about the fit (patients, direction, codec)."""
     content = {name: {"kind": baseline.name} | baseline.to_dict() for name, baseline in baselines.items()}
     return write_json(path, {"format": FORMAT, "facts": dict(facts or {}), "baselines": content})
 
@@ -85,8 +84,8 @@ def load_baselines(path: str | os.PathLike[str]) -> dict[str, Baseline]:
     """Read what `save_baselines` wrote.
 
     Raises:
-        FileNotFoundError: when the file is missing.
-        ValueError: when it is not a baseline file of this format, or names an unknown kind.
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is not a baseline file of this format, or names an unknown kind.
     """
     content = _read(path)["baselines"]
     unknown = sorted({entry.get("kind", "none") for entry in content.values()} - set(KINDS))
@@ -125,22 +124,21 @@ def fit_and_save(
     names: Sequence[str] | None = None,
     keep_clipped: bool = False,
 ) -> Path:
-    """
-    Fits the classical baselines on the training lists and writes `baselines.json`; evaluation only reads it.
+    """Fits the classical baselines on the training lists and writes `baselines.json`; evaluation only reads it.
 
     The unpaired ones see the target domain of `training`; the intensity curve sees `training_paired`, and is left out
     where a datalist has no pairs on one grid. The pairs are read under the domains' names: NECT and CECT are then the
     two scans that a hospital has, not aligned; the phantom's aligned truth has a key of its own, which is not read.
 
     Args:
-        models_dir: where the file goes.
-        dataset_dir: see `common.data.load_datalist`.
-        source: source domain.
-        target: target domain.
-        prepare: from `{"image": path}` to an encoded volume of shape (1, X, Y, Z) in [-1, 1].
-        target_volumes: the encoded target volumes of `training`; empty where no unpaired baseline is wanted.
-        names: which baselines, see `fit_baselines`.
-        keep_clipped: see `IntensityCurve`; for CT in a window.
+        models_dir: Where the file goes.
+        dataset_dir: See `common.data.load_datalist`.
+        source: Source domain.
+        target: Target domain.
+        prepare: From `{"image": path}` to an encoded volume of shape (1, X, Y, Z) in [-1, 1].
+        target_volumes: The encoded target volumes of `training`; empty where no unpaired baseline is wanted.
+        names: Which baselines, see `fit_baselines`.
+        keep_clipped: See `IntensityCurve`; for CT in a window.
     """
     paired = bool(read_datalist(dataset_dir)[0].get("training_paired"))
     pairs = _pairs(dataset_dir, source, target, prepare) if paired else iter(())

@@ -27,7 +27,7 @@ class HistogramMatching:
         quantiles: Q_target at evenly spaced ranks from 0 to 1, in the target's encoding, not falling.
 
     Raises:
-        ValueError: when there are fewer than two quantiles or they fall.
+        ValueError: If there are fewer than two quantiles or they fall.
 
     Example:
         >>> volume = np.full((20, 20, 1), -1.0); volume[5:15, 5:15] = np.linspace(0, 1, 100).reshape(10, 10, 1)
@@ -48,12 +48,12 @@ class HistogramMatching:
         """Average the foreground quantiles of encoded target volumes; each is read once and dropped.
 
         Raises:
-            ValueError: when there is no volume with foreground, or ``count`` is below 2.
+            ValueError: If there is no volume with foreground, or `count` is below 2.
         """
         return cls(mean_quantiles(target_volumes, count=count))
 
     def predict(self, encoded: np.ndarray) -> np.ndarray:
-        """Translate a volume ``(X, Y, Z)`` encoded to [-1, 1]; float32."""
+        """Translate a volume `(X, Y, Z)` encoded to [-1, 1]; float32."""
         volume = as_encoded(encoded, "encoded")
         mask = foreground_mask(volume)
         result = np.full(volume.shape, BACKGROUND, dtype=np.float32)
@@ -63,7 +63,7 @@ class HistogramMatching:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"quantiles": [...]}``."""
+        """`{"quantiles": [...]}`."""
         return {"quantiles": self.quantiles.tolist()}
 
     @classmethod
@@ -88,12 +88,11 @@ class InvertedHistogramMatching(HistogramMatching):
 
 
 def mean_quantiles(target_volumes: Iterable[np.ndarray], *, count: int = DEFAULT_QUANTILES) -> np.ndarray:
-    """Mean over encoded volumes of their foreground quantiles, at ``count`` evenly spaced ranks from 0 to 1."""
+    """Mean over encoded volumes of their foreground quantiles, at `count` evenly spaced ranks from 0 to 1."""
     if count < 2:
         raise ValueError(f"`count` must be >= 2 quantiles, got {count}; try {DEFAULT_QUANTILES}.")
     total, number = np.zeros(count), 0
-    for volume in target_volumes:
-        volume = as_encoded(volume, "target_volumes")
+    for volume in (as_encoded(target, "target_volumes") for target in target_volumes):
         mask = foreground_mask(volume)
         if mask.any():
             total += np.quantile(volume[mask], np.linspace(0.0, 1.0, count))

@@ -60,7 +60,7 @@ class AdversarialLoss(nn.Module):
         criterion: "bce", "least_squares", "hinge" or "wasserstein".
 
     Raises:
-        ValueError: when `criterion` is another one, or real and fake differ in their number of scales.
+        ValueError: If `criterion` is another one, or real and fake differ in their number of scales.
 
     Example:
         >>> loss = AdversarialLoss("least_squares")

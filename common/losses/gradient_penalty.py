@@ -25,18 +25,18 @@ def gradient_penalty(
     """Mean over the batch of `(|gradient of the critic's score| - 1)^2` between real and fake; see `GradientPenalty`.
 
     Args:
-        critic: maps images to scores `(B, ...)`; a discriminator with several outputs needs
+        critic: Maps images to scores `(B, ...)`; a discriminator with several outputs needs
             `lambda image: discriminator(image)[0]`.
         real: `(B, C, H, W[, D])`; gets no gradient.
-        fake: of the same shape; gets no gradient.
-        reduction: how an image's map of scores becomes one score: "mean" or "sum".
+        fake: Of the same shape; gets no gradient.
+        reduction: How an image's map of scores becomes one score: "mean" or "sum".
         place: (B,) in [0, 1], from fake (0) to real (1); None: drawn uniformly.
 
     Returns:
-        a scalar whose gradient reaches the critic's parameters.
+        A scalar whose gradient reaches the critic's parameters.
 
     Raises:
-        ValueError: when `reduction` is another one, or the images differ in shape.
+        ValueError: If `reduction` is another one, or the images differ in shape.
 
     Example:
         >>> real, fake = torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
@@ -70,7 +70,7 @@ class GradientPenalty(nn.Module):
             its sum.
 
     Raises:
-        ValueError: when `reduction` is another one, or the images differ in shape.
+        ValueError: If `reduction` is another one, or the images differ in shape.
 
     Differences from the official code:
         The released StarGAN and GGCL codes take the gradient of the map's sum (`grad_outputs` of 1), while the critic

@@ -45,7 +45,7 @@ class CosineContentLoss(nn.Module):
     released code takes unpooled as well.
 
     Raises:
-        ValueError: when the shapes differ.
+        ValueError: If the shapes differ.
 
     Example:
         >>> key = torch.rand(1, 8, 4, 4)
@@ -67,13 +67,13 @@ class GuidedContrastiveLoss(nn.Module):
     shares, scaled to length 1, and compared by `patch_nce_loss`; the negatives are the same image's other places.
 
     Args:
-        num_patches: places (all where there are fewer), drawn with torch's RNG without repetition; 0: all places,
+        num_patches: Places (all where there are fewer), drawn with torch's RNG without repetition; 0: all places,
             whose similarities take places^2 numbers an image.
-        pool: side of the average pooling; 2 for GGCL (256x256 to 128x128), 1 for KCGAN.
-        temperature: divides the similarities, > 0.
+        pool: Side of the average pooling; 2 for GGCL (256x256 to 128x128), 1 for KCGAN.
+        temperature: Divides the similarities, > 0.
 
     Raises:
-        ValueError: when an argument is out of range, the shapes differ, or there are fewer than 2 places.
+        ValueError: If an argument is out of range, the shapes differ, or there are fewer than 2 places.
 
     Differences from the official code:
         The places are drawn by torch, not by numpy, so that one seed governs a training; the length of a zero vector
@@ -113,13 +113,13 @@ class PerceptualGuidanceLoss(nn.Module):
     Args:
         content_weight: lambda_ccl, >= 0.
         style_weight: lambda_csl, >= 0.
-        num_patches: places of the contrastive term; 0: all.
-        pool: side of the average pooling in the contrastive term.
-        temperature: of the contrastive term, > 0.
+        num_patches: Places of the contrastive term; 0: all.
+        pool: Side of the average pooling in the contrastive term.
+        temperature: Of the contrastive term, > 0.
         content_from: "decoder", or "encoder": the content term compares with the generator's encoder (table 5).
 
     Raises:
-        ValueError: when an argument is out of range, the shapes differ, or the encoder's feature is wanted and missing.
+        ValueError: If an argument is out of range, the shapes differ, or the encoder's feature is wanted and missing.
 
     Example:
         >>> key = torch.randn(1, 8, 8, 8)

@@ -26,16 +26,16 @@ def ssim_loss(
 
     Args:
         first: `(B, C, H, W)`.
-        second: likewise.
-        c1: constant of the means, in squared intensity, > 0.
-        c2: constant of the variances, in squared intensity, > 0.
-        window: pixels along each side of the window, odd, at most H and W.
+        second: Likewise.
+        c1: Constant of the means, in squared intensity, > 0.
+        c2: Constant of the variances, in squared intensity, > 0.
+        window: Pixels along each side of the window, odd, at most H and W.
 
     Returns:
-        a scalar in float32.
+        A scalar in float32.
 
     Raises:
-        ValueError: when the images differ in shape or are smaller than the window.
+        ValueError: If the images differ in shape or are smaller than the window.
 
     Example:
         >>> dark, bright = torch.full((1, 1, 16, 16), 0.1), torch.full((1, 1, 16, 16), 0.3)
@@ -76,18 +76,18 @@ class MultiModalitySRLoss(nn.Module):
     mean squared errors. Both modalities must be normalised so that a tissue has the same value in both.
 
     Args:
-        factor: how many micro pixels a clinical pixel is wide, >= 2.
+        factor: How many micro pixels a clinical pixel is wide, >= 2.
         source_ssim_weight: lambda1.
         target_ssim_weight: lambda2.
         downsample_weight: lambda3.
         upsample_weight: lambda4.
         c1: SSIM's constant of the means, for images in [-1, 1].
         c2: SSIM's constant of the variances, likewise.
-        window: pixels a side of SSIM's window, odd.
+        window: Pixels a side of SSIM's window, odd.
         distance: "mse", or "l1" as in the authors' later code, whose lambda1 is 1.
 
     Raises:
-        ValueError: when an argument is out of its range, or the images' sizes do not differ by `factor`.
+        ValueError: If an argument is out of its range, or the images' sizes do not differ by `factor`.
 
     Example:
         >>> loss = MultiModalitySRLoss(factor=2)

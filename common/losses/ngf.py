@@ -24,7 +24,7 @@ def image_gradient(image: torch.Tensor) -> torch.Tensor:
         `(B, C, axes, H, W[, D])` in intensity a voxel, in at least float32; the axes in the image's order.
 
     Raises:
-        ValueError: when the image has not 4 or 5 dimensions.
+        ValueError: If the image has not 4 or 5 dimensions.
 
     Example:
         >>> ramp = torch.arange(5.0).expand(1, 1, 4, 5)  # rises along the last axis
@@ -56,14 +56,14 @@ def normalized_gradient_field(image: torch.Tensor, epsilon: float, form: str = "
 
     Args:
         image: `(B, C, H, W[, D])`.
-        epsilon: the gradient that counts as noise, in intensity a voxel, > 0.
+        epsilon: The gradient that counts as noise, in intensity a voxel, > 0.
         form: "paper", equation (4): gradient / (norm + epsilon); "official": gradient / sqrt(norm^2 + epsilon^2).
 
     Returns:
         `(B, C, axes, H, W[, D])`, of length below 1.
 
     Raises:
-        ValueError: when `epsilon` or `form` is not one of the above.
+        ValueError: If `epsilon` or `form` is not one of the above.
 
     Example:
         >>> ramp = 0.3 * torch.arange(5.0).expand(1, 1, 4, 5)
@@ -103,11 +103,11 @@ class NormalizedGradientFieldLoss(nn.Module):
     contrast's sign, and so to a global inversion of contrast. Each channel is compared on its own.
 
     Args:
-        epsilon: noise threshold in intensity a voxel, > 0; 0.15 for images in [-1, 1] (section 3).
+        epsilon: Noise threshold in intensity a voxel, > 0; 0.15 for images in [-1, 1] (section 3).
         form: "paper" or "official", see `normalized_gradient_field`.
 
     Raises:
-        ValueError: when `epsilon` or `form` is out of range, or the images differ in shape.
+        ValueError: If `epsilon` or `form` is out of range, or the images differ in shape.
 
     Differences from the official code:
         - `form="official"` with `epsilon=0.1` is the released code's form; it weights the loss by 3, the paper by 1.

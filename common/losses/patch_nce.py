@@ -33,10 +33,10 @@ class PatchNCELoss(nn.Module):
     other patches, never another image's. The key gets no gradient. For several layers take the mean of the losses.
 
     Args:
-        temperature: divides the similarities, > 0.
+        temperature: Divides the similarities, > 0.
 
     Raises:
-        ValueError: when `temperature` is out of range, the shapes differ, or there are fewer than 2 patches.
+        ValueError: If `temperature` is out of range, the shapes differ, or there are fewer than 2 patches.
 
     Differences from the official code:
         The code puts the positive in front of the row and overwrites the diagonal with -10 before the division by the

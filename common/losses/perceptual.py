@@ -18,12 +18,12 @@ def perceptual_distance(
     """Weighted sum over features of the mean absolute difference; equation (4), see `PerceptualLoss`.
 
     Args:
-        features: of one image, each `(B, C_i, H_i, W_i)`.
-        reference: of the other, likewise.
+        features: Of one image, each `(B, C_i, H_i, W_i)`.
+        reference: Of the other, likewise.
         weights: w_i, one a feature.
 
     Raises:
-        ValueError: when the numbers of features and weights differ.
+        ValueError: If the numbers of features and weights differ.
 
     Example:
         >>> ones, zeros = torch.ones(2, 4, 8, 8), torch.zeros(2, 4, 8, 8)
@@ -50,11 +50,11 @@ class PerceptualLoss(nn.Module):
     the statistics that they were trained to. Gradient flows to the images. Computed in float32 at least.
 
     Args:
-        network: offers `features(image) -> list of (B, C_i, H_i, W_i)`, e.g. `VGG16BN`; frozen in place.
+        network: Offers `features(image) -> list of (B, C_i, H_i, W_i)`, e.g. `VGG16BN`; frozen in place.
         weights: w_i, one a feature.
 
     Raises:
-        ValueError: when the network offers no features, a weight is negative, or their number is not the features'.
+        ValueError: If the network offers no features, a weight is negative, or their number is not the features'.
 
     Example:
         >>> from common.networks import VGG16BN

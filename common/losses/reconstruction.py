@@ -17,11 +17,11 @@ class ReconstructionLoss(nn.Module):
     equation (3) is taken as the mean over voxels, so that it does not depend on the image size, like equation (4).
 
     Args:
-        l1_weight: lambda of equation (5), 10.
-        perceptual: equation (4); None leaves it out.
+        l1_weight: Lambda of equation (5), 10.
+        perceptual: Equation (4); None leaves it out.
 
     Raises:
-        ValueError: when `l1_weight` is negative.
+        ValueError: If `l1_weight` is negative.
 
     Example:
         >>> loss = ReconstructionLoss(10.0)

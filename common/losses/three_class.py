@@ -22,7 +22,7 @@ class ThreeClassAdversarialLoss(nn.Module):
     mean over each batch; the three terms of equation (1) are summed.
 
     Raises:
-        ValueError: when logits have not the shape (B, 3).
+        ValueError: If logits have not the shape (B, 3).
 
     Example:
         >>> loss = ThreeClassAdversarialLoss()

@@ -13,8 +13,7 @@ from .stargan import StarGAN
 
 
 class AttGAN(StarGAN):
-    """
-    One generator for all directions between several domains, which need not come back: it reconstructs instead.
+    """One generator for all directions between several domains, which need not come back: it reconstructs instead.
 
     He et al., "AttGAN: facial attribute editing by only changing what you want", IEEE Trans. Image Process. 28(11),
     2019, equations (7) to (15). Where StarGAN translates there and back, AttGAN decodes the image once for the target
@@ -22,15 +21,15 @@ class AttGAN(StarGAN):
     discriminator, which makes it the second multi-domain method that GGCL or KCGAN can be applied to.
 
     Args:
-        generator: see `StarGAN`.
-        discriminator: see `StarGAN`; the paper's D and C, which share their convolutions.
+        generator: See `StarGAN`.
+        discriminator: See `StarGAN`; the paper's D and C, which share their convolutions.
         reconstruction_weight: lambda_1 = 100 of equation (14).
         fake_classification_weight: lambda_2 = 10 of equation (14).
         classification_weight: lambda_3 = 1 of equation (15).
-        others: the arguments of `StarGAN`; `cycle_weight` and `rounding` are none of this method.
+        others: The arguments of `StarGAN`; `cycle_weight` and `rounding` are none of this method.
 
     Raises:
-        TypeError: when an argument of the cycle is given.
+        TypeError: If an argument of the cycle is given.
 
     Differences from the official code:
         A CT has exactly one of the kernels, so that C is trained by the cross-entropy over them, not by that of each

@@ -1,5 +1,4 @@
-"""
-Stage 2 of neural contrast enhancement: learn to put back what the frozen remover took out.
+"""Stage 2 of neural contrast enhancement: learn to put back what the frozen remover took out.
 
 Stage 0 of neural contrast enhancement: a classifier of NECT and CECT, for the perceptual loss.
 
@@ -24,8 +23,7 @@ from .method import TrainingServices, TranslationMethod, frozen
 
 
 class ContrastEnhancement(TranslationMethod):
-    """
-    Supervised learning on pairs of synthetic NECT and real CECT, which are aligned: the paper's Ours-S.
+    """Supervised learning on pairs of synthetic NECT and real CECT, which are aligned: the paper's Ours-S.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.2, equations (3) to (5). Of a batch
     only the CECT, `target`, is used.
@@ -34,8 +32,8 @@ class ContrastEnhancement(TranslationMethod):
         generator: G_N->C, from NECT to CECT; the one that is deployed.
         remover: G_C->N of stage 1, e.g. from `common.networks.load_stage`; frozen in place, in `eval()`. It is not
             among the method's networks: an engine neither trains it nor saves it again.
-        generator_optimizer: steps G_N->C.
-        reconstruction_loss: equations (3) to (5).
+        generator_optimizer: Steps G_N->C.
+        reconstruction_loss: Equations (3) to (5).
     """
 
     def __init__(
@@ -68,15 +66,14 @@ SOURCE, TARGET = 0, 1  # the classes
 
 
 class ContrastClassification(TranslationMethod):
-    """
-    Cross-entropy of source (NECT, class 0) against target (CECT, class 1).
+    """Cross-entropy of source (NECT, class 0) against target (CECT, class 1).
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.2: "trained for classifying NECT
     and CECT images in our training dataset".
 
     Args:
-        classifier: called with images, gives logits (B, 2). To the engine it is the `generator`: what is saved.
-        optimizer: steps the classifier.
+        classifier: Called with images, gives logits (B, 2). To the engine it is the `generator`: what is saved.
+        optimizer: Steps the classifier.
     """
 
     def __init__(self, classifier: nn.Module, optimizer: Optimizer) -> None:
@@ -97,8 +94,7 @@ class ContrastClassification(TranslationMethod):
 
 
 class ContrastRemoval(TranslationMethod):
-    """
-    A generator that makes NECT of CECT, against a discriminator of real NECT, real CECT and synthetic NECT.
+    """A generator that makes NECT of CECT, against a discriminator of real NECT, real CECT and synthetic NECT.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.1, equations (1) and (2). Batches
     hold NECT as `source` and CECT as `target`, of whatever patients: here the input is the `target`.
@@ -106,10 +102,10 @@ class ContrastRemoval(TranslationMethod):
     Args:
         remover: G_C->N, from CECT to NECT; the one that is deployed, for stage 2.
         discriminator: D, gives logits (B, 3).
-        remover_optimizer: steps G_C->N.
-        discriminator_optimizer: steps D.
-        adversarial_loss: equations (1) and (2), with NECT as destination.
-        identity_weight: of the L1 between a NECT and what the remover makes of it, in which there is nothing to remove.
+        remover_optimizer: Steps G_C->N.
+        discriminator_optimizer: Steps D.
+        adversarial_loss: Equations (1) and (2), with NECT as destination.
+        identity_weight: Of the L1 between a NECT and what the remover makes of it, in which there is nothing to remove.
             Not in the paper, which has 0.
     """
 
@@ -159,8 +155,7 @@ class ContrastRemoval(TranslationMethod):
 
 
 class JointContrastEnhancement(TranslationMethod):
-    """
-    Remover and enhancer trained jointly, end to end: the paper's Ours-J.
+    """Remover and enhancer trained jointly, end to end: the paper's Ours-J.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, equations (1) to (5) and section 4.2. The
     gradient of the reconstruction reaches the remover too, which therefore may leave traces in the synthetic NECT that
@@ -171,10 +166,10 @@ class JointContrastEnhancement(TranslationMethod):
         generator: G_N->C, from NECT to CECT; the one that is deployed.
         remover: G_C->N, from CECT to NECT.
         discriminator: D, gives logits (B, 3).
-        generator_optimizer: steps G_N->C and G_C->N.
-        discriminator_optimizer: steps D.
-        adversarial_loss: equations (1) and (2), with NECT as destination.
-        reconstruction_loss: equations (3) to (5).
+        generator_optimizer: Steps G_N->C and G_C->N.
+        discriminator_optimizer: Steps D.
+        adversarial_loss: Equations (1) and (2), with NECT as destination.
+        reconstruction_loss: Equations (3) to (5).
     """
 
     def __init__(
@@ -221,8 +216,7 @@ class JointContrastEnhancement(TranslationMethod):
 
 
 class SingleStageEnhancement(TranslationMethod):
-    """
-    A generator that makes CECT of NECT, against a discriminator of real CECT, real NECT and synthetic CECT.
+    """A generator that makes CECT of NECT, against a discriminator of real CECT, real NECT and synthetic CECT.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 4.2: "Single trains the target model
     jointly with the discriminator D through an adversarial loss only", with the paper's networks. Equations (1) and (2)
@@ -231,9 +225,9 @@ class SingleStageEnhancement(TranslationMethod):
     Args:
         generator: G_N->C, from NECT (`source`) to CECT (`target`).
         discriminator: D, gives logits (B, 3).
-        generator_optimizer: steps G_N->C.
-        discriminator_optimizer: steps D.
-        adversarial_loss: equations (1) and (2), with CECT as destination.
+        generator_optimizer: Steps G_N->C.
+        discriminator_optimizer: Steps D.
+        adversarial_loss: Equations (1) and (2), with CECT as destination.
     """
 
     def __init__(

@@ -14,8 +14,7 @@ from .method import TrainingServices, TranslationMethod, frozen
 
 
 class ContrastiveUnpairedTranslation(TranslationMethod):
-    """
-    One-sided translation: a patch of the output must be recognisable as that patch of the input.
+    """One-sided translation: a patch of the output must be recognisable as that patch of the input.
 
     Park, Efros, Zhang, Zhu, "Contrastive learning for unpaired image-to-image translation", ECCV 2020,
     equations (1) to (5).
@@ -24,11 +23,11 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
         generator: G; must offer `encode(image) -> list of features`, the paper's G_enc.
         discriminator: D.
         patch_features: H, embeds the features at random places; H_l in equation (4).
-        generator_optimizer: steps G.
-        discriminator_optimizer: steps D.
-        features_optimizer: steps H.
-        adversarial_loss: equation (1); least squares in the paper (appendix C).
-        contrastive_loss: equation (3).
+        generator_optimizer: Steps G.
+        discriminator_optimizer: Steps D.
+        features_optimizer: Steps H.
+        adversarial_loss: Equation (1); least squares in the paper (appendix C).
+        contrastive_loss: Equation (3).
         contrastive_weight: lambda_X of equation (5), 1.
         identity_weight: lambda_Y of equation (5): 1 is CUT; 0 leaves it out, as FastCUT does.
         flip_equivariance: FastCUT: every other batch is mirrored before it is translated, and the translation's

@@ -14,8 +14,7 @@ from .method import ImagePool, TrainingServices, TranslationMethod, frozen
 
 
 class CycleGAN(TranslationMethod):
-    """
-    Cycle-consistent adversarial translation.
+    """Cycle-consistent adversarial translation.
 
     Zhu et al., "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017,
     equations (1) to (4) and section 5.2 (identity loss).
@@ -28,15 +27,15 @@ class CycleGAN(TranslationMethod):
         back_generator: F, from target to source.
         target_discriminator: D_Y, tells real from translated targets.
         source_discriminator: D_X, tells real from translated sources.
-        generator_optimizer: steps G and F.
-        discriminator_optimizer: steps D_X and D_Y.
-        adversarial_loss: equation (1); least squares in the paper (section 4).
-        cycle_weight: lambda of equation (3), 10.
-        identity_weight: of the identity loss, relative to `cycle_weight`: 0.5 in the released code's default,
+        generator_optimizer: Steps G and F.
+        discriminator_optimizer: Steps D_X and D_Y.
+        adversarial_loss: Equation (1); least squares in the paper (section 4).
+        cycle_weight: Lambda of equation (3), 10.
+        identity_weight: Of the identity loss, relative to `cycle_weight`: 0.5 in the released code's default,
             0 leaves it out.
-        cycle_loss: what compares an image with its way there and back, in equation (2); None: the mean absolute
+        cycle_loss: What compares an image with its way there and back, in equation (2); None: the mean absolute
             difference, the paper's.
-        pool_size: past translations that the discriminators see again, 50.
+        pool_size: Past translations that the discriminators see again, 50.
     """
 
     def __init__(

@@ -15,8 +15,7 @@ Features = list[torch.Tensor]
 
 
 class DualContrastiveTranslation(TranslationMethod):
-    """
-    A patch must be recognisable in its translation, each domain being seen through an encoder of its own.
+    """A patch must be recognisable in its translation, each domain being seen through an encoder of its own.
 
     Han, Shoeiby, Petersson, Armin, "Dual contrastive learning for unsupervised image-to-image translation", CVPR
     Workshops 2021, section 3. CUT embeds source and translation by the same encoder; here a source patch goes through
@@ -29,11 +28,11 @@ class DualContrastiveTranslation(TranslationMethod):
         source_discriminator: D_X, tells real from translated sources.
         source_features: H_X, embeds what the encoder of G makes of source images.
         target_features: H_Y, embeds what the encoder of F makes of target images.
-        generator_optimizer: steps G and F.
-        discriminator_optimizer: steps D_X and D_Y, before the generators.
-        features_optimizer: steps H_X and H_Y.
-        adversarial_loss: section 3.1; least squares, as in the released code.
-        contrastive_loss: section 3.2, of one encoder level.
+        generator_optimizer: Steps G and F.
+        discriminator_optimizer: Steps D_X and D_Y, before the generators.
+        features_optimizer: Steps H_X and H_Y.
+        adversarial_loss: Section 3.1; least squares, as in the released code.
+        contrastive_loss: Section 3.2, of one encoder level.
         contrastive_weight: lambda_NCE, 2.
         identity_weight: lambda_idt, 1: mean absolute difference of G(y) from y and of F(x) from x. 0 leaves it out.
 

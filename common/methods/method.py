@@ -1,5 +1,4 @@
-"""
-What every translation method is: networks, optimizers, and one training iteration.
+"""What every translation method is: networks, optimizers, and one training iteration.
 
 A pool of past translations that steadies a discriminator.
 
@@ -39,17 +38,16 @@ class TrainingServices(Protocol):
 
 
 class TranslationMethod:
-    """
-    Base of the method classes: it names the parts that an engine saves, resumes and moves.
+    """Base of the method classes: it names the parts that an engine saves, resumes and moves.
 
     A subclass performs one iteration in `__call__(trainer, batch)` and returns a flat dict: scalar losses, and
     the images `real_source`, `fake_target`, `real_target` for the pictures.
 
     Args:
-        generator: the network that will be deployed.
-        networks: all networks by name; must hold the generator.
-        optimizers: all optimizers by name.
-        pools: image pools by name.
+        generator: The network that will be deployed.
+        networks: All networks by name; must hold the generator.
+        optimizers: All optimizers by name.
+        pools: Image pools by name.
     """
 
     def __init__(
@@ -84,17 +82,16 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 
 
 class ImagePool:
-    """
-    Mixes past translations into what the discriminator sees.
+    """Mixes past translations into what the discriminator sees.
 
     Shrivastava et al., CVPR 2017, section 2.3: with probability one half an image is exchanged for an older one.
     Several processes have one pool, of which each holds a copy.
 
     Args:
-        size: number of images kept; 0 returns the images as they are.
+        size: Number of images kept; 0 returns the images as they are.
 
     Raises:
-        ValueError: when `size` is negative.
+        ValueError: If `size` is negative.
 
     Example:
         >>> pool = ImagePool(size=2)
@@ -109,12 +106,13 @@ class ImagePool:
         self.images: list[torch.Tensor] = []
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """
+        """Exchange images with the pool.
+
         Args:
-            images: shape (B, C, H, W[, D]).
+            images: Images (B, C, H, W[, D]).
 
         Returns:
-            as many images, detached; each is the given one or an older one.
+            The same number of images, detached; each is the given one or an older one.
         """
         images = images.detach()
         if self.size == 0:
@@ -139,18 +137,17 @@ class ImagePool:
 
 
 class ConstantThenLinear(LambdaLR):
-    """
-    Constant, then linearly to zero: the rate reaches 0 one epoch after the last.
+    """Constant, then linearly to zero: the rate reaches 0 one epoch after the last.
 
     Zhu et al., ICCV 2017, section 4: 100 epochs constant, 100 epochs to zero.
 
     Args:
-        optimizer: its rates are scheduled; step once an epoch.
-        max_epochs: length of the training.
-        constant: share of the epochs before the decay, in [0, 1).
+        optimizer: Its rates are scheduled; step once an epoch.
+        max_epochs: Length of the training.
+        constant: Share of the epochs before the decay, in [0, 1).
 
     Raises:
-        ValueError: when `constant` is outside its range.
+        ValueError: If `constant` is outside its range.
 
     Example:
         >>> import torch

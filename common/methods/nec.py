@@ -13,8 +13,7 @@ from .method import TrainingServices, TranslationMethod, frozen
 
 
 class NormalizedEdgeConsistency(TranslationMethod):
-    """
-    NEC: an adversarial term makes the translation realistic, a gradient-direction term keeps it faithful.
+    """NEC: an adversarial term makes the translation realistic, a gradient-direction term keeps it faithful.
 
     Jaouen, Conze, Visvikis, "One-sided unsupervised medical image synthesis with normalized edge consistency",
     ISBI 2024. Equations (1) to (4).
@@ -22,15 +21,15 @@ class NormalizedEdgeConsistency(TranslationMethod):
     Args:
         generator: G, from the source to the target domain.
         discriminator: D, returns logits, or a list of them (one a scale).
-        generator_optimizer: steps G; without a `discriminator_optimizer` it must hold the weights of G and D.
-        discriminator_optimizer: steps D. None: G and D share one step (see below).
-        adversarial_loss: equation (2).
-        edge_loss: equations (3) and (4).
-        edge_weight: of the edge term (the paper's equation (1): 1; the released code: 3).
-        autoencoding_epochs: number of epochs at the start in which G also learns to reproduce its input, and D takes
+        generator_optimizer: Steps G; without a `discriminator_optimizer` it must hold the weights of G and D.
+        discriminator_optimizer: Steps D. None: G and D share one step (see below).
+        adversarial_loss: Equation (2).
+        edge_loss: Equations (3) and (4).
+        edge_weight: Of the edge term (the paper's equation (1): 1; the released code: 3).
+        autoencoding_epochs: Number of epochs at the start in which G also learns to reproduce its input, and D takes
             the source for the real images. It is in the released code only. The edge term cannot tell a contrast
             from its inverse; a generator that starts from the anatomy is far likelier to invert the right tissues.
-        autoencoding_weight: weight of L1 in those epochs.
+        autoencoding_weight: Weight of L1 in those epochs.
 
     Differences from the official code:
         It steps G and D with one Adam and leaves D trainable in G's loss, so that D also descends what G minimises.

@@ -1,5 +1,4 @@
-"""
-StarGAN for CT kernels, and the family that grew from it by guiding the discriminator: GGDR, GGCL, KCGAN.
+"""StarGAN for CT kernels, and the family that grew from it by guiding the discriminator: GGDR, GGCL, KCGAN.
 
 What a multi-domain generator is told: the vectors that name a target domain.
 """
@@ -21,20 +20,19 @@ from .method import TrainingServices, TranslationMethod, frozen
 
 
 class DomainLabels:
-    """
-    Draws targets, writes them as label vectors, and reads the discriminator's domain head accordingly.
+    """Draws targets, writes them as label vectors, and reads the discriminator's domain head accordingly.
 
     One vendor: the label is one-hot over its kernels (Choi et al., "StarGAN", CVPR 2018, section 3.1). Several vendors:
     one-hot over the kernels of all vendors, followed by a one-hot mask that says whose they are (section 3.2); the
     classification loss then compares kernels of the same vendor only.
 
     Args:
-        num_domains: number of domains, or a list with the number of each vendor.
-        permute: take the batch's own domains in another order as targets, as the official code does: at batch 2 and
+        num_domains: Number of domains, or a list with the number of each vendor.
+        permute: Take the batch's own domains in another order as targets, as the official code does: at batch 2 and
             three balanced kernels two thirds of the targets are then the source. Default: uniform over all domains.
 
     Raises:
-        ValueError: when a number of domains is below 1, or there is only one domain.
+        ValueError: If a number of domains is below 1, or there is only one domain.
 
     Example:
         >>> DomainLabels(3)(torch.tensor([2, 0])).tolist()
@@ -87,14 +85,13 @@ class DomainLabels:
 
 
 class ConversionLabels(DomainLabels):
-    """
-    Labels for a generator that must also know what it converts: target, source, and the pixel size.
+    """Labels for a generator that must also know what it converts: target, source, and the pixel size.
 
     A reconstruction kernel is a function of frequency in lp/mm; what it does to an image of pixels, and what is left to
     do from the kernel that the image has, follows from the three together (`common.networks.PhysicsGenerator`).
 
     Args:
-        num_domains: number of domains.
+        num_domains: Number of domains.
 
     Example:
         >>> ConversionLabels(2)(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5])).tolist()
@@ -120,8 +117,7 @@ class ConversionLabels(DomainLabels):
 
 
 class StarGAN(TranslationMethod):
-    """
-    One generator for all directions between several domains, from unpaired images.
+    """One generator for all directions between several domains, from unpaired images.
 
     Choi, Y. et al., "StarGAN", CVPR 2018; with generator-guided contrastive learning it is GGCL (Choi, C. et al., "CT
     kernel conversion using multi-domain image-to-image translation with generator-guided contrastive learning",
@@ -134,20 +130,20 @@ class StarGAN(TranslationMethod):
             `features(image, label) -> (translated, feature)`.
         discriminator: D, `discriminator(image) -> (source_map, domain_logits)`; with a guidance it must offer
             `compare(real, fake) -> (source_map, domain_logits, fake_source_map, fake_semantic_map)`.
-        labels: draws the targets and writes their labels.
-        generator_optimizer: steps G.
-        discriminator_optimizer: steps D.
-        guidance: loss of (semantic map, generator feature): None is StarGAN, `CosineContentLoss` GGDR,
+        labels: Draws the targets and writes their labels.
+        generator_optimizer: Steps G.
+        discriminator_optimizer: Steps D.
+        guidance: Loss of (semantic map, generator feature): None is StarGAN, `CosineContentLoss` GGDR,
             `GuidedContrastiveLoss` GGCL, `PerceptualGuidanceLoss` KCGAN. One whose `needs_encoder` is true also gets
             the encoder's feature, from the generator's `both_features(image, label)`.
-        guidance_weight: of that loss; GGCL: lambda_ggcl = 2; KCGAN weighs inside the loss.
+        guidance_weight: Of that loss; GGCL: lambda_ggcl = 2; KCGAN weighs inside the loss.
         classification_weight: lambda_cls = 1.
         cycle_weight: lambda_cyc = 10.
-        penalty_weight: of the gradient penalty, 10.
+        penalty_weight: Of the gradient penalty, 10.
         penalty_reduction: "mean" takes the gradient of what the critic loss is, the mean of the source map; "sum" is
             the official code's.
-        critic_steps: updates of D for each update of G, 5.
-        rounding: step in [-1, 1] to which a translation is rounded before it is translated back (not in the papers). A
+        critic_steps: Updates of D for each update of G, 5.
+        rounding: Step in [-1, 1] to which a translation is rounded before it is translated back (not in the papers). A
             cycle can be closed through traces far below 1 HU, which no saved image keeps.
 
     Differences from the official code:

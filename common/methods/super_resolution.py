@@ -1,5 +1,4 @@
-"""
-SR-CycleGAN: CycleGAN between images of different resolution, held to its input by the multi-modality loss.
+"""SR-CycleGAN: CycleGAN between images of different resolution, held to its input by the multi-modality loss.
 
 SR-UNIT: UNIT between images of different resolution, held to its input by the multi-modality loss.
 """
@@ -23,8 +22,7 @@ from .unit import UNIT, Pair
 
 
 class SRCycleGAN(CycleGAN):
-    """
-    Unpaired super-resolution from clinical (source) to micro CT (target) by two generators and two discriminators.
+    """Unpaired super-resolution from clinical (source) to micro CT (target) by two generators and two discriminators.
 
     Zheng et al., "Multi-modality super-resolution loss for GAN-based super-resolution of clinical CT images using micro
     CT image database", SPIE Medical Imaging 2020, equations (1) to (4) and section 2.3. L_orig is CycleGAN's loss (Zhu
@@ -41,18 +39,18 @@ class SRCycleGAN(CycleGAN):
         back_generator: G2, from target to source.
         target_discriminator: D_1 of the paper, tells real from generated targets.
         source_discriminator: D_2, tells real from generated sources.
-        generator_optimizer: steps G1 and G2.
-        discriminator_optimizer: steps both discriminators.
-        adversarial_loss: least squares in the authors' code, halved for the discriminators.
-        mmsr_loss: the last four terms of equation (4); None leaves them out.
-        mmsr_weight: of all four together, 1; 0 leaves them out.
+        generator_optimizer: Steps G1 and G2.
+        discriminator_optimizer: Steps both discriminators.
+        adversarial_loss: Least squares in the authors' code, halved for the discriminators.
+        mmsr_loss: The last four terms of equation (4); None leaves them out.
+        mmsr_weight: Of all four together, 1; 0 leaves them out.
         cycle_weight: 1, as in the authors' code.
-        target_identity_weight: of G1's identity loss, 0.2; 0 leaves it out.
-        source_identity_weight: of G2's, 0.02; 0 leaves it out.
-        pool_size: past translations that the discriminators see again, 50.
+        target_identity_weight: Of G1's identity loss, 0.2; 0 leaves it out.
+        source_identity_weight: Of G2's, 0.02; 0 leaves it out.
+        pool_size: Past translations that the discriminators see again, 50.
 
     Raises:
-        ValueError: when the sizes of a batch do not fit the generators.
+        ValueError: If the sizes of a batch do not fit the generators.
 
     Differences from the official code:
         G1's identity loss takes the micro patch's centre instead of all of it, and G2's interpolates with corners
@@ -141,13 +139,13 @@ def check_scales(
     """Refuse a batch that the generators do not bring back to its size.
 
     Args:
-        real_source: clinical, `(B, C, h, w)`.
-        fake_target: its super-resolution.
-        real_target: micro, `(B, C, H, W)`.
-        fake_source: its translation to clinical.
+        real_source: Clinical, `(B, C, h, w)`.
+        fake_target: Its super-resolution.
+        real_target: Micro, `(B, C, H, W)`.
+        fake_source: Its translation to clinical.
 
     Raises:
-        ValueError: when the generators' factors differ, or the sides of the micro images are no multiples of them.
+        ValueError: If the generators' factors differ, or the sides of the micro images are no multiples of them.
     """
     factor = fake_target.shape[-1] // real_source.shape[-1]
     expected = [factor * side for side in fake_source.shape[2:]]
@@ -160,22 +158,21 @@ def check_scales(
 
 
 class SRUNIT(UNIT):
-    """
-    Unpaired super-resolution from clinical (source) to micro CT (target) through one latent space.
+    """Unpaired super-resolution from clinical (source) to micro CT (target) through one latent space.
 
     Zheng et al., SPIE Medical Imaging 2020, equations (1) to (4) and section 2.4, with UNIT's loss in place of
     CycleGAN's (Liu et al., "Unsupervised image-to-image translation networks", NeurIPS 2017, equations (2) to (8)).
     Without the multi-modality loss it is the paper's baseline UNIT. Batches are those of `SRCycleGAN`.
 
     Args:
-        generator: clinical encoder, shared blocks, micro decoder; the one that is deployed.
-        back_generator: micro encoder and clinical decoder, which use the generator's shared blocks.
-        mmsr_loss: the last four terms of equation (4); None leaves them out.
-        mmsr_weight: of all four together, 1; 0 leaves them out.
-        others: the arguments of `UNIT`.
+        generator: Clinical encoder, shared blocks, micro decoder; the one that is deployed.
+        back_generator: Micro encoder and clinical decoder, which use the generator's shared blocks.
+        mmsr_loss: The last four terms of equation (4); None leaves them out.
+        mmsr_weight: Of all four together, 1; 0 leaves them out.
+        others: The arguments of `UNIT`.
 
     Raises:
-        ValueError: when the sizes of a batch do not fit the generators.
+        ValueError: If the sizes of a batch do not fit the generators.
     """
 
     def __init__(

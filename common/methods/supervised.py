@@ -1,5 +1,4 @@
-"""
-Pix2Pix: the supervised reference, trained on aligned pairs.
+"""Pix2Pix: the supervised reference, trained on aligned pairs.
 
 A generator of several domains trained on aligned pairs: what an unpaired method of those domains could reach.
 
@@ -20,8 +19,7 @@ from .stargan import DomainLabels
 
 
 class Pix2Pix(TranslationMethod):
-    """
-    An L1 and an adversarial loss on aligned pairs, with a discriminator that sees source and target together.
+    """An L1 and an adversarial loss on aligned pairs, with a discriminator that sees source and target together.
 
     Isola et al., "Image-to-image translation with conditional adversarial networks", CVPR 2017, equations (1) to (4).
 
@@ -29,10 +27,10 @@ class Pix2Pix(TranslationMethod):
         generator: G, from the source to the target domain. Its noise z is left out, as the paper ends up doing in
             practice (section 2.1: it learned to ignore it; their dropout is not part of a medical translation).
         discriminator: D, takes source and target concatenated along the channels.
-        generator_optimizer: steps G.
-        discriminator_optimizer: steps D.
-        adversarial_loss: equation (1).
-        reconstruction_weight: lambda of equation (4), 100.
+        generator_optimizer: Steps G.
+        discriminator_optimizer: Steps D.
+        adversarial_loss: Equation (1).
+        reconstruction_weight: Lambda of equation (4), 100.
     """
 
     def __init__(
@@ -77,15 +75,14 @@ class Pix2Pix(TranslationMethod):
 
 
 class PairedConversion(TranslationMethod):
-    """
-    Predicts the same slice in another domain, by its mean absolute difference, without an adversary.
+    """Predicts the same slice in another domain, by its mean absolute difference, without an adversary.
 
     The supervised end of the scale for StarGAN and its kin, on their own generator; not in the papers.
 
     Args:
-        generator: called as `generator(image, label)`; the one that is deployed.
-        labels: writes the targets' labels.
-        generator_optimizer: steps it.
+        generator: Called as `generator(image, label)`; the one that is deployed.
+        labels: Writes the targets' labels.
+        generator_optimizer: Steps it.
     """
 
     def __init__(self, generator: nn.Module, *, labels: DomainLabels, generator_optimizer: Optimizer) -> None:
@@ -104,17 +101,16 @@ class PairedConversion(TranslationMethod):
 
 
 class PairedRegression(TranslationMethod):
-    """
-    Predicts the target of each pair, without an adversary.
+    """Predicts the target of each pair, without an adversary.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 1, rule this out for NECT and CECT of
     a patient, which are never aligned: where an organ's place differs between the two, the best prediction is a blur
     over its places. This is the baseline that shows by how much.
 
     Args:
-        generator: from `source` to `target`; the one that is deployed.
-        generator_optimizer: steps it.
-        reconstruction_loss: between prediction and target.
+        generator: From `source` to `target`; the one that is deployed.
+        generator_optimizer: Steps it.
+        reconstruction_loss: Between prediction and target.
     """
 
     def __init__(

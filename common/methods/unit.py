@@ -17,27 +17,26 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # of source and target
 
 
 class UNIT(TranslationMethod):
-    """
-    Unpaired translation between two domains through one latent space.
+    """Unpaired translation between two domains through one latent space.
 
     Liu, Breuel, Kautz, "Unsupervised image-to-image translation networks", NeurIPS 2017, equations (2) to (8).
 
     Each code is the encoder's output plus noise of variance 1, in training only: the generators themselves add none.
 
     Args:
-        generator: source encoder, shared blocks, target decoder; the one that is deployed.
-        back_generator: target encoder and source decoder, which use the generator's shared blocks.
-        target_discriminator: tells real from generated targets.
-        source_discriminator: tells real from generated sources.
-        generator_optimizer: steps both generators.
-        discriminator_optimizer: steps both discriminators, before the generators.
-        adversarial_loss: least squares, as in the released code; equations (5) and (6) have cross-entropy.
-        reconstruction_weight: of the way into the code and back within a domain, 10.
-        cycle_weight: of the way to the other domain and back, 10.
-        kl_weight: of the codes' divergence from the normal distribution, on both ways, 0.01.
+        generator: Source encoder, shared blocks, target decoder; the one that is deployed.
+        back_generator: Target encoder and source decoder, which use the generator's shared blocks.
+        target_discriminator: Tells real from generated targets.
+        source_discriminator: Tells real from generated sources.
+        generator_optimizer: Steps both generators.
+        discriminator_optimizer: Steps both discriminators, before the generators.
+        adversarial_loss: Least squares, as in the released code; equations (5) and (6) have cross-entropy.
+        reconstruction_weight: Of the way into the code and back within a domain, 10.
+        cycle_weight: Of the way to the other domain and back, 10.
+        kl_weight: Of the codes' divergence from the normal distribution, on both ways, 0.01.
 
     Raises:
-        ValueError: when the generators do not bring the images of a batch back to their size.
+        ValueError: If the generators do not bring the images of a batch back to their size.
 
     Differences from the official code:
         It takes the sum over a discriminator's scales, here it is the mean; and see `UNITGenerator`.

@@ -23,15 +23,15 @@ def enhancement_spread(patients: Iterable[Patient], label_names: Names | None = 
     these: the SD is what the best prediction from a NECT, the mean, still misses.
 
     Args:
-        patients: (NECT, aligned CECT, label map), each ``(X, Y, Z)``, in HU; read one at a time.
-        label_names: name of each label value; default the abdomen phantom's.
+        patients: (NECT, aligned CECT, label map), each `(X, Y, Z)`, in HU; read one at a time.
+        label_names: Name of each label value; default the abdomen phantom's.
 
     Returns:
-        ``{organ: {"mean_hu": ..., "sd_hu": ..., "patients": ...}}``, with the sample SD, for every label that at least
+        `{organ: {"mean_hu": ..., "sd_hu": ..., "patients": ...}}`, with the sample SD, for every label that at least
         two patients have.
 
     Raises:
-        ValueError: on unequal shapes or values that are not finite.
+        ValueError: On unequal shapes or values that are not finite.
 
     Example:
         >>> nect, labels = np.full((2, 2, 1), 40.0), np.full((2, 2, 1), 6)
@@ -40,8 +40,8 @@ def enhancement_spread(patients: Iterable[Patient], label_names: Names | None = 
     """
     names = tuple(LABELS if label_names is None else label_names.values())
     found: dict[str, list[float]] = {}
-    for nect, cect, labels in patients:
-        nect, cect, labels = checked(cect, nect=nect, cect=cect, labels=labels)
+    for plain, enhanced, label_map in patients:
+        nect, cect, labels = checked(enhanced, nect=plain, cect=enhanced, labels=label_map)
         for organ, mask in organ_masks(labels, label_names, names).items():
             found.setdefault(organ, []).append(float((cect - nect)[mask].mean()))
     return {
@@ -60,17 +60,17 @@ def irreducible_values(
     inside an organ, come on top.
 
     Args:
-        labels: label map ``(X, Y, Z)`` of the patient.
-        spread: of `enhancement_spread` over other patients.
-        body: boolean mask, same shape.
-        label_names: name of each label value; default the abdomen phantom's.
+        labels: Label map `(X, Y, Z)` of the patient.
+        spread: Of `enhancement_spread` over other patients.
+        body: Boolean mask, same shape.
+        label_names: Name of each label value; default the abdomen phantom's.
 
     Returns:
-        ``irreducible_rmse_hu`` over the body, and ``irreducible_<organ>_hu``, the SD in each reported organ that
+        `irreducible_rmse_hu` over the body, and `irreducible_<organ>_hu`, the SD in each reported organ that
         occurs.
 
     Raises:
-        ValueError: on an SD that is not a number >= 0, or an empty body.
+        ValueError: On an SD that is not a number >= 0, or an empty body.
 
     Example:
         >>> labels = np.array([[[6, 6, 0, 0]]])
@@ -100,17 +100,17 @@ def dose_values(prediction: np.ndarray, truth: np.ndarray, source: np.ndarray, *
     is no result but tells how much of the error is dose.
 
     Args:
-        prediction: predicted CECT ``(X, Y, Z)`` in HU.
-        truth: aligned CECT, same shape.
-        source: the NECT, same shape.
-        body: boolean mask, same shape.
+        prediction: Predicted CECT `(X, Y, Z)` in HU.
+        truth: Aligned CECT, same shape.
+        source: The NECT, same shape.
+        body: Boolean mask, same shape.
 
     Returns:
-        ``rmse_body_hu`` and ``psnr_body`` [dB, range 300 HU]; ``dose_factor``, and with it ``rmse_dose_hu`` and
-        ``psnr_dose`` [dB]. Where nothing was changed there is no factor, and the errors are equal.
+        `rmse_body_hu` and `psnr_body` [dB, range 300 HU]; `dose_factor`, and with it `rmse_dose_hu` and
+        `psnr_dose` [dB]. Where nothing was changed there is no factor, and the errors are equal.
 
     Raises:
-        ValueError: on an empty body.
+        ValueError: On an empty body.
 
     Example:
         >>> nect, body = np.zeros((1, 1, 2)), np.ones((1, 1, 2)) > 0

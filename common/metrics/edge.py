@@ -30,7 +30,7 @@ FREQUENCY_STEP_LP_MM = 0.05
 
 
 class EdgePixels(NamedTuple):
-    """Pixels near edges: flat ``voxels`` of the volume, signed ``distance_mm`` to the edge (bright side positive)."""
+    """Pixels near edges: flat `voxels` of the volume, signed `distance_mm` to the edge (bright side positive)."""
 
     voxels: np.ndarray
     distance_mm: np.ndarray
@@ -48,15 +48,15 @@ def edge_curve(
     images of one patient at the same places.
 
     Args:
-        volume_hu: CT volume ``(X, Y, Z)`` in HU, Z the axial slice axis.
-        reference_hu: volume on the same grid that tells where the edges are, e.g. the target image or the true HU.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
+        volume_hu: CT volume `(X, Y, Z)` in HU, Z the axial slice axis.
+        reference_hu: Volume on the same grid that tells where the edges are, e.g. the target image or the true HU.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
 
     Returns:
-        frequencies [lp/mm] from 0 in steps of 0.05 up to Nyquist, curve.
+        Frequencies [lp/mm] from 0 in steps of 0.05 up to Nyquist, curve.
 
     Raises:
-        ValueError: on unequal shapes, a bad spacing, or when there are too few edges.
+        ValueError: On unequal shapes, a bad spacing, or when there are too few edges.
     """
     volume = check_volume(volume_hu, "volume_hu")
     reference = check_volume(reference_hu, "reference_hu")
@@ -75,7 +75,7 @@ def edge_pixels(reference_hu: np.ndarray, spacing_mm: Sequence[float]) -> EdgePi
     """Find the pixels for `curve_at`; none where there is no such edge.
 
     Raises:
-        ValueError: on a wrong shape or spacing.
+        ValueError: On a wrong shape or spacing.
     """
     reference = check_volume(reference_hu, "reference_hu")
     spacing = np.array(check_spacing(spacing_mm))
@@ -91,7 +91,7 @@ def curve_at(volume_hu: np.ndarray, pixels: EdgePixels, spacing_mm: Sequence[flo
     """Transfer curve of a volume at given pixels: frequencies [lp/mm], curve; see `edge_curve`.
 
     Raises:
-        ValueError: when the pixels do not cover the profile, or the volume has no edge there.
+        ValueError: If the pixels do not cover the profile, or the volume has no edge there.
     """
     spacing = check_spacing(spacing_mm)
     step = min(spacing) / OVERSAMPLING
@@ -115,7 +115,7 @@ def curve_at(volume_hu: np.ndarray, pixels: EdgePixels, spacing_mm: Sequence[flo
 
 
 def _slice_pixels(image: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels ``(n, 2)`` of a slice within reach of an edge, and their signed distances [mm]."""
+    """Pixels `(n, 2)` of a slice within reach of an edge, and their signed distances [mm]."""
     smooth = ndimage.gaussian_filter(np.clip(image, -1024, 3071), SMOOTHING_MM / spacing)
     points, normals = _edge_points(smooth, spacing)
     if len(points) == 0:

@@ -1,5 +1,4 @@
-"""
-Errors of a predicted contrast enhancement in HU, against the aligned contrast-enhanced volume.
+"""Errors of a predicted contrast enhancement in HU, against the aligned contrast-enhanced volume.
 
 How well contrast was removed from a CECT: correct against false change, the paper's Figure 5 in numbers.
 """
@@ -31,24 +30,24 @@ def contrast_metrics(
     """All numbers of a predicted CECT beside the general ones; undefined numbers are left out.
 
     Args:
-        prediction: predicted CECT ``(X, Y, Z)`` in HU, Z the axial slice axis.
-        truth: the CECT on the same grid; aligned, or all but the first group below measures the misalignment.
-        labels: organs and lesions, same shape.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        label_names: name of each label value; default the abdomen phantom's.
-        source: the NECT, same shape.
-        spread: of `enhancement_spread` over the training patients; loaded, never measured on what is scored.
-        window_hu: the paper's window.
+        prediction: Predicted CECT `(X, Y, Z)` in HU, Z the axial slice axis.
+        truth: The CECT on the same grid; aligned, or all but the first group below measures the misalignment.
+        labels: Organs and lesions, same shape.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        label_names: Name of each label value; default the abdomen phantom's.
+        source: The NECT, same shape.
+        spread: Of `enhancement_spread` over the training patients; loaded, never measured on what is scored.
+        window_hu: The paper's window.
 
     Returns:
-        In the window: ``mse_window``, ``ms_ssim_window`` (or ``ms_ssim_window_kernel7``), ``psnr_window`` [dB] and
-        ``ssim_window``, see `window_quality`. With labels, for each organ that occurs: ``enhancement_bias_<organ>_hu``,
-        ``enhancement_mae_<organ>_hu``, ``truth_above_window_<organ>_percent`` and, with a source,
-        ``enhancement_true_<organ>_hu``. With a source: ``false_enhancement_hu`` and the numbers of `dose_values`. With
+        In the window: `mse_window`, `ms_ssim_window` (or `ms_ssim_window_kernel7`), `psnr_window` [dB] and
+        `ssim_window`, see `window_quality`. With labels, for each organ that occurs: `enhancement_bias_<organ>_hu`,
+        `enhancement_mae_<organ>_hu`, `truth_above_window_<organ>_percent` and, with a source,
+        `enhancement_true_<organ>_hu`. With a source: `false_enhancement_hu` and the numbers of `dose_values`. With
         labels and a spread: the numbers of `irreducible_values`.
 
     Raises:
-        ValueError: on unequal shapes, values that are not finite, a bad spacing, or a window that does not rise.
+        ValueError: On unequal shapes, values that are not finite, a bad spacing, or a window that does not rise.
 
     Example:
         >>> nect = np.full((40, 40, 1), -1000.0); nect[5:35, 5:35] = 40.0
@@ -86,9 +85,9 @@ def enhancement_errors(
     (an organ has hundreds of voxels); the second holds what is left of the source's noise.
 
     Args:
-        prediction: predicted CECT ``(X, Y, Z)`` in HU.
-        truth: aligned CECT, same shape.
-        masks: boolean masks by organ, of `organ_masks`.
+        prediction: Predicted CECT `(X, Y, Z)` in HU.
+        truth: Aligned CECT, same shape.
+        masks: Boolean masks by organ, of `organ_masks`.
 
     Example:
         >>> aorta = {"aorta": np.ones((1, 1, 2), dtype=bool)}
@@ -116,16 +115,16 @@ def false_enhancement(
     is counted by its noise.
 
     Args:
-        prediction: predicted CECT ``(X, Y, Z)`` in HU.
-        truth: aligned CECT, same shape.
-        source: the NECT, same shape.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        body: boolean mask; default `foreground_mask` of the truth.
-        labels: label map, same shape.
-        label_names: names of its values; default the abdomen phantom's.
+        prediction: Predicted CECT `(X, Y, Z)` in HU.
+        truth: Aligned CECT, same shape.
+        source: The NECT, same shape.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        body: Boolean mask; default `foreground_mask` of the truth.
+        labels: Label map, same shape.
+        label_names: Names of its values; default the abdomen phantom's.
 
     Raises:
-        ValueError: on unequal shapes, values that are not finite, or a bad spacing.
+        ValueError: On unequal shapes, values that are not finite, or a bad spacing.
     """
     prediction, truth, source = checked(truth, prediction=prediction, truth=truth, source=source)
     inside = foreground_mask(truth) if body is None else body
@@ -161,7 +160,7 @@ def _organ_values(
 
 
 class RemovalMaps(NamedTuple):
-    """What a synthetic NECT changed, in HU ``(X, Y, Z)``: ``correct`` where contrast was, ``false`` elsewhere."""
+    """What a synthetic NECT changed, in HU `(X, Y, Z)`: `correct` where contrast was, `false` elsewhere."""
 
     correct: np.ndarray
     false: np.ndarray
@@ -183,17 +182,17 @@ def removal_maps(
     aligned NECT and judged by eye; this needs one.
 
     Args:
-        synthetic_nect: output of the contrast remover ``(X, Y, Z)`` in HU.
-        nect: the true NECT, aligned with the CECT, same shape.
-        cect: the CECT that was given to the remover, same shape.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        body: boolean mask; default `foreground_mask` of the CECT.
+        synthetic_nect: Output of the contrast remover `(X, Y, Z)` in HU.
+        nect: The true NECT, aligned with the CECT, same shape.
+        cect: The CECT that was given to the remover, same shape.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        body: Boolean mask; default `foreground_mask` of the CECT.
 
     Returns:
-        both maps, 0 where they do not apply, and the mask of where contrast was.
+        Both maps, 0 where they do not apply, and the mask of where contrast was.
 
     Raises:
-        ValueError: on unequal shapes, values that are not finite, or a bad spacing.
+        ValueError: On unequal shapes, values that are not finite, or a bad spacing.
     """
     synthetic, before, after = checked(cect, synthetic_nect=synthetic_nect, nect=nect, cect=cect)
     inside = foreground_mask(after) if body is None else np.asarray(body, dtype=bool)
@@ -214,20 +213,20 @@ def removal_metrics(
     """Figure 5 in two numbers, with the arguments of the evaluator: for the direction CECT to NECT.
 
     Args:
-        prediction: synthetic NECT ``(X, Y, Z)`` in HU.
-        truth: the true NECT, aligned with the CECT.
-        labels: taken because all metrics are called alike; the true difference tells where contrast was.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        label_names: likewise.
-        source: the CECT; without it there is no number.
+        prediction: Synthetic NECT `(X, Y, Z)` in HU.
+        truth: The true NECT, aligned with the CECT.
+        labels: Taken because all metrics are called alike; the true difference tells where contrast was.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        label_names: Likewise.
+        source: The CECT; without it there is no number.
 
     Returns:
-        ``removal_correct_hu``: mean of CECT - synthetic NECT where contrast was; ``removal_true_hu``: mean of
-        CECT - NECT there, what it should be; ``removal_false_hu``: mean |CECT - synthetic NECT| in the body elsewhere.
+        `removal_correct_hu`: mean of CECT - synthetic NECT where contrast was; `removal_true_hu`: mean of
+        CECT - NECT there, what it should be; `removal_false_hu`: mean |CECT - synthetic NECT| in the body elsewhere.
         What is undefined is left out.
 
     Raises:
-        ValueError: as `removal_maps`.
+        ValueError: As `removal_maps`.
 
     Example:
         >>> nect = np.full((40, 40, 1), -1000.0); nect[5:35, 5:35] = 40.0

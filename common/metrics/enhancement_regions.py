@@ -51,14 +51,14 @@ Names = Mapping[int, str] | Mapping[str, str]
 
 
 def checked(reference: np.ndarray, **volumes: np.ndarray | None) -> list[np.ndarray]:
-    """The given volumes in float64, all of one shape ``(X, Y, Z)``; those that are None are left out.
+    """The given volumes in float64, all of one shape `(X, Y, Z)`; those that are None are left out.
 
     Args:
-        reference: gives the shape.
-        volumes: by the names that errors use.
+        reference: Gives the shape.
+        volumes: By the names that errors use.
 
     Raises:
-        ValueError: when one is not three-dimensional, not finite, or of another shape.
+        ValueError: If one is not three-dimensional, not finite, or of another shape.
     """
     found = []
     for name, volume in volumes.items():
@@ -86,7 +86,7 @@ def label_values(label_names: Names | None) -> dict[str, int]:
 def organ_masks(
     labels: np.ndarray, label_names: Names | None = None, organs: Sequence[str] = ORGANS
 ) -> dict[str, np.ndarray]:
-    """Boolean mask ``(X, Y, Z)`` of each organ that occurs.
+    """Boolean mask `(X, Y, Z)` of each organ that occurs.
 
     >>> masks = organ_masks(np.array([[[1, 1, 6]]]))
     >>> {name: int(mask.sum()) for name, mask in masks.items()}
@@ -99,10 +99,10 @@ def organ_masks(
 
 
 def smooth_change(after_hu: np.ndarray, before_hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    """Difference of two aligned volumes ``(X, Y, Z)`` in HU after an in-plane Gaussian of 2.5 mm, against noise.
+    """Difference of two aligned volumes `(X, Y, Z)` in HU after an in-plane Gaussian of 2.5 mm, against noise.
 
     Raises:
-        ValueError: on a bad spacing.
+        ValueError: On a bad spacing.
     """
     sigma = [SMOOTHING_MM / step for step in check_spacing(spacing_mm)]
     return np.asarray(gaussian_filter(np.subtract(after_hu, before_hu, dtype=np.float64), [*sigma, 0.0]))
@@ -118,12 +118,12 @@ def quiet_region(
 
     Args:
         change_hu: `smooth_change` of the truth against the source.
-        body: boolean mask of the same shape.
-        labels: label map of the same shape.
-        label_names: names of its values; default the abdomen phantom's.
+        body: Boolean mask of the same shape.
+        labels: Label map of the same shape.
+        label_names: Names of its values; default the abdomen phantom's.
 
     Returns:
-        boolean mask ``(X, Y, Z)``.
+        Boolean mask `(X, Y, Z)`.
     """
     quiet = np.asarray(body, dtype=bool) & (np.abs(change_hu) <= TOLERANCE_HU)
     if labels is None:

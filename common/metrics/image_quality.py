@@ -15,7 +15,7 @@ SSIM_SIGMA = 1.5
 
 
 def rmse(prediction: np.ndarray, truth: np.ndarray, *, mask: np.ndarray | None = None) -> float:
-    """Root mean squared error of arrays of equal shape, in their unit; inside ``mask`` where given.
+    """Root mean squared error of arrays of equal shape, in their unit; inside `mask` where given.
 
     >>> rmse(np.array([[3.0, 0.0]]), np.array([[0.0, 4.0]])) == 12.5**0.5
     True
@@ -24,7 +24,7 @@ def rmse(prediction: np.ndarray, truth: np.ndarray, *, mask: np.ndarray | None =
 
 
 def mae(prediction: np.ndarray, truth: np.ndarray, *, mask: np.ndarray | None = None) -> float:
-    """Mean absolute error of arrays of equal shape, in their unit; inside ``mask`` where given.
+    """Mean absolute error of arrays of equal shape, in their unit; inside `mask` where given.
 
     >>> mae(np.array([[3.0, 0.0]]), np.array([[0.0, 4.0]]))
     3.5
@@ -36,13 +36,13 @@ def psnr(prediction: np.ndarray, truth: np.ndarray, *, data_range: float, mask: 
     """Peak signal-to-noise ratio, 20 log10(data_range / RMSE), in dB; at most 100 dB (an exact prediction).
 
     Args:
-        prediction: predicted slice, shape ``(X, Y)``.
-        truth: true slice of the same shape and unit.
-        data_range: width of the intensity range, in the same unit, > 0.
-        mask: boolean array of the same shape; the error is averaged inside it.
+        prediction: Predicted slice, shape `(X, Y)`.
+        truth: True slice of the same shape and unit.
+        data_range: Width of the intensity range, in the same unit, > 0.
+        mask: Boolean array of the same shape; the error is averaged inside it.
 
     Raises:
-        ValueError: on unequal shapes, an empty mask or a data range that is not positive.
+        ValueError: On unequal shapes, an empty mask or a data range that is not positive.
 
     Example:
         >>> psnr(np.full((4, 4), 1.0), np.zeros((4, 4)), data_range=10.0)
@@ -54,14 +54,14 @@ def psnr(prediction: np.ndarray, truth: np.ndarray, *, data_range: float, mask: 
 
 
 def ssim_map(prediction: np.ndarray, truth: np.ndarray, *, data_range: float) -> np.ndarray:
-    """Local structural similarity at every pixel of a slice, shape ``(X, Y)``.
+    """Local structural similarity at every pixel of a slice, shape `(X, Y)`.
 
     Standard form with K1 = 0.01, K2 = 0.03 and an 11x11 Gaussian window of sigma 1.5 (Wang, Bovik, Sheikh, Simoncelli,
     "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004). The border of 5 pixels
     sees mirrored neighbours: `slice_quality` leaves it out of the whole-field mean.
 
     Raises:
-        ValueError: on unequal shapes, slices smaller than 11 pixels or a data range that is not positive.
+        ValueError: On unequal shapes, slices smaller than 11 pixels or a data range that is not positive.
     """
     _check_range(data_range)
     _check_shapes(prediction, truth)
@@ -88,14 +88,14 @@ def slice_quality(
     """All four measures of one slice.
 
     Args:
-        prediction: predicted slice, shape ``(X, Y)``.
-        truth: true slice of the same shape and unit.
-        data_range: width of the intensity range, in the same unit.
-        mask: boolean array of the same shape; adds the ``*_mask`` values.
+        prediction: Predicted slice, shape `(X, Y)`.
+        truth: True slice of the same shape and unit.
+        data_range: Width of the intensity range, in the same unit.
+        mask: Boolean array of the same shape; adds the `*_mask` values.
 
     Returns:
-        ``psnr`` [dB], ``ssim``, ``rmse``, ``mae`` [unit of the slice] over the whole field and, with a mask,
-        ``psnr_mask``, ``ssim_mask``, ``rmse_mask``, ``mae_mask`` inside it.
+        `psnr` [dB], `ssim`, `rmse`, `mae` [unit of the slice] over the whole field and, with a mask,
+        `psnr_mask`, `ssim_mask`, `rmse_mask`, `mae_mask` inside it.
 
     Example:
         >>> ramp = np.tile(np.arange(16.0), (16, 1))

@@ -1,5 +1,4 @@
-"""
-What a physicist asks of a converted CT kernel: noise, its texture, sharpness, and the emphysema index.
+"""What a physicist asks of a converted CT kernel: noise, its texture, sharpness, and the emphysema index.
 
 Emphysema index: the share of the lung that is darker than a threshold.
 """
@@ -24,12 +23,12 @@ def emphysema_index(volume_hu: np.ndarray, lung_mask: np.ndarray, threshold_hu: 
     Respir. Crit. Care Med. 152, 1995. It rises with noise, hence with the sharpness of the reconstruction kernel.
 
     Args:
-        volume_hu: CT volume ``(X, Y, Z)`` in HU.
-        lung_mask: voxels of the lung, same shape.
-        threshold_hu: below it a voxel counts.
+        volume_hu: CT volume `(X, Y, Z)` in HU.
+        lung_mask: Voxels of the lung, same shape.
+        threshold_hu: Below it a voxel counts.
 
     Raises:
-        ValueError: when the shapes differ or the mask is empty.
+        ValueError: If the shapes differ or the mask is empty.
 
     Example:
         >>> emphysema_index(np.array([[[-980.0, -850.0, -951.0, -950.0]]]), np.ones((1, 1, 4)))
@@ -64,23 +63,23 @@ def kernel_metrics(
     """Compare a converted volume with the target kernel's image of the same patient; undefined numbers are left out.
 
     Args:
-        prediction: converted volume ``(X, Y, Z)`` in HU, Z the axial slice axis.
-        truth: the target kernel's image, same shape; places are found in it.
-        labels: label map, same shape; without it there is no noise SD and no emphysema index.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        label_names: name of each value; ``lung_parenchyma``, ``emphysema`` and ``blood_pool`` are used. Default: the
+        prediction: Converted volume `(X, Y, Z)` in HU, Z the axial slice axis.
+        truth: The target kernel's image, same shape; places are found in it.
+        labels: Label map, same shape; without it there is no noise SD and no emphysema index.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        label_names: Name of each value; `lung_parenchyma`, `emphysema` and `blood_pool` are used. Default: the
             values 1, 2 and 4 of the chest phantom.
-        source: taken because the evaluator calls all metrics alike; these numbers do not depend on it.
+        source: Taken because the evaluator calls all metrics alike; these numbers do not depend on it.
 
     Returns:
-        ``noise_sd`` and ``noise_sd_target`` [HU] in the blood pool, shrunk by 3 mm; ``noise_sd_error``: |relative
-        difference|; ``nps_error``: mean |difference| of the noise power spectra of uniform soft tissue up to Nyquist,
-        over the target's mean; ``edge_error``: mean |difference| of the edge curves up to Nyquist;
-        ``emphysema_index``, ``emphysema_index_target`` and ``emphysema_true`` (by the labels) in percent of the lung;
-        ``emphysema_error``: |index - true|, percentage points.
+        `noise_sd` and `noise_sd_target` [HU] in the blood pool, shrunk by 3 mm; `noise_sd_error`: |relative
+        difference|; `nps_error`: mean |difference| of the noise power spectra of uniform soft tissue up to Nyquist,
+        over the target's mean; `edge_error`: mean |difference| of the edge curves up to Nyquist;
+        `emphysema_index`, `emphysema_index_target` and `emphysema_true` (by the labels) in percent of the lung;
+        `emphysema_error`: |index - true|, percentage points.
 
     Raises:
-        ValueError: on unequal shapes, values that are not finite, or a bad spacing.
+        ValueError: On unequal shapes, values that are not finite, or a bad spacing.
     """
     truth = check_volume(truth, "truth")
     prediction = check_volume(prediction, "prediction")
@@ -110,15 +109,15 @@ def kernel_curves(
     """Noise power spectrum and edge curve up to Nyquist as plain lists, for pictures; undefined ones are left out.
 
     Args:
-        volume_hu: CT volume ``(X, Y, Z)`` in HU.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        reference_hu: where uniform tissue and edges are found; default the volume itself.
+        volume_hu: CT volume `(X, Y, Z)` in HU.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        reference_hu: Where uniform tissue and edges are found; default the volume itself.
 
     Returns:
-        ``nps_lp_mm``, ``nps`` [HU^2 mm^2], ``edge_lp_mm``, ``edge``.
+        `nps_lp_mm`, `nps` [HU^2 mm^2], `edge_lp_mm`, `edge`.
 
     Raises:
-        ValueError: on a wrong shape or spacing.
+        ValueError: On a wrong shape or spacing.
     """
     reference = volume_hu if reference_hu is None else reference_hu
     return _curves(volume_hu, _places(reference, spacing_mm), spacing_mm)

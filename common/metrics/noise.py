@@ -24,9 +24,9 @@ RING_LP_MM = 0.05
 
 
 class UniformPatches(NamedTuple):
-    """Patches of equal size: ``corners`` ``(n, 3)`` (first voxel along X, Y and Z), ``size`` in pixels (X, Y).
+    """Patches of equal size: `corners` `(n, 3)` (first voxel along X, Y and Z), `size` in pixels (X, Y).
 
-    ``structure`` ``(n,)`` is the low-passed SD in HU, rising: what there is besides noise.
+    `structure` `(n,)` is the low-passed SD in HU, rising: what there is besides noise.
     """
 
     corners: np.ndarray
@@ -45,21 +45,21 @@ def uniform_patches(
     """Find patches of uniform soft tissue, whatever the reconstruction kernel and its noise.
 
     Uniformity is judged on the slice after a Gaussian of 2 mm, which removes what distinguishes kernels: its values
-    stay inside ``window_hu``, and its SD about a plane is at most ``structure_hu``; where noise alone exceeds that, at
+    stay inside `window_hu`, and its SD about a plane is at most `structure_hu`; where noise alone exceeds that, at
     most 1.5 times the volume's least SD and 8 HU. Patches overlap by half a side.
 
     Args:
-        volume_hu: CT volume ``(X, Y, Z)`` in HU, Z the axial slice axis.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        size_mm: side of a patch.
-        window_hu: lowest and highest value.
+        volume_hu: CT volume `(X, Y, Z)` in HU, Z the axial slice axis.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        size_mm: Side of a patch.
+        window_hu: Lowest and highest value.
         structure_hu: SD of the smoothed patch that is always accepted.
 
     Returns:
-        the patches, the most uniform first; none where there is no uniform soft tissue of that size.
+        The patches, the most uniform first; none where there is no uniform soft tissue of that size.
 
     Raises:
-        ValueError: on a wrong shape, values that are not finite, or a spacing or size that is not positive.
+        ValueError: On a wrong shape, values that are not finite, or a spacing or size that is not positive.
 
     Example:
         >>> volume = np.full((80, 80, 1), -1000.0); volume[20:60, 20:60] = 40.0
@@ -95,17 +95,17 @@ def noise_power_spectrum(
     2012, section 4). Its integral over the plane of frequencies is the variance: white noise has sigma^2 dx dy.
 
     Args:
-        volume_hu: CT volume ``(X, Y, Z)`` in HU.
-        patches: from `uniform_patches`, possibly of another volume on the same grid.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        ring_lp_mm: width of a ring.
-        corners: go on beyond the Nyquist frequency into the corners of the spectrum.
+        volume_hu: CT volume `(X, Y, Z)` in HU.
+        patches: From `uniform_patches`, possibly of another volume on the same grid.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        ring_lp_mm: Width of a ring.
+        corners: Go on beyond the Nyquist frequency into the corners of the spectrum.
 
     Returns:
-        mean frequency of each ring [lp/mm], power [HU^2 mm^2]; the ring around 0 is left out, for it is detrended.
+        Mean frequency of each ring [lp/mm], power [HU^2 mm^2]; the ring around 0 is left out, for it is detrended.
 
     Raises:
-        ValueError: without patches, on a wrong shape or spacing.
+        ValueError: Without patches, on a wrong shape or spacing.
     """
     volume = check_volume(volume_hu, "volume_hu")
     spacing = check_spacing(spacing_mm)
@@ -123,10 +123,10 @@ def noise_power_spectrum(
 
 
 def noise_sd(volume_hu: np.ndarray, mask: np.ndarray) -> float:
-    """Standard deviation [HU] inside a mask ``(X, Y, Z)`` about the mean of each slice.
+    """Standard deviation [HU] inside a mask `(X, Y, Z)` about the mean of each slice.
 
     Raises:
-        ValueError: when the shapes differ, or the mask has no slice of two voxels.
+        ValueError: If the shapes differ, or the mask has no slice of two voxels.
 
     Example:
         >>> noise_sd(np.array([[[1.0, 7.0], [3.0, 7.0]]]), np.ones((1, 2, 2), dtype=bool))
@@ -146,7 +146,7 @@ def noise_sd(volume_hu: np.ndarray, mask: np.ndarray) -> float:
 def ring_means(
     frequency: np.ndarray, values: np.ndarray, *, ring_lp_mm: float, limit: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean frequency and mean value of each ring that has samples, from half a ring up to ``limit``."""
+    """Mean frequency and mean value of each ring that has samples, from half a ring up to `limit`."""
     ring = np.rint(frequency / ring_lp_mm).astype(int)
     ring[frequency > limit] = 0
     counts = np.bincount(ring.ravel())
@@ -156,7 +156,7 @@ def ring_means(
 
 
 def check_volume(volume: np.ndarray, name: str) -> np.ndarray:
-    """A finite floating-point volume ``(X, Y, Z)``, or a ValueError that names the argument."""
+    """A finite floating-point volume `(X, Y, Z)`, or a ValueError that names the argument."""
     volume = np.asarray(volume)
     if volume.ndim != 3:
         raise ValueError(f"`{name}` must have 3 dimensions (X, Y, Z), got shape {volume.shape}; drop the channel axis.")
@@ -177,7 +177,7 @@ def check_spacing(spacing_mm: Sequence[float]) -> tuple[float, float]:
 def _slice_patches(
     image: np.ndarray, spacing: tuple[float, float], size: tuple[int, int], window: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Corners ``(n, 2)`` and structure ``(n,)`` of a slice's patches inside the window, on a grid of half patches."""
+    """Corners `(n, 2)` and structure `(n,)` of a slice's patches inside the window, on a grid of half patches."""
     smooth = ndimage.gaussian_filter(np.clip(image, -1024, 3071), [LOW_PASS_MM / step for step in spacing])
     tissue = (smooth > window[0]) & (smooth < window[1])
     places, values = [], []

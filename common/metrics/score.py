@@ -1,5 +1,4 @@
-"""
-One prediction against its truth: every number of the evaluation, from one pure function.
+"""One prediction against its truth: every number of the evaluation, from one pure function.
 
 Foreground (body or brain) of a volume, so that an empty background does not flatter a score.
 """
@@ -25,19 +24,19 @@ COMPONENT_SHARE = 0.1
 def foreground_mask(volume: np.ndarray, *, threshold_share: float = THRESHOLD_SHARE) -> np.ndarray:
     """Mask of the body or brain in an MR or CT volume; works in any unit, also on volumes encoded to [-1, 1].
 
-    An in-plane 3x3 median removes background noise without moving edges, a threshold at ``threshold_share`` of the
+    An in-plane 3x3 median removes background noise without moving edges, a threshold at `threshold_share` of the
     range p1..p99 separates tissue, components smaller than a tenth of the largest are dropped, and holes (ventricles in
     T1, lungs and bowel gas in CT) are filled slice by slice.
 
     Args:
-        volume: array of shape ``(X, Y, Z)``, Z the axial slice axis, any intensity unit, finite.
-        threshold_share: threshold as a share of p99 - p1 above p1, in (0, 1).
+        volume: Array of shape `(X, Y, Z)`, Z the axial slice axis, any intensity unit, finite.
+        threshold_share: Threshold as a share of p99 - p1 above p1, in (0, 1).
 
     Returns:
-        Boolean array of shape ``(X, Y, Z)``; all False where the volume is constant.
+        Boolean array of shape `(X, Y, Z)`; all False where the volume is constant.
 
     Raises:
-        ValueError: when the volume is not three-dimensional, not finite, or the share lies outside (0, 1).
+        ValueError: If the volume is not three-dimensional, not finite, or the share lies outside (0, 1).
 
     Example:
         >>> volume = np.zeros((32, 32, 2)); volume[8:24, 8:24] = 100.0; volume[14:18, 14:18] = 0.0
@@ -98,33 +97,33 @@ def score(
     """Score a predicted volume against the true one; both on one grid and in one unit.
 
     Image quality is measured in 2-D, slice by slice, then averaged over the slices in which the mask covers at least
-    1 % of the field. The ``*_matched`` pair follows Jaouen, Conze, Visvikis, "One-sided unsupervised medical image
+    1 % of the field. The `*_matched` pair follows Jaouen, Conze, Visvikis, "One-sided unsupervised medical image
     synthesis with normalized edge consistency", ISBI 2024, section 3: each predicted slice is histogram-matched to the
     true slice and smoothed by an in-plane Gaussian of scale 0.5 mm. It sees the truth, so it is an optimistic number.
 
     Args:
-        prediction: predicted volume, shape ``(X, Y, Z)``, Z the axial slice axis, in the truth's unit.
-        truth: true volume, same shape.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        data_range: intensity width for PSNR and SSIM, in the same unit; default p99 - p1 of the truth.
-        mask: boolean body or brain mask ``(X, Y, Z)``; default `foreground_mask` of the truth.
-        labels: integer label map ``(X, Y, Z)``, 0 is unlabelled.
-        label_names: name of each label value, e.g. ``{1: "oedema"}`` (keys may be strings, as in JSON); labels without
-            a name are called ``label_<value>``.
-        source: the volume that was translated ``(X, Y, Z)``, any unit.
-        matched_too: also compute the ``*_matched`` pair; CT has a unit and does not need it.
+        prediction: Predicted volume, shape `(X, Y, Z)`, Z the axial slice axis, in the truth's unit.
+        truth: True volume, same shape.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        data_range: Intensity width for PSNR and SSIM, in the same unit; default p99 - p1 of the truth.
+        mask: Boolean body or brain mask `(X, Y, Z)`; default `foreground_mask` of the truth.
+        labels: Integer label map `(X, Y, Z)`, 0 is unlabelled.
+        label_names: Name of each label value, e.g. `{1: "oedema"}` (keys may be strings, as in JSON); labels without
+            a name are called `label_<value>`.
+        source: The volume that was translated `(X, Y, Z)`, any unit.
+        matched_too: Also compute the `*_matched` pair; CT has a unit and does not need it.
 
     Returns:
-        ``psnr`` [dB], ``ssim``, ``rmse``, ``mae`` over the whole field and, as ``*_mask``, inside the mask;
-        ``psnr_matched``, ``ssim_matched``; ``mae_<label>`` and ``bias_<label>`` (mean of prediction - truth) for each
-        label that occurs; ``source_correlation`` and ``target_correlation`` (Pearson correlation of the source with the
+        `psnr` [dB], `ssim`, `rmse`, `mae` over the whole field and, as `*_mask`, inside the mask;
+        `psnr_matched`, `ssim_matched`; `mae_<label>` and `bias_<label>` (mean of prediction - truth) for each
+        label that occurs; `source_correlation` and `target_correlation` (Pearson correlation of the source with the
         prediction and with the truth, inside the mask, when a source is given: where the truth's is negative and the
-        prediction's is not, contrast was not inverted); ``slice_jump`` (mean absolute difference between neighbouring
+        prediction's is not, contrast was not inverted); `slice_jump` (mean absolute difference between neighbouring
         slices relative to the truth's, 1 = as smooth as the truth). A number that is undefined (one slice only, a
         constant image) is left out, never NaN.
 
     Raises:
-        ValueError: on unequal shapes, values that are not finite, an empty mask or a bad spacing or data range.
+        ValueError: On unequal shapes, values that are not finite, an empty mask or a bad spacing or data range.
 
     Example:
         >>> truth = np.pad(np.random.default_rng(0).uniform(50, 100, (24, 24, 2)), ((4, 4), (4, 4), (0, 0)))
@@ -154,7 +153,7 @@ def score(
 
 
 def matched(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequence[float]) -> np.ndarray:
-    """A slice ``(X, Y)`` after the NEC paper's two steps: histogram matching to the truth, then 0.5 mm smoothing.
+    """A slice `(X, Y)` after the NEC paper's two steps: histogram matching to the truth, then 0.5 mm smoothing.
 
     As `skimage.exposure.match_histograms`, but equal values share their *middle* rank. There they take their highest,
     so that a constant background a little larger than the truth's is lifted to the darkest tissue as a whole: up to

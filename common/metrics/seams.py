@@ -8,8 +8,7 @@ import numpy as np
 
 
 def seam_ratio(image: np.ndarray, borders: Sequence[Sequence[int]]) -> float:
-    """
-    Mean absolute difference of neighbouring pixels across tile borders, over that of all other neighbours.
+    """Mean absolute difference of neighbouring pixels across tile borders, over that of all other neighbours.
 
     1 where borders do not show; a step at the borders raises it. An image without tiles also differs from 1, as its
     structure near the borders may differ from that elsewhere: compare with it where there is one. Axes without borders
@@ -17,13 +16,13 @@ def seam_ratio(image: np.ndarray, borders: Sequence[Sequence[int]]) -> float:
 
     Args:
         image: `(X, Y)` or `(X, Y, Z)`.
-        borders: along X, and along Y, the first pixel of each tile but the first.
+        borders: Along X, and along Y, the first pixel of each tile but the first.
 
     Returns:
-        the ratio; infinite for a step in an image that is constant elsewhere, 1 for a constant image.
+        The ratio; infinite for a step in an image that is constant elsewhere, 1 for a constant image.
 
     Raises:
-        ValueError: when there is no border, or one lies outside of the image.
+        ValueError: If there is no border, or one lies outside of the image.
 
     Example:
         >>> image = np.tile(np.arange(6.0), (4, 1))

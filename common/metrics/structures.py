@@ -25,10 +25,10 @@ Names = Mapping[int, str] | Mapping[str, str]
 
 
 class Structure(NamedTuple):
-    """Pixels of a structure in a volume: boolean arrays ``(X, Y, Z)``.
+    """Pixels of a structure in a volume: boolean arrays `(X, Y, Z)`.
 
-    ``inside`` fills more than half of the slice's thickness; ``ring`` surrounds it, free of all structures;
-    ``beside`` is free of all other structures. ``distance_mm`` is that to the border in the slice, negative inside.
+    `inside` fills more than half of the slice's thickness; `ring` surrounds it, free of all structures;
+    `beside` is free of all other structures. `distance_mm` is that to the border in the slice, negative inside.
     """
 
     inside: np.ndarray
@@ -43,16 +43,16 @@ def find_structures(
     """Find vessels, bronchial walls, septa and tumours in slices that are thicker than those of the label map.
 
     Args:
-        labels: label map ``(X, Y, n slices)``, Z the axial slice axis.
-        slices: of the volume to be measured; each is as thick as n of the label map.
-        spacing_mm: pixel size along X and Y.
-        label_names: names of the label values; others than `STRUCTURES` are surroundings.
+        labels: Label map `(X, Y, n slices)`, Z the axial slice axis.
+        slices: Of the volume to be measured; each is as thick as n of the label map.
+        spacing_mm: Pixel size along X and Y.
+        label_names: Names of the label values; others than `STRUCTURES` are surroundings.
 
     Returns:
-        by name; those of fewer than 200 pixels are left out.
+        By name; those of fewer than 200 pixels are left out.
 
     Raises:
-        ValueError: when the slices of the label map are no multiple of ``slices``, or the spacing is bad.
+        ValueError: If the slices of the label map are no multiple of `slices`, or the spacing is bad.
 
     Example:
         >>> labels = np.zeros((40, 40, 2), dtype=int); labels[10:30, 10:30] = 1
@@ -76,7 +76,7 @@ def find_structures(
 
 
 def contrast(image: np.ndarray, structure: Structure) -> float | None:
-    """Mean inside a structure minus mean of its surroundings, in the unit of the image ``(X, Y, Z)``.
+    """Mean inside a structure minus mean of its surroundings, in the unit of the image `(X, Y, Z)`.
 
     None where there are no surroundings.
     """
@@ -94,9 +94,9 @@ def edge_width(image: np.ndarray, structure: Structure, spacing_mm: Sequence[flo
     of the profile, 1.2 mm, which also stands for no edge at all.
 
     Args:
-        image: volume ``(X, Y, Z)``; the structure is the brighter side.
-        structure: of `find_structures`.
-        spacing_mm: pixel size along X and Y.
+        image: Volume `(X, Y, Z)`; the structure is the brighter side.
+        structure: Of `find_structures`.
+        spacing_mm: Pixel size along X and Y.
 
     Returns:
         None where the structure or its surroundings are too small for a profile.

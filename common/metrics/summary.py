@@ -22,15 +22,15 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> Summary:
     """Mean and SD over patients of every metric.
 
     Args:
-        rows: one mapping a (patient, direction, method), with those three keys and any number of metrics. A metric
+        rows: One mapping a (patient, direction, method), with those three keys and any number of metrics. A metric
             that is missing, None, NaN or infinite in a row is left out of that mean.
 
     Returns:
-        ``{direction: {method: {metric: {"mean": x, "std": y, "n": patients}}}}``; ``std`` is the sample SD (ddof 1),
+        `{direction: {method: {metric: {"mean": x, "std": y, "n": patients}}}}`; `std` is the sample SD (ddof 1),
         0.0 for one patient. A metric that no patient has is absent.
 
     Raises:
-        ValueError: when a row lacks one of its three keys.
+        ValueError: If a row lacks one of its three keys.
 
     Example:
         >>> row = {"patient": "a", "direction": "T1->T2", "method": "network", "psnr": 1.0}

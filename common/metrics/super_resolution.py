@@ -1,5 +1,4 @@
-"""
-Scores of a super-resolved volume: against the micro truth of a phantom, and against the volume it was made of.
+"""Scores of a super-resolved volume: against the micro truth of a phantom, and against the volume it was made of.
 
 Texture and sharpness without position: the radial power spectrum of slices, and how far two of them are apart.
 """
@@ -28,14 +27,14 @@ def radial_power_spectrum(volume: np.ndarray, spacing_mm: Sequence[float]) -> tu
     of the spectrum, up to the Nyquist frequency. White noise of variance s^2 has P = s^2 dx dy.
 
     Args:
-        volume: ``(X, Y, Z)``, Z the axial slice axis.
-        spacing_mm: pixel size along X and Y.
+        volume: `(X, Y, Z)`, Z the axial slice axis.
+        spacing_mm: Pixel size along X and Y.
 
     Returns:
-        mean frequency of each ring in line pairs a mm, power in squared unit of the volume times mm^2.
+        Mean frequency of each ring in line pairs a mm, power in squared unit of the volume times mm^2.
 
     Raises:
-        ValueError: on a wrong shape, values that are not finite, or a bad spacing.
+        ValueError: On a wrong shape, values that are not finite, or a bad spacing.
     """
     volume = check_volume(volume, "volume")
     spacing = check_spacing(spacing_mm)
@@ -54,12 +53,12 @@ def spectrum_distance(prediction: np.ndarray, truth: np.ndarray, spacing_mm: Seq
     1 is a factor of ten in power at every frequency; a ratio counts up to a million. Blind to where structures are.
 
     Args:
-        prediction: ``(X, Y, Z)``.
-        truth: same shape and unit.
-        spacing_mm: pixel size along X and Y.
+        prediction: `(X, Y, Z)`.
+        truth: Same shape and unit.
+        spacing_mm: Pixel size along X and Y.
 
     Raises:
-        ValueError: on unequal shapes, or a truth without any structure.
+        ValueError: On unequal shapes, or a truth without any structure.
 
     Example:
         >>> noise = np.random.default_rng(0).normal(size=(32, 32, 2))
@@ -91,22 +90,22 @@ def super_resolution_metrics(
     within it, see `thick_slices`, in image quality, contrast, edges and spectrum alike.
 
     Args:
-        prediction: ``(f X, f Y, Z)`` in HU, Z the axial slice axis.
-        source: the clinical volume ``(X, Y, Z)`` in HU.
-        truth: noise-free truth of the prediction's shape in HU; None: only the consistency is measured.
-        labels: micro label map ``(f X, f Y, n Z)``, n micro slices in a slice.
-        spacing_mm: pixel size of the prediction along X and Y.
-        label_names: names of the label values.
-        data_range: width of the intensity range in HU, for PSNR and SSIM.
+        prediction: `(f X, f Y, Z)` in HU, Z the axial slice axis.
+        source: The clinical volume `(X, Y, Z)` in HU.
+        truth: Noise-free truth of the prediction's shape in HU; None: only the consistency is measured.
+        labels: Micro label map `(f X, f Y, n Z)`, n micro slices in a slice.
+        spacing_mm: Pixel size of the prediction along X and Y.
+        label_names: Names of the label values.
+        data_range: Width of the intensity range in HU, for PSNR and SSIM.
 
     Returns:
-        ``consistency_mse`` [HU^2] and ``consistency_psnr`` [dB], of `consistency`. With a truth: ``psnr`` [dB],
-        ``ssim``, ``rmse`` and ``mae`` [HU], means over slices; ``spectrum_distance`` [decades]. With labels, for each
-        structure: ``contrast_<name>`` (of its contrast, as a share of the truth's), ``edge_width_<name>_mm``,
-        ``edge_width_true_<name>_mm`` and ``edge_ratio_<name>`` of both.
+        `consistency_mse` [HU^2] and `consistency_psnr` [dB], of `consistency`. With a truth: `psnr` [dB],
+        `ssim`, `rmse` and `mae` [HU], means over slices; `spectrum_distance` [decades]. With labels, for each
+        structure: `contrast_<name>` (of its contrast, as a share of the truth's), `edge_width_<name>_mm`,
+        `edge_width_true_<name>_mm` and `edge_ratio_<name>` of both.
 
     Raises:
-        ValueError: on shapes that do not fit, or values that are not finite.
+        ValueError: On shapes that do not fit, or values that are not finite.
 
     Example:
         >>> truth = np.random.default_rng(0).normal(-800.0, 100.0, (32, 32, 1))
@@ -145,15 +144,15 @@ def consistency(prediction: np.ndarray, source: np.ndarray, *, data_range: float
     perfectly consistent.
 
     Args:
-        prediction: ``(f X, f Y, Z)`` in HU, f a whole number.
-        source: ``(X, Y, Z)`` in HU.
-        data_range: for the PSNR.
+        prediction: `(f X, f Y, Z)` in HU, f a whole number.
+        source: `(X, Y, Z)` in HU.
+        data_range: For the PSNR.
 
     Returns:
-        ``consistency_mse``, ``consistency_psnr``.
+        `consistency_mse`, `consistency_psnr`.
 
     Raises:
-        ValueError: when the sizes do not fit.
+        ValueError: If the sizes do not fit.
 
     Example:
         >>> consistency(np.full((4, 4, 1), 3.0), np.full((2, 2, 1), 1.0), data_range=20.0)
@@ -174,12 +173,12 @@ def consistency(prediction: np.ndarray, source: np.ndarray, *, data_range: float
 
 
 def thick_slices(volume: np.ndarray, slices: int) -> np.ndarray:
-    """A micro volume ``(X, Y, n slices)`` as seen in slices n times as thick, ``(X, Y, slices)``: their mean.
+    """A micro volume `(X, Y, n slices)` as seen in slices n times as thick, `(X, Y, slices)`: their mean.
 
     A clinical slice is thicker than a micro slice, and a super-resolution in plane does not change that.
 
     Raises:
-        ValueError: when the volume's slices are no multiple.
+        ValueError: If the volume's slices are no multiple.
 
     Example:
         >>> thick_slices(np.array([[[1.0, 3.0, 5.0, 9.0]]]), 2).tolist()

@@ -1,5 +1,4 @@
-"""
-Choosing a checkpoint without pairs: does the output look like the target, and is it still the same patient?
+"""Choosing a checkpoint without pairs: does the output look like the target, and is it still the same patient?
 
 Sliced Wasserstein distance between the patches of two sets of images, which need not be paired.
 """
@@ -40,19 +39,19 @@ def sliced_wasserstein(
     different size are compared by interpolated quantiles.
 
     Args:
-        outputs: slices in [-1, 1]: a tensor ``(N, 1, H, W)``, or a sequence of such tensors, of any sizes.
-        references: slices of the target domain, of other patients; N may differ.
-        patch: side of a patch, in pixels, odd.
-        levels: number of pyramid levels; each halves the resolution.
-        projections: number of random directions.
-        patches: patches drawn from each set at each level (all of them when there are fewer).
-        seed: the only source of randomness.
+        outputs: Slices in [-1, 1]: a tensor `(N, 1, H, W)`, or a sequence of such tensors, of any sizes.
+        references: Slices of the target domain, of other patients; N may differ.
+        patch: Side of a patch, in pixels, odd.
+        levels: Number of pyramid levels; each halves the resolution.
+        projections: Number of random directions.
+        patches: Patches drawn from each set at each level (all of them when there are fewer).
+        seed: The only source of randomness.
 
     Returns:
         Mean over the levels, in SDs of the references.
 
     Raises:
-        ValueError: on wrong dimensions, images too small for the pyramid, or a set without foreground.
+        ValueError: On wrong dimensions, images too small for the pyramid, or a set without foreground.
 
     Example:
         >>> images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -80,7 +79,7 @@ def _batches(images: Slices, name: str) -> list[Tensor]:
 
 
 def as_slices(images: Tensor, name: str) -> Tensor:
-    """Float32 CPU tensor ``(N, 1, H, W)``, or a ValueError that names the argument."""
+    """Float32 CPU tensor `(N, 1, H, W)`, or a ValueError that names the argument."""
     images = torch.as_tensor(images).detach().cpu().float()
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"`{name}` must have shape (N, 1, H, W), got {tuple(images.shape)}.")
@@ -88,7 +87,7 @@ def as_slices(images: Tensor, name: str) -> Tensor:
 
 
 def _patches(batches: list[Tensor], name: str, *, patch: int, levels: int, count: int, seed: int) -> list[Tensor]:
-    """Patches of each pyramid level, ``(patches, patch * patch)``, drawn evenly from all foreground centres."""
+    """Patches of each pyramid level, `(patches, patch * patch)`, drawn evenly from all foreground centres."""
     generator = torch.Generator().manual_seed(seed)
     pyramids = [_laplacian_pyramid(batch, levels) for batch in batches]
     smallest = min(min(bands[-1][0].shape[-2:]) for bands in pyramids)
@@ -115,12 +114,12 @@ def _patches(batches: list[Tensor], name: str, *, patch: int, levels: int, count
 
 
 def _inner(inside: Tensor, margin: int) -> Tensor:
-    """The part of the masks ``(N, H, W)`` in which a patch's centre may lie."""
+    """The part of the masks `(N, H, W)` in which a patch's centre may lie."""
     return inside[:, margin : inside.shape[1] - margin, margin : inside.shape[2] - margin]
 
 
 def _cut(images: Tensor, corners: Tensor, patch: int) -> Tensor:
-    """Patches ``(n, patch * patch)`` of images ``(N, H, W)`` at corners ``(n, 3)``: image, row, column."""
+    """Patches `(n, patch * patch)` of images `(N, H, W)` at corners `(n, 3)`: image, row, column."""
     offset = torch.arange(patch)
     rows = corners[:, 1, None, None] + offset[:, None]
     columns = corners[:, 2, None, None] + offset
@@ -150,7 +149,7 @@ def _level_distance(outputs: Tensor, references: Tensor, *, projections: int, se
 
 
 def _quantiles(samples: Tensor, size: int) -> Tensor:
-    """`size` evenly spaced quantiles of each row, by linear interpolation: ``(rows, n) -> (rows, size)``."""
+    """`size` evenly spaced quantiles of each row, by linear interpolation: `(rows, n) -> (rows, size)`."""
     ordered = samples.sort(dim=1).values
     if ordered.shape[1] == size:
         return ordered
@@ -173,12 +172,12 @@ def edge_disagreement(source: Tensor, output: Tensor, *, epsilon: float = 0.15) 
     an invented edge cost the same. Identical images do not reach 0 but the value that weak edges leave (|n| < 1).
 
     Args:
-        source: slices in [-1, 1], shape ``(N, 1, H, W)``.
-        output: their translations, same shape.
-        epsilon: noise threshold, in intensity per pixel.
+        source: Slices in [-1, 1], shape `(N, 1, H, W)`.
+        output: Their translations, same shape.
+        epsilon: Noise threshold, in intensity per pixel.
 
     Raises:
-        ValueError: on unequal or wrong shapes, or an epsilon that is not positive.
+        ValueError: On unequal or wrong shapes, or an epsilon that is not positive.
 
     Example:
         >>> step = torch.cat([-torch.ones(1, 1, 16, 8), torch.ones(1, 1, 16, 8)], dim=-1)
@@ -210,7 +209,7 @@ def unpaired_metrics(
 ) -> dict[str, float]:
     """Realism, faithfulness and one number that combines them; lower is better for all three.
 
-    ``unpaired_score`` = W(outputs, references) / W(sources, references)
+    `unpaired_score` = W(outputs, references) / W(sources, references)
     + weight (E(sources, outputs) - E(sources, sources)) / (1 - E(sources, sources))
 
     with W the `sliced_wasserstein` distance and E the `edge_disagreement`. Handing the source through scores exactly 1:
@@ -219,19 +218,19 @@ def unpaired_metrics(
     right histogram, the right edges and two tissues exchanged is not noticed.
 
     Args:
-        sources: slices in [-1, 1], shape ``(N, 1, H, W)``.
-        outputs: their translations, same shape.
-        references: slices of the target domain, of other patients, as in `sliced_wasserstein`.
-        faithfulness_weight: weight of the second term, >= 0.
-        epsilon: noise threshold of the edges.
-        patches: patches drawn from each set at each level.
-        seed: seed of the random patches and directions.
+        sources: Slices in [-1, 1], shape `(N, 1, H, W)`.
+        outputs: Their translations, same shape.
+        references: Slices of the target domain, of other patients, as in `sliced_wasserstein`.
+        faithfulness_weight: Weight of the second term, >= 0.
+        epsilon: Noise threshold of the edges.
+        patches: Patches drawn from each set at each level.
+        seed: Seed of the random patches and directions.
 
     Returns:
-        ``sliced_wasserstein``, ``edge_disagreement``, ``unpaired_score``.
+        `sliced_wasserstein`, `edge_disagreement`, `unpaired_score`.
 
     Raises:
-        ValueError: as in the two functions above, or when the weight is negative.
+        ValueError: As in the two functions above, or when the weight is negative.
     """
     if faithfulness_weight < 0:
         raise ValueError(f"`faithfulness_weight` must be >= 0, got {faithfulness_weight}.")
@@ -255,9 +254,9 @@ def unpaired_score(sources: Tensor, outputs: Tensor, references: Slices, *, seed
 
 
 def normalised_gradient(images: Tensor, *, epsilon: float = 0.15) -> Tensor:
-    """n(I) of images ``(N, 1, H, W)``, shape ``(N, 2, H - 2, W - 2)`` (along W, along H), length in [0, 1).
+    """n(I) of images `(N, 1, H, W)`, shape `(N, 2, H - 2, W - 2)` (along W, along H), length in [0, 1).
 
-    The Sobel kernels give a unit ramp the gradient 1, so ``epsilon`` is an intensity per pixel.
+    The Sobel kernels give a unit ramp the gradient 1, so `epsilon` is an intensity per pixel.
     """
     kernel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], dtype=images.dtype) / 8.0
     gradient: Tensor = functional.conv2d(images, torch.stack([kernel, kernel.T])[:, None])

@@ -1,5 +1,4 @@
-"""
-Image quality inside a CT window, as the paper on neural contrast enhancement tabulates it.
+"""Image quality inside a CT window, as the paper on neural contrast enhancement tabulates it.
 
 Image quality of MR scaled to [0, 1], as the paper on neural contrast enhancement tabulates T2 to PD.
 """
@@ -39,18 +38,18 @@ def window_quality(
     to be averaged over patients.
 
     Args:
-        prediction: predicted volume ``(X, Y, Z)`` in HU, Z the axial slice axis.
-        truth: true volume, same shape.
-        body: boolean mask that chooses the slices; default `foreground_mask` of the truth.
-        window_hu: lowest and highest HU.
+        prediction: Predicted volume `(X, Y, Z)` in HU, Z the axial slice axis.
+        truth: True volume, same shape.
+        body: Boolean mask that chooses the slices; default `foreground_mask` of the truth.
+        window_hu: Lowest and highest HU.
 
     Returns:
-        ``mse_window``, ``psnr_window`` [dB], ``ssim_window``, and ``ms_ssim_window``; the last is called
-        ``ms_ssim_window_kernel7`` where the image is too small for a kernel of 11 (112 to 175 pixels) and left out
+        `mse_window`, `psnr_window` [dB], `ssim_window`, and `ms_ssim_window`; the last is called
+        `ms_ssim_window_kernel7` where the image is too small for a kernel of 11 (112 to 175 pixels) and left out
         below. No slice, no numbers.
 
     Raises:
-        ValueError: on unequal shapes, values that are not finite, or a window that does not rise.
+        ValueError: On unequal shapes, values that are not finite, or a window that does not rise.
 
     Example:
         >>> truth = np.full((128, 128, 1), -1000.0); truth[20:100, 20:100] = 50.0
@@ -91,13 +90,13 @@ def ms_ssim_kernel(shape: tuple[int, ...]) -> int | None:
 
 
 def ms_ssim(prediction: np.ndarray, truth: np.ndarray, *, kernel: int) -> float:
-    """Mean multi-scale structural similarity of the slices of two volumes ``(X, Y, Z)`` in [0, 1].
+    """Mean multi-scale structural similarity of the slices of two volumes `(X, Y, Z)` in [0, 1].
 
     Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003, as MONAI
     computes it.
 
     Raises:
-        ValueError: when the slices are too small for the kernel.
+        ValueError: If the slices are too small for the kernel.
     """
     metric = MultiScaleSSIMMetric(spatial_dims=2, data_range=1.0, kernel_size=kernel)
     images = (
@@ -130,21 +129,21 @@ def scaled_quality(
     `window_quality`. On [-1, 1] the MSE would be four times as large.
 
     Args:
-        prediction: predicted volume ``(X, Y, Z)``, decoded to the target's units, Z the axial slice axis.
-        truth: true volume, same shape.
-        reference: what -1 and 1 of the network were decoded to.
-        percentiles: of the truth, which become 0 and 1.
-        labels: not used, as the next three: what the evaluator hands to every metric.
-        source: see above.
-        spacing_mm: see above.
-        label_names: see above.
+        prediction: Predicted volume `(X, Y, Z)`, decoded to the target's units, Z the axial slice axis.
+        truth: True volume, same shape.
+        reference: What -1 and 1 of the network were decoded to.
+        percentiles: Of the truth, which become 0 and 1.
+        labels: Not used, as the next three: what the evaluator hands to every metric.
+        source: See above.
+        spacing_mm: See above.
+        label_names: See above.
 
     Returns:
-        ``mse_x100``, ``psnr_scaled`` [dB], ``ssim_scaled``, and ``ms_ssim``; the last is called ``ms_ssim_kernel7``
+        `mse_x100`, `psnr_scaled` [dB], `ssim_scaled`, and `ms_ssim`; the last is called `ms_ssim_kernel7`
         where the image is too small for a kernel of 11 (112 to 175 pixels) and left out below.
 
     Raises:
-        ValueError: on unequal shapes, values that are not finite, a reference that does not rise, or a truth without
+        ValueError: On unequal shapes, values that are not finite, a reference that does not rise, or a truth without
             contrast.
 
     Example:

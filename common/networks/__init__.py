@@ -1,6 +1,7 @@
 """Networks: one file a family; pure modules without device, optimizer or logging.
 
-What is exported here and decorated with `record_arguments` may be named in a bundle's `models/network.json`."""
+What is exported here and decorated with `record_arguments` may be named in a bundle's `models/network.json`.
+"""
 
 from .attgan import AttGANGenerator
 from .compact import CompactGenerator

@@ -26,19 +26,19 @@ class AttGANGenerator(nn.Module):
     `eval()`. Images whose sides are not multiples of `2**num_layers` are padded with air (-1) and cropped back.
 
     Args:
-        num_domains: length of the target vector.
-        in_channels: channels of the source image.
-        out_channels: channels of the translated image.
-        channels: features of the first layer, doubled by each further one up to 16 times as many.
-        num_layers: strided 4x4 convolutions of the encoder, and transposed ones of the decoder, >= 2.
-        shortcut_layers: decoder layers behind which the encoder's feature of equal size is concatenated.
-        inject_layers: decoder layers behind which the target is concatenated once more.
+        num_domains: Length of the target vector.
+        in_channels: Channels of the source image.
+        out_channels: Channels of the translated image.
+        channels: Features of the first layer, doubled by each further one up to 16 times as many.
+        num_layers: Strided 4x4 convolutions of the encoder, and transposed ones of the decoder, >= 2.
+        shortcut_layers: Decoder layers behind which the encoder's feature of equal size is concatenated.
+        inject_layers: Decoder layers behind which the target is concatenated once more.
 
     Attributes:
-        feature_channels: channels of the feature that `features` returns.
+        feature_channels: Channels of the feature that `features` returns.
 
     Raises:
-        ValueError: when an argument is outside of its range, or the target does not fit the image or `num_domains`.
+        ValueError: If an argument is outside of its range, or the target does not fit the image or `num_domains`.
 
     Differences from the official code:
         It writes a label as -0.5 and 0.5 an attribute; here it is 0 and 1, or the weights of a blend.
@@ -105,7 +105,7 @@ class AttGANGenerator(nn.Module):
         """Translate, and return with it the feature that may guide the discriminator.
 
         Returns:
-            the output `(B, out_channels, H, W)`, and the last activation of the decoder
+            The output `(B, out_channels, H, W)`, and the last activation of the decoder
             `(B, feature_channels, H'/2, W'/2)`, of the padded image, not cropped.
         """
         check_image_dims(image, 2)

@@ -28,19 +28,19 @@ class CompactGenerator(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels of the source image.
-        out_channels: channels of the translated image.
-        channels: features of the levels at 1/2, 1/4, 1/8 ... of the resolution; the first is the full-resolution
+        in_channels: Channels of the source image.
+        out_channels: Channels of the translated image.
+        channels: Features of the levels at 1/2, 1/4, 1/8 ... of the resolution; the first is the full-resolution
             level's too.
-        num_res_units: residual units (two convolutions each) at the bottom, >= 0.
-        num_groups: groups of the group norm; must divide each of `channels`. 0 leaves the norm out: its statistics are
+        num_res_units: Residual units (two convolutions each) at the bottom, >= 0.
+        num_groups: Groups of the group norm; must divide each of `channels`. 0 leaves the norm out: its statistics are
             those of the whole image, so that with it the same tissue comes out differently in a larger field of view.
-        pad_value: intensity that the image is padded with: the background in [-1, 1].
-        margin: voxels of background added around the image and cut away again, so that the zeros with which
+        pad_value: Intensity that the image is padded with: the background in [-1, 1].
+        margin: Voxels of background added around the image and cut away again, so that the zeros with which
             convolutions pad (mid-grey, to them) do not draw a frame; the reach of the convolutions is enough.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Example:
         >>> network = CompactGenerator(2, 1)
@@ -108,7 +108,7 @@ class CompactGenerator(nn.Module):
             image: `(B, C, H, W[, D])` in [-1, 1].
 
         Returns:
-            for each level `(B, encode_channels[level], H', W'[, D'])` of the padded image, not cropped.
+            For each level `(B, encode_channels[level], H', W'[, D'])` of the padded image, not cropped.
         """
         check_image_dims(image, self.spatial_dims)
         framed = nn.functional.pad(image, self.margin, mode="constant", value=self.pad_value)

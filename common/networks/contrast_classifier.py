@@ -1,5 +1,4 @@
-"""
-A VGG16 with batch norm: it tells two domains apart, and its features measure how alike two images look.
+"""A VGG16 with batch norm: it tells two domains apart, and its features measure how alike two images look.
 
 The network of an earlier training stage, for a later stage that uses it but does not train it.
 """
@@ -35,12 +34,12 @@ class VGG16BN(nn.Module):
     The convolutions have no bias, for batch norm would take it away again.
 
     Args:
-        in_channels: channels of the image.
-        num_classes: classes to tell apart.
-        width: features of the first stage, 64 in VGG16; the others have 2, 4, 8 and 8 times as many.
+        in_channels: Channels of the image.
+        num_classes: Classes to tell apart.
+        width: Features of the first stage, 64 in VGG16; the others have 2, 4, 8 and 8 times as many.
 
     Raises:
-        ValueError: when an argument is below 1, or an image has fewer than 32 pixels a side.
+        ValueError: If an argument is below 1, or an image has fewer than 32 pixels a side.
 
     Example:
         >>> network = VGG16BN(width=4).eval()
@@ -106,15 +105,15 @@ def load_stage(models_dir: str | Path, *, made_by: str) -> nn.Module:
     """Build the network that a stage has left in a folder, with its weights, frozen and in `eval()`.
 
     Args:
-        models_dir: holds `network.json` and `model.pt`, as a training writes them.
-        made_by: the command that makes them, for the error message.
+        models_dir: Holds `network.json` and `model.pt`, as a training writes them.
+        made_by: The command that makes them, for the error message.
 
     Returns:
-        the network on the CPU; none of its parameters requires a gradient.
+        The network on the CPU; none of its parameters requires a gradient.
 
     Raises:
-        FileNotFoundError: when one of the two files is missing; names the folder and the command.
-        ValueError: when the files do not belong together, or are not what a training writes.
+        FileNotFoundError: If one of the two files is missing; names the folder and the command.
+        ValueError: If the files do not belong together, or are not what a training writes.
 
     Example:
         >>> try:

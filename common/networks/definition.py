@@ -33,7 +33,7 @@ def record_arguments(init: Init) -> Init:
     decorated records its own arguments. TorchScript leaves the attribute out.
 
     Raises:
-        TypeError: at decoration when `init` takes `*args`, which have no name to be written under; at construction
+        TypeError: At decoration when `init` takes `*args`, which have no name to be written under; at construction
             when an argument is not a JSON value.
 
     Example:
@@ -70,14 +70,14 @@ def save_definition(
     """Write a network's class, constructor arguments and `facts` to a JSON file, whole or not at all.
 
     Args:
-        path: the file, by convention `<bundle_root>/models/network.json`.
-        network: an instance of one of this package's networks (unwrapped: not inside `DistributedDataParallel`).
-        changes: constructor arguments that `load_definition` shall use instead; the weights must fit both.
-        facts: what else belongs to the weights (codec, domains, spacing, checksum ...), JSON values.
+        path: The file, by convention `<bundle_root>/models/network.json`.
+        network: An instance of one of this package's networks (unwrapped: not inside `DistributedDataParallel`).
+        changes: Constructor arguments that `load_definition` shall use instead; the weights must fit both.
+        facts: What else belongs to the weights (codec, domains, spacing, checksum ...), JSON values.
 
     Raises:
-        TypeError: when the network's class is not one that `load_definition` accepts, or a fact is no JSON value.
-        ValueError: when a fact is named "class" or "arguments".
+        TypeError: If the network's class is not one that `load_definition` accepts, or a fact is no JSON value.
+        ValueError: If a fact is named "class" or "arguments".
     """
     name = type(network).__name__
     if _registry().get(name) is not type(network):
@@ -94,11 +94,11 @@ def read_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> dict
     """Return the raw facts of a bundle's `network.json`, or a copy of `default` where there is no file.
 
     Args:
-        bundle_root: the bundle's folder, or its `models` folder.
-        default: what to return instead.
+        bundle_root: The bundle's folder, or its `models` folder.
+        default: What to return instead.
 
     Raises:
-        ValueError: when the file is not a JSON object that names a class.
+        ValueError: If the file is not a JSON object that names a class.
     """
     path = definition_path(bundle_root)
     if not path.exists():
@@ -113,11 +113,11 @@ def load_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> nn.M
     """Build the network that a bundle's `network.json` describes, with fresh weights.
 
     Args:
-        bundle_root: the bundle's folder, or its `models` folder.
+        bundle_root: The bundle's folder, or its `models` folder.
         default: `{"class": ..., "arguments": {...}}`, the paper's network, used where there is no such file.
 
     Raises:
-        ValueError: when the file names a class outside of this package, or arguments that the class does not take.
+        ValueError: If the file names a class outside of this package, or arguments that the class does not take.
 
     Example:
         >>> paper = {"class": "common.networks.CompactGenerator", "arguments": {"channels": [8, 16]}}

@@ -1,5 +1,4 @@
-"""
-The discriminator of StarGAN: is the image real, and of which domain is it?
+"""The discriminator of StarGAN: is the image real, and of which domain is it?
 
 GGCL's discriminator: StarGAN's with a decoder that learns the semantics of the generator's feature.
 """
@@ -28,15 +27,15 @@ class StarGANDiscriminator(nn.Module):
     thesis. StarGAN's own, for 128x128, has `channels=64` and `num_layers=6`.
 
     Args:
-        image_size: pixels along each side of the image, a multiple of `2**num_layers`. The domain head's kernel covers
+        image_size: Pixels along each side of the image, a multiple of `2**num_layers`. The domain head's kernel covers
             the whole last feature, so that images of another size are refused.
-        num_domains: domains to tell apart.
-        in_channels: channels of the judged image.
-        channels: features of the first layer, doubled by each further one.
+        num_domains: Domains to tell apart.
+        in_channels: Channels of the judged image.
+        channels: Features of the first layer, doubled by each further one.
         num_layers: 4x4 convolutions of stride 2.
 
     Raises:
-        ValueError: when an argument is outside of its range, or an image has another size.
+        ValueError: If an argument is outside of its range, or an image has another size.
 
     Example:
         >>> discriminator = StarGANDiscriminator(64, 3, channels=4, num_layers=4)
@@ -70,7 +69,7 @@ class StarGANDiscriminator(nn.Module):
         """Judge `(B, C, image_size, image_size)` in [-1, 1].
 
         Returns:
-            the source map `(B, 1, h, w)`, higher for real, with h = w = `image_size / 2**num_layers`, and the domain
+            The source map `(B, 1, h, w)`, higher for real, with h = w = `image_size / 2**num_layers`, and the domain
             logits `(B, num_domains)`; both without activation.
         """
         check_image_size(image, self.image_size, self.num_layers)
@@ -84,9 +83,9 @@ class SourceAndDomainHeads(nn.Module):
     """Real or fake at each place of a feature, and the domain from all of it.
 
     Args:
-        in_channels: channels of the feature.
-        num_domains: domains to tell apart.
-        size: voxels along each side of the feature.
+        in_channels: Channels of the feature.
+        num_domains: Domains to tell apart.
+        size: Voxels along each side of the feature.
     """
 
     def __init__(self, in_channels: int, num_domains: int, size: int) -> None:
@@ -142,15 +141,15 @@ class SemanticDiscriminator(nn.Module):
     not compile torch's spectral norm.
 
     Args:
-        image_size: pixels along each side of the image, a multiple of `2**num_layers`; others are refused.
-        num_domains: domains to tell apart.
-        in_channels: channels of the judged image.
-        channels: features of the first layer, doubled by each further one. The semantic map has `4 * channels`, which
+        image_size: Pixels along each side of the image, a multiple of `2**num_layers`; others are refused.
+        num_domains: Domains to tell apart.
+        in_channels: Channels of the judged image.
+        channels: Features of the first layer, doubled by each further one. The semantic map has `4 * channels`, which
             must be the guiding generator's `feature_channels`: half of its `channels`.
-        num_layers: strided convolutions, >= 2.
+        num_layers: Strided convolutions, >= 2.
 
     Raises:
-        ValueError: when an argument is outside of its range, or an image has another size.
+        ValueError: If an argument is outside of its range, or an image has another size.
 
     Example:
         >>> discriminator = SemanticDiscriminator(64, 3, channels=2, num_layers=4)
@@ -192,7 +191,7 @@ class SemanticDiscriminator(nn.Module):
         """Judge `(B, C, image_size, image_size)` in [-1, 1], without the decoder.
 
         Returns:
-            the source map `(B, 1, h, w)`, higher for real, with h = w = `image_size / 2**num_layers`, and the domain
+            The source map `(B, 1, h, w)`, higher for real, with h = w = `image_size / 2**num_layers`, and the domain
             logits `(B, num_domains)`; both without activation.
         """
         return self.heads(self._encode(image)[-1])
@@ -208,7 +207,7 @@ class SemanticDiscriminator(nn.Module):
         """Judge real and fake images `(B, C, image_size, image_size)` of equal number, reading the weights once.
 
         Returns:
-            source map and domain logits of the real ones, as `forward` gives them, then source map and semantic map of
+            Source map and domain logits of the real ones, as `forward` gives them, then source map and semantic map of
             the fake ones, as `features` does afterwards.
         """
         number = len(real)

@@ -1,5 +1,4 @@
-"""
-Pad an image to a size that a strided network accepts, and crop the result back.
+"""Pad an image to a size that a strided network accepts, and crop the result back.
 
 The sizes are computed so that they survive tracing and export with dynamic sizes: a branch would be frozen, ONNX
 divides integers towards zero where Python rounds down (so nothing negative is divided), and onnxruntime rewrites
@@ -34,7 +33,7 @@ def check_image_dims(image: torch.Tensor, spatial_dims: int) -> None:
         spatial_dims: 2 or 3.
 
     Raises:
-        ValueError: when the image has another number of axes.
+        ValueError: If the image has another number of axes.
     """
     if image.dim() != spatial_dims + 2:
         raise ValueError(
@@ -51,8 +50,8 @@ def pad_to_multiple(image: torch.Tensor, multiple: int, value: float) -> torch.T
 
     Args:
         image: `(B, C, H, W[, D])`.
-        multiple: the product of the network's strides; even.
-        value: what to pad with: the background, -1.0 for an image in [-1, 1].
+        multiple: The product of the network's strides; even.
+        value: What to pad with: the background, -1.0 for an image in [-1, 1].
 
     Returns:
         `(B, C, H', W'[, D'])`; the odd voxel goes to the far side.
@@ -93,8 +92,7 @@ SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.95
 
 
 class RestoreClipped(nn.Module):
-    """
-    Replaces values at the lower limit by what lies below it on average, given their neighbourhood.
+    """Replaces values at the lower limit by what lies below it on average, given their neighbourhood.
 
     A scanner stores nothing below -1024 HU, where much of a sharp kernel's noise in air belongs. What is left has a
     mean above -1000 HU, which no linear filter can mend: a softer kernel made from it shows air too bright. Where
@@ -108,12 +106,12 @@ class RestoreClipped(nn.Module):
     distribution; Greene, "Econometric analysis", chapter 19). Values above the limit stay as they are.
 
     Args:
-        limit: the lowest stored value.
-        below: neighbours above it are other tissue and do not count.
-        size: pixels along each side of the neighbourhood, odd.
+        limit: The lowest stored value.
+        below: Neighbours above it are other tissue and do not count.
+        size: Pixels along each side of the neighbourhood, odd.
 
     Raises:
-        ValueError: when `size` is not odd, or `below` does not lie above `limit`.
+        ValueError: If `size` is not odd, or `below` does not lie above `limit`.
 
     Example:
         >>> noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -150,7 +148,7 @@ class RestoreClipped(nn.Module):
         return F.avg_pool2d(rows, (1, self.size), stride=1, padding=(0, self.size // 2))
 
     def _depth(self, share: torch.Tensor) -> torch.Tensor:
-        """r at shares of any shape, linear between the tabulated points."""
+        """R at shares of any shape, linear between the tabulated points."""
         intervals = self.depths.shape[0] - 1
         position = ((share - self.first) * self.scale).clamp(0.0, float(intervals))
         left = position.floor().clamp(max=float(intervals - 1))

@@ -31,14 +31,14 @@ class NECGenerator(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels of the source image.
-        out_channels: channels of the translated image.
-        channels: features of each level, the finest first; None: the paper's 8 levels in 2-D, its first 5 in 3-D.
-        num_res_units: convolutions in the residual unit of each encoder level (paper: 9); 0: plain convolutions.
-        pad_value: intensity that the image is padded with: the background in [-1, 1].
+        in_channels: Channels of the source image.
+        out_channels: Channels of the translated image.
+        channels: Features of each level, the finest first; None: the paper's 8 levels in 2-D, its first 5 in 3-D.
+        num_res_units: Convolutions in the residual unit of each encoder level (paper: 9); 0: plain convolutions.
+        pad_value: Intensity that the image is padded with: the background in [-1, 1].
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Differences from the official code:
         - The notebook builds 18 residual units where the paper says 9: set `num_res_units=18` for it.
@@ -106,7 +106,7 @@ class NECGenerator(nn.Module):
             image: `(B, C, H, W[, D])` in [-1, 1].
 
         Returns:
-            for each level `(B, encode_channels[level], H', W'[, D'])` of the padded image; the padding is not
+            For each level `(B, encode_channels[level], H', W'[, D'])` of the padded image; the padding is not
             cropped, for the levels' grids do not line up with the image's edge.
         """
         check_image_dims(image, self.spatial_dims)

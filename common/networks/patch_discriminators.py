@@ -1,5 +1,4 @@
-"""
-The discriminator of Normalized Edge Consistency: PatchGANs on an image pyramid.
+"""The discriminator of Normalized Edge Consistency: PatchGANs on an image pyramid.
 
 The discriminator of neural contrast enhancement: a DCGAN that tells more than two kinds of image apart.
 """
@@ -29,19 +28,19 @@ class PatchDiscriminatorPyramid(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels of the judged image.
-        num_scales: discriminators, >= 1; scale i sees the image pooled by 2**i.
-        channels: features of the first layer, doubled by each further one.
-        num_layers: layers behind the first one, >= 1. The strides multiply to 2**num_layers, so 3 layers need at
+        in_channels: Channels of the judged image.
+        num_scales: Discriminators, >= 1; scale i sees the image pooled by 2**i.
+        channels: Features of the first layer, doubled by each further one.
+        num_layers: Layers behind the first one, >= 1. The strides multiply to 2**num_layers, so 3 layers need at
             least 24 pixels a side on the coarsest scale; take fewer for images of 64-128 pixels.
         norm: MONAI's name of the normalization, or (name, arguments), or None. Running statistics are refused: real
             and fake batches would be normalised by each other's.
-        spectral_norm: constrain each convolution's largest singular value to 1 (Miyato et al., ICLR 2018); in
+        spectral_norm: Constrain each convolution's largest singular value to 1 (Miyato et al., ICLR 2018); in
             `train()` each call then advances the power iteration. Needs `norm=None`, for a norm behind the
             convolution would undo the constraint. TorchScript does not compile torch's spectral norm.
 
     Raises:
-        ValueError: when an argument is outside of its range, or an image is too small for a scale.
+        ValueError: If an argument is outside of its range, or an image is too small for a scale.
 
     Differences from the official code:
         MONAI's `MultiScalePatchDiscriminator` gives scale i `num_layers * (i + 1)` layers on the full image, with
@@ -100,7 +99,7 @@ class PatchDiscriminatorPyramid(nn.Module):
         """Judge patches of `(B, C, H, W[, D])` in [-1, 1].
 
         Returns:
-            one map of logits `(B, 1, h, w[, d])` a scale, the finest first, without activation.
+            One map of logits `(B, 1, h, w[, d])` a scale, the finest first, without activation.
         """
         check_image_dims(image, self.spatial_dims)
         self._check_size(image)
@@ -141,13 +140,13 @@ class DCGANDiscriminator(nn.Module):
     Down-sampling by exactly 2 is the mean of 2x2 voxels, bilinear or not.
 
     Args:
-        in_channels: channels of the judged image.
-        num_classes: scores an image; 1 for a discriminator of real and synthetic.
-        channels: features of each layer, at full, 1/2, 1/4 ... of the resolution.
-        num_groups: groups of the group norm; must divide each of `channels`.
+        in_channels: Channels of the judged image.
+        num_classes: Scores an image; 1 for a discriminator of real and synthetic.
+        channels: Features of each layer, at full, 1/2, 1/4 ... of the resolution.
+        num_groups: Groups of the group norm; must divide each of `channels`.
 
     Raises:
-        ValueError: when an argument is outside of its range, or an image has fewer than 2**len(channels) pixels a side.
+        ValueError: If an argument is outside of its range, or an image has fewer than 2**len(channels) pixels a side.
 
     Example:
         >>> discriminator = DCGANDiscriminator(channels=(8, 16))

@@ -20,12 +20,12 @@ class PatchFeatureMLP(nn.Module):
     returned locations to the second call.
 
     Args:
-        in_channels: channels of each feature: the generator's `encode_channels`, or a part of them.
-        out_channels: size of an embedding.
-        num_patches: locations a feature (all where a feature has fewer); 0: all locations.
+        in_channels: Channels of each feature: the generator's `encode_channels`, or a part of them.
+        out_channels: Size of an embedding.
+        num_patches: Locations a feature (all where a feature has fewer); 0: all locations.
 
     Raises:
-        ValueError: when an argument is outside of its range, or the number of features or locations does not fit.
+        ValueError: If an argument is outside of its range, or the number of features or locations does not fit.
 
     Differences from the official code:
         The perceptrons are built by the constructor rather than by the first batch, so that an optimizer and a
@@ -69,11 +69,11 @@ class PatchFeatureMLP(nn.Module):
 
         Args:
             features: `(B, in_channels[level], H, W[, D])` for each level.
-            locations: for each level the flat indices `(P,)` into `H * W[* D]`; None: drawn with torch's RNG,
+            locations: For each level the flat indices `(P,)` into `H * W[* D]`; None: drawn with torch's RNG,
                 without repetition.
 
         Returns:
-            for each level the embeddings `(B, P, out_channels)`, of length 1, in at least float32; and the locations.
+            For each level the embeddings `(B, P, out_channels)`, of length 1, in at least float32; and the locations.
         """
         if len(features) != len(self.mlps):
             raise ValueError(f"`features` must hold {len(self.mlps)} tensors, as `in_channels`, got {len(features)}.")

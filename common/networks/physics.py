@@ -18,8 +18,7 @@ INITIAL_INTERVALS = 240  # of the filter that is started from
 
 
 class RadialFilterBank(nn.Module):
-    """
-    One radially symmetric filter for each pair of reconstruction kernels, as a finite convolution.
+    """One radially symmetric filter for each pair of reconstruction kernels, as a finite convolution.
 
     H(f) = H_0(f) exp(s(f) - s(0)), f in lp/mm: H_0 is a fitted filter to start from (`set`), s a cubic spline of
     learnable coefficients, 0 at first. The learnt part is positive and smooth, and 1 at f = 0, so that HU of uniform
@@ -27,13 +26,13 @@ class RadialFilterBank(nn.Module):
     filter towards a blend of kernels is that blend of filters.
 
     Args:
-        num_domains: number of kernels.
-        size: taps along each side, odd.
-        num_knots: spline intervals from 0 to `max_frequency`.
+        num_domains: Number of kernels.
+        size: Taps along each side, odd.
+        num_knots: Spline intervals from 0 to `max_frequency`.
         max_frequency: lp/mm; constant above. The corner of 0.55 mm pixels lies at 1.29 lp/mm.
 
     Raises:
-        ValueError: when `size` is not odd, or `num_knots` is below 2.
+        ValueError: If `size` is not odd, or `num_knots` is below 2.
     """
 
     def __init__(
@@ -82,13 +81,12 @@ class RadialFilterBank(nn.Module):
     def forward(
         self, image: torch.Tensor, source: torch.Tensor, target: torch.Tensor, spacing_mm: torch.Tensor
     ) -> torch.Tensor:
-        """
-        Filter (B, 1, H, W) with mirrored borders.
+        """Filter (B, 1, H, W) with mirrored borders.
 
         Args:
-            image: any linear intensity.
+            image: Any linear intensity.
             source: (B, num_domains) or (1, num_domains), one-hot.
-            target: likewise, one-hot or the weights of a blend.
+            target: Likewise, one-hot or the weights of a blend.
             spacing_mm: (B,) or (1,) pixel size.
         """
         kernel = self.taps(source, target, spacing_mm)
@@ -113,24 +111,22 @@ class RadialFilterBank(nn.Module):
 
     @torch.no_grad()
     def set(self, source: int, target: int, gain: Callable[[np.ndarray], np.ndarray]) -> None:
-        """
-        Start one pair of kernels from a fitted filter.
+        """Start one pair of kernels from a fitted filter.
 
         Args:
-            source: index of the kernel.
-            target: index of the kernel.
-            gain: from frequencies (N,) in lp/mm to gains (N,); 1 at 0.
+            source: Index of the kernel.
+            target: Index of the kernel.
+            gain: From frequencies (N,) in lp/mm to gains (N,); 1 at 0.
         """
         points = gain(np.arange(INITIAL_INTERVALS + 1) * self.fine_step)
         self.initial[source, target] = torch.from_numpy(np.asarray(points)).to(self.initial)
 
 
 def _mirrored(image: torch.Tensor, border: int) -> torch.Tensor:
-    """
-    Continue (B, C, H, W) by its mirror image, the border pixel included, as the cosine transform of the baselines does.
+    """Extend (B, C, H, W) by its mirror image, including the border pixel, as the baselines' cosine transform does.
 
-    torch's "reflect" leaves that pixel out: where a field of view cuts through the body, that step shows in
-    the directions that are otherwise easy.
+    PyTorch's "reflect" leaves that pixel out: where a field of view cuts through the body, the step would show in
+    directions that are otherwise easy.
     """
     for axis in (2, 3):
         first = image.narrow(axis, 0, border).flip(axis)
@@ -140,8 +136,7 @@ def _mirrored(image: torch.Tensor, border: int) -> torch.Tensor:
 
 
 class PhysicsGenerator(nn.Module):
-    """
-    A kernel conversion as a scanner would do it, a filter in lp/mm, and what no filter can do as a residual.
+    """A kernel conversion as a scanner would do it, a filter in lp/mm, and what no filter can do as a residual.
 
     filtered = filter(RestoreClipped(image)), output = filtered + `residual_scale` * StarGANGenerator(filtered, target),
     limited to [-1, 1] as a scanner limits what it stores. The residual's last layer starts at zero: an untrained
@@ -152,13 +147,13 @@ class PhysicsGenerator(nn.Module):
     `ConversionLabels` [target | source | spacing_mm].
 
     Args:
-        num_domains: number of kernels.
-        channels: of the refining network; 0 leaves it out.
-        num_res_blocks: of the refining network.
-        filter_size: taps along each side.
-        num_knots: see `RadialFilterBank`.
-        residual_scale: largest change by the refining network, in [-1, 1] units (0.02 is 41 HU of the range 4095).
-        air_below: what counts as air where clipped noise is restored, in [-1, 1] (-0.89 is -799 HU of the range -1024
+        num_domains: Number of kernels.
+        channels: Of the refining network; 0 leaves it out.
+        num_res_blocks: Of the refining network.
+        filter_size: Taps along each side.
+        num_knots: See `RadialFilterBank`.
+        residual_scale: Largest change by the refining network, in [-1, 1] units (0.02 is 41 HU of the range 4095).
+        air_below: What counts as air where clipped noise is restored, in [-1, 1] (-0.89 is -799 HU of the range -1024
             to 3071); null leaves clipped noise as it is.
 
     Example:

@@ -1,5 +1,4 @@
-"""
-The generator of CycleGAN and CUT: one direction between two domains.
+"""The generator of CycleGAN and CUT: one direction between two domains.
 
 The stages of residual translation networks: stem, down-sampling, residual block, up-sampling and head.
 """
@@ -21,7 +20,7 @@ class ResidualBlock(nn.Module):
     CycleGAN (Zhu et al., ICCV 2017, appendix 7.2) and UNIT use it.
 
     Args:
-        width: features that come in and go out.
+        width: Features that come in and go out.
 
     Example:
         >>> ResidualBlock(4)(torch.zeros(1, 4, 8, 6)).shape
@@ -125,18 +124,18 @@ class ResNetGenerator(nn.Module):
     multiples of 4 are padded with air (-1) and cropped back.
 
     Args:
-        in_channels: channels of the source image.
-        out_channels: channels of the translated image.
-        channels: features at full resolution; twice and four times that at 1/2 and 1/4.
-        num_res_blocks: residual blocks (two convolutions each) at 1/4 of the resolution.
-        antialias: low-pass filters before down- and after up-sampling, as in the released code of CUT and DCLGAN,
+        in_channels: Channels of the source image.
+        out_channels: Channels of the translated image.
+        channels: Features at full resolution; twice and four times that at 1/2 and 1/4.
+        num_res_blocks: Residual blocks (two convolutions each) at 1/4 of the resolution.
+        antialias: Low-pass filters before down- and after up-sampling, as in the released code of CUT and DCLGAN,
             instead of CycleGAN's strided convolutions. As many weights, a third more cost.
 
     Attributes:
-        encode_channels: channels of what `encode` returns.
+        encode_channels: Channels of what `encode` returns.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Example:
         >>> network = ResNetGenerator(channels=4, num_res_blocks=6)
@@ -194,7 +193,7 @@ class ResNetGenerator(nn.Module):
             image: `(B, C, H, W)` in [-1, 1].
 
         Returns:
-            for each level `(B, encode_channels[level], H', W')` of the padded image, not cropped; the last block
+            For each level `(B, encode_channels[level], H', W')` of the padded image, not cropped; the last block
             instead of the fifth where there are fewer.
         """
         check_image_dims(image, 2)

@@ -39,17 +39,17 @@ class SPADEGenerator(nn.Module):
     the image by nearest neighbour: the first is taken out, the second has nothing left to do.
 
     Args:
-        in_channels: channels of the source image.
-        out_channels: channels of the translated image.
-        channels: features of each block, coarsest first; n blocks work at 1/2**n ... 1/2 of the resolution.
-        num_groups: groups of the group norm; must divide each of `channels`.
-        spade_channels: hidden features of a modulation.
-        residual: not in the paper: the output is the image plus the last convolution, which starts at 0, so that the
+        in_channels: Channels of the source image.
+        out_channels: Channels of the translated image.
+        channels: Features of each block, coarsest first; n blocks work at 1/2**n ... 1/2 of the resolution.
+        num_groups: Groups of the group norm; must divide each of `channels`.
+        spade_channels: Hidden features of a modulation.
+        residual: Not in the paper: the output is the image plus the last convolution, which starts at 0, so that the
             network starts as the identity.
-        pad_value: intensity that the image is padded with, to a multiple of 2**n: the background in [-1, 1].
+        pad_value: Intensity that the image is padded with, to a multiple of 2**n: the background in [-1, 1].
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Example:
         >>> network = SPADEGenerator(channels=(16, 8), spade_channels=8, residual=True)
@@ -123,12 +123,12 @@ class _SPADEResidualBlock(nn.Module):
     """Twice modulation, LeakyReLU and 3x3 convolution, added to the shortcut; Park et al., appendix A.
 
     Args:
-        in_channels: features that come in.
-        out_channels: features that go out.
-        image_channels: channels of the image.
-        num_groups: groups of the group norm.
-        hidden_channels: hidden features of the modulations.
-        beside: the image is concatenated to the features that come in.
+        in_channels: Features that come in.
+        out_channels: Features that go out.
+        image_channels: Channels of the image.
+        num_groups: Groups of the group norm.
+        hidden_channels: Hidden features of the modulations.
+        beside: The image is concatenated to the features that come in.
     """
 
     def __init__(

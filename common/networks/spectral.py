@@ -26,15 +26,15 @@ class SpectralConv2d(nn.Conv2d):
     memory; and such a product is not cast to half precision, for casting the weights would take longer.
 
     Args:
-        in_channels: features that come in.
-        out_channels: features that go out.
-        kernel_size: of both axes.
-        stride: of both axes.
-        padding: zeros on each side.
-        bias: add one.
+        in_channels: Features that come in.
+        out_channels: Features that go out.
+        kernel_size: Of both axes.
+        stride: Of both axes.
+        padding: Zeros on each side.
+        bias: Add one.
 
     Raises:
-        ValueError: when the batch of a call does not divide into `passes`.
+        ValueError: If the batch of a call does not divide into `passes`.
 
     Example:
         >>> layer = SpectralConv2d(3, 4, 1, bias=False).eval()
@@ -62,8 +62,8 @@ class SpectralConv2d(nn.Conv2d):
         """Convolve `(B, C, H, W)`.
 
         Args:
-            feature: the image.
-            passes: of so many equal parts of the batch each is normalised as in a call of its own.
+            feature: The image.
+            passes: Of so many equal parts of the batch each is normalised as in a call of its own.
         """
         parametrizations: Any = self.parametrizations
         kernel: torch.Tensor = parametrizations.weight.original

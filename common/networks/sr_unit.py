@@ -36,19 +36,19 @@ class SRUNITGenerator(nn.Module):
     defaults 691,221 parameters. Without norm, tiles that overlap by `margin` give what the whole image gives.
 
     Args:
-        in_channels: channels of the clinical image.
-        out_channels: channels of the micro image.
+        in_channels: Channels of the clinical image.
+        out_channels: Channels of the micro image.
         factor: 2, 4 or 8.
-        channels: features of the code, a multiple of `factor`.
-        num_res_blocks: private residual blocks of each encoder and each decoder.
-        num_shared_blocks: residual blocks that both encoders share, and as many that both decoders share.
+        channels: Features of the code, a multiple of `factor`.
+        num_res_blocks: Private residual blocks of each encoder and each decoder.
+        num_shared_blocks: Residual blocks that both encoders share, and as many that both decoders share.
         norm: None, or "INSTANCE" behind each convolution of the private parts but the last.
 
     Attributes:
-        margin: low-resolution pixels on each side of a tile that depend on what lies beyond it; without norm only.
+        margin: Low-resolution pixels on each side of a tile that depend on what lies beyond it; without norm only.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Example:
         >>> network = SRUNITGenerator(factor=4, channels=8, num_res_blocks=1)
@@ -111,15 +111,15 @@ class SRUNITBackGenerator(nn.Module):
     The shared blocks are those of the `SRUNITGenerator` that it is called with. With the defaults 489,803 parameters.
 
     Args:
-        in_channels: channels of the micro image.
-        out_channels: channels of the clinical image.
+        in_channels: Channels of the micro image.
+        out_channels: Channels of the clinical image.
         factor: 2, 4 or 8; the micro encoder goes down by it.
-        channels: features of the code, as many as the generator's.
-        num_res_blocks: private residual blocks of each encoder and each decoder.
+        channels: Features of the code, as many as the generator's.
+        num_res_blocks: Private residual blocks of each encoder and each decoder.
         norm: None, or "INSTANCE" behind each convolution but the last.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Example:
         >>> generator = SRUNITGenerator(factor=4, channels=8, num_res_blocks=1)

@@ -27,16 +27,16 @@ class StarGANGenerator(nn.Module):
     air (-1) and cropped back; 512x512 and 352x472 need none.
 
     Args:
-        num_domains: length of the target vector. For two vendors, whose label is the kernels of both and a mask that
+        num_domains: Length of the target vector. For two vendors, whose label is the kernels of both and a mask that
             tells which of them counts, the number of kernels plus 2.
-        in_channels: channels of the source image.
-        out_channels: channels of the translated image.
-        channels: features at full resolution; twice and four times that at 1/2 and 1/4.
-        num_res_blocks: residual blocks (two convolutions each) at 1/4 of the resolution.
+        in_channels: Channels of the source image.
+        out_channels: Channels of the translated image.
+        channels: Features at full resolution; twice and four times that at 1/2 and 1/4.
+        num_res_blocks: Residual blocks (two convolutions each) at 1/4 of the resolution.
         upsample: "pixelshuffle" or "transposed".
 
     Raises:
-        ValueError: when an argument is outside of its range, or the target does not fit the image or `num_domains`.
+        ValueError: If an argument is outside of its range, or the target does not fit the image or `num_domains`.
 
     Differences from the official code:
         The released code keeps running statistics but never calls `eval()`, so that it tests with each image's own;
@@ -102,7 +102,7 @@ class StarGANGenerator(nn.Module):
         """Translate, and return with it the feature that guides the discriminator.
 
         Returns:
-            the output `(B, out_channels, H, W)`, and the activation behind the first up-sampling
+            The output `(B, out_channels, H, W)`, and the activation behind the first up-sampling
             `(B, feature_channels, H'/2, W'/2)`, of the padded image, not cropped.
         """
         output, decoded, _ = self.both_features(image, target)

@@ -1,5 +1,4 @@
-"""
-The two generators of SR-CycleGAN: from clinical to micro CT and back, between images of different size.
+"""The two generators of SR-CycleGAN: from clinical to micro CT and back, between images of different size.
 
 The stages of networks that change the resolution: residual blocks, sub-pixel up-sampling, strided down-sampling.
 
@@ -45,7 +44,7 @@ class ResidualBlock(nn.Module):
     He et al., "Deep residual learning for image recognition", CVPR 2016, without the last activation.
 
     Args:
-        channels: features that come in and go out.
+        channels: Features that come in and go out.
         norm: None or "INSTANCE", behind each convolution.
 
     Example:
@@ -107,8 +106,8 @@ def upsampling_margin(convolutions: int, factor: int) -> int:
     """Low-resolution pixels from a border, within which an up-sampled output depends on what lies beyond it.
 
     Args:
-        convolutions: reach at low resolution, in its pixels, of all that lies before the up-sampling.
-        factor: of the up-sampling, behind which a 7x7 convolution follows.
+        convolutions: Reach at low resolution, in its pixels, of all that lies before the up-sampling.
+        factor: Of the up-sampling, behind which a 7x7 convolution follows.
 
     Example:
         >>> upsampling_margin(3, 8)  # 3 + 1 + 1/2 + 1/4 + 3/8, rounded up
@@ -126,7 +125,7 @@ def check_scale_arguments(
     """Refuse what cannot be built.
 
     Raises:
-        ValueError: when an argument is out of its range; `counts` must be >= 0.
+        ValueError: If an argument is out of its range; `counts` must be >= 0.
     """
     if factor not in FACTORS:
         raise ValueError(f"`factor` must be one of {FACTORS}, got {factor}.")
@@ -164,21 +163,21 @@ class SuperResolutionGenerator(nn.Module):
     into tiles that overlap by `margin` on each side, which are cut away again, gives what the whole image gives.
 
     Args:
-        in_channels: channels of the clinical image.
-        out_channels: channels of the micro image.
+        in_channels: Channels of the clinical image.
+        out_channels: Channels of the micro image.
         factor: 2, 4 or 8.
-        channels: features at low resolution, a multiple of `factor`; halved with each doubling of the resolution.
-        num_res_blocks: residual blocks (two convolutions each) at low resolution.
+        channels: Features at low resolution, a multiple of `factor`; halved with each doubling of the resolution.
+        num_res_blocks: Residual blocks (two convolutions each) at low resolution.
         norm: None, or "INSTANCE" behind each convolution but the last, whose statistics are those of the whole image:
             then tiles differ by more than any margin removes.
         output: "tanh", in (-1, 1); "linear", unbounded; "residual" (not in the paper), the bilinearly interpolated
             image plus the last convolution, which starts at 0, so that the network starts as the interpolation.
 
     Attributes:
-        margin: low-resolution pixels on each side of a tile that depend on what lies beyond it; without norm only.
+        margin: Low-resolution pixels on each side of a tile that depend on what lies beyond it; without norm only.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Differences from the official code:
         Instance norm is off; it is `norm="INSTANCE"`. Borders are continued by their value instead of mirrored or,
@@ -234,17 +233,17 @@ class DownSamplingGenerator(nn.Module):
     711,374 parameters.
 
     Args:
-        in_channels: channels of the micro image.
-        out_channels: channels of the clinical image.
+        in_channels: Channels of the micro image.
+        out_channels: Channels of the clinical image.
         factor: 2, 4 or 8.
-        channels: features at low resolution, a multiple of `factor`.
-        num_res_blocks: residual blocks at low resolution.
+        channels: Features at low resolution, a multiple of `factor`.
+        num_res_blocks: Residual blocks at low resolution.
         norm: None, or "INSTANCE" behind each convolution but the last.
         output: "tanh"; "linear"; "residual" (not in the paper), the average-pooled image plus the last convolution,
             which starts at 0.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Differences from the official code:
         That code halves the resolution twice before its residual blocks of 256 features, doubles it twice, and then

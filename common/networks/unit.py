@@ -23,14 +23,14 @@ class UNITGenerator(nn.Module):
     10,185,473 parameters.
 
     Args:
-        in_channels: channels of the source image.
-        out_channels: channels of the target image.
-        channels: features at full resolution; the code has four times as many, at 1/4 of the resolution.
-        num_res_blocks: private residual blocks of each encoder and each decoder.
-        num_shared_blocks: residual blocks that both encoders share, and as many that both decoders share.
+        in_channels: Channels of the source image.
+        out_channels: Channels of the target image.
+        channels: Features at full resolution; the code has four times as many, at 1/4 of the resolution.
+        num_res_blocks: Private residual blocks of each encoder and each decoder.
+        num_shared_blocks: Residual blocks that both encoders share, and as many that both decoders share.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Differences from the official code:
         The code shares no weights, only the codes' distribution, as its successor MUNIT; the paper shares the blocks.
@@ -86,13 +86,13 @@ class UNITBackGenerator(nn.Module):
     The shared blocks are those of the `UNITGenerator` that it is called with. With the defaults 7,825,153 parameters.
 
     Args:
-        in_channels: channels of the target image.
-        out_channels: channels of the source image.
-        channels: features at full resolution, as many as the generator's.
-        num_res_blocks: private residual blocks of the encoder and the decoder.
+        in_channels: Channels of the target image.
+        out_channels: Channels of the source image.
+        channels: Features at full resolution, as many as the generator's.
+        num_res_blocks: Private residual blocks of the encoder and the decoder.
 
     Raises:
-        ValueError: when an argument is outside of its range.
+        ValueError: If an argument is outside of its range.
 
     Example:
         >>> generator = UNITGenerator(channels=4, num_res_blocks=1)

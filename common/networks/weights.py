@@ -23,12 +23,12 @@ def load_weights(network: Network, path: str | Path) -> Network:
     a file that does not fit leaves the network as it was.
 
     Args:
-        network: built by `load_definition` from the `network.json` that lies beside the weights.
-        path: the weights, by convention `<bundle_root>/models/model.pt`.
+        network: Built by `load_definition` from the `network.json` that lies beside the weights.
+        path: The weights, by convention `<bundle_root>/models/model.pt`.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file does not hold a flat dict of tensors, or the tensors are not this network's.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file does not hold a flat dict of tensors, or the tensors are not this network's.
     """
     path = Path(path)
     state = _read_state(path)

@@ -22,13 +22,13 @@ class WithTarget(nn.Module):
     called with the image alone.
 
     Args:
-        network: called with the image `(B, C, H, W)` and the target `(1, num_domains)`.
-        target: one weight a domain, as `target_weights` gives them.
-        source: for a generator that depends on them, the source kernel and the pixel size of the images, as
+        network: Called with the image `(B, C, H, W)` and the target `(1, num_domains)`.
+        target: One weight a domain, as `target_weights` gives them.
+        source: For a generator that depends on them, the source kernel and the pixel size of the images, as
             `source_label` gives them; `from_source` binds others.
 
     Raises:
-        ValueError: when `target` is no vector; its length is for the network to check.
+        ValueError: If `target` is no vector; its length is for the network to check.
 
     Example:
         >>> from common.networks import StarGANGenerator
@@ -82,16 +82,16 @@ def target_weights(
     """The target vector of a domain, or of a blend of domains.
 
     Args:
-        domains: the names, in the order of the network's target vector.
-        target: one of the names, or the weight of each domain that takes part, >= 0, which sum to 1.
-        groups: number of domains of each vendor, for a network that was trained with the vendors' mask
+        domains: The names, in the order of the network's target vector.
+        target: One of the names, or the weight of each domain that takes part, >= 0, which sum to 1.
+        groups: Number of domains of each vendor, for a network that was trained with the vendors' mask
             (`common.methods.DomainLabels`); default: one vendor, no mask.
 
     Returns:
-        one weight a domain; with several vendors followed by the one-hot mask of the target's.
+        One weight a domain; with several vendors followed by the one-hot mask of the target's.
 
     Raises:
-        ValueError: when `target` is neither a name nor a blend; when a name is not among `domains`, a weight is
+        ValueError: If `target` is neither a name nor a blend; when a name is not among `domains`, a weight is
             negative, or their sum is not 1; when a blend mixes vendors, or `groups` does not sum to the number of
             domains; when the only domain is not what is asked for.
 
@@ -145,16 +145,16 @@ def source_label(
     """The source kernel and pixel size that a network has where no volume tells them, as in an export.
 
     Args:
-        definition: of the network, as `read_definition` gives it.
-        target: one of its domains, or a blend.
-        source: one of its domains; default: the first one that is not the target.
-        pixel_mm: default: the middle of the training data's.
+        definition: Of the network, as `read_definition` gives it.
+        target: One of its domains, or a blend.
+        source: One of its domains; default: the first one that is not the target.
+        pixel_mm: Default: the middle of the training data's.
 
     Returns:
-        one weight a domain, followed by the pixel size; None for a generator that sees the image alone.
+        One weight a domain, followed by the pixel size; None for a generator that sees the image alone.
 
     Raises:
-        ValueError: when `source` is not one of the domains.
+        ValueError: If `source` is not one of the domains.
 
     Example:
         >>> physics = {"class": "PhysicsGenerator", "domains": ["soft", "sharp"], "spacing_mm": [0.5, 0.7]}
@@ -175,7 +175,7 @@ def vendors_of(domains: Sequence[str], groups: Sequence[int] | None = None) -> l
     """The domains of each vendor, in order; one list of all without `groups`.
 
     Raises:
-        ValueError: when `groups` does not sum to the number of domains.
+        ValueError: If `groups` does not sum to the number of domains.
 
     Example:
         >>> vendors_of(["B30f", "B70f", "SOFT"], [2, 1])

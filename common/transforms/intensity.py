@@ -1,5 +1,4 @@
-"""
-Hounsfield units in and out: checking that an image has them, and translating a change instead of an image.
+"""Hounsfield units in and out: checking that an image has them, and translating a change instead of an image.
 
 The percentiles that decode a translation into the units of the target domain.
 
@@ -25,14 +24,13 @@ SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # of int16, in which CT is written
 
 
 class CheckHUd(MapTransform):
-    """
-    Refuses volumes that are not in HU: MR, and CT without its offset (water near 1000 instead of 0).
+    """Refuses volumes that are not in HU: MR, and CT without its offset (water near 1000 instead of 0).
 
     Args:
-        keys: keys of volumes of shape (C, X, Y, Z).
+        keys: Keys of volumes of shape (C, X, Y, Z).
 
     Raises:
-        ValueError: when no voxel lies below -200 HU, where every CT has its air, or values do not fit int16. The
+        ValueError: If no voxel lies below -200 HU, where every CT has its air, or values do not fit int16. The
             message names the file.
     """
 
@@ -59,16 +57,15 @@ def _likely_cause(low: float, high: float) -> str:
 
 
 class ToChangeInHUd(MapTransform):
-    """
-    What a network changed, in HU: decode(G(x)) - decode(x), with x the encoded, clipped image that it saw.
+    """What a network changed, in HU: decode(G(x)) - decode(x), with x the encoded, clipped image that it saw.
 
     Together with `AddSourced` an identity network returns its source exactly, whatever lies outside of the encoded
     range; within it the result is the paper's output.
 
     Args:
-        keys: keys of outputs in [-1, 1].
-        orig_keys: keys of the encoded images.
-        hu_range: the HU that are -1 and 1.
+        keys: Keys of outputs in [-1, 1].
+        orig_keys: Keys of the encoded images.
+        hu_range: The HU that are -1 and 1.
     """
 
     def __init__(
@@ -86,12 +83,11 @@ class ToChangeInHUd(MapTransform):
 
 
 class AddSourced(MapTransform):
-    """
-    Adds a change in HU, on the source's grid, to the source, and rounds to whole HU.
+    """Adds a change in HU, on the source's grid, to the source, and rounds to whole HU.
 
     Args:
-        keys: keys of changes.
-        source_key: key of the source volume in HU.
+        keys: Keys of changes.
+        source_key: Key of the source volume in HU.
     """
 
     def __init__(self, keys: KeysCollection, source_key: str, allow_missing_keys: bool = False) -> None:
@@ -108,15 +104,16 @@ class AddSourced(MapTransform):
 def reference_percentiles(
     entries: Sequence[dict[str, Any]], load: Callable, *, lower: float = 1.0, upper: float = 99.0
 ) -> list[float]:
-    """
-    The target domain's typical `lower` and `upper` percentile: what -1 and 1 mean in an output.
+    """Compute the typical `lower` and `upper` percentiles of the target domain: what -1 and 1 mean in an output.
 
-    Encoding maps each volume's own percentiles to [-1, 1]; MR has no common unit. A translation has no target volume
-    of its own, so it is decoded with the median over the training volumes of the target domain.
+    Encoding maps each volume's own percentiles to [-1, 1], since MR has no common unit. A translation has no target
+    volume, so it is decoded with the median over the training volumes of the target domain.
 
     Args:
-        entries: data items `{"image": path}` of the target domain.
-        load: from such an item to its volume.
+        entries: Data items `{"image": path}` of the target domain.
+        load: Function from such an item to its volume.
+        lower: Lower percentile.
+        upper: Upper percentile.
 
     Returns:
         [lower, upper], in the units of the target domain.
@@ -137,20 +134,19 @@ PERCENTILE_SAMPLES = 1_000_000
 def grey_levels(
     volume: np.ndarray, *, air: float = AIR_PERCENTILE, tissue: float = TISSUE_PERCENTILE
 ) -> tuple[float, float]:
-    """
-    Estimate the grey values of air and tissue in a micro CT volume of lung as two of its percentiles.
+    """Estimate the grey values of air and tissue in a micro CT volume of lung as two of its percentiles.
 
     Most of a lung specimen is air, whose lower half is noise, and a few per cent are vessels and walls wide enough to
     show the full value of tissue. On phantoms the estimate is off by less than a tenth of the range in healthy lung,
     by up to a fifth where a tumour fills half of the field. Measured values (in a hole, in a vessel) are better.
 
     Args:
-        volume: grey values, any shape.
-        air: percentile, in [0, 100].
-        tissue: percentile, above `air`.
+        volume: Grey values, any shape.
+        air: Percentile, in [0, 100].
+        tissue: Percentile, above `air`.
 
     Returns:
-        grey value of air, grey value of tissue.
+        Grey value of air, grey value of tissue.
 
     Example:
         >>> grey_levels(np.arange(101.0))
@@ -163,20 +159,19 @@ def grey_levels(
 
 
 class GreyToHUd(MapTransform):
-    """
-    Puts micro CT grey values on the scale of HU: air becomes -1000 HU, tissue 45 HU, linearly.
+    """Puts micro CT grey values on the scale of HU: air becomes -1000 HU, tissue 45 HU, linearly.
 
     The same codec then encodes both modalities, `ScaleIntensityRanged` from `LUNG_HU_RANGE`, -1200 to 400 HU, to
     [-1, 1], clipped: air is -0.75 and tissue 0.55625 in a clinical and in a micro image.
 
     Args:
-        keys: keys of volumes of shape (C, X, Y, Z) in grey values.
-        grey_levels: grey values of air and tissue; None: the percentiles of each volume, see `grey_levels`.
+        keys: Keys of volumes of shape (C, X, Y, Z) in grey values.
+        grey_levels: Grey values of air and tissue; None: the percentiles of each volume, see `grey_levels`.
         air_hu: HU of air.
         tissue_hu: HU of tissue.
 
     Raises:
-        ValueError: when tissue is not brighter than air. The message names the file.
+        ValueError: If tissue is not brighter than air. The message names the file.
 
     Example:
         >>> to_hu = GreyToHUd("image", grey_levels=(9000, 26000))

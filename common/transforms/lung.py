@@ -1,5 +1,4 @@
-"""
-The lung in a CT volume, by threshold and morphology.
+"""The lung in a CT volume, by threshold and morphology.
 
 The part of a volume that is super-resolved: the lungs' bounding box, some slices, or a box.
 """
@@ -42,8 +41,7 @@ Mask = NDArray[np.bool_]
 
 
 def lung_mask(volume_hu: np.ndarray, spacing_mm: Sequence[float], *, name: str = "the volume") -> Mask:
-    """
-    Both lungs, with the vessels, bronchi and nodules inside them, without trachea and main bronchi.
+    """Both lungs, with the vessels, bronchi and nodules inside them, without trachea and main bronchi.
 
     Zheng et al., SPIE Medical Imaging 2020, section 2.5: "simple thresholding followed by morphological operation to
     fill holes and remove excess regions". Works on stacks of few slices and on fields of view that cut the lung.
@@ -54,15 +52,15 @@ def lung_mask(volume_hu: np.ndarray, spacing_mm: Sequence[float], *, name: str =
     4. Slice by slice they are closed by 4 mm, and holes of up to 20 cm2 are filled.
 
     Args:
-        volume_hu: shape (X, Y, Z), axial slices along Z.
-        spacing_mm: voxel size along X, Y, Z.
-        name: of the volume, for the message.
+        volume_hu: Shape (X, Y, Z), axial slices along Z.
+        spacing_mm: Voxel size along X, Y, Z.
+        name: Of the volume, for the message.
 
     Returns:
-        shape (X, Y, Z).
+        Shape (X, Y, Z).
 
     Raises:
-        ValueError: when the volume has not three dimensions, or no lung.
+        ValueError: If the volume has not three dimensions, or no lung.
 
     Example:
         >>> body = np.full((64, 64, 2), -1000.0)
@@ -90,15 +88,14 @@ def lung_mask(volume_hu: np.ndarray, spacing_mm: Sequence[float], *, name: str =
 
 
 class LungMaskd(MapTransform):
-    """
-    Adds the lung mask of a CT volume, see `lung_mask`.
+    """Adds the lung mask of a CT volume, see `lung_mask`.
 
     Args:
-        keys: keys of volumes of shape (1, X, Y, Z) in HU, MetaTensors: their affine gives the spacing.
-        mask_key: key of the mask, shape (1, X, Y, Z), uint8, on the same grid.
+        keys: Keys of volumes of shape (1, X, Y, Z) in HU, MetaTensors: their affine gives the spacing.
+        mask_key: Key of the mask, shape (1, X, Y, Z), uint8, on the same grid.
 
     Raises:
-        ValueError: when a volume has no lung. The message names the file.
+        ValueError: If a volume has no lung. The message names the file.
     """
 
     def __init__(self, keys: KeysCollection, mask_key: str = "lung", *, allow_missing_keys: bool = False) -> None:
@@ -198,22 +195,21 @@ Box = NDArray[np.int64]  # (3, 2): first voxel and one beyond the last, along ea
 
 
 class FindRegiond(MapTransform):
-    """
-    Adds the box of a CT volume that is to be processed.
+    """Adds the box of a CT volume that is to be processed.
 
     Boxes and slices are counted in voxels of the file, from 0, as viewers show them, the last not included; so they
     are independent of the orientation in which the volume is processed.
 
     Args:
-        keys: keys of volumes (1, X, Y, Z) in HU, along RAS, MetaTensors.
+        keys: Keys of volumes (1, X, Y, Z) in HU, along RAS, MetaTensors.
         region: "lung", the bounding box of the lung mask, see `lung_mask`; "all"; or a box
             `[[x0, x1], [y0, y1], [z0, z1]]`.
         slab: `[z0, z1]`, only these axial slices of the region; None: all of them.
-        region_key: key of the result, (3, 2) integers: first voxel and one beyond the last along X, Y and Z of the
+        region_key: Key of the result, (3, 2) integers: first voxel and one beyond the last along X, Y and Z of the
             volume as it is, along RAS.
 
     Raises:
-        ValueError: when `region` or `slab` is malformed; when called, for a volume that does not contain them, or, for
+        ValueError: If `region` or `slab` is malformed; when called, for a volume that does not contain them, or, for
             "lung", has no lung there. The message names the file.
 
     Example:

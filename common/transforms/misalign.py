@@ -15,8 +15,7 @@ UNKNOWN = "?"  # what `common.data.load_domain` calls a patient without a name
 
 
 def misalign(volume: torch.Tensor, k: float, seed: int, *, patient: str) -> torch.Tensor:
-    """
-    Perturb an encoded volume by the affine transform I + kU of `random_affine`; trilinear.
+    """Perturb an encoded volume by the affine transform I + kU of `random_affine`; trilinear.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 4.4.1, simulates misalignment by
     transforms of 4 x 4 elements in coordinates that it does not state. Here they are normalised: -1 and 1 are the outer
@@ -25,16 +24,16 @@ def misalign(volume: torch.Tensor, k: float, seed: int, *, patient: str) -> torc
     field in the plane is background; above the last and below the first slice it is that slice, where the head goes on.
 
     Args:
-        volume: shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
-        k: degree of distortion; 0 returns the volume as it is.
-        seed: of the draw, together with `patient`; the same U for every k.
-        patient: name of the patient.
+        volume: Shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
+        k: Degree of distortion; 0 returns the volume as it is.
+        seed: Of the draw, together with `patient`; the same U for every k.
+        patient: Name of the patient.
 
     Returns:
-        shape (C, X, Y, Z), a plain tensor.
+        Shape (C, X, Y, Z), a plain tensor.
 
     Raises:
-        ValueError: when the volume has another number of dimensions, or `k` is negative or not finite.
+        ValueError: If the volume has another number of dimensions, or `k` is negative or not finite.
 
     Example:
         >>> volume = torch.rand(1, 8, 8, 4) * 2 - 1
@@ -60,17 +59,16 @@ def misalign(volume: torch.Tensor, k: float, seed: int, *, patient: str) -> torc
 def misalign_patients(
     volumes: Sequence[torch.Tensor], entries: Sequence[Mapping[str, Any]], *, k: float, seed: int = 0
 ) -> list[torch.Tensor]:
-    """
-    `misalign` the volumes of a training list, one draw a patient.
+    """`misalign` the volumes of a training list, one draw a patient.
 
     Args:
-        volumes: encoded, shape (C, X, Y, Z); on one grid with the patient's other domain.
-        entries: the items of the datalist that the volumes are of, with their `patient`.
-        k: degree of distortion.
-        seed: of the draws.
+        volumes: Encoded, shape (C, X, Y, Z); on one grid with the patient's other domain.
+        entries: The items of the datalist that the volumes are of, with their `patient`.
+        k: Degree of distortion.
+        seed: Of the draws.
 
     Raises:
-        ValueError: when there are not as many entries as volumes, or one has no patient: all such would get one draw.
+        ValueError: If there are not as many entries as volumes, or one has no patient: all such would get one draw.
 
     Example:
         >>> [moved] = misalign_patients([torch.zeros(1, 8, 8, 4)], [{"patient": "p001"}], k=0.05)
@@ -90,19 +88,18 @@ def misalign_patients(
 
 
 def random_affine(k: float, seed: int, *, patient: str) -> np.ndarray:
-    """
-    I + kU, the elements of U uniform in [-1, 1], with the last row (0, 0, 0, 1): an affine transform keeps it.
+    """I + kU, the elements of U uniform in [-1, 1], with the last row (0, 0, 0, 1): an affine transform keeps it.
 
     Args:
-        k: degree of distortion, >= 0.
+        k: Degree of distortion, >= 0.
         seed: U depends on it and on the patient alone.
-        patient: name of the patient.
+        patient: Name of the patient.
 
     Returns:
         (4, 4), for columns (x, y, z, 1).
 
     Raises:
-        ValueError: when `k` is negative or not finite.
+        ValueError: If `k` is negative or not finite.
 
     Example:
         >>> random_affine(0.0, 0, patient="p001").tolist() == np.eye(4).tolist()

@@ -1,5 +1,4 @@
-"""
-Lets torchvision be imported beside a CPU build of torch.
+"""Lets torchvision be imported beside a CPU build of torch.
 
 The registry's torchvision is built for CUDA: its operators do not load without it, and its import ends in "operator
 torchvision::nms does not exist". Declaring the two schemas that it names lets its Python parts be imported, which is

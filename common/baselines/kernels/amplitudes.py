@@ -1,5 +1,4 @@
-"""
-One amplitude a reconstruction kernel that explains the power spectra of different patients.
+"""One amplitude a reconstruction kernel that explains the power spectra of different patients.
 
 Power spectra of CT images: of the noise in uniform tissue, and of whole slices.
 """
@@ -24,8 +23,8 @@ NOISE_MODEL_SD, IMAGE_MODEL_SD = 0.05, 0.15
 class Spectrum(NamedTuple):
     """Power of one volume at the rings' frequencies, and what is known about its error.
 
-    ``frequency`` [lp/mm], ``power`` [HU^2 mm^2], ``relative_sd`` of the power, each ``(rings,)``; ``rounding``: power
-    of the rounding to whole HU; ``nyquist`` [lp/mm].
+    `frequency` [lp/mm], `power` [HU^2 mm^2], `relative_sd` of the power, each `(rings,)`; `rounding`: power
+    of the rounding to whole HU; `nyquist` [lp/mm].
     """
 
     frequency: np.ndarray
@@ -43,10 +42,10 @@ class VolumeSpectra(NamedTuple):
 
 
 def measure_spectra(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> VolumeSpectra:
-    """Measure a volume ``(X, Y, Z)`` in HU; a volume of whole numbers has the known rounding noise of 1/12 HU^2.
+    """Measure a volume `(X, Y, Z)` in HU; a volume of whole numbers has the known rounding noise of 1/12 HU^2.
 
     Raises:
-        ValueError: on a wrong shape or spacing, values that are not finite, or a constant volume.
+        ValueError: On a wrong shape or spacing, values that are not finite, or a constant volume.
     """
     volume = check_volume(volume_hu, "volume_hu")
     spacing = check_spacing(spacing_mm)
@@ -112,10 +111,10 @@ def fit_amplitudes(spectra: Mapping[str, Sequence[Spectrum]]) -> Amplitudes:
     is consistent: H_ab H_bc = H_ac.
 
     Args:
-        spectra: spectra of one sort (noise or image) of each domain's patients.
+        spectra: Spectra of one sort (noise or image) of each domain's patients.
 
     Raises:
-        ValueError: when there are fewer than two domains, or one has no spectrum.
+        ValueError: If there are fewer than two domains, or one has no spectrum.
     """
     empty = [domain for domain, items in spectra.items() if not items]
     if len(spectra) < 2 or empty:
@@ -203,5 +202,5 @@ class _Problem:
 
 
 def _powers(frequency: np.ndarray) -> np.ndarray:
-    """(f / 0.5)^2, (f / 0.5)^4, ...: ``(n, DEGREE)``."""
+    """(f / 0.5)^2, (f / 0.5)^4, ...: `(n, DEGREE)`."""
     return np.asarray(np.stack([(frequency / UNIT_LP_MM) ** (2 * power) for power in range(1, DEGREE + 1)], axis=1))

@@ -1,5 +1,4 @@
-"""
-Radial filters between CT kernels fitted without pairs, from the power spectra of different patients.
+"""Radial filters between CT kernels fitted without pairs, from the power spectra of different patients.
 
 The radial filter with the least mean-square error on aligned pairs: what no radial filter can beat.
 """
@@ -28,11 +27,11 @@ def fit_spectra(source_volumes: Iterable[Volume], target_volumes: Iterable[Volum
     `kernel_amplitudes.fit_amplitudes`. Anatomy that differs between the two groups of patients remains as an error.
 
     Args:
-        source_volumes: (volume ``(X, Y, Z)`` in HU, spacing in mm) of each patient, read one at a time.
-        target_volumes: the same of other patients in the target domain.
+        source_volumes: (volume `(X, Y, Z)` in HU, spacing in mm) of each patient, read one at a time.
+        target_volumes: The same of other patients in the target domain.
 
     Raises:
-        ValueError: when a domain has no volume, or a volume is constant or not finite.
+        ValueError: If a domain has no volume, or a volume is constant or not finite.
     """
     return fit_domains(_measured(source_volumes, target_volumes), "spectra")["source", "target"]
 
@@ -44,7 +43,7 @@ def fit_noise(source_volumes: Iterable[Volume], target_volumes: Iterable[Volume]
     uniform organs gives their most uniform ones; see `common.metrics.noise.uniform_patches`.
 
     Raises:
-        ValueError: as `fit_spectra`, and when a domain has no soft tissue at all.
+        ValueError: As `fit_spectra`, and when a domain has no soft tissue at all.
     """
     return fit_domains(_measured(source_volumes, target_volumes), "noise")["source", "target"]
 
@@ -57,7 +56,7 @@ def fit_unpaired(source_volumes: Iterable[Volume], target_volumes: Iterable[Volu
     so does anatomy that differs. Where a domain has no soft tissue, only whole slices count.
 
     Raises:
-        ValueError: as `fit_spectra`.
+        ValueError: As `fit_spectra`.
 
     Example:
         >>> rng, knots = np.random.default_rng(0), np.linspace(0.0, 1.5, 61)
@@ -78,11 +77,11 @@ def fit_domains(spectra: Mapping[str, Sequence[VolumeSpectra]], kind: str) -> di
     to whole HU (the Wiener filter for that known noise), at most 32 dB.
 
     Args:
-        spectra: ``{domain: [measure_spectra(...), ...]}``.
-        kind: ``spectra``, ``noise`` or ``unpaired``.
+        spectra: `{domain: [measure_spectra(...), ...]}`.
+        kind: `spectra`, `noise` or `unpaired`.
 
     Raises:
-        ValueError: on an unknown kind, or as `fit_amplitudes`.
+        ValueError: On an unknown kind, or as `fit_amplitudes`.
     """
     knots, curves = _combined(spectra, kind)
     shares = {domain: _kept_share(knots, [item.image for item in items]) for domain, items in spectra.items()}
@@ -148,10 +147,10 @@ def fit_paired(pairs: Iterable[Pair]) -> RadialFilter:
     transform is orthonormal and the one of `RadialFilter.apply`, this is the least mean-square error in HU.
 
     Args:
-        pairs: (source volume ``(X, Y, Z)`` in HU, its target, spacing in mm) of each patient.
+        pairs: (source volume `(X, Y, Z)` in HU, its target, spacing in mm) of each patient.
 
     Raises:
-        ValueError: when there is no pair, shapes differ, or a source is constant.
+        ValueError: If there is no pair, shapes differ, or a source is constant.
 
     Example:
         >>> source = np.random.default_rng(0).normal(0, 50, (64, 64, 2))
@@ -170,11 +169,11 @@ def fit_paired_domains(
     """`fit_paired` for many directions in one pass over the patients.
 
     Args:
-        patients: (``{domain: volume (X, Y, Z) in HU}``, spacing in mm) of each patient, all domains aligned.
+        patients: (`{domain: volume (X, Y, Z) in HU}`, spacing in mm) of each patient, all domains aligned.
         directions: (source, target) pairs; default all of the first patient's domains.
 
     Raises:
-        ValueError: as `fit_paired`.
+        ValueError: As `fit_paired`.
     """
     wanted = None if directions is None else list(directions)
     equations: dict[tuple[str, str], _NormalEquations] = {}
@@ -195,7 +194,7 @@ def fit_paired_domains(
 def _products(
     volumes: Mapping[str, np.ndarray], directions: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """sum S^2 and sum S T over the slices, each ``(X, Y)``, of every direction."""
+    """Sum S^2 and sum S T over the slices, each `(X, Y)`, of every direction."""
     shape, slices = next((volume.shape[:2], volume.shape[2]) for volume in volumes.values())
     squares = {domain: np.zeros(shape) for domain in volumes}
     crosses = {direction: np.zeros(shape) for direction in directions}

@@ -30,12 +30,12 @@ class RadialFilter:
     they are; metal above 3071 HU keeps its excess.
 
     Args:
-        frequencies_lp_mm: knots, from 0 on, rising.
+        frequencies_lp_mm: Knots, from 0 on, rising.
         gains: H at the knots; the first is 1.
-        kind: how it was fitted: ``paired``, ``spectra``, ``noise`` or ``unpaired``.
+        kind: How it was fitted: `paired`, `spectra`, `noise` or `unpaired`.
 
     Raises:
-        ValueError: on fewer than two knots, knots that do not rise from 0, a gain at 0 that is not 1, unknown kind.
+        ValueError: On fewer than two knots, knots that do not rise from 0, a gain at 0 that is not 1, unknown kind.
 
     Example:
         >>> soft = RadialFilter([0.0, 0.5], [1.0, 0.0], "paired")
@@ -67,14 +67,14 @@ class RadialFilter:
         return np.asarray(np.interp(frequency_lp_mm, self.frequencies_lp_mm, self.gains))
 
     def apply(self, volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-        """Filter a volume ``(X, Y, Z)`` in HU, slice by slice; float32 of the same shape.
+        """Filter a volume `(X, Y, Z)` in HU, slice by slice; float32 of the same shape.
 
         Args:
             volume_hu: CT volume, Z the axial slice axis.
-            spacing_mm: voxel size along X, Y (and Z), in mm.
+            spacing_mm: Voxel size along X, Y (and Z), in mm.
 
         Raises:
-            ValueError: on a wrong shape or spacing, or values that are not finite.
+            ValueError: On a wrong shape or spacing, or values that are not finite.
         """
         volume = check_volume(volume_hu, "volume_hu")
         frequency = cosine_frequencies(volume.shape[:2], check_spacing(spacing_mm))
@@ -88,7 +88,7 @@ class RadialFilter:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"frequencies_lp_mm": [...], "gains": [...], "fitted": kind}``."""
+        """`{"frequencies_lp_mm": [...], "gains": [...], "fitted": kind}`."""
         knots, gains = self.frequencies_lp_mm.tolist(), self.gains.tolist()
         return {"frequencies_lp_mm": knots, "gains": gains, "fitted": self.kind}
 
@@ -99,11 +99,11 @@ class RadialFilter:
 
 
 def cosine_frequencies(shape: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
-    """Radial frequency [lp/mm] of each coefficient of `cosine_spectrum`, shape ``(X, Y)``."""
+    """Radial frequency [lp/mm] of each coefficient of `cosine_spectrum`, shape `(X, Y)`."""
     axes = [np.arange(number) / (2.0 * number * step) for number, step in zip(shape, spacing_mm)]
     return np.asarray(np.hypot.outer(*axes))
 
 
 def cosine_spectrum(image_hu: np.ndarray) -> np.ndarray:
-    """Orthonormal type-II cosine transform of a slice ``(X, Y)``, clipped to CT numbers of 12 bits."""
+    """Orthonormal type-II cosine transform of a slice `(X, Y)`, clipped to CT numbers of 12 bits."""
     return np.asarray(fft.dctn(np.clip(image_hu, LOWEST_HU, HIGHEST_HU), norm="ortho"))

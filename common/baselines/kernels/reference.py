@@ -21,16 +21,16 @@ STRANGER_SD = 6.0
 
 
 class Reference(NamedTuple):
-    """Mean log power of each domain's patients, ``{domain: (rings,)}``, and the patients' scatter about it."""
+    """Mean log power of each domain's patients, `{domain: (rings,)}`, and the patients' scatter about it."""
 
     log_power: dict[str, np.ndarray]
     scatter: float
 
 
 class KernelReferences(NamedTuple):
-    """What images of each known kernel look like: ``{"noise": ..., "image": ...}`` at the rings' frequencies [lp/mm].
+    """What images of each known kernel look like: `{"noise": ..., "image": ...}` at the rings' frequencies [lp/mm].
 
-    ``noise`` is missing where a domain has no uniform soft tissue.
+    `noise` is missing where a domain has no uniform soft tissue.
     """
 
     frequencies_lp_mm: np.ndarray
@@ -58,10 +58,10 @@ def kernel_references(spectra: Mapping[str, Sequence[VolumeSpectra]]) -> KernelR
     """Average the spectra of each domain's patients, each at an equal level.
 
     Args:
-        spectra: ``{domain: [measure_spectra(...), ...]}``.
+        spectra: `{domain: [measure_spectra(...), ...]}`.
 
     Raises:
-        ValueError: when a domain has no patient.
+        ValueError: If a domain has no patient.
     """
     empty = [domain for domain, items in spectra.items() if not items]
     if empty or not spectra:
@@ -81,16 +81,16 @@ def estimate_kernel(volume_hu: np.ndarray, spacing_mm: Sequence[float], spectra:
     """Tell which known kernel made an image, by the shape of its noise and image power spectra.
 
     Args:
-        volume_hu: CT volume ``(X, Y, Z)`` in HU.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        spectra: from `kernel_references` of the training images.
+        volume_hu: CT volume `(X, Y, Z)` in HU.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        spectra: From `kernel_references` of the training images.
 
     Returns:
-        the most likely domain, and its probability in [0, 1] if all known kernels are equally common and an image
+        The most likely domain, and its probability in [0, 1] if all known kernels are equally common and an image
         6 SDs away from all of them is as likely of an unknown one.
 
     Raises:
-        ValueError: as `measure_spectra`.
+        ValueError: As `measure_spectra`.
     """
     distances = kernel_distances(volume_hu, spacing_mm, spectra)
     squares = {domain: INDEPENDENT_RINGS * distance**2 for domain, distance in distances.items()}
@@ -107,12 +107,12 @@ def kernel_distances(volume_hu: np.ndarray, spacing_mm: Sequence[float], spectra
     spectrum count equally: both come from one image, hence their mean and not their sum.
 
     Args:
-        volume_hu: CT volume ``(X, Y, Z)`` in HU.
-        spacing_mm: voxel size along X, Y (and Z), in mm.
-        spectra: from `kernel_references` of the training images.
+        volume_hu: CT volume `(X, Y, Z)` in HU.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+        spectra: From `kernel_references` of the training images.
 
     Raises:
-        ValueError: as `measure_spectra`.
+        ValueError: As `measure_spectra`.
     """
     measured = measure_spectra(volume_hu, spacing_mm)
     squares: dict[str, list[float]] = {}
@@ -144,7 +144,7 @@ def _reference(spectra: Mapping[str, Sequence[Spectrum]], rings: np.ndarray) -> 
 
 
 def _levelled(spectrum: Spectrum, rings: np.ndarray) -> np.ndarray:
-    """log P at the rings at a level of 0; NaN beyond Nyquist."""
+    """Log P at the rings at a level of 0; NaN beyond Nyquist."""
     curve = np.interp(rings, spectrum.frequency, np.log(np.maximum(spectrum.power, 1e-12)))
     inside = rings <= spectrum.nyquist
     level = inside & (rings >= LEVEL_LP_MM[0]) & (rings <= LEVEL_LP_MM[1])

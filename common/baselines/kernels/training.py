@@ -1,5 +1,4 @@
-"""
-The radial filters of all directions between CT kernels: fitted once, saved with their coefficients, loaded.
+"""The radial filters of all directions between CT kernels: fitted once, saved with their coefficients, loaded.
 
 Fitting the radial filters of a kernel-conversion bundle at the start of its training.
 """
@@ -41,15 +40,15 @@ def fit_kernel_filters(
     """Fit the filters of every direction. All iterables are read once, one volume at a time: generators do.
 
     Args:
-        volumes_by_domain: ``{domain: (volume (X, Y, Z) in HU, spacing in mm) of each patient}`` of the list `training`.
-        pairs: (``{domain: volume}``, spacing) of each patient of `training_paired`; without it there is no paired
+        volumes_by_domain: `{domain: (volume (X, Y, Z) in HU, spacing in mm) of each patient}` of the list `training`.
+        pairs: (`{domain: volume}`, spacing) of each patient of `training_paired`; without it there is no paired
             filter.
 
     Returns:
-        ``{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired}}``.
+        `{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired}}`.
 
     Raises:
-        ValueError: when there are fewer than two domains, or one has no volume.
+        ValueError: If there are fewer than two domains, or one has no volume.
     """
     return fit_measured(measure_domains(volumes_by_domain), pairs)
 
@@ -80,7 +79,7 @@ def save_kernel_filters(
     references: KernelReferences | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write filters (keys like ``B30f->B70f``), reference spectra and facts about the fit as JSON, atomically."""
+    """Write filters (keys like `B30f->B70f`), reference spectra and facts about the fit as JSON, atomically."""
     table = {
         ARROW.join(direction): {name: fitted.to_dict() for name, fitted in entry.items()}
         for direction, entry in filters.items()
@@ -93,8 +92,8 @@ def load_kernel_filters(path: str | os.PathLike[str]) -> KernelFilters:
     """Read the filters that `save_kernel_filters` wrote.
 
     Raises:
-        FileNotFoundError: when the file is missing.
-        ValueError: when it is not a file of this format.
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is not a file of this format.
     """
     table = _read(path)["filters"]
     return {_direction(key): {n: RadialFilter.from_dict(c) for n, c in entry.items()} for key, entry in table.items()}
@@ -131,18 +130,17 @@ def fit_and_save_filters(
     load: Callable,
     volumes: Sequence[DomainVolume],
 ) -> Path:
-    """
-    Fits the radial filters of all directions and writes `filters.json`; evaluation only reads it.
+    """Fits the radial filters of all directions and writes `filters.json`; evaluation only reads it.
 
     The unpaired filter sees the list `training`; the paired one `training_paired`, and is left out where a datalist has
     no pairs.
 
     Args:
-        models_dir: where the file goes.
-        dataset_dir: see `common.data.load_datalist`.
-        domains: names of the kernels.
-        load: from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`.
-        volumes: the volumes of `training`.
+        models_dir: Where the file goes.
+        dataset_dir: See `common.data.load_datalist`.
+        domains: Names of the kernels.
+        load: From `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`.
+        volumes: The volumes of `training`.
     """
     by_domain = {domain: _volumes(volumes, domain) for domain in domains}
     spectra = measure_domains(by_domain)
