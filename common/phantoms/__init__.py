@@ -27,24 +27,25 @@ def generate_phantom(
     factor: int | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Write a phantom data set, or find it done.
+    """Write a phantom data set, or return the one that is already complete.
 
     Args:
-        kind: one of ``KINDS``.
-        output_dir: folder of the data set; made if need be.
-        patients: number of patients; default the kind's.
-        slices: slices a patient; default the kind's.
-        size: pixels along each side of a slice; default the kind's.
-        seed: the same seed gives the same patients, whatever their number.
-        slice_mm: distance of the slices in mm; default the kind's. 1 with many slices gives contiguous volumes.
-        factor: of the lung alone: voxel size of the clinical CT over that of the micro CT, 2, 4 or 8; default 8.
-        workers: processes, one thread each; default one for each processor.
+        kind: One of `KINDS`.
+        output_dir: Folder of the data set; created if it does not exist.
+        patients: Number of patients; by default that of the kind.
+        slices: Number of slices per patient; by default that of the kind.
+        size: Rows and columns of a slice in pixels; by default that of the kind.
+        seed: Random seed; it determines each patient, whatever the number of patients.
+        slice_mm: Distance between slices in mm; by default that of the kind. 1 with many slices gives contiguous
+            volumes.
+        factor: Only for the lung: voxel size of the clinical CT over that of the micro CT, 2, 4 or 8; default 8.
+        workers: Number of processes, each with one thread; by default one per processor.
 
     Returns:
-        path of the datalist (JSON), whose paths are relative to it.
+        Path of the datalist (JSON), whose paths are relative to it.
 
     Raises:
-        ValueError: an argument is out of its range, or the folder holds a data set of other parameters.
+        ValueError: An argument is out of range, or the folder holds a data set with other parameters.
     """
     if kind not in KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(map(repr, KINDS))}, got {kind!r}.")

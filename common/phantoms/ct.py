@@ -1,7 +1,7 @@
-"""
-Parallel-beam CT of a pixel image by non-uniform Fourier transforms: projection, noise, filtered back-projection.
+"""Parallel-beam CT of a pixel image, from projection to reconstruction with kernels from smooth to sharp.
 
-Reconstruction kernels of CT: modulation transfer functions from smooth (B30f) to sharp (B70f).
+Projection and filtered back-projection are non-uniform Fourier transforms. A reconstruction kernel is a modulation
+transfer function, from smooth (B30f) to sharp (B70f).
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from scipy import fft, optimize
 from .fields import FloatArray
 
 MU_WATER = 0.0193  # attenuation of water in 1/mm at about 70 keV
-SAMPLES_PER_PIXEL = 2  # of the detector: a sharp kernel then aliases in the image, as on a scanner
+SAMPLES_PER_PIXEL = 2  # detector samples: a sharp kernel then aliases in the image, as on a scanner
 APERTURE_MM = 0.6  # width of a detector element
-SMALLEST_APERTURE_GAIN = 0.2  # below it the loss of the aperture is not restored
+SMALLEST_APERTURE_GAIN = 0.2  # below it the loss due to the aperture is not restored
 ELECTRONIC_NOISE = 10.0  # SD in photons of a reference element
-REFERENCE_ELEMENT_MM = 0.684  # the dose counts photons on this width of detector ...
-REFERENCE_VIEWS = 720  # ... in one of this many views of the half turn
-ACCURACY = 1e-5  # relative, of the Fourier transforms
+REFERENCE_ELEMENT_MM = 0.684  # the dose is the number of photons on this width of detector ...
+REFERENCE_VIEWS = 720  # ... in one of this many views over 180 degrees
+ACCURACY = 1e-5  # relative accuracy of the Fourier transforms
+MM_PER_CM = 10.0
 
 
 @dataclass(frozen=True)
 class ParallelBeamScanner:
-    """Projects slices of an object and reconstructs a field of it that may be smaller or larger.
+    """Scanner that projects slices of an object and reconstructs a field of view that may be smaller or larger.
 
     Object and image share their pixel size and the position of pixel (n // 2, n // 2), the centre of rotation. The
-    projection is the central slice of the Fourier transform of the band-limited object, the reconstruction is its
+    projection is the central slice of the Fourier transform of the band-limited object. The reconstruction is its
     adjoint after multiplication by the spectrum of the band-limited ramp filter (G. N. Ramachandran, A. V.
-    Lakshminarayanan, PNAS 68(9), 1971, 2236-2240): uniform water comes out right to 0.01 HU.
+    Lakshminarayanan, PNAS 68(9), 1971, 2236-2240): uniform water is exact to 0.01 HU.
 
     Attributes:
-        object_shape: rows and columns of the object, even.
-        image_size: rows and columns of the image, even.
-        pixel_mm: pixel size.
-        views: number of projections over 180 degrees.
+        object_shape: Rows and columns of the object, even.
+        image_size: Rows and columns of the image, even.
+        pixel_mm: Pixel size in mm.
+        views: Number of projections over 180 degrees.
 
     Example:
         >>> scanner = ParallelBeamScanner((64, 64), image_size=32, pixel_mm=4.0, views=90)
@@ -72,27 +73,27 @@ class ParallelBeamScanner:
 
     @property
     def sample_mm(self) -> float:
-        """Distance of the detector samples."""
+        """Distance between detector samples in mm."""
         return self.pixel_mm / SAMPLES_PER_PIXEL
 
     @property
     def detector_samples(self) -> int:
-        """Number of samples of a view; they cover the object's diagonal."""
+        """Number of samples per view; they cover the object's diagonal."""
         return 2 * int(np.ceil(np.hypot(*self.object_shape) * SAMPLES_PER_PIXEL / 2)) + 2
 
     @property
     def detector_positions_mm(self) -> FloatArray:
-        """(detector_samples,) positions of the samples from the centre of rotation."""
+        """Positions (detector_samples,) of the samples in mm from the centre of rotation."""
         return (np.arange(self.detector_samples) - self.detector_samples // 2) * self.sample_mm
 
     @property
     def angles_rad(self) -> FloatArray:
-        """(views,) angles of the detector axis, from x (columns) towards y (rows)."""
+        """Angles (views,) of the detector axis in radians, from x (columns) towards y (rows)."""
         return np.pi * (np.arange(self.views) + 0.5) / self.views
 
     @cached_property
     def _period(self) -> int:
-        """Samples of a view with zeros beyond both ends: the ramp filter must not wrap round from object to image."""
+        """Samples of a zero-padded view: the ramp filter must not wrap around from object to image."""
         reach = (np.hypot(*self.object_shape) + np.hypot(self.image_size, self.image_size)) * SAMPLES_PER_PIXEL
         length = int(np.ceil(max(reach, self.detector_samples)))
         return 2 * int(fft.next_fast_len((length + 1) // 2, real=True))
@@ -104,7 +105,7 @@ class ParallelBeamScanner:
 
     @cached_property
     def _points(self) -> tuple[FloatArray, FloatArray]:
-        """Frequencies along y and x of all views, (views, frequencies), in radians a pixel."""
+        """Frequencies along y and x of all views, (views, frequencies), in radians per pixel."""
         radial = 2 * np.pi * self.pixel_mm * self._frequency
         angles = self.angles_rad[:, None]
         return (radial * np.sin(angles)).astype(np.float32), (radial * np.cos(angles)).astype(np.float32)
@@ -114,10 +115,16 @@ class ParallelBeamScanner:
         return np.sinc(self._frequency * APERTURE_MM)
 
     def project(self, attenuation: FloatArray) -> FloatArray:
-        """Line integrals of slices (S, rows, columns) in 1/mm, blurred by the detector: (S, views, detector_samples).
+        """Compute line integrals of an object, blurred by the detector.
+
+        Args:
+            attenuation: Slices (S, rows, columns) in 1/mm.
+
+        Returns:
+            Line integrals (S, views, detector_samples).
 
         Raises:
-            ValueError: the slices are not of ``object_shape``.
+            ValueError: The slices do not have the shape `object_shape`.
         """
         if attenuation.ndim != 3 or attenuation.shape[1:] != self.object_shape:
             raise ValueError(f"`attenuation` must have shape (S, {self.object_shape}), got {attenuation.shape}.")
@@ -133,13 +140,19 @@ class ParallelBeamScanner:
         return np.asarray(views[..., margin : margin + self.detector_samples])
 
     def add_noise(self, rng: np.random.Generator, line_integrals: FloatArray, *, photons: float) -> FloatArray:
-        """Line integrals as they are measured: Poisson noise of the photons and Gaussian noise of the electronics.
+        """Add Poisson noise of the photons and Gaussian noise of the electronics to line integrals.
 
         Args:
-            rng: source of the noise.
-            line_integrals: of any shape.
-            photons: unattenuated, on ``REFERENCE_ELEMENT_MM`` of the detector in one of ``REFERENCE_VIEWS`` views:
-                the dose does not depend on pixel size and number of views.
+            rng: Source of the noise.
+            line_integrals: Noise-free line integrals of any shape.
+            photons: Number of unattenuated photons per `REFERENCE_ELEMENT_MM` of the detector in one of
+                `REFERENCE_VIEWS` views: the dose does not depend on pixel size and number of views.
+
+        Returns:
+            Line integrals as measured, float32.
+
+        Raises:
+            ValueError: `photons` is not positive.
         """
         if photons <= 0:
             raise ValueError(f"`photons` must be > 0, got {photons}.")
@@ -149,18 +162,18 @@ class ParallelBeamScanner:
         return np.asarray(-np.log(np.maximum(counts, 1.0) / (photons * share)), dtype=np.float32)
 
     def reconstruct(self, line_integrals: FloatArray, modulation: Callable[[FloatArray], FloatArray]) -> FloatArray:
-        """Filtered back-projection.
+        """Reconstruct an image by filtered back-projection.
 
         Args:
-            line_integrals: (S, views, detector_samples).
-            modulation: transfer function of the whole system at frequencies in 1/mm; the blur of the detector is
-                undone first.
+            line_integrals: Line integrals (S, views, detector_samples).
+            modulation: Transfer function of the whole system at frequencies in 1/mm; the blur of the detector is undone
+                first.
 
         Returns:
-            attenuation (S, image_size, image_size) in 1/mm, float32.
+            Attenuation (S, image_size, image_size) in 1/mm, float32.
 
         Raises:
-            ValueError: the line integrals are not of the scanner's views and samples.
+            ValueError: The line integrals do not match the scanner's views and samples.
         """
         expected = (self.views, self.detector_samples)
         if line_integrals.ndim != 3 or line_integrals.shape[1:] != expected:
@@ -183,10 +196,11 @@ class ParallelBeamScanner:
         return np.asarray(image.real.reshape(-1, self.image_size, self.image_size), dtype=np.float32)
 
     def _ramp(self) -> FloatArray:
-        """Spectrum in 1/mm of the band-limited ramp filter, one-sided.
+        """Compute the one-sided spectrum in 1/mm of the band-limited ramp filter.
 
         It is the transform of the sampled impulse response: |f| itself would offset and cup the image. Frequency 0 and
-        the Nyquist frequency occur once in the two-sided spectrum, all others twice, and the factor 2 is elsewhere.
+        the Nyquist frequency occur once in the two-sided spectrum, all others twice, and the factor 2 is applied
+        elsewhere.
         """
         sample = np.arange(self._period)
         distance = np.minimum(sample, self._period - sample)
@@ -197,16 +211,13 @@ class ParallelBeamScanner:
         return np.asarray(ramp)
 
 
-MM_PER_CM = 10.0
-
-
 class Kernel(NamedTuple):
     """Resolution of a reconstruction kernel.
 
     Attributes:
-        mtf50: frequency in lp/cm at which the modulation has fallen to 50 %.
-        mtf10: frequency in lp/cm at which it has fallen to 10 %.
-        overshoot: strength a of the edge enhancement; 0 has none, above 1 the modulation exceeds 1.
+        mtf50: Frequency in lp/cm at which the modulation has fallen to 50 %.
+        mtf10: Frequency in lp/cm at which the modulation has fallen to 10 %.
+        overshoot: Strength a of the edge enhancement; 0 means none, above 1 the modulation exceeds 1.
     """
 
     mtf50: float
@@ -224,21 +235,21 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
 
 
 def modulation(kernel: str, frequency_lp_per_mm: ArrayLike) -> FloatArray:
-    """Modulation transfer function T(f) = (1 + a (f / f0)^2) exp(-(f / f0)^n) of a kernel.
+    """Evaluate the modulation transfer function T(f) = (1 + a (f / f0)^2) exp(-(f / f0)^n) of a kernel.
 
-    f0 and n are solved from the frequencies at which T is 50 % and 10 %, so that the curve is a function of lp/mm:
-    what a kernel does to an image depends on its pixel size. (B70f has n = 1.55, hence a small cusp at frequency 0 and
+    f0 and n are solved from the frequencies at which T is 50 % and 10 %, so that the curve is a function of lp/mm: the
+    effect of a kernel on an image depends on its pixel size. (B70f has n = 1.55, hence a small cusp at frequency 0 and
     a point spread with a weak long tail: it lowers large uniform regions by about 0.5 HU per 1000 HU of contrast.)
 
     Args:
-        kernel: one of ``KERNELS``.
-        frequency_lp_per_mm: frequencies in line pairs a millimetre, >= 0, any shape.
+        kernel: One of `KERNELS`.
+        frequency_lp_per_mm: Frequencies in line pairs per millimetre, >= 0, of any shape.
 
     Returns:
-        modulation of the same shape; 1 at frequency 0.
+        Modulation of the same shape; 1 at frequency 0.
 
     Raises:
-        ValueError: the kernel is unknown.
+        ValueError: The kernel is unknown.
 
     Example:
         >>> modulation("B30f", [0.0, 0.35, 0.6]).round(3).tolist()
@@ -252,7 +263,7 @@ def modulation(kernel: str, frequency_lp_per_mm: ArrayLike) -> FloatArray:
 
 @cache
 def _shape(kernel: str) -> tuple[float, float]:
-    """f0 in lp/cm and n of a kernel."""
+    """Solve f0 in lp/cm and n of a kernel."""
     mtf50, mtf10, overshoot = KERNELS[kernel]
     frequencies = np.array([mtf50, mtf10])
 

@@ -1,9 +1,6 @@
-"""
-Write a phantom data set: patients in parallel, NIfTI files that are complete or absent, one datalist.
+"""Phantom data sets: what a kind of phantom declares, and how its patients are generated, written and listed.
 
-A volume with its affine, and NIfTI files that are either complete or absent.
-
-Checks of what a user passes to a phantom generator.
+Patients are generated in parallel, each file is either complete or absent, and the datalist is written last.
 """
 
 from __future__ import annotations
@@ -31,47 +28,7 @@ from tqdm import tqdm
 from ..files import atomic_write
 
 GZIP_LEVEL = 4
-
-
-class Volume(NamedTuple):
-    """A volume (X, Y, Z), or one of vectors (X, Y, Z, 3), and its affine (4, 4) from voxels to RAS+ millimetres."""
-
-    data: NDArray[Any]
-    affine: NDArray[np.float64]
-
-
-def write_nifti(path: Path, volume: Volume) -> None:
-    """Write a NIfTI with sform and qform in scanner coordinates and millimetres; all or nothing.
-
-    Volumes become int16, rounded; uint16 stays. Vectors become float32 with their components along the fourth axis, as
-    nibabel and MONAI read them (the five axes of NIfTI's vector intent would reach MONAI as a fourth spatial one).
-    """
-    vectors = volume.data.ndim == 4
-    data = volume.data.astype(np.float32) if vectors else _as_integers(volume.data, path)
-    image = nibabel.Nifti1Image(data, volume.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(volume.affine, code="scanner")
-    # Its float32 quaternion is coarse for flipped axes (1e-3 of a voxel): let both forms say the same.
-    image.set_sform(image.get_qform(), code="scanner")
-    write_atomically(path, gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
-
-
-def _as_integers(data: NDArray[Any], path: Path) -> NDArray[np.int16] | NDArray[np.uint16]:
-    """``data`` itself if uint16, else as int16; ValueError naming the file where it does not fit."""
-    if data.dtype == np.uint16:
-        return data
-    rounded = np.rint(data)
-    limits = np.iinfo(np.int16)
-    if rounded.min() < limits.min or rounded.max() > limits.max:
-        raise ValueError(f"Values of {path.name} must fit int16, got {rounded.min():g} to {rounded.max():g}.")
-    return rounded.astype(np.int16)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when it is complete."""
-    with atomic_write(path, needed=len(content)) as file:
-        file.write(content)
-
+GOLDEN_RATIO = (5**0.5 - 1) / 2  # fractional part; the step of the most evenly spread sequence
 
 DATALIST_NAME = "datalist.json"
 LABEL_KEY = "label"
@@ -86,18 +43,59 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 Parameters = Mapping[str, Any]
 
 
+class Volume(NamedTuple):
+    """Volume (X, Y, Z), or vector field (X, Y, Z, 3), with its affine (4, 4) from voxels to RAS+ millimetres."""
+
+    data: NDArray[Any]
+    affine: NDArray[np.float64]
+
+
+def write_nifti(path: Path, volume: Volume) -> None:
+    """Write a NIfTI file with sform and qform in scanner coordinates and millimetres, atomically.
+
+    Volumes become int16, rounded; uint16 is kept. Vectors become float32 with their components along the fourth axis,
+    as nibabel and MONAI read them (the five axes of NIfTI's vector intent would reach MONAI as a fourth spatial one).
+    """
+    vectors = volume.data.ndim == 4
+    data = volume.data.astype(np.float32) if vectors else _as_integers(volume.data, path)
+    image = nibabel.Nifti1Image(data, volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(volume.affine, code="scanner")
+    # Its float32 quaternion is coarse for flipped axes (1e-3 of a voxel): let both forms say the same.
+    image.set_sform(image.get_qform(), code="scanner")
+    write_atomically(path, gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
+
+
+def _as_integers(data: NDArray[Any], path: Path) -> NDArray[np.int16] | NDArray[np.uint16]:
+    """Return `data` as int16, or unchanged if uint16; raise a ValueError naming the file if values do not fit."""
+    if data.dtype == np.uint16:
+        return data
+    rounded = np.rint(data)
+    limits = np.iinfo(np.int16)
+    if rounded.min() < limits.min or rounded.max() > limits.max:
+        raise ValueError(f"Values of {path.name} must fit int16, got {rounded.min():g} to {rounded.max():g}.")
+    return rounded.astype(np.int16)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only once it is complete."""
+    with atomic_write(path, needed=len(content)) as file:
+        file.write(content)
+
+
 @dataclass(frozen=True)
 class PhantomKind:
-    """What the writer needs to know of a kind of phantom.
+    """Declaration of a kind of phantom for the writer.
 
     Attributes:
-        name: of the kind, also the first part of patient and file names.
-        domains: keys of the volumes between which to translate.
-        label_names: meaning of the values of the label map.
-        description: one sentence for the datalist.
-        check_parameters: turns the user's arguments (None where not given) into the full set of parameters.
-        make_patient: (patient index, parameters) -> volumes: one for each domain, `label`, and any further truth. A
-            function of a module, as it is sent to other processes.
+        name: Name of the kind, also the first part of patient and file names.
+        domains: Keys of the volumes between which to translate.
+        label_names: Meaning of the values of the label map.
+        description: One sentence for the datalist.
+        check_parameters: Function that turns the user's arguments (None where not given) into the full set of
+            parameters.
+        make_patient: Function (patient index, parameters) -> volumes: one per domain, `label`, and any further truth.
+            It must be defined at module level, since it is sent to other processes.
     """
 
     name: str
@@ -109,21 +107,21 @@ class PhantomKind:
 
 
 def write_dataset(kind: PhantomKind, parameters: Parameters, output_dir: Path, *, workers: int | None = None) -> Path:
-    """Generate all patients of a data set and its datalist; only what is missing if it is already there.
+    """Generate the patients of a data set that are not there yet, and write its datalist.
 
     The datalist is written last: where it exists, the data set was complete.
 
     Args:
-        kind: what to generate.
-        parameters: as ``kind.check_parameters`` returns them; `patients` is their number.
-        output_dir: folder of the data set.
-        workers: number of processes, one thread each; default one for each processor, at most one a patient.
+        kind: Kind of phantom.
+        parameters: Parameters as `kind.check_parameters` returns them; `patients` is the number of patients.
+        output_dir: Folder of the data set.
+        workers: Number of processes, each with one thread; by default one per processor, at most one per patient.
 
     Returns:
-        path of the datalist.
+        Path of the datalist.
 
     Raises:
-        ValueError: the folder holds a data set of other parameters.
+        ValueError: The folder holds a data set with other parameters.
     """
     datalist_path = output_dir / DATALIST_NAME
     patients: Sequence[int] = range(parameters["patients"])
@@ -143,7 +141,7 @@ def write_dataset(kind: PhantomKind, parameters: Parameters, output_dir: Path, *
 
 
 def split_counts(patients: int) -> tuple[int, int, int]:
-    """Number of training, validation and test patients, in this order; every part has at least one.
+    """Compute the numbers of training, validation and test patients; every part has at least one.
 
     Example:
         >>> split_counts(24)
@@ -157,7 +155,7 @@ def split_counts(patients: int) -> tuple[int, int, int]:
 def make_datalist(kind: PhantomKind, parameters: Parameters, entries: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Split the patients' entries, in order, into training, validation and test.
 
-    `training` has one domain a patient, in turn, so that no two domains share a patient; `training_paired` has the
+    `training` has one domain per patient, in turn, so that no two domains share a patient; `training_paired` has the
     same patients with all their volumes.
     """
     training, validation, _ = split_counts(len(entries))
@@ -180,7 +178,7 @@ def make_datalist(kind: PhantomKind, parameters: Parameters, entries: Sequence[d
 
 
 def write_patient(kind: PhantomKind, parameters: Parameters, output_dir: Path, patient: int) -> dict[str, str]:
-    """Generate one patient and write its volumes; returns its entry of the datalist with relative paths."""
+    """Generate one patient, write its volumes and return its entry of the datalist with relative paths."""
     name = f"{kind.name}_{patient:04d}"
     entry = {"patient": name}
     for key, volume in kind.make_patient(patient, parameters).items():
@@ -190,7 +188,11 @@ def write_patient(kind: PhantomKind, parameters: Parameters, output_dir: Path, p
 
 
 def _unfinished_patients(datalist_path: Path, parameters: Parameters) -> list[int]:
-    """Patients of an existing data set that miss a file; ValueError if its parameters are not these."""
+    """List the patients of an existing data set with missing files.
+
+    Raises:
+        ValueError: The data set was made by something else or with other parameters.
+    """
     try:
         datalist = json.loads(datalist_path.read_text())
         existing = datalist["parameters"]
@@ -245,7 +247,7 @@ def _write_patients(
 def _in_processes(
     write: Callable[[int], dict[str, str]], patients: Sequence[int], *, count: int
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (patient, entry) as the patients are finished by ``count`` processes of one thread each."""
+    """Yield (patient, entry) as the patients are finished by `count` processes of one thread each."""
     # Spawned, not forked: the caller may have started threads (torch does).
     context = multiprocessing.get_context("spawn")
     with _one_thread_in_new_processes(), ProcessPoolExecutor(count, mp_context=context) as executor:
@@ -258,13 +260,13 @@ def _in_processes(
 
 
 def _available_processors() -> int:
-    """Processors this process may use (a container or batch system may grant fewer than the machine has)."""
+    """Count the processors this process may use; a container or batch system may grant fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def _one_thread_in_new_processes() -> Iterator[None]:
-    """Keep numerical libraries of processes that start meanwhile from opening a thread for each processor."""
+    """Keep numerical libraries of processes started meanwhile from opening one thread per processor."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
@@ -278,7 +280,7 @@ def _one_thread_in_new_processes() -> Iterator[None]:
 
 
 def check_integer(name: str, value: object, *, minimum: int, multiple_of: int = 1) -> int:
-    """Return ``value`` if it is an integer >= ``minimum`` and a multiple of ``multiple_of``; ValueError otherwise."""
+    """Return `value` if it is an integer >= `minimum` and a multiple of `multiple_of`; raise a ValueError otherwise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum or value % multiple_of:
         rule = f"an integer >= {minimum}" if multiple_of == 1 else f"a multiple of {multiple_of} and >= {minimum}"
         raise ValueError(f"`{name}` must be {rule}, got {value!r}.")
@@ -286,7 +288,76 @@ def check_integer(name: str, value: object, *, minimum: int, multiple_of: int = 
 
 
 def check_positive(name: str, value: object, *, unit: str) -> float:
-    """Return ``value`` as a float if it is a finite number above 0; ValueError otherwise."""
+    """Return `value` as a float if it is a finite number above 0; raise a ValueError otherwise."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"`{name}` must be a number > 0 ({unit}), got {value!r}.")
     return float(value)
+
+
+def check_stack(
+    kind: str,
+    *,
+    version: int,
+    defaults: tuple[int, int, int, float],
+    largest_span_mm: float,
+    absent: str,
+    patients: int | None = None,
+    slices: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    slice_mm: float | None = None,
+) -> dict[str, Any]:
+    """Check the user's arguments for a phantom of axial slices and fill in the defaults.
+
+    Args:
+        kind: Name of the kind.
+        version: Version of its generator.
+        defaults: Defaults of `patients`, `slices`, `size` and `slice_mm`.
+        largest_span_mm: Largest distance between the first and the last slice.
+        absent: What the phantom lacks beyond that span, for the message.
+        patients: Number of patients, at least 4.
+        slices: Number of slices per patient.
+        size: Rows and columns of a slice, a multiple of 8.
+        seed: Random seed.
+        slice_mm: Distance between slices in mm.
+
+    Returns:
+        Full set of parameters.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    default_patients, default_slices, default_size, default_slice_mm = defaults
+    parameters: dict[str, Any] = {
+        "kind": kind,
+        "patients": check_integer("patients", default_patients if patients is None else patients, minimum=4),
+        "slices": check_integer("slices", default_slices if slices is None else slices, minimum=1),
+        "size": check_integer("size", default_size if size is None else size, minimum=32, multiple_of=8),
+        "seed": check_integer("seed", seed, minimum=0),
+        "slice_mm": check_positive("slice_mm", default_slice_mm if slice_mm is None else slice_mm, unit="mm"),
+        "version": version,
+    }
+    span = (parameters["slices"] - 1) * parameters["slice_mm"]
+    if span > largest_span_mm:
+        raise ValueError(
+            f"(`slices` - 1) x `slice_mm` must be <= {largest_span_mm:g} mm, as the phantom has {absent}, "
+            f"got {span:g} mm: choose fewer slices or a smaller `slice_mm`."
+        )
+    return parameters
+
+
+def spread_evenly(patient: int, *, seed: int, task: int, step: float = GOLDEN_RATIO, index: int = 0) -> float:
+    """Return one patient's term of a sequence whose fractional part is spread evenly over every few neighbours.
+
+    A property that a patient has where the fractional part is below a threshold thus occurs in every split of the data
+    set, for every seed.
+
+    Args:
+        patient: Index of the patient.
+        seed: Seed of the data set, which sets the offset of the sequence.
+        task: First entry of every patient's seed.
+        step: Irrational step of the sequence.
+        index: Which of several sequences with offsets of their own.
+    """
+    offset = np.random.default_rng([task, seed]).random(index + 1)[index]
+    return float(offset + patient * step)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 FloatArray = NDArray[np.floating]
 
-# Nodes per correlation length of the coarse lattices: linear interpolation between them is then smooth enough.
+# Step of the coarse lattices in correlation lengths: linear interpolation between them is then smooth enough.
 GRID_STEP_IN_SIGMA = 0.5
 LATTICE_STEP_IN_SIGMA = 0.75
 
@@ -21,16 +21,19 @@ def gaussian_random_field(
 ) -> FloatArray:
     """Draw a stationary Gaussian random field of zero mean and unit variance.
 
-    White noise filtered by a Gaussian of standard deviation ``sigma``, so that two voxels at distance d correlate
-    with exp(-d^2 / (4 sigma^2)). A long-range field is drawn on a coarse lattice and interpolated linearly.
+    The field is white noise filtered by a Gaussian of standard deviation `sigma`, so that two voxels at distance d
+    correlate with exp(-d^2 / (4 sigma^2)). A long-range field is drawn on a coarse lattice and interpolated linearly.
 
     Args:
-        rng: source of the noise.
-        shape: number of voxels along each axis.
-        sigma: filter width in voxels, one number or one for each axis; 0 gives white noise along that axis.
+        rng: Source of the noise.
+        shape: Number of voxels along each axis.
+        sigma: Filter width in voxels, one number or one per axis; 0 gives white noise along that axis.
 
     Returns:
-        array of ``shape``, float32.
+        Array of shape `shape`, float32.
+
+    Raises:
+        ValueError: A filter width is negative.
 
     Example:
         >>> gaussian_random_field(np.random.default_rng(0), (4, 32, 32), sigma=(0.5, 3.0, 3.0)).shape
@@ -58,16 +61,16 @@ def multiscale_noise(
     scales: Sequence[tuple[float, float]],
     spacing: Sequence[float],
 ) -> FloatArray:
-    """Weighted sum of independent random fields of several filter widths, scaled to unit variance.
+    """Draw a weighted sum of independent random fields of several filter widths, scaled to unit variance.
 
     Args:
-        rng: source of the noise.
-        shape: number of voxels along each axis.
-        scales: pairs of filter width in mm and weight.
-        spacing: voxel size in mm along each axis.
+        rng: Source of the noise.
+        shape: Number of voxels along each axis.
+        scales: Pairs of filter width in mm and weight.
+        spacing: Voxel size in mm along each axis.
 
     Returns:
-        array of ``shape``, float32.
+        Array of `shape`, float32.
     """
     total = np.sqrt(sum(weight**2 for _, weight in scales))
     field = np.zeros(shape, dtype=np.float32)
@@ -78,11 +81,11 @@ def multiscale_noise(
 
 @dataclass(frozen=True)
 class PeriodicField:
-    """A scalar field on a periodic lattice around the origin, interpolated linearly.
+    """Scalar field on a periodic lattice around the origin, interpolated linearly.
 
     Attributes:
-        values: (nz, ny, nx) values at the nodes; node (0, 0, 0) lies at the origin.
-        step_mm: distance of the nodes along z, y and x in mm.
+        values: Values (nz, ny, nx) at the nodes; node (0, 0, 0) lies at the origin.
+        step_mm: Distance between nodes along z, y and x in mm.
     """
 
     values: FloatArray
@@ -90,19 +93,19 @@ class PeriodicField:
 
     @classmethod
     def noise(cls, rng: np.random.Generator, sigma_mm: float, *, period_mm: float = 200.0) -> PeriodicField:
-        """Draw noise of zero mean, unit variance and filter width ``sigma_mm`` that repeats every ``period_mm``."""
+        """Draw noise of zero mean, unit variance and filter width `sigma_mm` with a period of `period_mm`."""
         nodes = max(4, int(np.ceil(period_mm / (LATTICE_STEP_IN_SIGMA * sigma_mm))))
         step = period_mm / nodes
         values = _filtered_noise(rng, [nodes] * 3, np.full(3, sigma_mm / step), interpolated=np.ones(3, dtype=bool))
         return cls(values, (step, step, step))
 
     def at(self, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
-        """Sample at scattered points; ``z``, ``y``, ``x`` in mm and of one shape, which is also the result's."""
+        """Sample at scattered points with coordinates `z`, `y`, `x` in mm, all of one shape."""
         nodes = [np.asarray(p, dtype=np.float32) / s for p, s in zip((z, y, x), self.step_mm, strict=True)]
         return ndimage.map_coordinates(self.values, nodes, order=1, mode="grid-wrap", output=np.float32)
 
     def on_grid(self, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
-        """Sample on the grid spanned by three 1-D axes in mm; returns (len(z), len(y), len(x))."""
+        """Sample on the grid spanned by three 1-D axes in mm and return (len(z), len(y), len(x))."""
         field = self.values
         for axis, (positions, step) in enumerate(zip((z, y, x), self.step_mm, strict=True)):
             field = _interpolate_axis(field, np.asarray(positions, dtype=float) / step, axis)
@@ -112,7 +115,7 @@ class PeriodicField:
 def _filtered_noise(
     rng: np.random.Generator, nodes: Sequence[int], sigma: NDArray[np.float64], *, interpolated: NDArray[np.bool_]
 ) -> FloatArray:
-    """Periodic Gaussian-filtered noise, scaled to unit variance *after* linear interpolation along some axes."""
+    """Draw periodic Gaussian-filtered noise, scaled to unit variance *after* linear interpolation along some axes."""
     field = rng.standard_normal(nodes, dtype=np.float32)
     variance = 1.0
     for axis, (n, s) in enumerate(zip(nodes, sigma, strict=True)):
@@ -128,7 +131,7 @@ def _filtered_noise(
 
 
 def _interpolate_axis(values: FloatArray, positions: NDArray[np.float64], axis: int) -> FloatArray:
-    """Linear interpolation of a periodic array along one axis at ``positions`` in nodes."""
+    """Interpolate a periodic array linearly along one axis at `positions`, in nodes."""
     lower = np.floor(positions).astype(int)
     weight = (positions - lower).astype(np.float32)
     n = values.shape[axis]

@@ -1,13 +1,14 @@
-"""
-The voxel grid of a stack of axial slices, in the patient's frame, and painting on it.
+"""Voxel grid of a stack of axial slices, and painting on it.
 
-Soft rasterisation: from signed distances in mm to the share of a voxel that a structure fills.
+Structures are signed distances in mm, positive inside. Rasterisation turns them into occupancies: the fraction of each
+voxel that a structure fills.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,23 @@ from numpy.typing import NDArray
 from .dataset import Parameters
 from .fields import FloatArray, gaussian_random_field
 
+FAR_MM = -99.0  # signed distance where no tube is near
+THINNEST_PIXELS = 0.25  # smallest radius; a thinner tube would be drawn about a pixel wide, and is omitted
+TABLE_OFFSET_SD_MM = 8.0  # offset of the chest from the scanner's isocentre
+
 
 def soft_occupancy(signed_distance: FloatArray, half_width: float) -> FloatArray:
-    """Share of a voxel inside a surface: a linear ramp across the surface (partial volume).
+    """Compute the fraction of a voxel inside a surface as a linear ramp across the surface (partial volume).
 
     Args:
-        signed_distance: distance to the surface, positive inside, any shape.
-        half_width: half the width of the ramp in the units of the distance; half a voxel is a box-shaped voxel.
+        signed_distance: Distance to the surface, positive inside, of any shape.
+        half_width: Half the width of the ramp in the unit of the distance; half a voxel models a box-shaped voxel.
 
     Returns:
-        occupancy in [0, 1], of the same shape.
+        Occupancy in [0, 1], of the same shape.
+
+    Raises:
+        ValueError: `half_width` is not positive.
 
     Example:
         >>> soft_occupancy(np.array([-1.0, 0.0, 0.25, 1.0]), 0.5).tolist()
@@ -44,18 +52,21 @@ def draw_tubes(
     spacing: Sequence[float],
     margin: float | None = None,
 ) -> None:
-    """Unite straight tubes with round ends into a signed distance map, in place.
+    """Unite straight tubes with round ends with a signed distance map, in place.
 
-    Every voxel within ``margin`` of a tube gets max(old value, radius - distance to the tube's axis); further away
-    the map is left as it is, so start from a large negative value.
+    Every voxel within `margin` of a tube becomes max(old value, radius - distance to the tube's axis). Farther away the
+    map is left unchanged, so start from a large negative value.
 
     Args:
-        signed_distance: (nz, ny, nx) map in mm, positive inside; changed in place.
-        segments: (M, 2, 3) end points in mm, order z, y, x.
-        radii: (M,) radii in mm.
-        origin: position of voxel (0, 0, 0) in mm.
-        spacing: voxel size in mm along z, y, x.
-        margin: reach beyond the tube's surface in mm; default 1.5 of the largest voxel side.
+        signed_distance: Map (nz, ny, nx) in mm, positive inside; changed in place.
+        segments: End points (M, 2, 3) in mm, in the order z, y, x.
+        radii: Radii (M,) in mm.
+        origin: Position of voxel (0, 0, 0) in mm.
+        spacing: Voxel size in mm along z, y, x.
+        margin: Reach beyond the tube's surface in mm; by default 1.5 times the largest voxel side.
+
+    Raises:
+        ValueError: `segments` does not match `radii`.
     """
     if segments.shape != (len(radii), 2, 3):
         expected = (len(radii), 2, 3)
@@ -79,7 +90,7 @@ def draw_tubes(
 def _distance_to_segment(
     axes: Sequence[NDArray[np.float64]], start: FloatArray, end: FloatArray
 ) -> NDArray[np.float64]:
-    """Distance of the grid spanned by three axes to the segment from ``start`` to ``end``."""
+    """Compute the distance of the grid spanned by three axes to the segment from `start` to `end`."""
     offset = np.meshgrid(*(axis - s for axis, s in zip(axes, start, strict=True)), indexing="ij", sparse=True)
     direction = np.asarray(end, dtype=float) - start
     length_squared = max(float(direction @ direction), 1e-12)
@@ -88,19 +99,15 @@ def _distance_to_segment(
     return np.asarray(np.sqrt(squared))
 
 
-FAR_MM = -99.0  # signed distance of what is not near any tube
-THINNEST_PIXELS = 0.25  # radius; a thinner tube would come out about as wide as a pixel, and is left out
-
-
 @dataclass(frozen=True)
 class Stack:
-    """Axial slices, which are thin planes; pixel (rows // 2, columns // 2) lies at y = x = 0.
+    """Axial slices, regarded as thin planes; pixel (rows // 2, columns // 2) lies at y = x = 0.
 
     Attributes:
-        levels_mm: (slices,) positions of the slices downwards, evenly spaced.
-        slice_mm: their distance.
-        in_plane_shape: rows (y) and columns (x).
-        pixel_mm: pixel size.
+        levels_mm: Positions (slices,) of the slices downwards, evenly spaced.
+        slice_mm: Distance between slices.
+        in_plane_shape: Rows (y) and columns (x).
+        pixel_mm: Pixel size.
     """
 
     levels_mm: FloatArray
@@ -132,17 +139,17 @@ class Stack:
         return ((np.arange(count) - count // 2) * self.pixel_mm).astype(np.float32)
 
     def noise(self, rng: np.random.Generator, sigma_mm: float, *, across_mm: float | None = None) -> FloatArray:
-        """Smooth noise of zero mean and unit variance on the grid; ``across_mm`` is the filter width along z."""
+        """Draw smooth noise of zero mean and unit variance on the grid; `across_mm` is the filter width along z."""
         across = sigma_mm if across_mm is None else across_mm
         in_plane = sigma_mm / self.pixel_mm
         return gaussian_random_field(rng, self.shape, sigma=(across / self.slice_mm, in_plane, in_plane))
 
     def occupancy(self, signed_distance: FloatArray, *, softness: float = 1.0) -> FloatArray:
-        """Share of each voxel inside a surface, whose edge is ``softness`` pixels wide."""
+        """Compute the fraction of each voxel inside a surface whose edge is `softness` pixels wide."""
         return soft_occupancy(signed_distance, 0.5 * softness * self.pixel_mm)
 
     def tubes(self, segments: FloatArray, radii: FloatArray) -> FloatArray:
-        """Signed distance in mm to tubes with ends (M, 2, 3) and radii (M,), ``FAR_MM`` away from them."""
+        """Compute the signed distance in mm to tubes with ends (M, 2, 3) and radii (M,); `FAR_MM` if none is near."""
         distance = np.full(self.shape, FAR_MM, dtype=np.float32)
         margin = 0.75 * self.pixel_mm
         wide = radii > THINNEST_PIXELS * self.pixel_mm
@@ -162,7 +169,7 @@ class Stack:
         return distance
 
     def path(self, points: Sequence[Sequence[float]], radius: float, *, margin: float = 6.0) -> FloatArray:
-        """Signed distance in mm to a bent tube through points (z, y, x), right up to ``margin`` outside it."""
+        """Compute the signed distance in mm to a bent tube through points (z, y, x), exact up to `margin` outside."""
         corners = np.asarray(points, dtype=float)
         segments = np.stack([corners[:-1], corners[1:]], axis=1)
         wide = self.tubes(segments, np.full(len(segments), radius + margin))
@@ -170,23 +177,25 @@ class Stack:
 
 
 def lay_over(hu: FloatArray, value: FloatArray | float, occupancy: FloatArray) -> None:
-    """Replace the share ``occupancy`` of what is there by ``value``, in place."""
+    """Replace the fraction `occupancy` of each voxel by `value`, in place."""
     hu += (np.asarray(value, dtype=np.float32) - hu) * occupancy
 
 
 def ellipse(a: FloatArray, b: FloatArray, half_axes: tuple[FloatArray | float, FloatArray | float]) -> FloatArray:
-    """Distance to the outline of an ellipse around the origin: positive inside, exact on the smaller half axis."""
+    """Compute the distance to an ellipse around the origin, positive inside and exact along the smaller half axis."""
     first, second = half_axes
     radius = np.sqrt((a / first) ** 2 + (b / second) ** 2)
     return (1 - radius) * np.minimum(first, second)
 
 
-TABLE_OFFSET_SD_MM = 8.0  # of the chest from the scanner's isocentre
-
-
 def scanner_affine(rng: np.random.Generator, parameters: Parameters, *, pixel_mm: float) -> NDArray[np.float64]:
-    """Affine of axial slices without tilt, stored as scanners do: rows backwards, columns to the patient's left."""
+    """Draw the affine of axial slices without tilt, stored as scanners do: rows backwards, columns to the left."""
     affine = np.diag([-pixel_mm, -pixel_mm, parameters["slice_mm"], 1.0])
     middle = (np.array([parameters["size"], parameters["size"], parameters["slices"]]) - 1) / 2
     affine[:3, 3] = rng.normal(0, TABLE_OFFSET_SD_MM, 3) - affine[:3, :3] @ middle
     return affine
+
+
+def to_scanner_order(array: NDArray[Any]) -> NDArray[Any]:
+    """Reorder (z down, y backwards, x to the left[, vector]) to (x to the left, y backwards, z up[, vector])."""
+    return array.swapaxes(0, 2)[:, :, ::-1]

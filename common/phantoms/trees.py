@@ -11,18 +11,21 @@ from .fields import FloatArray
 def spanning_tree(root: FloatArray, points: FloatArray, *, balance: float = 0.4) -> NDArray[np.intp]:
     """Connect points to a root by the greedy minimum spanning tree with path cost.
 
-    In each step the free point and the tree node of least cost, Euclidean distance + ``balance`` x path length from
-    the root to the node, are joined (H. Cuntz, F. Forstner, A. Borst, M. Haeusser, "One Rule to Grow Them All",
-    PLoS Computational Biology 6(8), 2010, e1000877, "Greedy algorithm"). 0 gives the minimum spanning tree; the
-    larger ``balance``, the more direct the paths.
+    Each step joins the free point and the tree node of least cost, which is their Euclidean distance plus `balance`
+    times the path length from the root to the node (H. Cuntz, F. Forstner, A. Borst, M. Haeusser, "One Rule to Grow
+    Them All", PLoS Computational Biology 6(8), 2010, e1000877, "Greedy algorithm"). A `balance` of 0 gives the minimum
+    spanning tree; larger values give more direct paths.
 
     Args:
-        root: (3,) position in mm.
-        points: (N, 3) positions in mm.
-        balance: weight of the path length, >= 0.
+        root: Position (3,) of the root in mm.
+        points: Positions (N, 3) in mm.
+        balance: Weight of the path length, >= 0.
 
     Returns:
-        (N + 1,) parent of each node, where node 0 is the root (its own parent) and node i is ``points[i - 1]``.
+        Parent (N + 1,) of each node, where node 0 is the root (its own parent) and node i is `points[i - 1]`.
+
+    Raises:
+        ValueError: `balance` is negative.
 
     Example:
         >>> spanning_tree(np.zeros(3), np.array([[0.0, 0.0, 2.0], [0.0, 0.0, 1.0]])).tolist()
@@ -47,16 +50,19 @@ def spanning_tree(root: FloatArray, points: FloatArray, *, balance: float = 0.4)
 
 
 def murray_radii(parents: NDArray[np.intp], *, leaf_radius: float, exponent: float = 2.7) -> FloatArray:
-    """Radii of the branches by Murray's law: r_parent^exponent is the sum of r_child^exponent.
+    """Compute the radii of branches by Murray's law: r_parent^exponent is the sum of r_child^exponent.
 
     Args:
-        parents: (N,) parent of each node, as ``spanning_tree`` returns it.
-        leaf_radius: radius of every terminal branch in mm.
-        exponent: 3 in C. D. Murray, "The Physiological Principle of Minimum Work", PNAS 12(3), 1926, 207-214;
-            2.7 is nearer to what is measured in lungs and livers.
+        parents: Parent (N,) of each node, as `spanning_tree` returns it.
+        leaf_radius: Radius of every terminal branch in mm.
+        exponent: 3 in C. D. Murray, "The Physiological Principle of Minimum Work", PNAS 12(3), 1926, 207-214; 2.7 is
+            closer to measurements in lungs and livers.
 
     Returns:
-        (N,) radius in mm of the branch that ends at each node (for the root: of the trunk that feeds the tree).
+        Radius (N,) in mm of the branch that ends at each node; for the root, of the trunk that feeds the tree.
+
+    Raises:
+        ValueError: `leaf_radius` is not positive.
     """
     if leaf_radius <= 0:
         raise ValueError(f"`leaf_radius` must be > 0 mm, got {leaf_radius}.")
@@ -69,16 +75,22 @@ def murray_radii(parents: NDArray[np.intp], *, leaf_radius: float, exponent: flo
 
 
 def tree_segments(root: FloatArray, points: FloatArray, *, parents: NDArray[np.intp]) -> FloatArray:
-    """(N, 2, 3) end points (parent, node) of the branches to the N ``points``, as ``draw_tubes`` takes them."""
+    """Return the end points (N, 2, 3) (parent, node) of the branches to N points, as `draw_tubes` takes them."""
     nodes = np.vstack([root, points])
     return np.stack([nodes[parents[1:]], nodes[1:]], axis=1)
 
 
 def bend_segments(rng: np.random.Generator, segments: FloatArray, *, bend: float = 0.1) -> FloatArray:
-    """Break each segment in its middle and move the joint by ``bend`` x its length (SD an axis).
+    """Split each segment at its middle and move the joint by a random vector.
+
+    Args:
+        rng: Source of the vectors.
+        segments: End points (N, 2, 3).
+        bend: Standard deviation of the movement along each axis, relative to the length of the segment.
 
     Returns:
-        (2 N, 2, 3): all first halves, then all second halves; the radii are those of ``segments`` twice.
+        Segments (2 N, 2, 3): all first halves, then all second halves; their radii are those of `segments`, repeated
+        twice.
     """
     length = np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1, keepdims=True)
     middle = segments.mean(axis=1) + bend * length * rng.standard_normal((len(segments), 3))
@@ -88,7 +100,7 @@ def bend_segments(rng: np.random.Generator, segments: FloatArray, *, bend: float
 
 
 def _leaves_to_root(parents: NDArray[np.intp]) -> list[int]:
-    """All nodes but the root, every node before its parent."""
+    """List all nodes but the root, every node before its parent."""
     children: list[list[int]] = [[] for _ in parents]
     for node in range(1, len(parents)):
         children[parents[node]].append(node)

@@ -1,8 +1,4 @@
-"""
-Anatomy of the abdomen phantom: noise-free HU before and after contrast, and after motion, with labels.
-
-Motion between the two scans of the abdomen phantom: another breath-hold, and another position of the patient.
-"""
+"""Anatomy of the abdomen phantom: noise-free HU before and after contrast, motion between the two scans, and labels."""
 
 from __future__ import annotations
 
@@ -21,26 +17,28 @@ from .subject import AbdomenSubject
 from .vessels import paint_great_vessels, paint_liver_trees, paint_portal_trunk
 from .wall import Body, make_body, paint_back, paint_bones, paint_couch, paint_wall
 
-BREATH_MM = (4.0, 14.0)  # cranio-caudal shift of the organs, either way
-BREATH_EDGE_MM = 12.0  # half the width over which it fades in the wall
-WALL_MM = 4.0  # largest shift of the front wall, either way
-RANDOM_MM, RANDOM_SIGMA_MM = 1.6, 30.0  # SD an axis and filter width
+# Motion.
+BREATH_MM = (4.0, 14.0)  # cranio-caudal shift of the organs in either direction
+BREATH_EDGE_MM = 12.0  # half the width over which the shift fades in the wall
+WALL_MM = 4.0  # largest shift of the front wall in either direction
+RANDOM_MM, RANDOM_SIGMA_MM = 1.6, 30.0  # SD per axis, and filter width
 LARGEST_SHIFT_MM = 20.0  # cranio-caudal
+LARGEST_STEP_MM = 3.0  # between the slices of the object, as motion interpolates between them
 
 
 def draw_displacement(rng: np.random.Generator, stack: Stack, body: Body) -> FloatArray:
-    """Displacement d in mm such that the second scan shows at x what the first shows at x + d(x).
+    """Draw the displacement d in mm such that the second scan shows at x what the first shows at x + d(x).
 
-    Breathing moves what is in the cavity up or down, more so in front, and the front wall in or out; a smooth random
-    field stands for everything else.
+    Breathing moves the content of the cavity up or down, more so in front, and the front wall in or out; a smooth
+    random field stands for all other motion.
 
     Args:
-        rng: source of the motion.
-        stack: the grid.
-        body: outlines on the grid.
+        rng: Source of the motion.
+        stack: Voxel grid.
+        body: Outlines on the grid.
 
     Returns:
-        (3, slices, rows, columns) float32: downwards, backwards, to the patient's left.
+        Displacement (3, slices, rows, columns), float32: downwards, backwards, to the patient's left.
     """
     amplitude = rng.choice([-1, 1]) * rng.uniform(*BREATH_MM)
     inside = soft_occupancy(body.cavity + 6, BREATH_EDGE_MM)
@@ -59,16 +57,16 @@ def displaced(
     spacing_mm: tuple[float, float, float],
     slices: slice = slice(None),
 ) -> FloatArray:
-    """Look up an image at x + d(x), linearly; beyond its border the border's values continue.
+    """Look up an image at x + d(x) by linear interpolation; beyond its border the values of the border continue.
 
     Args:
-        image: (slices, rows, columns).
-        displacement_mm: (3, chosen slices, rows, columns) along the axes of the image.
-        spacing_mm: voxel size along the axes of the image.
-        slices: those for which the displacement is given; default all.
+        image: Image (slices, rows, columns).
+        displacement_mm: Displacement (3, chosen slices, rows, columns) along the axes of the image.
+        spacing_mm: Voxel size along the axes of the image.
+        slices: Slices for which the displacement is given; by default all.
 
     Returns:
-        (chosen slices, rows, columns) float32.
+        Image (chosen slices, rows, columns), float32.
 
     Example:
         >>> ramp = np.arange(4.0).reshape(4, 1, 1)
@@ -83,19 +81,16 @@ def displaced(
     return np.asarray(ndimage.map_coordinates(image, places, order=1, mode="nearest", output=np.float32))
 
 
-LARGEST_STEP_MM = 3.0  # between the slices of the object, as motion interpolates between them
-
-
 class Anatomy(NamedTuple):
-    """What is known of a stack of slices.
+    """Noise-free ground truth of a stack of slices.
 
     Attributes:
         plain: HU before contrast (slices, rows, columns).
         enhanced: HU after contrast, at the same place.
         moved: HU after contrast and motion.
-        displacement_mm: (3, slices, rows, columns) downwards, backwards, to the left: `moved` shows at x what
-            `enhanced` shows at x + displacement.
-        label: uint8, of `plain`.
+        displacement_mm: Displacement (3, slices, rows, columns) downwards, backwards, to the left: `moved` shows at x
+            what `enhanced` shows at x + displacement.
+        label: Label map of `plain`, uint8.
     """
 
     plain: FloatArray
@@ -108,7 +103,7 @@ class Anatomy(NamedTuple):
 def make_anatomy(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, *, lesion_types: tuple[str, ...]
 ) -> Anatomy:
-    """Paint a subject on the slices of ``stack`` and a margin above and below, and move what was painted."""
+    """Paint a subject on the slices of `stack` with a margin above and below, and apply the motion."""
     dense, stored = _dense(stack)
     body = make_body(rng, subject, dense)
     canvas = Canvas.of_air(dense.shape)
@@ -135,7 +130,7 @@ def _paint(
     lesion_types: tuple[str, ...],
     stored: slice,
 ) -> None:
-    """Everything in the skin, from outside to inside."""
+    """Paint everything inside the skin, from outside to inside."""
     kidneys = make_kidneys(rng, subject, stack)
     both = np.maximum.reduce([kidney.outline for kidney in kidneys.values()])
     organs = make_organs(rng, subject, stack, body=body, kidneys=both)
@@ -161,7 +156,7 @@ def _paint(
 
 
 def _dense(stack: Stack) -> tuple[Stack, slice]:
-    """Slices dense enough for motion, with a margin of its range at both ends; and those that are the stack's."""
+    """Return slices dense enough for motion, with a margin of its range at both ends, and which are the stack's."""
     factor = int(np.ceil(stack.slice_mm / LARGEST_STEP_MM))
     step = stack.slice_mm / factor
     margin = int(np.ceil(LARGEST_SHIFT_MM / step))

@@ -1,4 +1,4 @@
-"""What the abdomen phantom is painted on: HU before and after contrast and the label, and the shape of most organs."""
+"""Canvas of the abdomen phantom: HU before and after contrast, the label map, and the shape of most organs."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ LABEL_NAMES = {
     16: "fat",
 }
 LABELS = {name: value for value, name in LABEL_NAMES.items()}
-UNLABELLED = "unlabelled"  # skin, bile, discs, spinal cord, as well as air and couch
+UNLABELLED = "unlabelled"  # skin, bile, discs, spinal cord, air and couch
 
 Values = tuple[FloatArray | float, FloatArray | float]
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """One object in two states; each array (slices, rows, columns).
+    """One object in two states; each array is (slices, rows, columns).
 
     Attributes:
         plain: HU before contrast, float32.
         enhanced: HU after contrast, float32.
-        label: values of ``LABEL_NAMES``, 0 elsewhere, uint8.
+        label: Values of `LABEL_NAMES`, 0 elsewhere, uint8.
     """
 
     plain: FloatArray
@@ -51,17 +51,17 @@ class Canvas:
 
     @classmethod
     def of_air(cls, shape: tuple[int, int, int]) -> Canvas:
-        """A canvas with nothing on it."""
+        """Create a canvas filled with air."""
         plain = np.full(shape, AIR_OUTSIDE_HU, dtype=np.float32)
         return cls(plain, plain.copy(), np.zeros(shape, dtype=np.uint8))
 
     def paint(self, values: Values, occupancy: FloatArray, label: str, *, texture: FloatArray | float = 0.0) -> None:
-        """Replace the share ``occupancy`` of each voxel, and the label where this is more than half of the voxel.
+        """Replace the fraction `occupancy` of each voxel, and the label where it exceeds half of the voxel.
 
         Args:
             values: HU before and after contrast.
-            occupancy: (slices, rows, columns) in [0, 1].
-            label: a name of ``LABELS``, or ``UNLABELLED``.
+            occupancy: Fraction (slices, rows, columns) in [0, 1].
+            label: Name from `LABELS`, or `UNLABELLED`.
             texture: HU to add to both values.
         """
         plain, enhanced = values
@@ -78,17 +78,17 @@ def ellipsoid(
     turn: float = 0.0,
     exponent: float = 2.0,
 ) -> FloatArray:
-    """Distance to a super-ellipsoid in mm, positive inside, exact on its smaller half axis in the plane.
+    """Compute the distance to a super-ellipsoid in mm, positive inside, exact on its smaller half axis in the plane.
 
     Args:
-        stack: the grid.
-        centre: z, y, x in mm.
-        half_axes: z, y, x in mm, before the turn.
-        turn: angle in the plane, in radians from the x axis towards the y axis.
+        stack: Voxel grid.
+        centre: Centre (z, y, x) in mm.
+        half_axes: Half axes (z, y, x) in mm before the rotation.
+        turn: Angle of the rotation in the plane, in radians from the x axis towards the y axis.
         exponent: 2 for an ellipsoid, more for a boxier shape.
 
     Returns:
-        (slices, rows, columns) float32.
+        Distance (slices, rows, columns) in mm, float32.
     """
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     y, x = stack.y - centre[1], stack.x - centre[2]
@@ -106,7 +106,7 @@ def bent_tube(
     *,
     margin: float,
 ) -> FloatArray:
-    """Distance in mm to a tube through ``points`` (N, 3) with N - 1 ``radii``, right up to ``margin`` outside it."""
+    """Compute the distance in mm to a tube through `points` (N, 3) with N - 1 `radii`, exact up to `margin` outside."""
     corners = np.asarray(points, dtype=float)
     segments = np.stack([corners[:-1], corners[1:]], axis=1)
     return stack.tubes(segments, np.asarray(radii) + margin) - np.float32(margin)

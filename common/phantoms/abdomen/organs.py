@@ -1,9 +1,7 @@
-"""
-Solid organs of the upper abdomen phantom: liver, gallbladder, spleen, pancreas.
+"""Solid organs of the abdomen phantom: liver with focal lesions, gallbladder, spleen, pancreas and kidneys.
 
-Kidneys of the abdomen phantom: cortex, pyramids of medulla, fat in the sinus and around.
-
-Focal lesions in the liver of the abdomen phantom: cysts, hypovascular and persistently enhancing lesions.
+Kidneys have a cortex, pyramids of medulla, and fat in the sinus and around them. Lesions are cysts, hypovascular and
+persistently enhancing lesions.
 """
 
 from __future__ import annotations
@@ -14,19 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..dataset import spread_evenly
 from ..fields import FloatArray
 from ..stack import Stack
 from .canvas import LABELS, UNLABELLED, Canvas, bent_tube, ellipsoid
 from .subject import SIDES, AbdomenSubject
 from .wall import Body
 
-# Lobes of the liver: centre and half axes (z, y, x), and the turn in the plane.
+# Liver, gallbladder and pancreas. Lobes: centre and half axes (z, y, x), and rotation in the plane.
 RIGHT_LOBE = ((60.0, -4.0, -58.0), (105.0, 82.0, 74.0), 0.0)
 LEFT_LOBE = ((40.0, -48.0, 8.0), (60.0, 36.0, 78.0), 0.12)
 LOBES_BLEND_MM = 12.0
 BILE_HU, GALLBLADDER_WALL_MM = 8.0, 1.6
 PANCREAS_RADII_MM = (13.0, 10.0, 9.0, 9.0, 8.0)
 LIVER_TEXTURE_HU = ((2.5, 4.0), (9.0, 2.0))  # pairs of filter width in mm and SD in HU
+
+# Kidneys.
+KIDNEY_HALF_AXES_MM = (52.0, 30.0, 25.0)
+KIDNEY_TURN_RAD = 0.5  # the hilum faces forward and towards the midline
+CORTEX_MM = 6.0
+PYRAMIDS = 7  # number around a section
+
+# Lesions.
+LESION_TYPES = ("cyst", "hypovascular_lesion", "enhancing_lesion")
+TYPE_SHARE = 0.65  # fraction of patients with each type
+LESION_RADIUS_MM = (6.0, 14.0)
+SECOND_SHARE = 0.4  # fraction of patients with a type who have two lesions of it
+CYST_HU = 6.0
+DARKER_HU = (5.0, 18.0)  # how much darker than the liver before contrast
+CORE_UPTAKE_HU, RIM_UPTAKE_HU, RIM_MM, RIM_STRENGTH = 20.0, 45.0, 2.5, 0.7
+BRIGHTER_HU = (20.0, 50.0)  # how much brighter than the liver after contrast (no portal-venous washout here)
+IRREGULARITY = 0.12  # relative to the radius
+GAP_MM = 3.0  # smallest distance between two lesions
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class Organs:
 def make_organs(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, *, body: Body, kidneys: FloatArray
 ) -> Organs:
-    """Outlines of the organs inside the wall; none overlaps another or the ``kidneys``, whose distance is given."""
+    """Draw the outlines of the organs inside the wall; none overlaps another or the `kidneys` (a distance)."""
     renal_fat = kidneys + 4 + 5 * subject.visceral_fat
     liver = _liver(rng, subject, stack, body=body, renal_fat=renal_fat)
     spleen = np.minimum(_spleen(rng, subject, stack), np.minimum(body.cavity - 3, -liver - 3))
@@ -52,7 +69,7 @@ def make_organs(
 
 
 def paint_organs(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, o: Organs) -> None:
-    """Spleen, pancreas and liver, each with its texture."""
+    """Paint spleen, pancreas and liver, each with its texture."""
     fine = stack.noise(rng, 2.5)
     canvas.paint(subject.hu("spleen"), stack.occupancy(o.spleen), "spleen", texture=4 * fine)
     texture = 6 * stack.noise(rng, 4.0)
@@ -62,7 +79,7 @@ def paint_organs(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack
 
 
 def paint_gallbladder(rng: np.random.Generator, stack: Stack, canvas: Canvas, body: Body) -> None:
-    """A pear of bile below the liver, with a thin wall; no agent reaches it in this phase."""
+    """Paint a pear of bile with a thin wall below the liver; no contrast agent reaches it in this phase."""
     bladder = ellipsoid(stack, (98, -40, -50), (30, 20, 13), turn=0.4) + 0.8 * stack.noise(rng, 8.0)
     bladder = np.minimum(bladder, body.cavity - 4)
     canvas.paint((40.0, 75.0), stack.occupancy(bladder), UNLABELLED)
@@ -70,7 +87,7 @@ def paint_gallbladder(rng: np.random.Generator, stack: Stack, canvas: Canvas, bo
 
 
 def points_in_liver(rng: np.random.Generator, count: int) -> FloatArray:
-    """About ``count`` points (N, 3) in mm, uniform in the two lobes without their irregularity."""
+    """Draw about `count` points (N, 3) in mm, uniformly in the two lobes without their irregularity."""
     points = rng.uniform((0, -90, -130), (155, 80, 80), (8 * count, 3))
     inside = np.zeros(len(points), dtype=bool)
     for centre, half_axes, _ in (RIGHT_LOBE, LEFT_LOBE):
@@ -89,7 +106,7 @@ def _liver(
 
 
 def _fissure(rng: np.random.Generator, stack: Stack) -> FloatArray:
-    """Distance to the cleft of the round ligament, a wedge of fat that parts the lobes from in front."""
+    """Draw the distance to the cleft of the round ligament, a wedge of fat that separates the lobes from the front."""
     tip, midline, slope = rng.uniform(-66, -46), rng.uniform(-14, 4), rng.uniform(-0.3, 0.3)
     half_width = np.clip(0.16 * (tip - stack.y), -4, 4)
     bend = midline + slope * (stack.y - tip) + 4 * stack.noise(rng, 10.0)
@@ -97,17 +114,11 @@ def _fissure(rng: np.random.Generator, stack: Stack) -> FloatArray:
 
 
 def _spleen(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack) -> FloatArray:
-    """A crescent along the wall on the left."""
+    """Draw the distance to the spleen, a crescent along the wall on the left."""
     w = subject.width
     outer = ellipsoid(stack, (52, 32, 94 * w), (62, 52, 36), turn=0.5) + 2 * stack.noise(rng, 12.0)
     hollow = ellipsoid(stack, (52, 8, 68 * w), (70, 42, 34), turn=0.4)
     return np.asarray(np.minimum(outer, -hollow), dtype=np.float32)
-
-
-HALF_AXES_MM = (52.0, 30.0, 25.0)
-TURN_RAD = 0.5  # the hilum looks forward and to the midline
-CORTEX_MM = 6.0
-PYRAMIDS = 7  # around a section
 
 
 @dataclass(frozen=True)
@@ -120,20 +131,21 @@ class Kidney:
 
     @property
     def hilum_mm(self) -> tuple[float, float, float]:
-        """Where the vessels enter."""
+        """Point at which the vessels enter."""
         z, y, x = self.centre_mm
         return z - 2, y - 12, x - np.sign(x) * 14
 
 
 def make_kidneys(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack) -> dict[str, Kidney]:
-    """Both kidneys, by side."""
+    """Draw both kidneys and return them by side."""
     kidneys = {}
     for side, sign in SIDES.items():
         z, before_spine, away = subject.kidney_centres_mm[side]
         y, x = subject.spine_y_mm + before_spine, sign * away * subject.width
-        outline = ellipsoid(stack, (z, y, x), HALF_AXES_MM, turn=sign * TURN_RAD) + 1.2 * stack.noise(rng, 8.0)
+        turn = sign * KIDNEY_TURN_RAD
+        outline = ellipsoid(stack, (z, y, x), KIDNEY_HALF_AXES_MM, turn=turn) + 1.2 * stack.noise(rng, 8.0)
         inward = (z, y - 8, x - sign * 13)
-        sinus = ellipsoid(stack, inward, (27, 11, 15), turn=sign * TURN_RAD) + 2.5 * stack.noise(rng, 4.0)
+        sinus = ellipsoid(stack, inward, (27, 11, 15), turn=turn) + 2.5 * stack.noise(rng, 4.0)
         kidneys[side] = Kidney(outline, sinus, (z, y, x))
     return kidneys
 
@@ -148,7 +160,7 @@ def paint_kidneys(
     body: Body,
     others: FloatArray,
 ) -> None:
-    """Both kidneys in their fat; ``others`` is the distance to what that fat must not cover."""
+    """Paint both kidneys in their fat; `others` is the distance to structures that this fat must not cover."""
     fat = (body.fat_hu, body.fat_hu)
     spared = stack.occupancy(-others) * stack.occupancy(body.cavity)
     for kidney in kidneys.values():
@@ -163,7 +175,7 @@ def paint_kidneys(
 
 
 def _pyramids(rng: np.random.Generator, stack: Stack, kidney: Kidney) -> FloatArray:
-    """Distance to the medulla: cones with their tips at the sinus, parted by columns of cortex."""
+    """Compute the distance to the medulla: cones with their tips at the sinus, separated by columns of cortex."""
     z, y, x = kidney.centre_mm
     angle = np.arctan2(stack.y - y, stack.x - x) + 0.3 * stack.noise(rng, 9.0)
     around = np.cos(PYRAMIDS * angle + rng.uniform(0, 2 * np.pi))
@@ -173,27 +185,15 @@ def _pyramids(rng: np.random.Generator, stack: Stack, kidney: Kidney) -> FloatAr
     return np.asarray(np.minimum(np.minimum(depth, cones), -kidney.sinus), dtype=np.float32)
 
 
-TYPES = ("cyst", "hypovascular_lesion", "enhancing_lesion")
-TYPE_SHARE = 0.65  # of the patients, for each type
-GOLDEN_RATIO = (5**0.5 - 1) / 2
-RADIUS_MM = (6.0, 14.0)
-SECOND_SHARE = 0.4  # of the patients with a type have two lesions of it
-CYST_HU = 6.0
-DARKER_HU = (5.0, 18.0)  # than the liver, before contrast
-CORE_UPTAKE_HU, RIM_UPTAKE_HU, RIM_MM, RIM_STRENGTH = 20.0, 45.0, 2.5, 0.7
-BRIGHTER_HU = (20.0, 50.0)  # than the liver after contrast: portal-venous washout would be the rule, but not here
-IRREGULARITY = 0.12  # of the radius
-GAP_MM = 3.0  # between two lesions
-
-
 def lesion_types(patient: int, *, seed: int, task: int) -> tuple[str, ...]:
-    """Types of lesion in a patient's liver, one or two: of any two neighbours at least one has each type.
+    """Return the one or two types of lesion in a patient's liver; of any two neighbours at least one has each type.
 
-    A golden-ratio sequence with an offset from the seed, so that every split of two patients or more has all types
-    for every seed.
+    Every split of two patients or more therefore has all types for every seed, see `dataset.spread_evenly`.
     """
-    offset = np.random.default_rng([task, seed]).random() + patient * GOLDEN_RATIO
-    return tuple(name for index, name in enumerate(TYPES) if (offset + index / len(TYPES)) % 1 < TYPE_SHARE)
+    offset = spread_evenly(patient, seed=seed, task=task)
+    return tuple(
+        name for index, name in enumerate(LESION_TYPES) if (offset + index / len(LESION_TYPES)) % 1 < TYPE_SHARE
+    )
 
 
 def paint_lesions(
@@ -205,7 +205,7 @@ def paint_lesions(
     types: tuple[str, ...],
     within: slice,
 ) -> None:
-    """One or two lesions of each type, centred in the liver in the slices ``within``."""
+    """Paint one or two lesions of each type, centred in the liver in the slices `within`."""
     liver = canvas.label == LABELS["liver"]
     free = np.zeros(stack.shape, dtype=bool)
     free[within] = liver[within]
@@ -225,8 +225,8 @@ def _paint_lesion(
     free: NDArray[np.bool_],
     inside: NDArray[np.bool_],
 ) -> None:
-    """Paint one lesion, and take its surroundings from the places that are ``free`` for further ones."""
-    radius = rng.uniform(*RADIUS_MM)
+    """Paint one lesion, and remove its surroundings from the places that are `free` for further ones."""
+    radius = rng.uniform(*LESION_RADIUS_MM)
     centre = _centre(rng, stack, free, clearance_mm=0.8 * radius)
     half_axes = (radius, radius * rng.uniform(0.8, 1.2), radius * rng.uniform(0.8, 1.2))
     values = _values(rng, subject, name)
@@ -239,13 +239,13 @@ def _paint_lesion(
     if name == "hypovascular_lesion":
         rim = RIM_STRENGTH * share * stack.occupancy(RIM_MM - distance)
         canvas.paint((values[0], values[0] + RIM_UPTAKE_HU * subject.dose), rim, name)
-    free &= distance < -RADIUS_MM[0] - GAP_MM
+    free &= distance < -LESION_RADIUS_MM[0] - GAP_MM
 
 
 def _centre(
     rng: np.random.Generator, stack: Stack, free: NDArray[np.bool_], *, clearance_mm: float
 ) -> tuple[float, float, float] | None:
-    """A free place at least ``clearance_mm`` from what is not free in its slice, or the one furthest from it."""
+    """Draw a free place at least `clearance_mm` from any place in its slice that is not free, or the farthest one."""
     if not free.any():
         return None
     room = np.zeros(free.shape)
@@ -257,7 +257,7 @@ def _centre(
 
 
 def _values(rng: np.random.Generator, subject: AbdomenSubject, name: str) -> tuple[float, float]:
-    """HU of a lesion (of its core) before and after contrast."""
+    """Draw the HU of a lesion (of its core) before and after contrast."""
     liver, enhanced_liver = subject.hu("liver")
     plain, brighter = liver - rng.uniform(*DARKER_HU), rng.uniform(*BRIGHTER_HU)
     if name == "cyst":

@@ -6,72 +6,56 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..ct import MU_WATER, ParallelBeamScanner, modulation
-from ..dataset import Parameters, PhantomKind, Volume, check_integer, check_positive
+from ..dataset import Parameters, PhantomKind, Volume, check_stack
 from ..fields import FloatArray
-from ..stack import Stack, scanner_affine
+from ..stack import Stack, scanner_affine, to_scanner_order
 from .anatomy import make_anatomy
 from .canvas import LABEL_NAMES
 from .organs import lesion_types
 from .subject import AbdomenSubject
 
 TASK_ID = 2  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
-VERSION = 1  # of the generator: raise it when the same seed gives other data
+VERSION = 1  # version of the generator: increase it when the same seed gives other data
 
 DOMAINS = ("NECT", "CECT")
 REFERENCE_SIZE = 256
 PIXEL_MM = 4 / 3  # of a slice of 256 x 256
 LEVELS_MM = (40.0, 150.0)  # below the dome of the liver: between the bases of the lungs and the pelvis
-CENTRE_MM = (66.0, 104.0)  # of the stack: all patients show liver, kidneys and great vessels
+CENTRE_MM = (66.0, 104.0)  # centre of the stack: all patients show liver, kidneys and great vessels
 VIEWS, SMALLEST_VIEWS = 360, 180
 PHOTONS = 2.6e5
 KERNEL = "B30f"
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
-DISPLACEMENT_STEP_MM = 2.0**-7  # it is stored in these steps, which compress well
+DISPLACEMENT_STEP_MM = 2.0**-7  # quantisation of the displacement, so that it compresses well
 
 
-def abdomen_parameters(
-    *,
-    patients: int | None = None,
-    slices: int | None = None,
-    size: int | None = None,
-    seed: int = 0,
-    slice_mm: float | None = None,
-) -> dict[str, Any]:
-    """Check the arguments, fill in the defaults (12 patients, 8 slices of 256 x 256, 3 mm apart)."""
-    parameters: dict[str, Any] = {
-        "kind": "abdomen",
-        "patients": check_integer("patients", 12 if patients is None else patients, minimum=4),
-        "slices": check_integer("slices", 8 if slices is None else slices, minimum=1),
-        "size": check_integer("size", REFERENCE_SIZE if size is None else size, minimum=32, multiple_of=8),
-        "seed": check_integer("seed", seed, minimum=0),
-        "slice_mm": check_positive("slice_mm", 3.0 if slice_mm is None else slice_mm, unit="mm"),
-        "version": VERSION,
-    }
-    span, largest = (parameters["slices"] - 1) * parameters["slice_mm"], LEVELS_MM[1] - LEVELS_MM[0]
-    if span > largest:
-        raise ValueError(
-            f"(`slices` - 1) x `slice_mm` must be <= {largest:g} mm, as the phantom has neither lungs nor pelvis, "
-            f"got {span:g} mm: choose fewer slices or a smaller `slice_mm`."
-        )
-    return parameters
+def abdomen_parameters(**arguments: Any) -> dict[str, Any]:
+    """Check the arguments, see `check_stack`; the defaults are 12 patients, 8 slices of 256 x 256, 3 mm apart."""
+    return check_stack(
+        "abdomen",
+        version=VERSION,
+        defaults=(12, 8, REFERENCE_SIZE, 3.0),
+        largest_span_mm=LEVELS_MM[1] - LEVELS_MM[0],
+        absent="neither lungs nor pelvis",
+        **arguments,
+    )
 
 
 def make_abdomen(patient: int, parameters: Parameters) -> dict[str, Volume]:
     """Generate one patient.
 
     Args:
-        patient: index of the patient; with the seed it determines everything, whatever the number of patients.
-        parameters: as `abdomen_parameters` returns them.
+        patient: Index of the patient; with the seed it determines everything, whatever the number of patients.
+        parameters: Parameters as `abdomen_parameters` returns them.
 
     Returns:
-        NECT, a noisy scan (X, Y, Z) in HU before contrast; CECT, another one in the portal-venous phase, between
-        which the patient breathed and moved; truth, the CECT without noise and on NECT's grid; displacement
-        (X, Y, Z, 3) float32 in mm along the axes of the world (RAS+, that of the affine), so that CECT shows at x
-        what truth shows at x + displacement(x); and label, uint8 with the values of ``LABEL_NAMES``, of NECT. X runs
-        to the patient's left, Y backwards, Z upwards.
+        Volumes by name: NECT, a noisy scan (X, Y, Z) in HU before contrast; CECT, a second one in the portal-venous
+        phase, between which the patient breathed and moved; truth, the CECT without noise and on NECT's grid;
+        displacement (X, Y, Z, 3), float32 in mm along the axes of the world (RAS+, those of the affine), such that CECT
+        shows at x what truth shows at x + displacement(x); and label, uint8 with the values of `LABEL_NAMES`, of NECT.
+        X runs to the patient's left, Y backwards, Z upwards.
 
     Example:
         >>> volumes = make_abdomen(0, abdomen_parameters(slices=3, size=64))
@@ -103,19 +87,19 @@ def make_abdomen(patient: int, parameters: Parameters) -> dict[str, Volume]:
         "displacement": _to_world(anatomy.displacement_mm),
         "label": anatomy.label,
     }
-    return {name: Volume(_to_scanner_order(array), affine) for name, array in arrays.items()}
+    return {name: Volume(to_scanner_order(array), affine) for name, array in arrays.items()}
 
 
 def scan(rng: np.random.Generator | None, hu: FloatArray, *, pixel_mm: float) -> FloatArray:
-    """Scan an object and reconstruct it with a kernel for soft tissue.
+    """Scan an object and reconstruct it with a soft-tissue kernel.
 
     Args:
-        rng: source of the noise; None for a scan without.
-        hu: the object (slices, size, size) in HU, air around it.
-        pixel_mm: its pixel size, and that of the image.
+        rng: Source of the noise; None for a noise-free scan.
+        hu: Object (slices, size, size) in HU, surrounded by air.
+        pixel_mm: Pixel size of the object and of the image.
 
     Returns:
-        (slices, size, size) in HU, -1024 to 3071.
+        Image (slices, size, size) in HU, -1024 to 3071.
     """
     size = hu.shape[-1]
     views = max(SMALLEST_VIEWS, round(VIEWS * size / REFERENCE_SIZE))
@@ -128,7 +112,7 @@ def scan(rng: np.random.Generator | None, hu: FloatArray, *, pixel_mm: float) ->
 
 
 def _levels(rng: np.random.Generator, parameters: Parameters) -> FloatArray:
-    """Positions of the slices in mm below the dome of the liver."""
+    """Draw the positions of the slices in mm below the dome of the liver."""
     steps = np.arange(parameters["slices"]) * parameters["slice_mm"]
     half = steps[-1] / 2
     centre = np.clip(rng.uniform(*CENTRE_MM), LEVELS_MM[0] + half, LEVELS_MM[1] - half)
@@ -136,14 +120,9 @@ def _levels(rng: np.random.Generator, parameters: Parameters) -> FloatArray:
 
 
 def _to_world(displacement_mm: FloatArray) -> FloatArray:
-    """(3: down, backwards, left; slices, rows, columns) to (slices, rows, columns, 3: right, forward, up)."""
+    """Reorder (3: down, backwards, left; slices, rows, columns) to (slices, rows, columns, 3: right, forward, up)."""
     steps = np.rint(-displacement_mm[::-1] / DISPLACEMENT_STEP_MM)
     return np.moveaxis(steps * np.float32(DISPLACEMENT_STEP_MM), 0, -1)
-
-
-def _to_scanner_order(array: NDArray[Any]) -> NDArray[Any]:
-    """(z down, y backwards, x to the left[, vector]) to (x to the left, y backwards, z up[, vector])."""
-    return array.swapaxes(0, 2)[:, :, ::-1]
 
 
 ABDOMEN = PhantomKind(

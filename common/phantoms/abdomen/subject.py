@@ -1,4 +1,4 @@
-"""One subject of the abdomen phantom: what varies between people, and how their tissues take up contrast agent.
+"""The subject of the abdomen phantom: what varies between people, and how their tissues take up contrast agent.
 
 The patient's frame in mm: z downwards from the dome of the liver (kidneys near 110), y backwards and x to the
 patient's left, both from the centre of the trunk.
@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 SIDES = {"right": -1, "left": 1}  # sign of x
-REFERENCE_HALF_WIDTH_MM = 136.0  # of the trunk's muscles, for which the positions of the organs hold
-DOSE_FACTOR = (0.8, 1.2)  # agent for body weight, and timing
-ORGAN_SD = 0.06  # of the uptake of one organ, relative; at most twice as much
-STEATOSIS_SHARE, STEATOSIS_HU = 0.25, (15.0, 35.0)  # of the patients; how much darker their liver is
-CALCIFICATION_SHARE = 0.4  # of the patients
+REFERENCE_HALF_WIDTH_MM = 136.0  # half width of the trunk's muscles for which the positions of the organs hold
+DOSE_FACTOR = (0.8, 1.2)  # contrast agent per body weight, and timing
+ORGAN_SD = 0.06  # relative SD of the uptake of one organ, clipped at two SD
+STEATOSIS_SHARE, STEATOSIS_HU = 0.25, (15.0, 35.0)  # fraction of patients; attenuation that their liver loses
+CALCIFICATION_SHARE = 0.4  # fraction of patients
 
 
 class Tissue(NamedTuple):
-    """HU before contrast, and the mean uptake in the portal-venous phase (about 70 s) in HU."""
+    """HU before contrast, and mean uptake in HU in the portal-venous phase (about 70 s)."""
 
     plain_hu: float
     enhancement_hu: float
@@ -44,23 +44,24 @@ TISSUES: Mapping[str, Tissue] = {
 
 @dataclass(frozen=True)
 class AbdomenSubject:
-    """Everything that is drawn once for a subject (mm and HU), apart from textures, trees and lesions.
+    """Properties drawn once per subject (mm and HU), apart from textures, trees and lesions.
 
     Attributes:
-        muscle_half_axes_mm: of the outline of the trunk's muscles, across (x) and front to back (y).
-        fat_mm: thickness of the subcutaneous fat at the sides.
-        visceral_fat: 0.3 (lean) to 1.
-        dose: common factor of all uptake.
-        uptake_hu: of each tissue, with dose and the deviation of the organ.
-        steatosis_hu: how much darker the liver is; 0 in healthy people.
-        kidney_centres_mm: z, y before the spine, and x away from the midline, for each side.
-        pancreas_mm: course (6, 3) from head to tail.
-        stomach_fluid_hu: what the stomach holds.
-        stomach_fluid_level_mm: y of its surface; there is gas in front of it.
-        rib_phase_mm: level of the ribs.
-        vertebra_phase_mm: level of the first vertebra.
-        spongiosa_hu: of the vertebral bodies.
-        calcification_rad: middle of the calcified arc of the aorta's wall, from left over back; None without.
+        muscle_half_axes_mm: Half axes of the outline of the trunk's muscles, across (x) and front to back (y).
+        fat_mm: Thickness of the subcutaneous fat at the sides.
+        visceral_fat: Amount of visceral fat, from 0.3 (lean) to 1.
+        dose: Common factor of all uptake.
+        uptake_hu: Uptake of each tissue, including dose and the deviation of the organ.
+        steatosis_hu: Attenuation that the liver loses; 0 in healthy people.
+        kidney_centres_mm: Centre of each kidney: z, y relative to the spine (negative in front), x away from the
+            midline.
+        pancreas_mm: Course (6, 3) of the pancreas from head to tail.
+        stomach_fluid_hu: HU of the content of the stomach.
+        stomach_fluid_level_mm: y of the surface of the fluid; there is gas in front of it.
+        rib_phase_mm: Level of the ribs.
+        vertebra_phase_mm: Level of the first vertebra.
+        spongiosa_hu: HU of the vertebral bodies.
+        calcification_rad: Middle of the calcified arc of the aortic wall, from left over back; None without one.
     """
 
     muscle_half_axes_mm: tuple[float, float]
@@ -80,16 +81,16 @@ class AbdomenSubject:
 
     @property
     def width(self) -> float:
-        """Half width of the trunk relative to ``REFERENCE_HALF_WIDTH_MM``."""
+        """Half width of the trunk relative to `REFERENCE_HALF_WIDTH_MM`."""
         return self.muscle_half_axes_mm[0] / REFERENCE_HALF_WIDTH_MM
 
     @property
     def spine_y_mm(self) -> float:
-        """y of the centre of the vertebral bodies."""
+        """Position y of the centre of the vertebral bodies."""
         return self.muscle_half_axes_mm[1] - 36
 
     def hu(self, tissue: str) -> tuple[float, float]:
-        """HU of a tissue of ``TISSUES`` before and after contrast."""
+        """Return the HU of a tissue of `TISSUES` before and after contrast."""
         plain = TISSUES[tissue].plain_hu - (self.steatosis_hu if tissue == "liver" else 0)
         return plain, plain + self.uptake_hu[tissue]
 
@@ -119,12 +120,12 @@ class AbdomenSubject:
 
 
 def _deviation(rng: np.random.Generator) -> float:
-    """Relative uptake of an organ."""
+    """Draw the relative uptake of an organ."""
     return float(1 + ORGAN_SD * np.clip(rng.normal(), -2, 2))
 
 
 def _kidney_centre(rng: np.random.Generator, side: str) -> tuple[float, float, float]:
-    """The left one lies higher."""
+    """Draw the centre of a kidney; the left one lies higher."""
     z, y, x = np.array([104.0 if side == "left" else 112.0, -18.0, 62.0]) + np.clip(rng.normal(0, 3, 3), -6, 6)
     return float(z), float(y), float(x)
 

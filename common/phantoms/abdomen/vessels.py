@@ -1,7 +1,7 @@
-"""
-Vessels of the abdomen phantom: aorta, inferior vena cava, portal vein and hepatic veins with their branches.
+"""Vessels, stomach and bowel of the abdomen phantom.
 
-Stomach and bowel of the abdomen phantom: enhancing walls, contents that do not, and gas.
+The vessels are aorta, inferior vena cava, portal vein and hepatic veins with their branches. Stomach and bowel have
+enhancing walls, contents that do not enhance, and gas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .organs import Kidney, points_in_liver
 from .subject import AbdomenSubject
 from .wall import Body
 
-# Trees in the liver: root (z, y, x) and number of branch points.
+# Vessels. Trees in the liver: root (z, y, x) and number of branch points.
 TREES: Mapping[str, tuple[tuple[float, float, float], int]] = {
     "portal_vein": ((82.0, -2.0, -24.0), 900),
     "hepatic_veins": ((18.0, 18.0, -24.0), 700),
@@ -28,11 +28,24 @@ AORTA_MM, AORTA_X_MM, AORTA_BEFORE_SPINE_MM = 10.0, 8.0, 31.0
 CAVA_HALF_AXES_MM, CAVA_X_MM, CAVA_BEFORE_SPINE_MM = (8.5, 12.0), -21.0, 31.0
 CALCIFICATION_MM, CALCIFICATION_ARC_RAD, CALCIFICATION_HU = 1.2, 1.4, 450.0
 
+# Stomach and bowel.
+GAS_HU = -920.0
+STOMACH_WALL_MM, COLON_WALL_MM, SMALL_BOWEL_WALL_MM = 3.5, 2.4, 2.4
+STOOL_HU, CHYME_HU = -10.0, 18.0
+# Courses (z, y, x) for the reference width of the trunk.
+COLON = (
+    *((135, 0, -98), (112, -28, -92), (104, -62, -52), (98, -74, 5)),  # ascending and transverse
+    *((84, -56, 66), (62, -8, 100), (96, 22, 102), (190, 30, 100)),  # transverse and descending
+)
+COLON_RADII_MM = (17.0, 16.0, 14.0, 14.0, 14.0, 13.0, 13.0)
+DUODENUM = ((74, -26, -28), (88, -10, -44), (118, 4, -44), (128, 6, -10), (122, 4, 26))
+DUODENUM_RADIUS_MM = 10.0
+
 
 def paint_liver_trees(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, liver: FloatArray
 ) -> None:
-    """Portal and hepatic venous trees, cut off at the surface of the liver."""
+    """Paint the portal and hepatic venous trees, cut off at the surface of the liver."""
     inside = stack.occupancy(liver - 1)
     for name, (root, count) in TREES.items():
         points = points_in_liver(rng, count)
@@ -44,7 +57,7 @@ def paint_liver_trees(
 
 
 def paint_portal_trunk(subject: AbdomenSubject, stack: Stack, canvas: Canvas) -> None:
-    """Portal vein from the confluence to the liver, splenic and superior mesenteric vein."""
+    """Paint the portal vein from the confluence to the liver, and the splenic and superior mesenteric veins."""
     portal = bent_tube(stack, ((106, 0, 2), (96, -1, -10), (82, -2, -26)), (7.0, 7.0), margin=2.0)
     splenic = bent_tube(stack, ((104, 0, 0), (86, 2, 24), (70, 12, 62)), (4.5, 4.5), margin=2.0)
     mesenteric = bent_tube(stack, ((106, 0, 2), (180, -10, -2)), (6.0,), margin=2.0)
@@ -55,7 +68,7 @@ def paint_portal_trunk(subject: AbdomenSubject, stack: Stack, canvas: Canvas) ->
 def paint_great_vessels(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, kidneys: Mapping[str, Kidney]
 ) -> None:
-    """Aorta and inferior vena cava with the vessels of the kidneys and the superior mesenteric artery."""
+    """Paint aorta and inferior vena cava with the renal vessels and the superior mesenteric artery."""
     aorta_y, cava_y = subject.spine_y_mm - AORTA_BEFORE_SPINE_MM, subject.spine_y_mm - CAVA_BEFORE_SPINE_MM
     wobble = 0.5 * stack.noise(rng, 8.0)
     aorta = ellipse(stack.y - aorta_y, stack.x - AORTA_X_MM, (AORTA_MM, AORTA_MM)) + wobble
@@ -80,21 +93,11 @@ def paint_great_vessels(
         canvas.paint((CALCIFICATION_HU, CALCIFICATION_HU), share, "aorta")
 
 
-GAS_HU = -920.0
-STOMACH_WALL_MM, COLON_WALL_MM, SMALL_BOWEL_WALL_MM = 3.5, 2.4, 2.4
-STOOL_HU, CHYME_HU = -10.0, 18.0
-# Courses (z, y, x) for the reference width of the trunk.
-COLON = (
-    *((135, 0, -98), (112, -28, -92), (104, -62, -52), (98, -74, 5)),  # ascending and transverse
-    *((84, -56, 66), (62, -8, 100), (96, 22, 102), (190, 30, 100)),  # transverse and descending
-)
-COLON_RADII_MM = (17.0, 16.0, 14.0, 14.0, 14.0, 13.0, 13.0)
-DUODENUM = ((74, -26, -28), (88, -10, -44), (118, 4, -44), (128, 6, -10), (122, 4, 26))
-DUODENUM_RADIUS_MM = 10.0
-
-
 def stomach(rng: np.random.Generator, stack: Stack, *, body: Body, solid: FloatArray) -> FloatArray:
-    """Distance to the stomach, in front of the spleen; ``solid`` is that to the organs it gives way to."""
+    """Compute the distance to the stomach, in front of the spleen.
+
+    `solid` is the distance to the organs that displace it.
+    """
     body_part = ellipsoid(stack, (42, -30, 58), (56, 46, 38), turn=0.5)
     antrum = bent_tube(stack, ((70, -44, 46), (86, -46, 16), (80, -34, -18)), (17.0, 14.0), margin=8.0)
     outline = np.maximum(body_part, antrum) + 3 * stack.noise(rng, 15.0)
@@ -104,7 +107,7 @@ def stomach(rng: np.random.Generator, stack: Stack, *, body: Body, solid: FloatA
 def paint_stomach(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, outline: FloatArray
 ) -> None:
-    """Wall, fluid and, in front of its surface, gas."""
+    """Paint wall, fluid and, in front of the surface of the fluid, gas."""
     lumen = outline - STOMACH_WALL_MM + np.clip(stack.noise(rng, 5.0), -1, 2)  # folds
     canvas.paint(subject.hu("bowel_wall"), stack.occupancy(outline), "bowel")
     fluid = subject.stomach_fluid_hu + 6 * stack.noise(rng, 5.0)
@@ -116,7 +119,10 @@ def paint_stomach(
 def paint_colon(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, *, body: Body, others: FloatArray
 ) -> FloatArray:
-    """Colon with haustra, stool and gas; returns its distance. ``others`` is that to what it gives way to."""
+    """Paint the colon with haustra, stool and gas, and return its distance.
+
+    `others` is the distance to the organs that displace it.
+    """
     course = np.array(COLON) * (1, 1, subject.width)
     outline = bent_tube(stack, course, COLON_RADII_MM, margin=10.0) + 2.5 * stack.noise(rng, 7.0)
     outline = np.minimum(np.minimum(outline, body.cavity - 3), -others - 2)
@@ -131,9 +137,12 @@ def paint_colon(
 def paint_small_bowel(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, *, body: Body, others: FloatArray
 ) -> FloatArray:
-    """Duodenum and loops of jejunum where there is room in front; returns their distance."""
+    """Paint duodenum and loops of jejunum where there is room in front, and return their distance.
+
+    `others` is the distance to the organs that displace them.
+    """
     loops = 14 * stack.noise(rng, 11.0) - 6 * subject.visceral_fat - 3
-    below = 0.5 * np.clip(stack.z - 84, -30, 20)  # they lie below the stomach, more of them the deeper
+    below = 0.5 * np.clip(stack.z - 84, -30, 20)  # they lie below the stomach, and increase with depth
     front = -10 * np.clip((stack.y + 2) / 12, 0, 9)
     loops = np.minimum(loops + below + front, body.cavity - 6)
     duodenum = bent_tube(stack, DUODENUM, (DUODENUM_RADIUS_MM,) * (len(DUODENUM) - 1), margin=8.0)

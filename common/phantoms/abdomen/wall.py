@@ -1,8 +1,4 @@
-"""
-Wall of the abdomen phantom: skin, fat, muscles, and the couch below.
-
-Bones of the abdomen phantom: vertebrae with their discs, and the lower ribs.
-"""
+"""Trunk of the abdomen phantom: skin, fat, muscles, bones (vertebrae with discs, lower ribs) and the couch below."""
 
 from __future__ import annotations
 
@@ -16,16 +12,30 @@ from ..stack import Stack, ellipse, lay_over
 from .canvas import UNLABELLED, Canvas, ellipsoid
 from .subject import SIDES, AbdomenSubject
 
+# Soft tissue.
 OUTLINE_EXPONENT = 2.3
 LARGEST_BUMP_SD = 2.5
 SKIN_MM, SKIN_HU = 2.0, 28.0
 FAT_HU, FAT_TEXTURE_HU = -104.0, 6.0
 MUSCLE_TEXTURE_HU = 4.0
-WALL_MM = (13.0, 12.0)  # of muscle and ribs around the cavity, across and front to back
+WALL_MM = (13.0, 12.0)  # muscle and ribs around the cavity, across and front to back
+# Couch.
 COUCH_GAP_MM, COUCH_MM, COUCH_SHELL_MM = 2.0, 20.0, 1.2
-COUCH_HALF_WIDTH_MM = 168.0  # what of it lies in the field of view
-COUCH_CURVATURE = 0.0006  # 1/mm: rise of its sides
+COUCH_HALF_WIDTH_MM = 168.0  # the part in the field of view
+COUCH_CURVATURE = 0.0006  # rise of its sides in 1/mm
 COUCH_SHELL_HU, COUCH_FOAM_HU = -350.0, -940.0
+
+# Bones.
+CORTEX_MM = 1.8
+SPONGIOSA_TEXTURE_HU = 30.0
+BODY_CORTEX_HU, ARCH_CORTEX_HU, ARCH_SPONGIOSA_HU = 560.0, 600.0, 230.0
+BODY_HALF_AXES_MM = (16.5, 22.0)
+VERTEBRA_PITCH_MM, DISC_BELOW_PEDICLE_MM, CORD_HU = 30.0, 21.0, 30.0
+DISC_MM, DISC_HU, END_PLATE_MM = 3.5, 80.0, 1.5  # half the height of a disc, and the compact bone above and below it
+RIB_PITCH_MM, RIB_HALF_AXES_MM = 25.0, (6.0, 4.0)
+RIB_FALL_MM = 55.0  # descent towards the front per radian
+LAST_RIB_MM = 120.0  # level below which the ribs thin out
+FAR_MM = -9.0
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,9 @@ class Body:
     """Signed distances (slices, rows, columns) in mm, positive inside, and the fat that fills the body.
 
     Attributes:
-        skin: to the outline of the body.
-        muscle: to the outline of the muscles.
-        cavity: to the inside of the wall.
+        skin: Distance to the outline of the body.
+        muscle: Distance to the outline of the muscles.
+        cavity: Distance to the inside of the wall.
         fat_hu: HU of fat in every voxel.
     """
 
@@ -46,7 +56,7 @@ class Body:
 
 
 def make_body(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack) -> Body:
-    """Outlines with a common irregularity."""
+    """Draw the outlines of the body with a common irregularity."""
     bump = 2.5 * np.clip(stack.noise(rng, 35.0), -LARGEST_BUMP_SD, LARGEST_BUMP_SD)
     across, deep = subject.muscle_half_axes_mm
 
@@ -63,7 +73,7 @@ def make_body(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack) -
 
 
 def paint_wall(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, body: Body) -> None:
-    """Skin, subcutaneous fat, muscles with planes of fat between their layers, and fat where the organs will be."""
+    """Paint skin, subcutaneous fat, muscles with planes of fat between their layers, and fat in the cavity."""
     fat = (body.fat_hu, body.fat_hu)
     canvas.paint((SKIN_HU, SKIN_HU), stack.occupancy(body.skin), UNLABELLED)
     canvas.paint(fat, stack.occupancy(body.skin - SKIN_MM), "fat")
@@ -77,10 +87,10 @@ def paint_wall(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, 
 def paint_back(
     rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, *, body: Body, kidneys: FloatArray
 ) -> None:
-    """Muscles around the spine: erectors, psoas, the square muscles of the loin and the crura of the diaphragm."""
+    """Paint the muscles around the spine: erector spinae, psoas, quadratus lumborum and the crura of the diaphragm."""
     spine = subject.spine_y_mm
     erectors = ellipsoid(stack, (60, spine + 32, 0), (900, 24, 58), exponent=3.0) + stack.noise(rng, 10.0)
-    # Fat parts the muscles of both sides along the midline.
+    # Fat separates the muscles of both sides along the midline.
     erectors = np.minimum(np.minimum(erectors, body.muscle - 3), np.abs(stack.x) - 0.8)
     parts = [erectors, _crura(stack, spine)]
     for side in SIDES.values():
@@ -92,7 +102,7 @@ def paint_back(
 
 
 def paint_couch(subject: AbdomenSubject, stack: Stack, *, hu: FloatArray, body_share: FloatArray) -> None:
-    """A dished couch of foam in a shell of carbon fibre, in place; ``body_share`` is what the body fills of ``hu``."""
+    """Paint a dished couch of foam in a carbon-fibre shell; `body_share` is the fraction of each voxel in the body."""
     back = subject.muscle_half_axes_mm[1] + 0.9 * subject.fat_mm
     centre = back + COUCH_GAP_MM + COUCH_MM / 2 - COUCH_CURVATURE * stack.x**2
     couch = np.minimum(COUCH_MM / 2 - np.abs(stack.y - centre), COUCH_HALF_WIDTH_MM - np.abs(stack.x))
@@ -101,7 +111,7 @@ def paint_couch(subject: AbdomenSubject, stack: Stack, *, hu: FloatArray, body_s
 
 
 def _crura(stack: Stack, spine_y_mm: float) -> FloatArray:
-    """Distance to the crura, which pass the aorta on both sides and end at the lumbar spine."""
+    """Compute the distance to the crura, which pass the aorta on both sides and end at the lumbar spine."""
     courses = [
         ((-20, spine_y_mm - 32, -14), (70, spine_y_mm - 24, -8), (130, spine_y_mm - 18, -10)),
         ((-20, spine_y_mm - 32, 32), (70, spine_y_mm - 24, 25), (125, spine_y_mm - 15, 20)),
@@ -109,20 +119,8 @@ def _crura(stack: Stack, spine_y_mm: float) -> FloatArray:
     return np.maximum.reduce([stack.path(course, 4.0) for course in courses])
 
 
-CORTEX_MM = 1.8
-SPONGIOSA_TEXTURE_HU = 30.0
-BODY_CORTEX_HU, ARCH_CORTEX_HU, ARCH_SPONGIOSA_HU = 560.0, 600.0, 230.0
-BODY_HALF_AXES_MM = (16.5, 22.0)
-VERTEBRA_PITCH_MM, DISC_BELOW_PEDICLE_MM, CORD_HU = 30.0, 21.0, 30.0
-DISC_MM, DISC_HU, END_PLATE_MM = 3.5, 80.0, 1.5  # half the height of a disc, and the compact bone above and below it
-RIB_PITCH_MM, RIB_HALF_AXES_MM = 25.0, (6.0, 4.0)
-RIB_FALL_MM = 55.0  # a radian, towards the front
-LAST_RIB_MM = 120.0  # the ribs thin out below
-FAR_MM = -9.0
-
-
 def paint_bones(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, body: Body) -> None:
-    """Spine and ribs; the agent does not change them."""
+    """Paint spine and ribs, which contrast agent does not change."""
     spine_y = stack.y - subject.spine_y_mm
     texture = SPONGIOSA_TEXTURE_HU * stack.noise(rng, 2.5)
     vertebra = ellipse(spine_y, stack.x, BODY_HALF_AXES_MM) + 0.6 * stack.noise(rng, 8.0)
@@ -145,7 +143,7 @@ def paint_bones(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack,
 
 
 def _arches(subject: AbdomenSubject, stack: Stack) -> FloatArray:
-    """Distance to pedicles, laminae, transverse and spinous processes of all vertebrae."""
+    """Compute the distance to pedicles, laminae, transverse and spinous processes of all vertebrae."""
     y = subject.spine_y_mm
     segments, radii = [], []
     for level in np.arange(subject.vertebra_phase_mm - 2 * VERTEBRA_PITCH_MM, 260, VERTEBRA_PITCH_MM):
@@ -161,14 +159,14 @@ def _arches(subject: AbdomenSubject, stack: Stack) -> FloatArray:
 
 
 def _distance_to_disc(subject: AbdomenSubject, stack: Stack) -> FloatArray:
-    """Distance in mm of each level (slices, 1, 1) from the middle of the nearest disc."""
+    """Compute the distance in mm of each level (slices, 1, 1) from the middle of the nearest disc."""
     disc = subject.vertebra_phase_mm + DISC_BELOW_PEDICLE_MM
     from_disc = (stack.z - disc + VERTEBRA_PITCH_MM / 2) % VERTEBRA_PITCH_MM - VERTEBRA_PITCH_MM / 2
     return np.asarray(np.abs(from_disc), dtype=np.float32)
 
 
 def _ribs(subject: AbdomenSubject, stack: Stack, body: Body) -> FloatArray:
-    """Distance to the ribs, oblique rings in the wall at the sides and behind."""
+    """Compute the distance to the ribs, oblique rings in the wall at the sides and behind."""
     angle = np.arctan2(stack.y, np.abs(stack.x))
     level = stack.z + RIB_FALL_MM * (angle - 1.2) + subject.rib_phase_mm
     from_rib = (level + RIB_PITCH_MM / 2) % RIB_PITCH_MM - RIB_PITCH_MM / 2

@@ -1,12 +1,9 @@
-"""
-Anatomy of the brain phantom: the share of every tissue in every voxel of a stack of axial slices.
+"""Anatomy of the brain phantom: the fraction of every tissue in every voxel of a stack of axial slices.
 
-Fine structure of the brain phantom: vessels and meninges in the fluid, gliosis and perivascular spaces.
-
-They are what keeps T1- and T2-weighted images of patients from being one another's negative: flowing blood is dark
-in both, meninges are dark in T2 only, gliosis is bright in T2 and barely visible in T1.
-
-The tumour of the brain phantom: solid part, necrotic core and the oedema around it.
+Beside grey matter, white matter and fluid there is fine structure: vessels and meninges in the fluid, gliosis and
+perivascular spaces. It keeps T1- and T2-weighted images from being each other's negative, as in patients: flowing
+blood is dark in both, meninges are dark in T2 only, gliosis is bright in T2 and barely visible in T1. A tumour has a
+solid part, a necrotic core and oedema around it.
 """
 
 from __future__ import annotations
@@ -21,52 +18,19 @@ from ..stack import soft_occupancy
 from . import shape
 from .subject import HeadPoints, Subject, head_points
 
-MENINGES_DEPTH_MM = 0.6  # they fill part of the fluid this far below the hull
-GLIOSIS_REACH_MM = (2.0, 7.0)  # beyond the ventricles' walls, at the youngest and at the oldest age
-GLIOSIS_SHARE = 0.6  # of the white matter where gliosis is densest
+# Fine structure.
+MENINGES_DEPTH_MM = 0.6  # depth below the hull to which they fill part of the fluid
+GLIOSIS_REACH_MM = (2.0, 7.0)  # reach beyond the ventricles' walls at the youngest and at the oldest age
+GLIOSIS_SHARE = 0.6  # fraction of the white matter where gliosis is densest
 VESSEL_SIGMA_MM = 2.6
-VESSEL_THRESHOLD = 0.25  # of unit-variance noise, above which fluid holds a vessel
+VESSEL_THRESHOLD = 0.25  # level of unit-variance noise above which fluid contains a vessel
 VESSEL_SHARE = 0.95
 PERIVASCULAR_SIGMA_MM = 0.9
 PERIVASCULAR_THRESHOLD = 2.2
 PERIVASCULAR_SHARE = 0.5
 
-
-def meninges_share(points: HeadPoints) -> FloatArray:
-    """(N,) share of the fluid at the brain's surface that is dura and arachnoid left by skull stripping, patchy."""
-    near_surface = np.clip((MENINGES_DEPTH_MM - points.depth) / MENINGES_DEPTH_MM + 0.5, 0, 1)
-    patches = np.clip(0.55 + 0.45 * points.noise["meninges"], 0, 1)
-    return near_surface * patches
-
-
-def gliosis_share(subject: Subject, points: HeadPoints, *, outside_ventricles_mm: FloatArray) -> FloatArray:
-    """(N,) share of white matter replaced by gliosis: caps and bands around the ventricles, and spots; grows with age.
-
-    Args:
-        subject: the subject.
-        points: N points.
-        outside_ventricles_mm: (N,) distance from the lateral ventricles.
-    """
-    young, old = GLIOSIS_REACH_MM
-    reach = (young + (old - young) * subject.ageing) * np.exp(0.4 * points.noise["gliosis"])
-    caps = np.clip(1 - outside_ventricles_mm / reach, 0, 1)
-    spots = np.clip(points.noise["gliosis"] - (3.2 - 1.2 * subject.ageing), 0, 1)
-    return GLIOSIS_SHARE * np.maximum(caps, spots)
-
-
-def vessel_share(rng: np.random.Generator, shape: Sequence[int], *, spacing_mm: Sequence[float]) -> FloatArray:
-    """(nz, ny, nx) share of the fluid in sulci and fissures that is flowing blood in pial vessels."""
-    noise = gaussian_random_field(rng, shape, sigma=[VESSEL_SIGMA_MM / s for s in spacing_mm])
-    return VESSEL_SHARE * np.clip(noise - VESSEL_THRESHOLD, 0, 1)
-
-
-def perivascular_share(rng: np.random.Generator, shape: Sequence[int], *, spacing_mm: Sequence[float]) -> FloatArray:
-    """(nz, ny, nx) share of white matter and basal ganglia that is fluid around perforating vessels."""
-    noise = gaussian_random_field(rng, shape, sigma=[PERIVASCULAR_SIGMA_MM / s for s in spacing_mm])
-    return PERIVASCULAR_SHARE * np.clip(2 * (noise - PERIVASCULAR_THRESHOLD), 0, 1)
-
-
-RADIUS_MM = (8.0, 18.0)
+# Tumour: ranges of its size and of the position of its centre.
+TUMOUR_RADIUS_MM = (8.0, 18.0)
 OEDEMA_WIDTH_MM = (6.0, 16.0)
 FORWARD_MM = (-45.0, 40.0)
 LATERAL_MM = (24.0, 42.0)
@@ -74,74 +38,13 @@ LATERAL_MM = (24.0, 42.0)
 SOLID_NOISE_MM = (5.0, 2.8)
 OEDEMA_NOISE_MM = (7.0, 6.0)
 NECROSIS_NOISE_MM = (4.0, 1.5)
-NECROSIS_DEPTH = 0.38  # of the radius
+NECROSIS_DEPTH = 0.38  # relative to the radius
 WHITE_MATTER_SPREAD_MM = 3.0  # oedema follows white matter and spares the cortex
-
-
-@dataclass(frozen=True)
-class Tumour:
-    """A tumour of irregular shape in one hemisphere.
-
-    Attributes:
-        centre_mm: z, y, x in the subject's frame.
-        radius_mm: of the solid part.
-        oedema_width_mm: beyond the solid part.
-        solid, oedema, necrosis: unit-variance noise that makes the surfaces irregular.
-    """
-
-    centre_mm: tuple[float, float, float]
-    radius_mm: float
-    oedema_width_mm: float
-    solid: PeriodicField
-    oedema: PeriodicField
-    necrosis: PeriodicField
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, z_range_mm: tuple[float, float]) -> Tumour:
-        """Draw a tumour whose centre lies between the two levels."""
-        side = rng.choice([-1.0, 1.0])
-        return cls(
-            centre_mm=(rng.uniform(*z_range_mm), rng.uniform(*FORWARD_MM), side * rng.uniform(*LATERAL_MM)),
-            radius_mm=rng.uniform(*RADIUS_MM),
-            oedema_width_mm=rng.uniform(*OEDEMA_WIDTH_MM),
-            solid=PeriodicField.noise(rng, SOLID_NOISE_MM[0]),
-            oedema=PeriodicField.noise(rng, OEDEMA_NOISE_MM[0]),
-            necrosis=PeriodicField.noise(rng, NECROSIS_NOISE_MM[0]),
-        )
-
-
-def tumour_occupancy(
-    tumour: Tumour, points: HeadPoints, *, white_matter: FloatArray, grey_matter: FloatArray
-) -> dict[str, FloatArray]:
-    """Shares of oedema, tumour and necrosis, to be laid over each other in this order.
-
-    Args:
-        tumour: the tumour.
-        points: N points.
-        white_matter, grey_matter: (N,) shares without the tumour; oedema spreads in white matter.
-
-    Returns:
-        three (N,) occupancies in [0, 1].
-    """
-    z, y, x = points.z, points.y, points.x
-    cz, cy, cx = tumour.centre_mm
-    depth = tumour.radius_mm - np.sqrt((z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2)
-    solid = depth + SOLID_NOISE_MM[1] * tumour.solid.at(z, y, x)
-    oedema = depth + tumour.oedema_width_mm + OEDEMA_NOISE_MM[1] * tumour.oedema.at(z, y, x)
-    oedema = oedema + WHITE_MATTER_SPREAD_MM * (white_matter - 0.7)
-    core = solid - NECROSIS_DEPTH * tumour.radius_mm + NECROSIS_NOISE_MM[1] * tumour.necrosis.at(z, y, x)
-    susceptible = np.clip(1.1 * white_matter + 0.25 * grey_matter, 0, 1) * (points.depth > 0)
-    inside = points.depth > 1
-    return {
-        "oedema": 0.85 * soft_occupancy(oedema, 2.0) * susceptible,
-        "tumour": soft_occupancy(solid, 1.2) * inside,
-        "necrosis": soft_occupancy(core, 1.0) * inside,
-    }
-
 
 Fractions = dict[str, FloatArray]
 
-EDGE_HALF_WIDTH = 0.55  # of a pixel: partial volume in the plane
+# Sampling.
+EDGE_HALF_WIDTH = 0.55  # in pixels: partial volume in the plane
 MENINGES_MM = 0.8  # fluid and meninges that skull stripping leaves around the hull
 LARGEST_SLICE_THICKNESS_MM = 3.0  # wider spaced slices have gaps, as in clinical protocols
 SUBSLICE_MM = 1.0  # slices are averaged over sub-slices at most this far apart
@@ -167,6 +70,104 @@ LABEL_NAMES = {
 }
 
 
+def meninges_share(points: HeadPoints) -> FloatArray:
+    """Compute the fraction (N,) of the surface fluid that is dura and arachnoid left by skull stripping, in patches."""
+    near_surface = np.clip((MENINGES_DEPTH_MM - points.depth) / MENINGES_DEPTH_MM + 0.5, 0, 1)
+    patches = np.clip(0.55 + 0.45 * points.noise["meninges"], 0, 1)
+    return near_surface * patches
+
+
+def gliosis_share(subject: Subject, points: HeadPoints, *, outside_ventricles_mm: FloatArray) -> FloatArray:
+    """Compute the fraction (N,) of white matter replaced by gliosis, which grows with age.
+
+    Gliosis forms caps and bands around the ventricles, and spots.
+
+    Args:
+        subject: Subject.
+        points: N points.
+        outside_ventricles_mm: Distance (N,) from the lateral ventricles.
+    """
+    young, old = GLIOSIS_REACH_MM
+    reach = (young + (old - young) * subject.ageing) * np.exp(0.4 * points.noise["gliosis"])
+    caps = np.clip(1 - outside_ventricles_mm / reach, 0, 1)
+    spots = np.clip(points.noise["gliosis"] - (3.2 - 1.2 * subject.ageing), 0, 1)
+    return GLIOSIS_SHARE * np.maximum(caps, spots)
+
+
+def vessel_share(rng: np.random.Generator, shape: Sequence[int], *, spacing_mm: Sequence[float]) -> FloatArray:
+    """Draw the fraction (nz, ny, nx) of the fluid in sulci and fissures that is flowing blood in pial vessels."""
+    noise = gaussian_random_field(rng, shape, sigma=[VESSEL_SIGMA_MM / s for s in spacing_mm])
+    return VESSEL_SHARE * np.clip(noise - VESSEL_THRESHOLD, 0, 1)
+
+
+def perivascular_share(rng: np.random.Generator, shape: Sequence[int], *, spacing_mm: Sequence[float]) -> FloatArray:
+    """Draw the fraction (nz, ny, nx) of white matter and basal ganglia that is fluid around perforating vessels."""
+    noise = gaussian_random_field(rng, shape, sigma=[PERIVASCULAR_SIGMA_MM / s for s in spacing_mm])
+    return PERIVASCULAR_SHARE * np.clip(2 * (noise - PERIVASCULAR_THRESHOLD), 0, 1)
+
+
+@dataclass(frozen=True)
+class Tumour:
+    """Tumour of irregular shape in one hemisphere.
+
+    Attributes:
+        centre_mm: Centre (z, y, x) in the subject's frame.
+        radius_mm: Radius of the solid part.
+        oedema_width_mm: Width of the oedema beyond the solid part.
+        solid, oedema, necrosis: Unit-variance noise that makes each surface irregular.
+    """
+
+    centre_mm: tuple[float, float, float]
+    radius_mm: float
+    oedema_width_mm: float
+    solid: PeriodicField
+    oedema: PeriodicField
+    necrosis: PeriodicField
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, z_range_mm: tuple[float, float]) -> Tumour:
+        """Draw a tumour whose centre lies between the two levels."""
+        side = rng.choice([-1.0, 1.0])
+        return cls(
+            centre_mm=(rng.uniform(*z_range_mm), rng.uniform(*FORWARD_MM), side * rng.uniform(*LATERAL_MM)),
+            radius_mm=rng.uniform(*TUMOUR_RADIUS_MM),
+            oedema_width_mm=rng.uniform(*OEDEMA_WIDTH_MM),
+            solid=PeriodicField.noise(rng, SOLID_NOISE_MM[0]),
+            oedema=PeriodicField.noise(rng, OEDEMA_NOISE_MM[0]),
+            necrosis=PeriodicField.noise(rng, NECROSIS_NOISE_MM[0]),
+        )
+
+
+def tumour_occupancy(
+    tumour: Tumour, points: HeadPoints, *, white_matter: FloatArray, grey_matter: FloatArray
+) -> dict[str, FloatArray]:
+    """Compute the fractions of oedema, tumour and necrosis, to be laid over each other in this order.
+
+    Args:
+        tumour: Tumour.
+        points: N points.
+        white_matter: Fraction (N,) of white matter without the tumour; oedema spreads in it.
+        grey_matter: Fraction (N,) of grey matter without the tumour.
+
+    Returns:
+        Three occupancies (N,) in [0, 1].
+    """
+    z, y, x = points.z, points.y, points.x
+    cz, cy, cx = tumour.centre_mm
+    depth = tumour.radius_mm - np.sqrt((z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2)
+    solid = depth + SOLID_NOISE_MM[1] * tumour.solid.at(z, y, x)
+    oedema = depth + tumour.oedema_width_mm + OEDEMA_NOISE_MM[1] * tumour.oedema.at(z, y, x)
+    oedema = oedema + WHITE_MATTER_SPREAD_MM * (white_matter - 0.7)
+    core = solid - NECROSIS_DEPTH * tumour.radius_mm + NECROSIS_NOISE_MM[1] * tumour.necrosis.at(z, y, x)
+    susceptible = np.clip(1.1 * white_matter + 0.25 * grey_matter, 0, 1) * (points.depth > 0)
+    inside = points.depth > 1
+    return {
+        "oedema": 0.85 * soft_occupancy(oedema, 2.0) * susceptible,
+        "tumour": soft_occupancy(solid, 1.2) * inside,
+        "necrosis": soft_occupancy(core, 1.0) * inside,
+    }
+
+
 def tissue_fractions(
     subject: Subject,
     tumour: Tumour | None,
@@ -175,17 +176,17 @@ def tissue_fractions(
     slice_mm: float,
     in_plane_mm: tuple[FloatArray, FloatArray],
 ) -> Fractions:
-    """Share of each tissue in each voxel, averaged over the slice thickness.
+    """Compute the fraction of each tissue in each voxel, averaged over the slice thickness.
 
     Args:
-        subject: the subject.
-        tumour: its tumour, or None.
-        slice_positions_mm: (nz,) centres of the slices, upwards.
-        slice_mm: distance of the slices; they are this thick, but at most ``LARGEST_SLICE_THICKNESS_MM``.
-        in_plane_mm: coordinates of the pixels forward (ny,) and to the right (nx,).
+        subject: Subject.
+        tumour: Tumour of the subject, or None.
+        slice_positions_mm: Centres (nz,) of the slices, upwards.
+        slice_mm: Distance between slices; they are this thick, but at most `LARGEST_SLICE_THICKNESS_MM`.
+        in_plane_mm: Coordinates of the pixels forward (ny,) and to the right (nx,).
 
     Returns:
-        (nz, ny, nx) float32 for each tissue; their sum is the share of the brain mask, 1 inside and 0 outside.
+        Fractions (nz, ny, nx), float32, of each tissue; their sum is the brain mask, 1 inside and 0 outside.
     """
     thickness = min(slice_mm, LARGEST_SLICE_THICKNESS_MM)
     count = int(np.ceil(thickness / SUBSLICE_MM))
@@ -198,7 +199,7 @@ def tissue_fractions(
 
 
 def point_fractions(subject: Subject, tumour: Tumour | None, points: HeadPoints, *, half_width_mm: float) -> Fractions:
-    """Share of each tissue at N points, the edges softened by ``half_width_mm``; each (N,) in [0, 1]."""
+    """Compute the fraction (N,) of each tissue at N points, with edges softened by `half_width_mm`."""
     w = half_width_mm
     fractions = _cortex_and_white_matter(subject, points, w)
     wall_distance = shape.lateral_ventricles(subject, points)
@@ -223,10 +224,10 @@ def point_fractions(subject: Subject, tumour: Tumour | None, points: HeadPoints,
 
 
 def label_map(fractions: Fractions) -> np.ndarray:
-    """Hard labels of ``LABEL_NAMES`` where the brain mask is above one half, 0 elsewhere; uint8.
+    """Return hard labels of `LABEL_NAMES` where the brain mask exceeds one half, 0 elsewhere; uint8.
 
-    Outside the lesions the label of the largest share; necrosis and tumour where they fill more than half of the
-    voxel, oedema where the three lesions together do.
+    Outside the lesions the label with the largest fraction wins. Necrosis and tumour win where they fill more than half
+    of the voxel, oedema where the three lesions together do.
     """
     zero = np.zeros_like(fractions["white_matter"])
     shares = [sum((fractions[tissue] for tissue in tissues), zero) for tissues in TISSUE_LABELS.values()]
@@ -241,7 +242,7 @@ def label_map(fractions: Fractions) -> np.ndarray:
 
 
 def brain_mask(fractions: Fractions) -> FloatArray:
-    """Share of the brain in each voxel."""
+    """Compute the fraction of the brain in each voxel."""
     return np.sum(list(fractions.values()), axis=0)
 
 
@@ -253,20 +254,20 @@ def _cortex_and_white_matter(subject: Subject, points: HeadPoints, half_width_mm
 
 
 def _lay_over(fractions: Fractions, name: str, occupancy: FloatArray) -> None:
-    """Replace the share ``occupancy`` of whatever is there by the tissue ``name``, in place."""
+    """Replace the fraction `occupancy` of whatever is there by the tissue `name`, in place."""
     for other in fractions:
         fractions[other] = fractions[other] * (1 - occupancy)
     fractions[name] = fractions.get(name, np.float32(0)) + occupancy
 
 
 def _move(fractions: Fractions, source: str, target: str, share: FloatArray) -> None:
-    """Turn a share of one tissue into another, in place."""
+    """Turn a fraction of one tissue into another, in place."""
     fractions[target] = fractions.get(target, np.float32(0)) + share * fractions[source]
     fractions[source] = (1 - share) * fractions[source]
 
 
 def _average_subslices(values: FloatArray, inside: np.ndarray, count: int) -> FloatArray:
-    """(N,) values of points to (nz, ny, nx), the mean of each ``count`` consecutive sub-slices."""
+    """Turn values (N,) of points into (nz, ny, nx), the mean of each `count` consecutive sub-slices."""
     grid = np.zeros(inside.shape, dtype=np.float32)
     grid[inside] = values
     return grid.reshape(-1, count, *inside.shape[1:]).mean(axis=1)

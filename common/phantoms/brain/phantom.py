@@ -8,60 +8,44 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from ..dataset import Parameters, PhantomKind, Volume, check_integer, check_positive
+from ..dataset import Parameters, PhantomKind, Volume, check_stack, spread_evenly
 from .anatomy import LABEL_NAMES, Tumour, label_map, tissue_fractions
 from .signal import T1_T2, T2_PD, Protocol, mr_images
 from .subject import Subject
 
 TASK_ID = 4  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
-VERSION = 1  # of the generator: raise it when the same seed gives other data
+VERSION = 1  # version of the generator: increase it when the same seed gives other data
 
 FIELD_OF_VIEW_MM = 256.0
 STACK_CENTRE_MM = 15.0  # above the basal ganglia
 LARGEST_SPAN_MM = 90.0  # between the first and the last slice
-TUMOUR_SHARE = 0.6  # of the patients
-GOLDEN_RATIO = (5**0.5 - 1) / 2
-OBLIQUENESS_SD_DEG = (4.0, 1.5, 1.5)  # of the slices about the left-right, front-back and vertical axis
-TABLE_OFFSET_SD_MM = 8.0  # of the head from the scanner's isocentre
+TUMOUR_SHARE = 0.6  # fraction of patients
+OBLIQUENESS_SD_DEG = (4.0, 1.5, 1.5)  # tilt of the slices about the left-right, front-back and vertical axis
+TABLE_OFFSET_SD_MM = 8.0  # offset of the head from the scanner's isocentre
 
 
-def brain_parameters(
-    *,
-    patients: int | None = None,
-    slices: int | None = None,
-    size: int | None = None,
-    seed: int = 0,
-    slice_mm: float | None = None,
-) -> dict[str, Any]:
-    """Check the arguments, fill in the defaults (24 patients, 8 slices of 256 x 256, 6 mm apart)."""
-    parameters: dict[str, Any] = {
-        "kind": "brain",
-        "patients": check_integer("patients", 24 if patients is None else patients, minimum=4),
-        "slices": check_integer("slices", 8 if slices is None else slices, minimum=1),
-        "size": check_integer("size", 256 if size is None else size, minimum=32, multiple_of=8),
-        "seed": check_integer("seed", seed, minimum=0),
-        "slice_mm": check_positive("slice_mm", 6.0 if slice_mm is None else slice_mm, unit="mm"),
-        "version": VERSION,
-    }
-    span = (parameters["slices"] - 1) * parameters["slice_mm"]
-    if span > LARGEST_SPAN_MM:
-        raise ValueError(
-            f"(`slices` - 1) x `slice_mm` must be <= {LARGEST_SPAN_MM:g} mm, as the phantom has neither brain stem "
-            f"nor cerebellum, got {span:g} mm: choose fewer slices or a smaller `slice_mm`."
-        )
-    return parameters
+def brain_parameters(**arguments: Any) -> dict[str, Any]:
+    """Check the arguments, see `check_stack`; the defaults are 24 patients, 8 slices of 256 x 256, 6 mm apart."""
+    return check_stack(
+        "brain",
+        version=VERSION,
+        defaults=(24, 8, 256, 6.0),
+        largest_span_mm=LARGEST_SPAN_MM,
+        absent="neither brain stem nor cerebellum",
+        **arguments,
+    )
 
 
 def make_brain(patient: int, parameters: Parameters) -> dict[str, Volume]:
     """Generate one patient.
 
     Args:
-        patient: index of the patient; with the seed it determines everything, whatever the number of patients.
-        parameters: as `brain_parameters` returns them.
+        patient: Index of the patient; with the seed it determines everything, whatever the number of patients.
+        parameters: Parameters as `brain_parameters` returns them.
 
     Returns:
-        T1 and T2 (X, Y, Z) float32 in arbitrary units (white matter about 1000, 0 outside the brain) and label
-        (X, Y, Z) uint8 with the values of ``LABEL_NAMES``; X runs to the patient's left, Y forward, Z upwards.
+        Volumes by name: T1 and T2 (X, Y, Z), float32 in arbitrary units (white matter about 1000, 0 outside the brain),
+        and label (X, Y, Z), uint8 with the values of `LABEL_NAMES`; X runs to the patient's left, Y forward, Z upwards.
 
     Example:
         >>> volumes = make_brain(0, brain_parameters(slices=2, size=32))
@@ -72,11 +56,14 @@ def make_brain(patient: int, parameters: Parameters) -> dict[str, Volume]:
 
 
 def make_brain_pd(patient: int, parameters: Parameters) -> dict[str, Volume]:
-    """Generate one patient with T2 and PD (X, Y, Z) instead of T1 and T2; anatomy and label map are `make_brain`'s.
+    """Generate one patient with T2 and PD (X, Y, Z) instead of T1 and T2; anatomy and labels are those of `make_brain`.
 
     Args:
-        patient: index of the patient.
-        parameters: as `brain_pd_parameters` returns them.
+        patient: Index of the patient.
+        parameters: Parameters as `brain_pd_parameters` returns them.
+
+    Returns:
+        Volumes by name: T2, PD and label.
 
     Example:
         >>> volumes = make_brain_pd(0, brain_pd_parameters(slices=2, size=32))
@@ -87,7 +74,7 @@ def make_brain_pd(patient: int, parameters: Parameters) -> dict[str, Volume]:
 
 
 def brain_pd_parameters(**arguments: Any) -> dict[str, Any]:
-    """Those of `brain_parameters`, with the name of the kind."""
+    """Return the parameters of `brain_parameters` under the name of this kind."""
     return {**brain_parameters(**arguments), "kind": "brain_pd"}
 
 
@@ -114,18 +101,14 @@ def _image_patient(patient: int, parameters: Parameters, protocol: Protocol) -> 
 
 
 def has_tumour(patient: int, *, seed: int) -> bool:
-    """Whether a patient has a tumour: 60 % have one, and of three neighbours never none and never all.
-
-    A golden-ratio sequence with an offset from the seed, so that every split has both for every seed.
-    """
-    offset = np.random.default_rng([TASK_ID, seed]).random()
-    return bool((offset + patient * GOLDEN_RATIO) % 1 < TUMOUR_SHARE)
+    """Return whether a patient has a tumour: 60 % do, and of three neighbours at least one but never all."""
+    return spread_evenly(patient, seed=seed, task=TASK_ID) % 1 < TUMOUR_SHARE
 
 
 def scanner_affine(
     rng: np.random.Generator, *, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.float64]:
-    """Affine of slightly oblique axial slices, whose first axis runs to the patient's left as scanners store it."""
+    """Draw the affine of slightly oblique axial slices whose first axis runs to the left, as scanners store it."""
     rotation = Rotation.from_euler("xyz", rng.normal(0, OBLIQUENESS_SD_DEG), degrees=True).as_matrix()
     affine = np.eye(4)
     affine[:3, :3] = rotation @ np.diag([-spacing_mm[0], spacing_mm[1], spacing_mm[2]])
@@ -135,12 +118,12 @@ def scanner_affine(
 
 
 def _centred(count: int) -> NDArray[np.float32]:
-    """0, 1, 2 ... count - 1, less their mean."""
+    """Return 0, 1, 2 ... count - 1, minus their mean."""
     return np.arange(count, dtype=np.float32) - np.float32((count - 1) / 2)
 
 
 def _to_scanner_order(array: NDArray[Any]) -> NDArray[Any]:
-    """(z up, y forward, x to the right) to (x to the left, y forward, z up)."""
+    """Reorder (z up, y forward, x to the right) to (x to the left, y forward, z up)."""
     return array.transpose(2, 1, 0)[::-1]
 
 

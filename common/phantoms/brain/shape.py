@@ -1,7 +1,7 @@
-"""
-The folded cortex of the brain phantom: sulci, Sylvian and interhemispheric fissure as distances in mm.
+"""Shapes of the brain phantom as signed distances in mm.
 
-Deep structures of the brain phantom: basal ganglia, thalamus and ventricles as signed distances in mm.
+The folded cortex (sulci, Sylvian and interhemispheric fissure), and the deep structures (basal ganglia, thalamus and
+ventricles).
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ..fields import FloatArray, PeriodicField
 from .subject import HULL_CENTRE_MM, HULL_HALF_AXES_MM, SULCAL_PERIOD_MM, HeadPoints, Subject
 
 FAR_MM = 99.0
+WOBBLE_MM = 0.35  # SD of the irregularity of the surfaces of deep structures
+CORTEX_THICKNESS_MM = (2.8, 0.35)  # mean, SD; slightly thick so that it is visible at 1 mm
 
 # Sulci.
 SURFACE_SCALE = 0.93  # the sulcal pattern is drawn on this fraction of the hull
 HEMISPHERE_PERIOD_MM = SULCAL_PERIOD_MM / 2  # the two hemispheres' patterns lie side by side in one field
 BEND_MM = 3.0
-COARSE_SIGMA_MM = 5.4  # noise wider than this is taken out: what is left has zero crossings some 11 mm apart
+COARSE_SIGMA_MM = 5.4  # noise wider than this is removed: the rest has zero crossings some 11 mm apart
 SHEAR_MM = (3.0, -6.0, 4.0)  # shift of the pattern (z, y, x) from the surface to the centre: sulci run obliquely
 LARGEST_SHEET_DISTANCE_MM = 8.0
-GRADIENT_FLOOR = 0.05  # SD of the noise a mm: keeps the distance finite where the noise is level
+GRADIENT_FLOOR = 0.05  # SD of the noise per mm: keeps the distance finite where the noise is flat
 SULCAL_DEPTH_MM = (23.0, 7.0)  # mean, SD over the surface
 DEEPEST_SULCUS_MM = 30.0
-FUNDUS_MM = 5.0  # over which a sulcus closes at its bottom
-
-CORTEX_THICKNESS_MM = (2.8, 0.35)  # mean, SD; a little thick so that it is visible at 1 mm
+FUNDUS_MM = 5.0  # depth over which a sulcus closes at its bottom
 
 
 def pial_distance(subject: Subject, points: HeadPoints) -> FloatArray:
-    """(N,) distance in mm to the nearest cerebrospinal fluid of hull, sulci and fissures; positive in the brain."""
+    """Compute the distance (N,) in mm to the nearest fluid of hull, sulci and fissures; positive in the brain."""
     surfaces = (
         points.depth,
         sulci(subject, points),
@@ -43,16 +43,16 @@ def pial_distance(subject: Subject, points: HeadPoints) -> FloatArray:
 
 
 def cortex_thickness(points: HeadPoints) -> FloatArray:
-    """(N,) thickness of the cortical ribbon in mm."""
+    """Compute the thickness (N,) of the cortical ribbon in mm."""
     mean, sd = CORTEX_THICKNESS_MM
     return mean + sd * points.noise["cortex_thickness"]
 
 
 def sulci(subject: Subject, points: HeadPoints) -> FloatArray:
-    """(N,) distance in mm to the fluid in the nearest sulcus.
+    """Compute the distance (N,) in mm to the fluid in the nearest sulcus.
 
-    The sulci are the zero set of band-limited noise on the pial surface, extended inwards and bent; each is as deep
-    as a second noise field says and widens with atrophy and towards the surface.
+    The sulci are the zero set of band-limited noise on the pial surface, extended inwards and bent. A second noise
+    field sets the depth of each, and they widen with atrophy and towards the surface.
     """
     shrink = SURFACE_SCALE / np.maximum(points.radius, 0.25)
     to_sheet = np.abs(sulcal_sheets(subject.sulcal_noise).at(*_pial_coordinates(points, shrink))) / shrink
@@ -66,9 +66,9 @@ def sulci(subject: Subject, points: HeadPoints) -> FloatArray:
 
 
 def sulcal_sheets(noise: PeriodicField) -> PeriodicField:
-    """Signed distance in mm to the zero set of a noise field, |g| / |grad g|, along the pial surface.
+    """Compute the signed distance in mm to the zero set of a noise field, |g| / |grad g|, along the pial surface.
 
-    Only the gradient's component along the surface counts, as the pattern does not change with depth.
+    Only the gradient's component along the surface counts, since the pattern does not change with depth.
     """
     step = noise.step_mm[0]
     values = noise.values - ndimage.gaussian_filter(noise.values, COARSE_SIGMA_MM / step, mode="wrap")
@@ -83,7 +83,7 @@ def sulcal_sheets(noise: PeriodicField) -> PeriodicField:
 
 
 def sylvian_fissure(subject: Subject, points: HeadPoints) -> FloatArray:
-    """(N,) distance in mm to the Sylvian fissure and to the fluid over the insula, |z - 4 mm| < 17 mm."""
+    """Compute the distance (N,) in mm to the Sylvian fissure and to the fluid over the insula, |z - 4 mm| < 17 mm."""
     z, y, x = points.z, points.y, points.x
     lateral = np.abs(x) + 1.9 * points.noise["midline"]
     along = y - (14 + 0.35 * z + 5.0 * points.noise["sylvian"])
@@ -96,14 +96,17 @@ def sylvian_fissure(subject: Subject, points: HeadPoints) -> FloatArray:
 
 
 def interhemispheric_fissure(subject: Subject, points: HeadPoints) -> FloatArray:
-    """(N,) distance in mm to the fissure between the hemispheres, which corpus callosum and thalami interrupt."""
+    """Compute the distance (N,) in mm to the fissure between the hemispheres.
+
+    Corpus callosum and thalami interrupt it.
+    """
     crossing = np.hypot(points.y / 40, (points.z - 2) / 24) < 1
     distance = np.abs(points.x + 0.8 * points.noise["midline"]) - 0.7 * subject.atrophy - 0.4
     return np.asarray(np.where(crossing, FAR_MM, distance), dtype=np.float32)
 
 
 def _pial_coordinates(points: HeadPoints, shrink: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Where on the sulcal pattern the points lie: projected from the centre onto the pial surface, then bent."""
+    """Map points to the sulcal pattern: project them from the centre onto the pial surface, then bend."""
     below = 1 - points.radius
     z, y, x = (
         centred * shrink + BEND_MM * points.noise[f"bend_{axis}"] + shear * below
@@ -118,7 +121,7 @@ def _pial_coordinates(points: HeadPoints, shrink: FloatArray) -> tuple[FloatArra
 
 
 def _surface_normal(nodes: int, step: float) -> list[FloatArray]:
-    """Unit normal (z, y, x) of the pial surface at the nodes of the sulcal lattice."""
+    """Compute the unit normal (z, y, x) of the pial surface at the nodes of the sulcal lattice."""
     position = np.arange(nodes, dtype=np.float32) * step
     period = nodes * step
     centred = (position + period / 2) % period - period / 2
@@ -130,16 +133,13 @@ def _surface_normal(nodes: int, step: float) -> list[FloatArray]:
     return [n / length for n in normal]
 
 
-WOBBLE_MM = 0.35  # SD of the irregularity of the surfaces
-
-
 class Ellipsoid(NamedTuple):
-    """A pair of mirrored ellipsoids, one a hemisphere.
+    """Pair of mirrored ellipsoids, one per hemisphere.
 
     Attributes:
-        centre_mm: z, y and distance from the midline.
-        half_axes_mm: along z, y, x before the rotation.
-        angle_rad: rotation in the axial plane.
+        centre_mm: Centre: z, y and distance from the midline.
+        half_axes_mm: Half axes along z, y, x before the rotation.
+        angle_rad: Rotation in the axial plane.
     """
 
     centre_mm: tuple[float, float, float]
@@ -153,12 +153,12 @@ PUTAMEN = Ellipsoid((2, 8, 26), (14, 16, 6.0), -0.12)
 
 
 def from_midline(points: HeadPoints) -> FloatArray:
-    """(N,) distance in mm from the slightly curved midline."""
+    """Compute the distance (N,) in mm from the slightly curved midline."""
     return np.abs(points.x + 0.6 * points.noise["midline"])
 
 
 def ellipsoid(shape: Ellipsoid, points: HeadPoints) -> FloatArray:
-    """(N,) approximate signed distance in mm, positive inside; exact at the surface along the shortest axis."""
+    """Compute the approximate signed distance (N,) in mm, positive inside; exact on the surface's shortest axis."""
     (cz, cy, cx), (rz, ry, rx) = shape.centre_mm, shape.half_axes_mm
     cos, sin = np.float32(np.cos(shape.angle_rad)), np.float32(np.sin(shape.angle_rad))
     y, x = points.y - cy, from_midline(points) - cx
@@ -168,22 +168,25 @@ def ellipsoid(shape: Ellipsoid, points: HeadPoints) -> FloatArray:
 
 
 def thalamus(points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm."""
+    """Compute the signed distance (N,) in mm to the thalamus."""
     return ellipsoid(THALAMUS, points) + WOBBLE_MM * points.noise["wobble"]
 
 
 def pallidum(points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm."""
+    """Compute the signed distance (N,) in mm to the pallidum."""
     return ellipsoid(PALLIDUM, points) + WOBBLE_MM * points.noise["wobble"]
 
 
 def putamen(points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm."""
+    """Compute the signed distance (N,) in mm to the putamen."""
     return ellipsoid(PUTAMEN, points) + WOBBLE_MM * points.noise["wobble"]
 
 
 def caudate(subject: Subject, points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm of head and tail, which lie along the lateral ventricle and move out with it."""
+    """Compute the signed distance (N,) in mm to head and tail of the caudate.
+
+    They lie along the lateral ventricle and move outwards with it.
+    """
     size = subject.ventricle_size
     head = Ellipsoid((10, 22, 14.5 + 1.5 * size), (15, 11, 5.2), -0.45)
     tail = Ellipsoid((20, 4, 15 + 3 * size), (9, 24, 3.0), -0.05)
@@ -191,7 +194,7 @@ def caudate(subject: Subject, points: HeadPoints) -> FloatArray:
 
 
 def claustrum(points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm of the thin sheet of grey matter between putamen and insula."""
+    """Compute the signed distance (N,) in mm to the thin sheet of grey matter between putamen and insula."""
     sheet = 1.0 - np.abs(from_midline(points) - 33.0 + 0.006 * (points.y - 8) ** 2)
     front_and_back = 0.25 * np.maximum(np.abs(points.y - 9) - 12, 0)
     top_and_bottom = np.clip(np.abs(points.z) - 12, 0, 9)
@@ -199,13 +202,13 @@ def claustrum(points: HeadPoints) -> FloatArray:
 
 
 def third_ventricle(subject: Subject, points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm of the slit between the thalami."""
+    """Compute the signed distance (N,) in mm to the slit between the thalami."""
     across = points.x / (2.2 * subject.ventricle_size)
     return (1 - np.sqrt(((points.z + 2) / 11) ** 2 + ((points.y + 3) / 14) ** 2 + across**2)) * 2
 
 
 def lateral_ventricles(subject: Subject, points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm of body, frontal horn and trigone of both lateral ventricles."""
+    """Compute the signed distance (N,) in mm to body, frontal horn and trigone of both lateral ventricles."""
     size = subject.ventricle_size
     curved = from_midline(points) - 8.5 - 0.005 * points.y**2
     up, along = (points.z - 20) / (10 * size**0.5), (points.y + 2) / 36
@@ -216,11 +219,11 @@ def lateral_ventricles(subject: Subject, points: HeadPoints) -> FloatArray:
 
 
 def septum(points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm of the thin wall that separates the lateral ventricles."""
+    """Compute the signed distance (N,) in mm to the thin wall that separates the lateral ventricles."""
     return 0.8 - np.abs(points.x)
 
 
 def choroid_plexus(points: HeadPoints) -> FloatArray:
-    """(N,) signed distance in mm of the plexus in the trigone, |z - 6 mm| < 8 mm."""
+    """Compute the signed distance (N,) in mm to the plexus in the trigone, |z - 6 mm| < 8 mm."""
     tuft = 2.5 - np.hypot(points.y + 30, from_midline(points) - 23) + 0.5 * WOBBLE_MM * points.noise["wobble"]
     return tuft - np.maximum(np.abs(points.z - 6) - 6, 0)

@@ -1,9 +1,7 @@
-"""
-Images of the brain phantom: relaxation of its tissues at 3 T, their texture, and the scanner.
+"""Images of the brain phantom: relaxation of its tissues at 3 T, their texture, and the scanner.
 
-Magnetic resonance signal: spin echo equation, tissue texture, coil sensitivity and Rician noise.
-
-The two protocols of the brain phantom: T1 and T2, and T2 and PD as in the IXI data set.
+The scanner has the spin echo equation, coil sensitivity and Rician noise, and two protocols: T1 and T2, and T2 and PD
+as in the IXI data set.
 """
 
 from __future__ import annotations
@@ -18,6 +16,30 @@ from ..fields import FloatArray, gaussian_random_field, multiscale_noise
 from .anatomy import Fractions, brain_mask, perivascular_share, vessel_share
 from .subject import Subject
 
+FLUID_T1_SD = 0.1
+# Pulsating fluid loses signal in a long echo where the noise exceeds the threshold.
+FLOW_THRESHOLD, FLOW_LOSS = 0.8, 0.3
+
+FLUIDS = ("ventricles", "sulcal_csf", "vessels")
+PERFORATED = ("white_matter", "gliosis", "putamen", "pallidum")  # tissues with visible perivascular spaces
+IRON_WITH_AGE = {"pallidum": 0.25, "putamen": 0.15, "caudate": 0.08}  # T2 falls by this fraction (ln) over the ages
+
+SEQUENCE_SD = 0.05  # variation of TR and TE between patients
+TISSUE_SD = (0.03, 0.03, 0.01)  # variation of T1, T2 and proton density of a tissue between patients
+
+# Texture within tissue: (filter width in mm, weight) of its scales, and SD of ln T1, ln T2, ln PD per SD of the noise.
+# Water content moves all three together and so shows in both images, iron shortens T2, macromolecules T1. Together
+# with noise they give the within-tissue SD of patients (5-7 % of the white matter in T1, 10-20 % in T2).
+WATER_SCALES_MM, WATER_SD = ((7.0, 0.7), (1.3, 0.7)), (0.04, 0.05, 0.015)
+IRON_SCALES_MM, IRON_T2_SD = ((9.0, 0.7), (1.2, 0.7)), 0.09
+MACROMOLECULE_SCALES_MM, MACROMOLECULE_T1_SD = ((8.0, 0.7), (1.2, 0.7)), 0.04
+
+FLOW_SCALES_MM = ((4.0, 1.0),)  # scales of the noise that represents flow
+
+RECEIVE_BIAS_SD = 0.09  # one coil receives both images ...
+SEQUENCE_BIAS_SD = 0.07  # ... but their flip angles vary differently over the head
+WHITE_MATTER_LEVEL = 1000.0  # mean of white matter in the stored images
+
 
 class Relaxation(NamedTuple):
     """Relaxation times in ms and proton density relative to water."""
@@ -28,7 +50,7 @@ class Relaxation(NamedTuple):
 
 
 class SpinEcho(NamedTuple):
-    """Repetition time, echo time in ms."""
+    """Repetition time and echo time in ms."""
 
     tr_ms: float
     te_ms: float
@@ -46,7 +68,7 @@ NO_TEXTURE = Texture()
 
 
 def spin_echo(tissue: Relaxation, sequence: SpinEcho, *, texture: Texture = NO_TEXTURE) -> FloatArray:
-    """Spin echo signal S = PD (1 - exp(-TR / T1)) exp(-TE / T2), relative to fully relaxed water.
+    """Compute the spin echo signal S = PD (1 - exp(-TR / T1)) exp(-TE / T2), relative to fully relaxed water.
 
     E. M. Haacke et al., "Magnetic Resonance Imaging: Physical Principles and Sequence Design", 1999, section 8.
 
@@ -62,12 +84,12 @@ def spin_echo(tissue: Relaxation, sequence: SpinEcho, *, texture: Texture = NO_T
 def bias_field(
     rng: np.random.Generator, shape: Sequence[int], *, spacing_mm: Sequence[float], sd: float, sigma_mm: float = 60.0
 ) -> FloatArray:
-    """Logarithm of a smooth coil sensitivity: noise of standard deviation ``sd`` and filter width ``sigma_mm``."""
+    """Draw the logarithm of a smooth coil sensitivity: noise of standard deviation `sd` and filter width `sigma_mm`."""
     return np.float32(sd) * gaussian_random_field(rng, shape, sigma=[sigma_mm / s for s in spacing_mm])
 
 
 def rician_noise(rng: np.random.Generator, signal: FloatArray, *, sd: float) -> FloatArray:
-    """Magnitude of the signal with complex Gaussian noise of standard deviation ``sd`` in each part.
+    """Return the magnitude of the signal with complex Gaussian noise of standard deviation `sd` in each part.
 
     H. Gudbjartsson, S. Patz, "The Rician Distribution of Noisy MRI Data", Magnetic Resonance in Medicine 34(6),
     1995, 910-914.
@@ -77,34 +99,29 @@ def rician_noise(rng: np.random.Generator, signal: FloatArray, *, sd: float) -> 
     return np.hypot(real, imaginary)
 
 
-FLUID_T1_SD = 0.1
-# Pulsating fluid loses signal in a long echo where the noise exceeds the threshold.
-FLOW_THRESHOLD, FLOW_LOSS = 0.8, 0.3
-
-
 def inflow(flow: FloatArray) -> FloatArray:
-    """Gain of fluid in a T1-weighted image, from noise of SD 1."""
+    """Compute the gain of fluid in a T1-weighted image from noise of SD 1."""
     return np.exp(FLUID_T1_SD * flow)
 
 
 def pulsation(flow: FloatArray) -> FloatArray:
-    """Gain of fluid in a T2-weighted image, from noise of SD 1."""
+    """Compute the gain of fluid in a T2-weighted image from noise of SD 1."""
     return np.exp(-FLOW_LOSS * np.clip(flow - FLOW_THRESHOLD, 0, 2))
 
 
 def at_rest(flow: FloatArray) -> FloatArray:
-    """Gain of fluid in a short echo, during which it hardly moves."""
+    """Return the gain 1 of fluid in a short echo, during which it hardly moves."""
     return np.ones_like(flow)
 
 
 class Weighting(NamedTuple):
-    """How one image is acquired.
+    """Acquisition of one image.
 
     Attributes:
-        sequence: repetition and echo time.
-        point_spread_mm: SD in the plane; echo trains blur.
-        noise_sd: relative to white matter.
-        fluid_gain: factor of the signal of moving fluid, from noise of SD 1.
+        sequence: Repetition and echo time.
+        point_spread_mm: Standard deviation of the in-plane blur; echo trains blur.
+        noise_sd: Standard deviation of the noise relative to white matter.
+        fluid_gain: Function from noise of SD 1 to the factor of the signal of moving fluid.
     """
 
     sequence: SpinEcho
@@ -114,7 +131,6 @@ class Weighting(NamedTuple):
 
 
 Protocol = Mapping[str, Weighting]
-
 T1_T2: Protocol = {
     "T1": Weighting(SpinEcho(600, 10), 0.35, 0.035, inflow),
     "T2": Weighting(SpinEcho(4500, 95), 0.50, 0.045, pulsation),
@@ -125,8 +141,6 @@ T2_PD: Protocol = {
     "T2": Weighting(SpinEcho(5726, 100), 0.50, 0.045, pulsation),
     "PD": Weighting(SpinEcho(5726, 8), 0.50, 0.013, at_rest),
 }
-
-
 # At 3 T: J. P. Wansapura et al., JMRI 9(4), 1999, 531-538; G. J. Stanisz et al., MRM 54(3), 2005, 507-512;
 # S. C. L. Deoni et al., MRM 53(1), 2005, 237-241. Proton densities: BrainWeb. Vessels, meninges, gliosis, choroid
 # plexus and lesions: chosen to look as they do in patients.
@@ -147,25 +161,6 @@ TISSUES = {
     "tumour": Relaxation(1550, 135, 0.86),
     "necrosis": Relaxation(2400, 330, 0.95),
 }
-FLUIDS = ("ventricles", "sulcal_csf", "vessels")
-PERFORATED = ("white_matter", "gliosis", "putamen", "pallidum")  # tissues with visible perivascular spaces
-IRON_WITH_AGE = {"pallidum": 0.25, "putamen": 0.15, "caudate": 0.08}  # T2 falls by this fraction (ln) over the ages
-
-SEQUENCE_SD = 0.05  # of TR and TE between patients
-TISSUE_SD = (0.03, 0.03, 0.01)  # of T1, T2 and proton density of a tissue between patients
-
-# Texture within tissue: (filter width in mm, weight) of its scales, and SD of ln T1, ln T2, ln PD an SD of the noise.
-# Water content moves all three together and so shows in both images, iron shortens T2, macromolecules T1. Together
-# with noise they give the within-tissue SD of patients (5-7 % of the white matter in T1, 10-20 % in T2).
-WATER_SCALES_MM, WATER_SD = ((7.0, 0.7), (1.3, 0.7)), (0.04, 0.05, 0.015)
-IRON_SCALES_MM, IRON_T2_SD = ((9.0, 0.7), (1.2, 0.7)), 0.09
-MACROMOLECULE_SCALES_MM, MACROMOLECULE_T1_SD = ((8.0, 0.7), (1.2, 0.7)), 0.04
-
-FLOW_SCALES_MM = ((4.0, 1.0),)  # of the noise that moves fluid
-
-RECEIVE_BIAS_SD = 0.09  # one coil receives both images ...
-SEQUENCE_BIAS_SD = 0.07  # ... but their flip angles vary differently over the head
-WHITE_MATTER_LEVEL = 1000.0  # mean of white matter in the stored images
 
 
 def mr_images(
@@ -179,14 +174,14 @@ def mr_images(
     """Image the tissues with each weighting of a protocol.
 
     Args:
-        rng: source of texture, bias and noise.
-        subject: its age sets the iron in the basal ganglia.
-        fractions: (nz, ny, nx) share of each tissue.
-        spacing_mm: voxel size along z, y, x.
-        protocol: weightings by the names of the images; texture and anatomy do not depend on it.
+        rng: Source of texture, bias and noise.
+        subject: Subject, whose age sets the iron in the basal ganglia.
+        fractions: Fraction (nz, ny, nx) of each tissue.
+        spacing_mm: Voxel size along z, y, x.
+        protocol: Weightings by the names of the images; texture and anatomy do not depend on it.
 
     Returns:
-        (nz, ny, nx) images by name, white matter near ``WHITE_MATTER_LEVEL``, 0 outside the brain.
+        Images (nz, ny, nx) by name, white matter near `WHITE_MATTER_LEVEL`, 0 outside the brain.
     """
     shape = fractions["white_matter"].shape
     inside = brain_mask(fractions) > 0.5
@@ -213,7 +208,7 @@ def mr_images(
 
 
 def _with_vessels(rng: np.random.Generator, fractions: Fractions, spacing_mm: Sequence[float]) -> Fractions:
-    """Copy of the fractions with pial vessels in the sulcal fluid and fluid around the perforating vessels."""
+    """Copy the fractions with pial vessels in the sulcal fluid and fluid around the perforating vessels."""
     shape = fractions["white_matter"].shape
     detailed = dict(fractions)
     perivascular = perivascular_share(rng, shape, spacing_mm=spacing_mm)
@@ -244,7 +239,7 @@ def _patient_relaxation(rng: np.random.Generator, tissue: str, subject: Subject)
 
 
 def _white_matter_mean(signal: FloatArray, white_matter: FloatArray) -> float:
-    """Mean signal, weighted so that voxels of pure white matter count most; 1 where a thin stack has none."""
+    """Compute the mean signal, weighted in favour of pure white matter; 1 where a thin stack has none."""
     weights = white_matter**4
     total = float(weights.sum())
     return float((weights * signal).sum()) / total if total > 0 else 1.0

@@ -1,4 +1,4 @@
-"""One subject of the brain phantom: what varies between people, and points of the head in the subject's own frame."""
+"""The subject of the brain phantom: what varies between people, and points of the head in the subject's own frame."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ..fields import FloatArray, PeriodicField
 
 AGE_YEARS = (25.0, 85.0)
-SCALE_SD = 0.04  # of each axis
-ROTATION_SD_RAD = 0.05  # about the cranio-caudal axis
+SCALE_SD = 0.04  # SD of the scale of each axis
+ROTATION_SD_RAD = 0.05  # SD of the rotation about the cranio-caudal axis
 
 # Smooth unit-variance noise that shapes the anatomy: filter width in mm.
 FIELD_SIGMA_MM = {
@@ -29,7 +29,7 @@ FIELD_SIGMA_MM = {
     "meninges": 6.0,
     "gliosis": 4.5,
 }
-SULCAL_SIGMA_MM = 3.6  # high-frequency end of the sulcal pattern, see `brain_cortex`
+SULCAL_SIGMA_MM = 3.6  # high-frequency end of the sulcal pattern, see `shape.sulci`
 SULCAL_PERIOD_MM = 200.0  # room for both hemispheres' patterns side by side
 WARP_AMPLITUDE_MM = {"z": 2.2, "y": 2.6, "x": 2.0}
 
@@ -43,16 +43,16 @@ FRONT_NARROWING = 0.06
 
 @dataclass(frozen=True)
 class Subject:
-    """Everything that varies between subjects, drawn once; the anatomy is a pure function of it and of position.
+    """Properties drawn once per subject; the anatomy is a pure function of them and of position.
 
     Attributes:
-        age_years: drives atrophy, ventricles, iron and white-matter change.
-        atrophy: width of the sulci as a fraction of the widest.
-        ventricle_size: 1 is the mean.
-        scale: of the axes z, y, x.
-        rotation_rad: of the head about its long axis.
-        noise: the fields of ``FIELD_SIGMA_MM``.
-        sulcal_noise: its zero set on the pial surface is the sulcal pattern (see ``brain_cortex``).
+        age_years: Age, which drives atrophy, ventricles, iron and white-matter change.
+        atrophy: Width of the sulci as a fraction of the widest.
+        ventricle_size: Size of the ventricles relative to the mean.
+        scale: Scale of the axes z, y, x.
+        rotation_rad: Rotation of the head about its long axis.
+        noise: Fields of `FIELD_SIGMA_MM`.
+        sulcal_noise: Noise whose zero set on the pial surface is the sulcal pattern (see `shape.sulci`).
     """
 
     age_years: float
@@ -65,7 +65,7 @@ class Subject:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Subject:
-        """Draw a subject; uses the same number of random values whatever is drawn."""
+        """Draw a subject, using the same number of random values whatever is drawn."""
         age = rng.uniform(*AGE_YEARS)
         ageing = (age - AGE_YEARS[0]) / (AGE_YEARS[1] - AGE_YEARS[0])
         return cls(
@@ -80,7 +80,7 @@ class Subject:
 
     @property
     def ageing(self) -> float:
-        """0 at the youngest age, 1 at the oldest."""
+        """Age relative to its range: 0 at the youngest age, 1 at the oldest."""
         return (self.age_years - AGE_YEARS[0]) / (AGE_YEARS[1] - AGE_YEARS[0])
 
 
@@ -89,11 +89,11 @@ class HeadPoints:
     """Points inside the head in the subject's own frame (mm; the axes point up, forward and to the right).
 
     Attributes:
-        z, y, x: (N,) coordinates after the subject's rotation, scale and smooth deformation; z = 0 is the level of
-            the basal ganglia, x = 0 the midline.
-        radius: (N,) super-ellipsoid radius, 1 on the pial hull.
-        depth: (N,) distance below the pial hull in mm, positive inside.
-        noise: (N,) samples of each of the subject's fields.
+        z, y, x: Coordinates (N,) after the subject's rotation, scale and smooth deformation; z = 0 is the level of the
+            basal ganglia, x = 0 the midline.
+        radius: Super-ellipsoid radius (N,), 1 on the pial hull.
+        depth: Distance (N,) below the pial hull in mm, positive inside.
+        noise: Samples (N,) of each of the subject's fields.
     """
 
     z: FloatArray
@@ -107,15 +107,15 @@ class HeadPoints:
 def head_points(
     subject: Subject, axes: tuple[FloatArray, FloatArray, FloatArray], *, margin_mm: float
 ) -> tuple[HeadPoints, NDArray[np.bool_]]:
-    """Points of a grid that lie inside the pial hull or at most ``margin_mm`` outside it.
+    """Find the points of a grid that lie inside the pial hull or at most `margin_mm` outside it.
 
     Args:
-        subject: the subject.
-        axes: coordinates along z (up), y (forward) and x (right) in mm.
-        margin_mm: how far outside the hull to go.
+        subject: Subject.
+        axes: Coordinates along z (up), y (forward) and x (right) in mm.
+        margin_mm: Largest distance from the hull.
 
     Returns:
-        the N points, and the boolean mask (nz, ny, nx) of where they lie on the grid.
+        The N points, and the boolean mask (nz, ny, nx) of where they lie on the grid.
     """
     z0, y0, x0 = np.meshgrid(*axes, indexing="ij", sparse=True)
     cos, sin = np.float32(np.cos(subject.rotation_rad)), np.float32(np.sin(subject.rotation_rad))
@@ -132,7 +132,7 @@ def head_points(
 
 
 def hull_radius(z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
-    """Super-ellipsoid radius of points in the subject's frame: 0 at the centre, 1 on the pial hull."""
+    """Compute the super-ellipsoid radius of points in the subject's frame: 0 at the centre, 1 on the pial hull."""
     from_centre = (z - HULL_CENTRE_MM[0], y - HULL_CENTRE_MM[1])
     narrowing = 1 - FRONT_NARROWING * from_centre[1] / HULL_HALF_AXES_MM[1]
     relative = (from_centre[0] / HULL_HALF_AXES_MM[0], from_centre[1] / HULL_HALF_AXES_MM[1])

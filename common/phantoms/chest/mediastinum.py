@@ -1,7 +1,7 @@
-"""
-Mediastinum of the chest phantom: heart, great vessels, trachea, oesophagus, and the organs below the diaphragm.
+"""Mediastinum and lung trees of the chest phantom.
 
-Arteries, veins and airways of the chest phantom: space-filling trees from each hilum.
+Heart, great vessels, trachea, oesophagus and the organs below the diaphragm; arteries, veins and airways of the lungs
+as space-filling trees from each hilum.
 """
 
 from __future__ import annotations
@@ -19,123 +19,13 @@ from . import wall
 from .subject import ChestSubject
 
 SIDES = {"right": -1, "left": 1}  # sign of x
+# Trees of the lungs.
 TWIGS_PER_BRANCH = 9  # mean
-REACH_MM = 20.0  # of the twigs of a branch: twigs further from the slices are not grown
+REACH_MM = 20.0  # reach of the twigs of a branch: twigs farther from the slices are not grown
 AIRWAY_WALL = (1.25, 0.45)  # outer radius: factor, and mm to add
 
-
-@dataclass(frozen=True)
-class TreeKind:
-    """How a tree of one lung grows.
-
-    Attributes:
-        offset_mm: of its root from the hilum: z, y, and x away from the midline.
-        branches: number of points that the branches connect.
-        twig_mm: radius of the finest branches.
-        exponent: of Murray's law.
-        balance: weight of the path length, see `trees.spanning_tree`.
-        clearance_mm: that the points keep from the pleura.
-        largest_mm: radius.
-        twigs: whether fine twigs are grown from the branches near the slices.
-    """
-
-    offset_mm: tuple[float, float, float]
-    branches: int
-    twig_mm: float
-    exponent: float
-    balance: float
-    clearance_mm: float
-    largest_mm: float
-    twigs: bool
-
-
-ARTERIES = TreeKind((-4, -8, 2), 700, 0.48, 2.75, 0.3, 2.0, 8.0, True)
-VEINS = TreeKind((14, -4, 0), 550, 0.48, 2.75, 0.3, 2.0, 8.0, True)
-AIRWAYS = TreeKind((0, 0, 0), 300, 0.8, 2.9, 0.35, 18.0, 5.5, False)
-
-
-@dataclass(frozen=True)
-class LungTrees:
-    """Signed distances (slices, rows, columns) in mm, positive inside."""
-
-    vessels: FloatArray
-    airway_walls: FloatArray
-    airway_lumina: FloatArray
-
-
-def hilum_mm(side: str) -> tuple[float, float, float]:
-    """Position z, y, x of a lung's root; the left one stands higher."""
-    return (118.0, 14.0, 33.0) if side == "left" else (124.0, 12.0, -30.0)
-
-
-def make_trees(rng: np.random.Generator, subject: ChestSubject, stack: Stack) -> LungTrees:
-    """Grow the trees of both lungs and draw what the slices cut."""
-    vessels = [_grow(rng, subject, stack, kind, side) for side in SIDES for kind in (ARTERIES, VEINS)]
-    airways = [_grow(rng, subject, stack, AIRWAYS, side) for side in SIDES]
-    segments, radii = (np.concatenate(parts) for parts in zip(*airways, strict=True))
-    factor, extra = AIRWAY_WALL
-    return LungTrees(
-        vessels=stack.tubes(*(np.concatenate(parts) for parts in zip(*vessels, strict=True))),
-        airway_walls=stack.tubes(segments, factor * radii + extra),
-        airway_lumina=stack.tubes(segments, radii),
-    )
-
-
-def points_in_lung(
-    rng: np.random.Generator, subject: ChestSubject, count: int, *, side: str, clearance_mm: float
-) -> FloatArray:
-    """About ``count`` points (N, 3) in mm, uniform in a lung and ``clearance_mm`` from its surface."""
-    half_x, half_y = wall.cage_half_axes_mm(subject, np.float32(160))
-    box = np.array([[12.0, -half_y, 5.0], [222.0, half_y, 1.05 * half_x]])
-    found: list[FloatArray] = []
-    drawn, inside = 0, 0
-    while inside < count and drawn < 40 * count:
-        points = rng.uniform(box[0], box[1], (count, 3))
-        points[:, 2] *= SIDES[side]
-        found.append(points[wall.lung(subject, *points.T) > clearance_mm])
-        drawn, inside = drawn + count, inside + len(found[-1])
-    return np.concatenate(found)[:count]
-
-
-def _grow(
-    rng: np.random.Generator, subject: ChestSubject, stack: Stack, kind: TreeKind, side: str
-) -> tuple[FloatArray, FloatArray]:
-    """Segments (M, 2, 3) and radii (M,) in mm of one tree: branches everywhere, twigs near the slices."""
-    away = np.array([1, 1, SIDES[side]])
-    root = np.array(hilum_mm(side)) + away * kind.offset_mm
-    points = points_in_lung(rng, subject, kind.branches, side=side, clearance_mm=kind.clearance_mm)
-    parents = spanning_tree(root, points, balance=kind.balance)
-    # A branch ends in as many twigs as its share of the lung holds.
-    leaf = kind.twig_mm * (TWIGS_PER_BRANCH ** (1 / kind.exponent) if kind.twigs else 1)
-    radii = murray_radii(parents, leaf_radius=leaf, exponent=kind.exponent)[1:]
-    segments = [tree_segments(root, points, parents=parents)]
-    widths = [np.minimum(radii, kind.largest_mm)]
-    if kind.twigs:
-        count = TWIGS_PER_BRANCH * kind.branches
-        ends = points_in_lung(rng, subject, count, side=side, clearance_mm=kind.clearance_mm)
-        for twigs, twig_radii in _twigs(points, ends, stack, kind):
-            segments.append(twigs)
-            widths.append(twig_radii)
-    bent = bend_segments(rng, np.concatenate(segments), bend=0.06)
-    return bent, np.tile(np.concatenate(widths), 2)
-
-
-def _twigs(branches: FloatArray, ends: FloatArray, stack: Stack, kind: TreeKind) -> list[tuple[FloatArray, FloatArray]]:
-    """A small tree from each branch point near the slices to the twig ends that are nearest to it."""
-    levels = stack.levels_mm
-    ends = ends[(ends[:, 0] > levels.min() - REACH_MM) & (ends[:, 0] < levels.max() + REACH_MM)]
-    owner = cKDTree(branches).query(ends)[1]
-    trees = []
-    for branch in np.unique(owner):
-        own = ends[owner == branch]
-        parents = spanning_tree(branches[branch], own, balance=kind.balance)
-        radii = murray_radii(parents, leaf_radius=kind.twig_mm, exponent=kind.exponent)
-        trees.append((tree_segments(branches[branch], own, parents=parents), radii[1:]))
-    return trees
-
-
+# Mediastinum.
 Path = tuple[tuple[float, float, float], ...]
-
 REFERENCE_AORTA_MM = 15.0  # radius at which the radii below hold
 # Great vessels: radius in mm and course (z, y, x). The aorta's descending part depends on the spine.
 GREAT_VESSELS: Mapping[str, tuple[float, Path]] = {
@@ -164,14 +54,124 @@ LIVER_HU, SPLEEN_HU = 58.0, 48.0
 
 
 @dataclass(frozen=True)
+class TreeKind:
+    """Growth of one kind of tree in a lung.
+
+    Attributes:
+        offset_mm: Offset of its root from the hilum: z, y, and x away from the midline.
+        branches: Number of points that the branches connect.
+        twig_mm: Radius of the finest branches.
+        exponent: Exponent of Murray's law.
+        balance: Weight of the path length, see `trees.spanning_tree`.
+        clearance_mm: Distance of the points from the pleura.
+        largest_mm: Largest radius.
+        twigs: Whether fine twigs are grown from the branches near the slices.
+    """
+
+    offset_mm: tuple[float, float, float]
+    branches: int
+    twig_mm: float
+    exponent: float
+    balance: float
+    clearance_mm: float
+    largest_mm: float
+    twigs: bool
+
+
+ARTERIES = TreeKind((-4, -8, 2), 700, 0.48, 2.75, 0.3, 2.0, 8.0, True)
+VEINS = TreeKind((14, -4, 0), 550, 0.48, 2.75, 0.3, 2.0, 8.0, True)
+AIRWAYS = TreeKind((0, 0, 0), 300, 0.8, 2.9, 0.35, 18.0, 5.5, False)
+
+
+@dataclass(frozen=True)
+class LungTrees:
+    """Signed distances (slices, rows, columns) in mm, positive inside."""
+
+    vessels: FloatArray
+    airway_walls: FloatArray
+    airway_lumina: FloatArray
+
+
+def hilum_mm(side: str) -> tuple[float, float, float]:
+    """Return the position (z, y, x) of a lung's root; the left one stands higher."""
+    return (118.0, 14.0, 33.0) if side == "left" else (124.0, 12.0, -30.0)
+
+
+def make_trees(rng: np.random.Generator, subject: ChestSubject, stack: Stack) -> LungTrees:
+    """Grow the trees of both lungs and draw what the slices cut."""
+    vessels = [_grow(rng, subject, stack, kind, side) for side in SIDES for kind in (ARTERIES, VEINS)]
+    airways = [_grow(rng, subject, stack, AIRWAYS, side) for side in SIDES]
+    segments, radii = (np.concatenate(parts) for parts in zip(*airways, strict=True))
+    factor, extra = AIRWAY_WALL
+    return LungTrees(
+        vessels=stack.tubes(*(np.concatenate(parts) for parts in zip(*vessels, strict=True))),
+        airway_walls=stack.tubes(segments, factor * radii + extra),
+        airway_lumina=stack.tubes(segments, radii),
+    )
+
+
+def points_in_lung(
+    rng: np.random.Generator, subject: ChestSubject, count: int, *, side: str, clearance_mm: float
+) -> FloatArray:
+    """Draw about `count` points (N, 3) in mm, uniformly in a lung and `clearance_mm` from its surface."""
+    half_x, half_y = wall.cage_half_axes_mm(subject, np.float32(160))
+    box = np.array([[12.0, -half_y, 5.0], [222.0, half_y, 1.05 * half_x]])
+    found: list[FloatArray] = []
+    drawn, inside = 0, 0
+    while inside < count and drawn < 40 * count:
+        points = rng.uniform(box[0], box[1], (count, 3))
+        points[:, 2] *= SIDES[side]
+        found.append(points[wall.lung(subject, *points.T) > clearance_mm])
+        drawn, inside = drawn + count, inside + len(found[-1])
+    return np.concatenate(found)[:count]
+
+
+def _grow(
+    rng: np.random.Generator, subject: ChestSubject, stack: Stack, kind: TreeKind, side: str
+) -> tuple[FloatArray, FloatArray]:
+    """Grow one tree, branches everywhere and twigs near the slices: segments (M, 2, 3) and radii (M,) in mm."""
+    away = np.array([1, 1, SIDES[side]])
+    root = np.array(hilum_mm(side)) + away * kind.offset_mm
+    points = points_in_lung(rng, subject, kind.branches, side=side, clearance_mm=kind.clearance_mm)
+    parents = spanning_tree(root, points, balance=kind.balance)
+    # A branch ends in as many twigs as its part of the lung contains.
+    leaf = kind.twig_mm * (TWIGS_PER_BRANCH ** (1 / kind.exponent) if kind.twigs else 1)
+    radii = murray_radii(parents, leaf_radius=leaf, exponent=kind.exponent)[1:]
+    segments = [tree_segments(root, points, parents=parents)]
+    widths = [np.minimum(radii, kind.largest_mm)]
+    if kind.twigs:
+        count = TWIGS_PER_BRANCH * kind.branches
+        ends = points_in_lung(rng, subject, count, side=side, clearance_mm=kind.clearance_mm)
+        for twigs, twig_radii in _twigs(points, ends, stack, kind):
+            segments.append(twigs)
+            widths.append(twig_radii)
+    bent = bend_segments(rng, np.concatenate(segments), bend=0.06)
+    return bent, np.tile(np.concatenate(widths), 2)
+
+
+def _twigs(branches: FloatArray, ends: FloatArray, stack: Stack, kind: TreeKind) -> list[tuple[FloatArray, FloatArray]]:
+    """Grow a small tree from each branch point near the slices to the twig ends that are nearest to it."""
+    levels = stack.levels_mm
+    ends = ends[(ends[:, 0] > levels.min() - REACH_MM) & (ends[:, 0] < levels.max() + REACH_MM)]
+    owner = cKDTree(branches).query(ends)[1]
+    trees = []
+    for branch in np.unique(owner):
+        own = ends[owner == branch]
+        parents = spanning_tree(branches[branch], own, balance=kind.balance)
+        radii = murray_radii(parents, leaf_radius=kind.twig_mm, exponent=kind.exponent)
+        trees.append((tree_segments(branches[branch], own, parents=parents), radii[1:]))
+    return trees
+
+
+@dataclass(frozen=True)
 class Mediastinum:
     """Signed distances (slices, rows, columns) in mm, positive inside.
 
     Attributes:
-        heart: to the heart.
-        vessels: to the great vessels.
-        lumen: to the lumina of trachea and main bronchi.
-        oesophagus: to the oesophagus.
+        heart: Distance to the heart.
+        vessels: Distance to the great vessels.
+        lumen: Distance to the lumina of trachea and main bronchi.
+        oesophagus: Distance to the oesophagus.
     """
 
     heart: FloatArray
@@ -207,7 +207,7 @@ def make_mediastinum(rng: np.random.Generator, subject: ChestSubject, stack: Sta
 def paint_mediastinum(
     rng: np.random.Generator, subject: ChestSubject, stack: Stack, *, hu: FloatArray, organs: Mediastinum
 ) -> None:
-    """Heart in its fat, great vessels, oesophagus."""
+    """Paint the heart in its fat, the great vessels and the oesophagus."""
     lay_over(hu, PERICARDIUM_HU, stack.occupancy(organs.heart + wall.PERICARDIUM_MM + 1.0))
     lay_over(hu, EPICARDIAL_FAT_HU, stack.occupancy(organs.heart + wall.PERICARDIUM_MM))
     # Fat is thick in the grooves between the chambers and thin over the ventricles.
@@ -220,7 +220,7 @@ def paint_mediastinum(
 
 
 def paint_airways(stack: Stack, *, hu: FloatArray, organs: Mediastinum, trees: LungTrees) -> FloatArray:
-    """Walls of trachea and main bronchi, and the air in all airways; returns the occupancy of the air."""
+    """Paint the walls of trachea and main bronchi and the air in all airways, and return the occupancy of the air."""
     lay_over(hu, TRACHEA_WALL_HU, stack.occupancy(organs.lumen + TRACHEA_WALL_MM))
     outside_blood = -organs.blood - TRACHEA_WALL_MM
     air = stack.occupancy(np.maximum(organs.lumen, np.minimum(trees.airway_lumina, outside_blood)))
@@ -237,7 +237,7 @@ def paint_abdomen(
     cage: FloatArray,
     heart: FloatArray,
 ) -> None:
-    """Liver (right) and spleen (left) below the domes of the diaphragm."""
+    """Paint liver (right) and spleen (left) below the domes of the diaphragm."""
     below = np.minimum(wall.diaphragm(stack.z, stack.y, stack.x) + 0.5, cage)
     below = np.minimum(below, -(heart + wall.PERICARDIUM_MM + 1.0))
     retroperitoneum = ellipse(stack.y - wall.spine_front_mm(subject) - 4, stack.x - 4, (46.0, 36.0))

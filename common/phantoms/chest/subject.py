@@ -1,4 +1,4 @@
-"""One subject of the chest phantom: what varies between people.
+"""The subject of the chest phantom: what varies between people.
 
 The patient's frame in mm: z downwards from the apex of the lungs (diaphragm near 200), y backwards and x to the
 patient's left, both from the centre of the rib cage.
@@ -10,31 +10,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALLEST_FIELD_MM, LARGEST_FIELD_MM = 280.0, 436.0  # of view; larger people are scanned with larger fields
-EMPHYSEMA_SHARE = (0.03, 0.25)  # of the lung, where there is any
+SMALLEST_FIELD_MM, LARGEST_FIELD_MM = 280.0, 436.0  # fields of view; larger people are scanned with larger ones
+EMPHYSEMA_SHARE = (0.03, 0.25)  # fraction of the lung, if there is any
 LARGEST_NUMBER_OF_NODULES = 3
 
 
 @dataclass(frozen=True)
 class ChestSubject:
-    """Everything that is drawn once for a subject (mm and HU), apart from textures and trees.
+    """Properties drawn once per subject (mm and HU), apart from textures and trees.
 
     Attributes:
-        muscle_half_axes_mm: of the outline of the muscles, across (x) and front to back (y).
-        fat_mm: thickness of the subcutaneous fat at the sides.
-        heart_centre_mm: z, y, x.
-        heart_half_axes_mm: z, y, x, before the turn about z.
-        ascending_aorta_mm: radius; the other great vessels scale with it.
-        trachea_mm: radius of the lumen.
-        rib_phase_mm: level of the ribs, the same for both sides.
-        vertebra_phase_mm: level of the first vertebra.
-        blood_hu: of unenhanced blood.
-        parenchyma_hu: of the lung at mid-height of a supine patient.
-        cortex_hu: of compact bone.
-        spongiosa_hu: of the vertebral bodies.
-        emphysema_share: of the lung voxels in the scanned slices; 0 without emphysema.
-        nodules: number of lung nodules.
-        oesophageal_air: whether the oesophagus holds air.
+        muscle_half_axes_mm: Half axes of the outline of the muscles, across (x) and front to back (y).
+        fat_mm: Thickness of the subcutaneous fat at the sides.
+        heart_centre_mm: Centre of the heart (z, y, x).
+        heart_half_axes_mm: Half axes of the heart (z, y, x) before its rotation about z.
+        ascending_aorta_mm: Radius of the ascending aorta; the other great vessels scale with it.
+        trachea_mm: Radius of the lumen of the trachea.
+        rib_phase_mm: Level of the ribs, the same on both sides.
+        vertebra_phase_mm: Level of the first vertebra.
+        blood_hu: HU of unenhanced blood.
+        parenchyma_hu: HU of the lung at mid-height of a supine patient.
+        cortex_hu: HU of compact bone.
+        spongiosa_hu: HU of the vertebral bodies.
+        emphysema_share: Fraction of the lung voxels in the scanned slices with emphysema; 0 without emphysema.
+        nodules: Number of lung nodules.
+        oesophageal_air: Whether the oesophagus contains air.
     """
 
     muscle_half_axes_mm: tuple[float, float]
@@ -55,7 +55,7 @@ class ChestSubject:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *, field_mm: float, emphysema: bool) -> ChestSubject:
-        """Draw a subject who is scanned with a field of view of ``field_mm``."""
+        """Draw a subject who is scanned with a field of view of `field_mm`."""
         size = np.clip((field_mm - SMALLEST_FIELD_MM) / (LARGEST_FIELD_MM - SMALLEST_FIELD_MM), 0, 1)
         u = rng.uniform
         share = u(*EMPHYSEMA_SHARE)

@@ -1,11 +1,8 @@
-"""
-Chest wall and couch of the chest phantom: skin, fat, muscle.
+"""Chest wall of the phantom: outlines, skin, fat, muscle, bones, and the couch below.
 
-Bones of the chest phantom: ribs with cartilage, sternum, scapulae and spine.
-
-Outlines of the chest phantom as signed distances in mm (positive inside) that can be sampled anywhere.
-
-All functions take coordinates in the patient's frame (see `chest_subject`) that broadcast against each other.
+The outlines are signed distances in mm (positive inside) that can be sampled anywhere: they take coordinates in the
+patient's frame (see `subject`) that broadcast against each other. Bones are ribs with cartilage, sternum, scapulae and
+spine.
 """
 
 from __future__ import annotations
@@ -18,14 +15,36 @@ from ..fields import FloatArray
 from ..stack import Stack, ellipse, lay_over
 from .subject import ChestSubject
 
+# Soft tissue.
 SKIN_MM, SKIN_HU = 1.8, 25.0
 FAT_HU, FAT_TEXTURE_HU = -105.0, 6.0
 MUSCLE_HU, MUSCLE_TEXTURE_HU = 52.0, 4.0
 MEDIASTINAL_FAT_HU = -95.0
+# Couch.
 COUCH_GAP_MM = 2.0  # clothes
 COUCH_MM, COUCH_SHELL_MM, COUCH_HALF_WIDTH_MM = 20.0, 1.2, 190.0
-COUCH_CURVATURE = 0.0006  # 1/mm: rise of its sides
+COUCH_CURVATURE = 0.0006  # rise of its sides in 1/mm
 COUCH_SHELL_HU, COUCH_FOAM_HU = -350.0, -940.0
+
+# Bones.
+CORTEX_MM = 1.3
+SPONGIOSA_TEXTURE_HU = 45.0
+RIB_PITCH_MM, RIB_HALF_HEIGHT_MM, RIB_HALF_THICKNESS_MM = 25.0, 6.5, 4.6
+RIB_FALL_MM = 55.0  # descent towards the front per radian
+CARTILAGE_ANGLE_RAD, STERNUM_ANGLE_RAD = -0.75, -1.25  # from the side; the back is at +pi/2
+CARTILAGE_HU = 105.0
+VERTEBRA_PITCH_MM, DISC_MM, DISC_HU = 26.0, 3.0, 85.0
+CORD_HU, PARASPINAL_MUSCLE_HU = 28.0, 52.0
+SCAPULA_END_MM = 130.0  # level z of its lower tip
+FAR_MM = -9.0
+
+# Outlines.
+BODY_EXPONENT = 2.4
+CAGE_EXPONENT = 2.2
+LUNG_HEIGHT_MM = 240.0
+WALL_MM = (17.0, 14.0)  # muscle and ribs around the rib cage, across and front to back
+HEART_ANGLE_RAD = np.deg2rad(35)
+PERICARDIUM_MM = 4.0  # between heart and lung
 
 
 @dataclass(frozen=True)
@@ -33,9 +52,9 @@ class Wall:
     """Signed distances (slices, rows, columns) in mm, positive inside, with a common irregularity.
 
     Attributes:
-        bump: what is added to the analytic outlines.
-        skin: to the outline of the body.
-        cage: to the inner outline of the rib cage.
+        bump: Irregularity added to the analytic outlines.
+        skin: Distance to the outline of the body.
+        cage: Distance to the inner outline of the rib cage.
     """
 
     bump: FloatArray
@@ -44,20 +63,20 @@ class Wall:
 
 
 def make_wall(rng: np.random.Generator, subject: ChestSubject, stack: Stack) -> Wall:
-    """Draw the irregularity of the outlines."""
+    """Draw the outlines with their irregularity."""
     bump = np.float32(2.5) * stack.noise(rng, 40.0, across_mm=30.0)
     outline = skin(subject, stack.y, stack.x) + bump
     return Wall(bump, outline, cage(subject, stack.z, stack.y, stack.x) + bump)
 
 
 def paint_wall(rng: np.random.Generator, subject: ChestSubject, stack: Stack, *, hu: FloatArray, wall: Wall) -> None:
-    """Skin, subcutaneous fat, muscle with planes of fat, and fat in the rib cage where the organs will be."""
+    """Paint skin, subcutaneous fat, muscle with planes of fat, and fat in the rib cage where the organs will be."""
     lay_over(hu, SKIN_HU, stack.occupancy(wall.skin))
     fat = FAT_HU + FAT_TEXTURE_HU * stack.noise(rng, 3.0)
     lay_over(hu, fat, stack.occupancy(wall.skin - SKIN_MM))
     depth_mm = muscle(subject, stack.y, stack.x) + wall.bump + 1.5 * stack.noise(rng, 12.0)
     lay_over(hu, MUSCLE_HU + MUSCLE_TEXTURE_HU * stack.noise(rng, 2.0), stack.occupancy(depth_mm))
-    # The layers of the wall, some 6 mm thick, are parted where a wide noise is near a multiple of its step.
+    # The layers of the wall, some 6 mm thick, are separated where a wide noise is near a multiple of its step.
     depth = depth_mm + 3.5 * stack.noise(rng, 18.0)
     plane = 0.9 - np.abs((depth + 3) % 6.5 - 3.25)
     lay_over(hu, FAT_HU, 0.75 * stack.occupancy(np.minimum(plane, depth_mm - 3), softness=2.5))
@@ -65,12 +84,12 @@ def paint_wall(rng: np.random.Generator, subject: ChestSubject, stack: Stack, *,
 
 
 def couch_bottom_mm(subject: ChestSubject) -> float:
-    """y of the lowest point of the couch."""
+    """Return y of the lowest point of the couch."""
     return skin_half_axes_mm(subject)[1] + COUCH_GAP_MM + COUCH_MM
 
 
 def paint_couch(subject: ChestSubject, stack: Stack, *, hu: FloatArray, wall: Wall) -> None:
-    """A dished couch of foam in a shell of carbon fibre."""
+    """Paint a dished couch of foam in a carbon-fibre shell."""
     centre = couch_bottom_mm(subject) - COUCH_MM / 2 - COUCH_CURVATURE * stack.x**2
     couch = np.minimum(COUCH_MM / 2 - np.abs(stack.y - centre), COUCH_HALF_WIDTH_MM - np.abs(stack.x))
     outside = stack.occupancy(-wall.skin)
@@ -78,22 +97,10 @@ def paint_couch(subject: ChestSubject, stack: Stack, *, hu: FloatArray, wall: Wa
     lay_over(hu, COUCH_FOAM_HU, stack.occupancy(couch - COUCH_SHELL_MM) * outside)
 
 
-CORTEX_MM = 1.3
-SPONGIOSA_TEXTURE_HU = 45.0
-RIB_PITCH_MM, RIB_HALF_HEIGHT_MM, RIB_HALF_THICKNESS_MM = 25.0, 6.5, 4.6
-RIB_FALL_MM = 55.0  # a radian, towards the front
-CARTILAGE_ANGLE_RAD, STERNUM_ANGLE_RAD = -0.75, -1.25  # from the side; the back is at +pi/2
-CARTILAGE_HU = 105.0
-VERTEBRA_PITCH_MM, DISC_MM, DISC_HU = 26.0, 3.0, 85.0
-CORD_HU, PARASPINAL_MUSCLE_HU = 28.0, 52.0
-SCAPULA_END_MM = 130.0  # z of its lower tip
-FAR_MM = -9.0
-
-
 def paint_bones(
     rng: np.random.Generator, subject: ChestSubject, stack: Stack, *, hu: FloatArray, wall: Wall
 ) -> FloatArray:
-    """Bones and what belongs to them (muscles of the back, discs, cord); returns the occupancy of bone."""
+    """Paint bones, muscles of the back, discs and cord, and return the occupancy of bone."""
     texture = SPONGIOSA_TEXTURE_HU * stack.noise(rng, 1.0)
     spine_y = stack.y - spine_front_mm(subject)
     back = ellipse(spine_y - 31, stack.x, (17.0, 42.0)) + stack.noise(rng, 10.0)
@@ -121,7 +128,7 @@ def paint_bones(
 
 
 def _ribs(subject: ChestSubject, stack: Stack, wall: Wall) -> tuple[FloatArray, FloatArray]:
-    """Distances to the ribs, oblique rings around the cage, and to the cartilage at their front ends."""
+    """Compute the distances to the ribs, oblique rings around the cage, and to the cartilage at their front ends."""
     ring = cage(subject, stack.z, stack.y, stack.x, larger=RIB_HALF_THICKNESS_MM + 1.0) + wall.bump
     angle = np.arctan2(stack.y, np.abs(stack.x))
     level = stack.z + RIB_FALL_MM * (angle - 1.2) + subject.rib_phase_mm
@@ -134,7 +141,7 @@ def _ribs(subject: ChestSubject, stack: Stack, wall: Wall) -> tuple[FloatArray, 
 
 
 def _sternum(subject: ChestSubject, stack: Stack, wall: Wall) -> FloatArray:
-    """Distance to the sternum, a slightly hollow plate in front of the cage."""
+    """Compute the distance to the sternum, a slightly hollow plate in front of the cage."""
     _, cage_y = cage_half_axes_mm(subject, stack.z)
     half_width = 17 + 6 * np.exp(-(((stack.z - 45) / 25) ** 2))
     plate = ellipse(stack.y + cage_y + 7 - 0.004 * stack.x**2, stack.x, (6.0, half_width))
@@ -142,7 +149,7 @@ def _sternum(subject: ChestSubject, stack: Stack, wall: Wall) -> FloatArray:
 
 
 def _scapulae(subject: ChestSubject, stack: Stack, wall: Wall) -> FloatArray:
-    """Distance to the shoulder blades: curved plates in the wall behind, which end with a tip."""
+    """Compute the distance to the shoulder blades: curved plates at the back of the wall that end in a tip."""
     across, deep = subject.muscle_half_axes_mm
     angle = 0.85
     a, b = np.abs(stack.x) - 0.70 * across, stack.y - 0.74 * deep
@@ -155,7 +162,7 @@ def _scapulae(subject: ChestSubject, stack: Stack, wall: Wall) -> FloatArray:
 
 
 def _vertebral_arches(subject: ChestSubject, stack: Stack) -> FloatArray:
-    """Distance to pedicles, laminae, transverse and spinous processes of all vertebrae."""
+    """Compute the distance to pedicles, laminae, transverse and spinous processes of all vertebrae."""
     y = spine_front_mm(subject)
     segments, radii = [], []
     first = subject.vertebra_phase_mm - 2 * VERTEBRA_PITCH_MM
@@ -171,33 +178,25 @@ def _vertebral_arches(subject: ChestSubject, stack: Stack) -> FloatArray:
 
 
 def _disc_share(subject: ChestSubject, stack: Stack) -> FloatArray:
-    """Share of intervertebral disc at each level (slices, 1, 1)."""
+    """Compute the fraction of intervertebral disc at each level (slices, 1, 1)."""
     level = (stack.z - subject.vertebra_phase_mm + VERTEBRA_PITCH_MM / 2) % VERTEBRA_PITCH_MM
     return np.asarray(np.clip(DISC_MM - np.abs(level - DISC_MM), 0, 1), dtype=np.float32)
 
 
-BODY_EXPONENT = 2.4
-CAGE_EXPONENT = 2.2
-LUNG_HEIGHT_MM = 240.0
-WALL_MM = (17.0, 14.0)  # muscle and ribs around the rib cage, across and front to back
-HEART_ANGLE_RAD = np.deg2rad(35)
-PERICARDIUM_MM = 4.0  # between heart and lung
-
-
 def super_ellipse(y: FloatArray, x: FloatArray, half_y: FloatArray, half_x: FloatArray, exponent: float) -> FloatArray:
-    """Distance to a super-ellipse around the origin, exact on the smaller half axis."""
+    """Compute the distance to a super-ellipse around the origin, exact on the smaller half axis."""
     total = (np.abs(x) / half_x) ** exponent + (np.abs(y) / half_y) ** exponent
     return (1 - total ** np.float32(1 / exponent)) * np.minimum(half_x, half_y)
 
 
 def skin_half_axes_mm(subject: ChestSubject) -> tuple[float, float]:
-    """Half axes of the body, across (x) and front to back (y)."""
+    """Return the half axes of the body, across (x) and front to back (y)."""
     across, deep = subject.muscle_half_axes_mm
     return across + subject.fat_mm + 6, deep + 0.8 * subject.fat_mm + 4
 
 
 def cage_half_axes_mm(subject: ChestSubject, z: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Inner half axes (x, y) of the rib cage, which widens downwards."""
+    """Compute the inner half axes (x, y) of the rib cage, which widens downwards."""
     height = z / LUNG_HEIGHT_MM
     widening = np.clip(0.80 + 0.55 * height - 0.30 * height**2, 0.75, 1.05)
     across, deep = subject.muscle_half_axes_mm
@@ -205,30 +204,30 @@ def cage_half_axes_mm(subject: ChestSubject, z: FloatArray) -> tuple[FloatArray,
 
 
 def spine_front_mm(subject: ChestSubject) -> float:
-    """y of the centre of the vertebral bodies."""
+    """Return y of the centre of the vertebral bodies."""
     return (subject.muscle_half_axes_mm[1] - WALL_MM[1]) * 0.97 - 21
 
 
 def skin(subject: ChestSubject, y: FloatArray, x: FloatArray) -> FloatArray:
-    """Distance to the outline of the body."""
+    """Compute the distance to the outline of the body."""
     half_x, half_y = skin_half_axes_mm(subject)
     return super_ellipse(y, x, np.float32(half_y), np.float32(half_x), BODY_EXPONENT)
 
 
 def muscle(subject: ChestSubject, y: FloatArray, x: FloatArray) -> FloatArray:
-    """Distance to the outline of the muscles of the chest wall."""
+    """Compute the distance to the outline of the muscles of the chest wall."""
     half_x, half_y = subject.muscle_half_axes_mm
     return super_ellipse(y, x, np.float32(half_y), np.float32(half_x), BODY_EXPONENT)
 
 
 def cage(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray, *, larger: float = 0.0) -> FloatArray:
-    """Distance to the inner outline of the rib cage, or of one ``larger`` by that many mm."""
+    """Compute the distance to the inner outline of the rib cage, or of one that is `larger` by so many mm."""
     half_x, half_y = cage_half_axes_mm(subject, z)
     return super_ellipse(y, x, half_y + np.float32(larger), half_x + np.float32(larger), CAGE_EXPONENT)
 
 
 def mediastinum(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
-    """Distance to the space between the lungs, without heart and great vessels: a septum with the spine behind."""
+    """Compute the distance to the space between the lungs without heart and vessels: a septum with the spine behind."""
     _, cage_y = cage_half_axes_mm(subject, z)
     roots = np.exp(-(((z - 112) / 40) ** 2) - ((y - 2) / 28) ** 2)
     # The lungs nearly touch behind the sternum, and reach in front of the spine below their roots.
@@ -239,7 +238,7 @@ def mediastinum(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArr
 
 
 def heart(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
-    """Distance to the heart, an ellipsoid whose long axis points forward and to the left."""
+    """Compute the distance to the heart, an ellipsoid whose long axis points forward and to the left."""
     centre_z, centre_y, centre_x = subject.heart_centre_mm
     half_z, half_y, half_x = subject.heart_half_axes_mm
     cos, sin = np.float32(np.cos(HEART_ANGLE_RAD)), np.float32(np.sin(HEART_ANGLE_RAD))
@@ -250,14 +249,14 @@ def heart(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) ->
 
 
 def diaphragm(z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
-    """Distance below the domes of the diaphragm; the right one stands higher."""
+    """Compute the distance below the domes of the diaphragm; the right one stands higher."""
     dome = 26 * np.exp(-(((np.abs(x) - 70) / 55) ** 2) - ((y + 10) / 60) ** 2)
     right = 12 / (1 + np.exp(np.clip(x / 8, -30, 30)))
     return z - (218 - dome - right)
 
 
 def lung(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
-    """Distance to the outline of the lungs, without the irregularities of the grid."""
+    """Compute the distance to the outline of the lungs, without the irregularities of the grid."""
     outside = np.maximum(mediastinum(subject, z, y, x), heart(subject, z, y, x) + PERICARDIUM_MM)
     outside = np.maximum(outside, diaphragm(z, y, x))
     return np.minimum(cage(subject, z, y, x), -outside)

@@ -1,9 +1,7 @@
-"""
-Anatomy of the lung phantom: how much tissue each micro voxel holds, and of which structure.
+"""Anatomy of the lung phantom: how much tissue each micro voxel holds, and of which structure.
 
-Alveoli and lobules of the lung phantom: the cells of two Voronoi tessellations, and the sheets between them.
-
-Airways, arteries, veins and alveolar ducts of the lung phantom, around and through a block of lung.
+Alveoli and lobules are the cells of two Voronoi tessellations with sheets between them. Airways, arteries, veins and
+alveolar ducts are trees around and through the block. A tumour has a solid core and a lepidic rim.
 """
 
 from __future__ import annotations
@@ -20,16 +18,49 @@ from ..stack import Stack, soft_occupancy
 from ..trees import bend_segments, murray_radii, spanning_tree, tree_segments
 from .imaging import LungSubject
 
-SEED_STEP = 0.9  # of a cell: distance of the lattice nodes that jitter makes the seeds
-SEED_JITTER = 0.95  # of the step
-SEED_MARGIN_STEPS = 2  # of seeds around the block
+# Alveoli and lobules.
+SEED_STEP = 0.9  # distance between lattice nodes in cells; jittered nodes are the seeds
+SEED_JITTER = 0.95  # relative to the step
+SEED_MARGIN_STEPS = 2  # margin of seeds around the block
 EMPHYSEMA_SIGMA_MM = 1.6
-SURVIVING_SEEDS = 0.04  # share, in emphysema: cells are then about three times as wide
+SURVIVING_SEEDS = 0.04  # fraction in emphysema: cells are then about three times as wide
 LOBULE_MM = 12.0
-LOBULE_MARGIN_MM = (8.0, 4.0, 4.0)  # of seeds around the block
+LOBULE_MARGIN_MM = (8.0, 4.0, 4.0)  # margin of seeds around the block
 WAVE_SIGMA_MM, WAVE_MM = 1.5, 0.25
-LOBULE_WAVE, ALVEOLUS_WAVE = 2.0, 0.25  # times WAVE_MM: how far faces are from plane
+LOBULE_WAVE, ALVEOLUS_WAVE = 2.0, 0.25  # times WAVE_MM: how far faces deviate from planes
 SHEET_RESPONSE_VOXELS = 0.65  # half the width of the triangular response through which a thin sheet is seen
+
+# Trees.
+MARGIN_MM = (5.4, 3.0, 3.0)  # z, y, x: the trees grow in a block that is this much larger on every side
+ROOT_DISTANCE = 0.62  # distance of the airways' root from the centre in fields of view
+AIRWAY_WALL = (1.12, 0.07)  # outer radius: factor, and mm to add
+ARTERY_SHIFT_MM = (0.2, 0.5, 0.5)  # offset from its airway (z, y, x); larger beside a wide one
+ARTERY_RADIUS = 0.85  # relative to its airway
+BEND = 0.1
+
+LABEL_NAMES = {
+    1: "vessel",
+    2: "bronchial_wall",
+    3: "septum",
+    4: "tumour",
+    5: "bronchial_lumen",
+    6: "alveolar_wall",
+}
+LABELS = {name: value for value, name in LABEL_NAMES.items()}
+ALVEOLAR_WALL_SHARE = 0.2  # fraction of a voxel from which it is labelled: alveolar walls are thinner than a voxel
+
+WALL_VARIATION, WALL_SIGMA_MM, THINNEST_WALL_MM = 0.3, 1.0, 0.004
+DUCT_OPENING = 0.93  # fraction of the alveolar walls that is missing in a duct
+TEXTURE, TEXTURE_SIGMA_MM = 0.05, 0.2
+HIGHEST_OCCUPANCY = 1.2
+
+# Tumour.
+TUMOUR_CENTRE = 0.25  # largest distance from the middle, in fields of view
+TUMOUR_BUMPS = ((0.9, 0.12), (2.5, 0.2))  # bumps of its surface: filter width in mm, amplitude in radii
+TUMOUR_EDGE_MM = 0.15  # half the width of its edge
+TUMOUR_LEVEL, TUMOUR_TEXTURE, TUMOUR_TEXTURE_SIGMA_MM = 0.97, 0.12, 0.25
+LEPIDIC_MM, LEPIDIC_REACH = 0.075, 0.45  # thickening of walls at its surface; decay, in radii
+FILLED_BRONCHUS = 0.6  # occupancy of a bronchus in it
 
 
 class Foam(NamedTuple):
@@ -51,14 +82,14 @@ def make_foam(rng: np.random.Generator, subject: LungSubject, stack: Stack) -> F
 
 
 def face_distance(seeds: FloatArray, points: FloatArray) -> FloatArray:
-    """Distance to the face between the cells of the two nearest seeds of a Voronoi tessellation.
+    """Compute the distance to the face between the cells of the two nearest seeds of a Voronoi tessellation.
 
     Args:
-        seeds: (N, 3) positions, N >= 2.
-        points: (slices, ..., 3) positions.
+        seeds: Positions (N, 3), N >= 2.
+        points: Positions (slices, ..., 3).
 
     Returns:
-        (slices, ...) float32, 0 on a face; deep in a cell another face may be a little nearer.
+        Distance (slices, ...), float32, 0 on a face; deep in a cell another face may be slightly nearer.
 
     Example:
         >>> seeds = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
@@ -75,15 +106,17 @@ def face_distance(seeds: FloatArray, points: FloatArray) -> FloatArray:
 
 
 def sheet_occupancy(distance: FloatArray, half_thickness: FloatArray | float, *, voxel_mm: float) -> FloatArray:
-    """Share of a voxel that a sheet fills, seen through a triangular response; exact also for a very thin one.
+    """Compute the fraction of a voxel that a sheet fills, seen through a triangular response.
+
+    It is exact also for a very thin sheet.
 
     Args:
-        distance: to the middle of the sheet in mm, >= 0.
-        half_thickness: of the sheet in mm, broadcast to ``distance``.
-        voxel_mm: voxel size.
+        distance: Distance to the middle of the sheet in mm, >= 0.
+        half_thickness: Half the thickness of the sheet in mm, broadcast to `distance`.
+        voxel_mm: Voxel size.
 
     Returns:
-        occupancy in [0, 1], whose integral across the sheet is the sheet's thickness.
+        Occupancy in [0, 1], whose integral across the sheet is the sheet's thickness.
 
     Example:
         >>> sheet_occupancy(np.array([0.0, 0.5, 2.0]), 0.5, voxel_mm=1.0).round(2).tolist()
@@ -95,13 +128,13 @@ def sheet_occupancy(distance: FloatArray, half_thickness: FloatArray | float, *,
 
 
 def _triangle_below(position: FloatArray) -> FloatArray:
-    """Share below ``position`` of a triangle of unit area on [-1, 1]."""
+    """Return the fraction below `position` of a triangle of unit area on [-1, 1]."""
     inside = np.clip(position, -1, 1)
     return 0.5 + inside - 0.5 * inside * np.abs(inside)
 
 
 def alveolar_seeds(rng: np.random.Generator, subject: LungSubject, stack: Stack) -> FloatArray:
-    """(N, 3) positions z, y, x in mm in and around the block: a jittered lattice, thinned where emphysema is."""
+    """Draw seeds (N, 3) (z, y, x) in mm in and around the block: a jittered lattice, thinned by emphysema."""
     step = SEED_STEP * subject.cell_mm
     spacing = np.array([stack.slice_mm, stack.pixel_mm, stack.pixel_mm])
     first = np.array([axis.min() for axis in (stack.levels_mm, stack.y, stack.x)])
@@ -120,31 +153,23 @@ def alveolar_seeds(rng: np.random.Generator, subject: LungSubject, stack: Stack)
 
 
 def _lobular_seeds(rng: np.random.Generator, stack: Stack) -> FloatArray:
-    """(N, 3) positions z, y, x in mm in and around the block, at random."""
+    """Draw seeds (N, 3) (z, y, x) in mm uniformly in and around the block."""
     sides = np.array(stack.shape) * [stack.slice_mm, stack.pixel_mm, stack.pixel_mm]
     half = sides / 2 + LOBULE_MARGIN_MM
     count = max(6, int(np.prod(2 * half) / LOBULE_MM**3))
     return np.asarray(rng.uniform(-half, half, (count, 3)))
 
 
-MARGIN_MM = (5.4, 3.0, 3.0)  # z, y, x: the trees grow in a block that is this much larger on every side
-ROOT_DISTANCE = 0.62  # of the airways' root from the centre, in fields of view
-AIRWAY_WALL = (1.12, 0.07)  # outer radius: factor, and mm to add
-ARTERY_SHIFT_MM = (0.2, 0.5, 0.5)  # from its airway, z, y, x; more beside a wide one
-ARTERY_RADIUS = 0.85  # of its airway's
-BEND = 0.1
-
-
 @dataclass(frozen=True)
 class TreeKind:
-    """How a tree grows.
+    """Growth of one kind of tree.
 
     Attributes:
-        density: end points and branchings a mm^3.
-        twig_mm: radius of the finest branches.
-        exponent: of Murray's law; a high one gives branches of nearly equal width.
-        balance: weight of the path length, see `trees.spanning_tree`.
-        largest_mm: radius.
+        density: Number of end points and branchings per mm^3.
+        twig_mm: Radius of the finest branches.
+        exponent: Exponent of Murray's law; a high one gives branches of nearly equal width.
+        balance: Weight of the path length, see `trees.spanning_tree`.
+        largest_mm: Largest radius.
     """
 
     density: float
@@ -189,7 +214,7 @@ def make_trees(rng: np.random.Generator, stack: Stack) -> LungTrees:
 
 
 def _half_block_mm(stack: Stack) -> FloatArray:
-    """Half the sides z, y, x of the block in which the trees grow."""
+    """Return half the sides (z, y, x) of the block in which the trees grow."""
     sides = np.array(stack.shape) * [stack.slice_mm, stack.pixel_mm, stack.pixel_mm]
     return np.asarray(sides / 2 + MARGIN_MM)
 
@@ -197,7 +222,7 @@ def _half_block_mm(stack: Stack) -> FloatArray:
 def _grow(
     rng: np.random.Generator, kind: TreeKind, root: FloatArray, half_block_mm: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Segments (M, 2, 3) and radii (M,) in mm of a tree from ``root`` through a block around the origin."""
+    """Grow a tree from `root` through a block around the origin: segments (M, 2, 3) and radii (M,) in mm."""
     count = max(2, round(kind.density * float(np.prod(2 * half_block_mm))))
     points = rng.uniform(-half_block_mm, half_block_mm, (count, 3))
     parents = spanning_tree(root, points, balance=kind.balance)
@@ -206,36 +231,12 @@ def _grow(
     return segments, np.tile(np.minimum(radii, kind.largest_mm), 2)
 
 
-LABEL_NAMES = {
-    1: "vessel",
-    2: "bronchial_wall",
-    3: "septum",
-    4: "tumour",
-    5: "bronchial_lumen",
-    6: "alveolar_wall",
-}
-LABELS = {name: value for value, name in LABEL_NAMES.items()}
-ALVEOLAR_WALL_SHARE = 0.2  # of a voxel, from which it is labelled: alveolar walls are thinner than a voxel
-
-WALL_VARIATION, WALL_SIGMA_MM, THINNEST_WALL_MM = 0.3, 1.0, 0.004
-DUCT_OPENING = 0.93  # share of the alveolar walls that is missing in a duct
-TEXTURE, TEXTURE_SIGMA_MM = 0.05, 0.2
-HIGHEST_OCCUPANCY = 1.2
-
-TUMOUR_CENTRE = 0.25  # of the field of view: furthest from its middle
-TUMOUR_BUMPS = ((0.9, 0.12), (2.5, 0.2))  # of its surface: filter width in mm, amplitude in radii
-TUMOUR_EDGE_MM = 0.15  # half the width
-TUMOUR_LEVEL, TUMOUR_TEXTURE, TUMOUR_TEXTURE_SIGMA_MM = 0.97, 0.12, 0.25
-LEPIDIC_MM, LEPIDIC_REACH = 0.075, 0.45  # thickening of walls at its surface; decay, in radii
-FILLED_BRONCHUS = 0.6  # occupancy of a bronchus in it
-
-
 class Anatomy(NamedTuple):
-    """A block of lung.
+    """Block of lung.
 
     Attributes:
-        occupancy: tissue in each voxel (slices, rows, columns), 0 (air) to about 1, with its texture up to 1.2.
-        label: uint8, values of ``LABEL_NAMES``, 0 for air.
+        occupancy: Tissue in each voxel (slices, rows, columns), 0 (air) to about 1, with its texture up to 1.2.
+        label: Values of `LABEL_NAMES`, 0 for air; uint8.
     """
 
     occupancy: FloatArray
@@ -250,7 +251,7 @@ class Tumour(NamedTuple):
 
 
 def make_anatomy(rng: np.random.Generator, subject: LungSubject, stack: Stack) -> Anatomy:
-    """Fill a block with foam, trees and tumour; tissue at the same place is united, airways and ducts cut into it."""
+    """Fill a block with foam, trees and tumour, uniting overlapping tissue and cutting airways and ducts into it."""
     tumour = _make_tumour(rng, subject, stack)
     trees = make_trees(rng, stack)
     foam = make_foam(rng, subject, stack)
@@ -269,7 +270,7 @@ def make_anatomy(rng: np.random.Generator, subject: LungSubject, stack: Stack) -
 
 
 def _label(occupancy: FloatArray, *, trees: LungTrees, septum: FloatArray, solid: FloatArray) -> NDArray[np.uint8]:
-    """The label map; of structures at the same place the later one wins."""
+    """Make the label map; of structures at the same place the later one wins."""
     label = np.zeros(occupancy.shape, dtype=np.uint8)
     label[occupancy > ALVEOLAR_WALL_SHARE] = LABELS["alveolar_wall"]
     label[septum > 0] = LABELS["septum"]
@@ -281,7 +282,7 @@ def _label(occupancy: FloatArray, *, trees: LungTrees, septum: FloatArray, solid
 
 
 def _make_tumour(rng: np.random.Generator, subject: LungSubject, stack: Stack) -> Tumour:
-    """A solid tumour with a lepidic rim: around it, tumour cells line alveolar walls, which are thicker for it."""
+    """Draw a solid tumour with a lepidic rim, where tumour cells line the alveolar walls and thicken them."""
     if subject.tumour_share is None:
         nothing = np.zeros(stack.shape, dtype=np.float32)
         return Tumour(nothing, nothing)

@@ -1,8 +1,4 @@
-"""
-Imaging of the lung phantom: a micro CT in grey values, and a clinical CT of the same tissue in HU.
-
-What varies between the patients of the lung phantom.
-"""
+"""The patient of the lung phantom, and its images: micro CT in grey values and clinical CT of the same tissue in HU."""
 
 from __future__ import annotations
 
@@ -12,27 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..dataset import spread_evenly
 from ..fields import FloatArray, gaussian_random_field
 
-AIR_HU, TISSUE_HU = -1000.0, 45.0  # of occupancy 0 and 1
+AIR_HU, TISSUE_HU = -1000.0, 45.0  # occupancy 0 and 1
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
-AIR_GREY, TISSUE_GREY = 9000.0, 26000.0  # of occupancy 0 and 1
+AIR_GREY, TISSUE_GREY = 9000.0, 26000.0  # occupancy 0 and 1
 HIGHEST_GREY = 65535.0
 MICRO_BLUR_VOXELS, MICRO_NOISE_GREY, MICRO_NOISE_VOXELS = 0.55, 900.0, 0.7
 PSF_VOXELS = 9 / 8  # full width at half maximum of the clinical scanner, in its own voxels
 CLINICAL_NOISE_HU, CLINICAL_NOISE_VOXELS = 28.0, 0.55
 FWHM_PER_SD = 2 * (2 * np.log(2)) ** 0.5
 
+# Patients.
+TUMOUR_SHARE, EMPHYSEMA_SHARE = 0.4, 0.4  # fractions of patients
+EMPHYSEMA_STEP = 1 / np.pi  # unlike the golden ratio, so that either disease also occurs without the other
+LARGEST_TUMOUR_FIELD_MM = 20.0  # a tumour grows with the field of view up to this
+
 
 def micro_image(rng: np.random.Generator | None, occupancy: FloatArray) -> NDArray[np.uint16]:
-    """Micro CT of a block: grey values without a unit, slightly blurred and noisy.
+    """Simulate the micro CT of a block: grey values without a unit, slightly blurred and noisy.
 
     Args:
-        rng: source of the noise; None for an image without.
-        occupancy: (slices, rows, columns), 0 for air, 1 for tissue.
+        rng: Source of the noise; None for a noise-free image.
+        occupancy: Occupancy (slices, rows, columns), 0 for air, 1 for tissue.
 
     Returns:
-        uint16 of the same shape; air is about 9000, tissue 26000.
+        Grey values of the same shape, uint16; air is about 9000, tissue 26000.
     """
     grey = ndimage.gaussian_filter(AIR_GREY + (TISSUE_GREY - AIR_GREY) * occupancy, MICRO_BLUR_VOXELS)
     if rng is not None:
@@ -41,24 +43,24 @@ def micro_image(rng: np.random.Generator | None, occupancy: FloatArray) -> NDArr
 
 
 def true_hu(occupancy: FloatArray) -> FloatArray:
-    """HU of the tissue itself: -1000 for air, 45 for tissue of occupancy 1."""
+    """Return the HU of the tissue itself: -1000 for air, 45 for tissue of occupancy 1."""
     return np.asarray(AIR_HU + (TISSUE_HU - AIR_HU) * occupancy)
 
 
 def clinical_image(rng: np.random.Generator | None, hu: FloatArray, *, factor: int) -> FloatArray:
-    """Clinical CT of a block, in voxels ``factor`` times as large along all axes.
+    """Simulate the clinical CT of a block, with voxels `factor` times as large along all axes.
 
-    The in-plane point spread (a Gaussian, 9/8 clinical voxels wide at half maximum; tissue is mirrored at the border),
-    then means over blocks of ``factor`` voxels along all axes, so that the corners of both grids agree; then
+    The steps are the in-plane point spread (a Gaussian, 9/8 clinical voxels wide at half maximum, with tissue mirrored
+    at the border), means over blocks of `factor` voxels along all axes, so that the corners of both grids agree, and
     correlated noise.
 
     Args:
-        rng: source of the noise; None for an image without.
-        hu: (slices, rows, columns) in HU, all multiples of ``factor``.
-        factor: of the voxel sizes.
+        rng: Source of the noise; None for a noise-free image.
+        hu: Block (slices, rows, columns) in HU, all multiples of `factor`.
+        factor: Ratio of the voxel sizes.
 
     Returns:
-        (slices, rows, columns) / ``factor`` in HU, -1024 to 3071.
+        Image (slices, rows, columns) / `factor` in HU, -1024 to 3071.
 
     Example:
         >>> clinical_image(None, np.full((8, 16, 16), -850.0), factor=8).round(3).tolist()
@@ -75,7 +77,7 @@ def clinical_image(rng: np.random.Generator | None, hu: FloatArray, *, factor: i
 
 
 def coarser_affine(affine: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
-    """Affine of voxels ``factor`` times as large with the same outer corner.
+    """Return the affine of voxels `factor` times as large with the same outer corner.
 
     Example:
         >>> coarser_affine(np.eye(4), 8)[:3].tolist()
@@ -86,24 +88,17 @@ def coarser_affine(affine: NDArray[np.float64], factor: int) -> NDArray[np.float
     return affine @ to_fine
 
 
-TUMOUR_SHARE = 0.4  # of the patients
-TUMOUR_STEP = (5**0.5 - 1) / 2  # golden ratio
-EMPHYSEMA_SHARE = 0.4  # of the patients
-EMPHYSEMA_STEP = 1 / np.pi  # unlike the golden ratio, so that either disease also comes without the other
-LARGEST_TUMOUR_FIELD_MM = 20.0  # a tumour grows with the field of view up to this
-
-
 @dataclass(frozen=True)
 class LungSubject:
-    """One patient.
+    """One patient of the lung phantom.
 
     Attributes:
-        cell_mm: diameter of the alveoli (0.2 mm in M. Ochs et al., "The Number of Alveoli in the Human Lung", AJRCCM
+        cell_mm: Diameter of the alveoli (0.2 mm in M. Ochs et al., "The Number of Alveoli in the Human Lung", AJRCCM
             169(1), 2004, 120-124; larger here, so that a micro voxel of 0.078 mm resolves them).
-        wall_mm: half the thickness of an alveolar wall with its capillaries.
-        septum_mm: half the thickness of the septa between lobules.
-        emphysema: share of the volume in which most alveolar walls are destroyed; 0 in health.
-        tumour_share: radius of the tumour as a share of the field of view; None without one.
+        wall_mm: Half the thickness of an alveolar wall with its capillaries.
+        septum_mm: Half the thickness of the septa between lobules.
+        emphysema: Fraction of the volume in which most alveolar walls are destroyed; 0 in health.
+        tumour_share: Radius of the tumour as a fraction of the field of view; None without one.
     """
 
     cell_mm: float
@@ -114,7 +109,7 @@ class LungSubject:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *, tumour: bool, emphysema: bool) -> LungSubject:
-        """Draw a patient; uses the same number of random values whatever the diseases."""
+        """Draw a patient, using the same number of random values whatever the diseases."""
         cell, wall, septum = rng.uniform(0.26, 0.36), rng.uniform(0.009, 0.013), rng.uniform(0.03, 0.07)
         destroyed, radius = rng.uniform(0.1, 0.5), rng.uniform(0.18, 0.34)
         return cls(
@@ -126,20 +121,15 @@ class LungSubject:
         )
 
     def tumour_radius_mm(self, field_mm: float) -> float:
-        """Radius of the tumour in a field of view of that width, 0 without a tumour."""
+        """Return the radius of the tumour in a field of view of that width, 0 without a tumour."""
         return (self.tumour_share or 0.0) * min(field_mm, LARGEST_TUMOUR_FIELD_MM)
 
 
 def has_tumour(patient: int, *, seed: int, task: int) -> bool:
-    """Whether a patient has a tumour: 40 % have one, and of three neighbours at least one and never all.
-
-    A golden-ratio sequence with an offset from the seed, so that every split of three patients has both.
-    """
-    offset = np.random.default_rng([task, seed]).random(2)[0]
-    return bool((offset + patient * TUMOUR_STEP) % 1 < TUMOUR_SHARE)
+    """Return whether a patient has a tumour: 40 % do, and of three neighbours at least one but never all."""
+    return spread_evenly(patient, seed=seed, task=task) % 1 < TUMOUR_SHARE
 
 
 def has_emphysema(patient: int, *, seed: int, task: int) -> bool:
-    """Whether a patient has emphysema: 40 % have it, and of three neighbours at least one and never all."""
-    offset = np.random.default_rng([task, seed]).random(2)[1]
-    return bool((offset + patient * EMPHYSEMA_STEP) % 1 < EMPHYSEMA_SHARE)
+    """Return whether a patient has emphysema: 40 % do, and of three neighbours at least one but never all."""
+    return spread_evenly(patient, seed=seed, task=task, step=EMPHYSEMA_STEP, index=1) % 1 < EMPHYSEMA_SHARE

@@ -1,6 +1,6 @@
 """The lung phantom: a block of one patient's lung in clinical CT and in micro CT, its true HU and its label map.
 
-Both images show the same occupancy, the share of a voxel that tissue fills. Occupancy 0 (air) is -1000 HU and micro
+Both images show the same occupancy, the fraction of a voxel that tissue fills. Occupancy 0 (air) is -1000 HU and micro
 grey value 9000; occupancy 1 (tissue) is 45 HU and grey value 26000. An intensity codec of either domain should map
 each of these pairs to one normalised value: an image in the style of the micro CT can then be decoded to HU by the
 clinical codec and compared with `truth`.
@@ -19,10 +19,10 @@ from .anatomy import LABEL_NAMES, make_anatomy
 from .imaging import LungSubject, clinical_image, coarser_affine, has_emphysema, has_tumour, micro_image, true_hu
 
 TASK_ID = 3  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
-VERSION = 1  # of the generator: raise it when the same seed gives other data
+VERSION = 1  # version of the generator: increase it when the same seed gives other data
 
 DOMAINS = ("clinical", "micro")
-VOXEL_MM = 5 / 64  # of the micro CT, along all axes
+VOXEL_MM = 5 / 64  # voxel size of the micro CT along all axes
 FACTORS = (2, 4, 8)
 REFERENCE_SIZE = 384  # 48 clinical pixels at factor 8: training patches of 32 have 289 places in each slice
 SMALLEST_CLINICAL = 8  # rows and columns
@@ -37,7 +37,7 @@ def lung_parameters(
     slice_mm: float | None = None,
     factor: int | None = None,
 ) -> dict[str, Any]:
-    """Check the arguments, fill in the defaults (16 patients, 16 micro slices of 384 x 384, factor 8)."""
+    """Check the arguments; the defaults are 16 patients, 16 micro slices of 384 x 384, factor 8."""
     if slice_mm not in (None, VOXEL_MM):
         raise ValueError(
             f"`slice_mm` of the lung phantom must be {VOXEL_MM:g} mm, as its micro voxels are cubes, got {slice_mm!r}: "
@@ -63,14 +63,14 @@ def make_lung(patient: int, parameters: Parameters) -> dict[str, Volume]:
     """Generate one patient.
 
     Args:
-        patient: index of the patient; with the seed it determines everything, whatever the number of patients.
-        parameters: as `lung_parameters` returns them; another factor changes the clinical image alone.
+        patient: Index of the patient; with the seed it determines everything, whatever the number of patients.
+        parameters: Parameters as `lung_parameters` returns them; another factor changes only the clinical image.
 
     Returns:
-        clinical, a noisy CT in HU in voxels `factor` times as large along all axes as those of the others; micro,
-        uint16 grey values (X, Y, Z); truth, the HU of the tissue itself without noise; and label, uint8 with the
-        values of ``LABEL_NAMES``. X runs to the patient's left, Y backwards, Z upwards; the outer corners of both
-        grids agree.
+        Volumes by name: clinical, a noisy CT in HU with voxels `factor` times as large along all axes as those of the
+        others; micro, uint16 grey values (X, Y, Z); truth, the noise-free HU of the tissue itself; and label, uint8
+        with the values of `LABEL_NAMES`. X runs to the patient's left, Y backwards, Z upwards; the outer corners of
+        both grids agree.
 
     Example:
         >>> volumes = make_lung(0, lung_parameters(slices=8, size=64))
@@ -103,7 +103,7 @@ def make_lung(patient: int, parameters: Parameters) -> dict[str, Volume]:
 
 
 def _to_world_order(array: NDArray[Any]) -> NDArray[Any]:
-    """(z up, y backwards, x to the left) to (x to the left, y backwards, z up)."""
+    """Reorder (z up, y backwards, x to the left) to (x to the left, y backwards, z up)."""
     return array.transpose(2, 1, 0)
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from common.phantoms import generate_phantom
 from common.phantoms.abdomen.anatomy import displaced
 from common.phantoms.abdomen.canvas import LABEL_NAMES, LABELS, Canvas, ellipsoid
-from common.phantoms.abdomen.organs import TYPES, lesion_types
+from common.phantoms.abdomen.organs import LESION_TYPES, lesion_types
 from common.phantoms.abdomen.phantom import ABDOMEN, TASK_ID, abdomen_parameters, make_abdomen, scan
 from common.phantoms.abdomen.subject import AbdomenSubject
 from common.phantoms.dataset import Volume, make_datalist, split_counts, write_nifti
@@ -135,7 +135,7 @@ def test_label_values_and_names_are_the_agreed_ones(patients):
     for volumes in patients:
         label = volumes["label"].data
         assert set(np.unique(label).tolist()) <= {0, *LABEL_NAMES}
-        for name in set(LABEL_NAMES.values()) - set(TYPES):
+        for name in set(LABEL_NAMES.values()) - set(LESION_TYPES):
             assert (label == LABELS[name]).any(), name
         assert (label[:, :3] == 0).all()  # air in front of the body
 
@@ -179,19 +179,21 @@ def test_fat_bone_and_cysts_do_not_enhance(patients):
 
 
 def test_lesions_differ_in_how_they_enhance(patients):
-    change = {name: [] for name in ("liver", *TYPES)}
+    change = {name: [] for name in ("liver", *LESION_TYPES)}
     for volumes in map(arrays, patients):
         for name, values in change.items():
             inside = core(volumes["label"], name)
             values.append((volumes["truth"] - volumes["NECT"])[inside])
-    cyst, hypovascular, enhancing, liver = (np.median(np.concatenate(change[name])) for name in (*TYPES, "liver"))
+    cyst, hypovascular, enhancing, liver = (
+        np.median(np.concatenate(change[name])) for name in (*LESION_TYPES, "liver")
+    )
     assert cyst + 10 < hypovascular < liver - 10
     assert enhancing > liver + 20
 
 
 def test_types_in_the_label_map_are_those_of_the_schedule(patients):
     for patient, volumes in enumerate(patients):
-        present = {name for name in TYPES if (volumes["label"].data == LABELS[name]).any()}
+        present = {name for name in LESION_TYPES if (volumes["label"].data == LABELS[name]).any()}
         assert present == set(lesion_types(patient, seed=0, task=TASK_ID))
 
 
@@ -199,7 +201,7 @@ def test_types_in_the_label_map_are_those_of_the_schedule(patients):
 def test_any_two_neighbours_have_all_types_of_lesion_and_none_has_all(seed):
     types = [set(lesion_types(patient, seed=seed, task=TASK_ID)) for patient in range(200)]
     for first, second in pairwise(types):
-        assert first | second == set(TYPES)
+        assert first | second == set(LESION_TYPES)
         assert 1 <= len(first) <= 2
 
 
@@ -315,7 +317,9 @@ def test_default_split_has_every_type_of_lesion_in_training_and_test():
     assert split_counts(parameters["patients"]) == (7, 1, 4)
     for seed in range(20):
         for part in (range(7), range(8, 12)):
-            assert {name for patient in part for name in lesion_types(patient, seed=seed, task=TASK_ID)} == set(TYPES)
+            assert {name for patient in part for name in lesion_types(patient, seed=seed, task=TASK_ID)} == set(
+                LESION_TYPES
+            )
     entries = [{"patient": str(p), "NECT": "", "CECT": ""} for p in range(12)]
     training = make_datalist(ABDOMEN, parameters, entries)["training"]
     assert [item["domain"] for item in training] == ["NECT"] * 4 + ["CECT"] * 3
