@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import multiprocessing
-from multiprocessing.pool import Pool
+from concurrent.futures import Executor
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from common import networks
 from common.inference.precision import in_bfloat16
 from common.memory import keep_memory
+from common.processes import worker_pool
 
 TO_SHARP, FROM_SOFT = [0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.7]
 DEPTH = 300  # slices of the volume for which times are scaled
@@ -43,18 +43,18 @@ def speed(*, quick: bool) -> list[dict[str, Any]]:
     """Each network in three ways; `released` in a process of its own, whose memory is allocated as usual."""
     keep_memory()
     peaks = {dtype: peak_gflops(dtype) for dtype in (torch.float32, torch.bfloat16)}
-    with multiprocessing.get_context("spawn").Pool(1) as released:
+    with worker_pool(1) as released:
         return [row for name in paper_networks() for row in _rows(name, released, peaks, quick=quick)]
 
 
-def _rows(name: str, released: Pool, peaks: dict[torch.dtype, float], *, quick: bool) -> list[dict[str, Any]]:
+def _rows(name: str, released: Executor, peaks: dict[torch.dtype, float], *, quick: bool) -> list[dict[str, Any]]:
     network = paper_networks()[name]
     side = SIDES.get(name, 128 if quick else 512)
     images = torch.rand(TOGETHER, 3 if name == "nect2cect" else 1, side, side) * 2 - 1
     fast = copy.deepcopy(network)
     in_bfloat16(fast)
     calls = {
-        "released": lambda: released.apply(_slice_by_slice, (name, images)),
+        "released": lambda: released.submit(_slice_by_slice, name, images).result(),
         "exact": lambda: network(images),
         "fast": lambda: fast(images),
     }

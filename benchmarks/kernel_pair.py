@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import fire
 import nibabel as nib
+
+from common.processes import run_child
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "bundles" / "ggcl" / "configs"
@@ -113,7 +114,9 @@ def table(path: str) -> None:
 def _bundle(command: str, files: list[str], data: Path, models: Path, output: Path, *more: str) -> None:
     arguments = [command, "--config_file", str(files), "--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(data)]
     arguments += ["--models_dir", str(models), "--output_dir", str(output), *more]
-    subprocess.run([sys.executable, "-m", "monai.bundle", "run", *arguments], check=True)
+    code = run_child([sys.executable, "-m", "monai.bundle", "run", *arguments])
+    if code:
+        raise SystemExit(f"{command} ended with exit code {code}.")
 
 
 def _rows(evaluation: Path) -> list[dict[str, Any]]:

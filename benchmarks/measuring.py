@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import platform
 import statistics
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from common.memory import peak_memory_mb as own_peak_mb
+from common.processes import worker_pool
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -56,18 +58,9 @@ def peak_memory_mb(work: Callable[..., Any], *arguments: Any) -> float:
 
     Args:
         work: a function of a module, with arguments that can be pickled.
-
-    Raises:
-        RuntimeError: when the process fails.
     """
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(queue, work, *arguments))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"`{work.__name__}` ended with exit code {process.exitcode}: its memory is not measured.")
-    return float(queue.get())
+    with worker_pool(1) as process:
+        return process.submit(_measured, work, *arguments).result()
 
 
 def peak_gflops(dtype: torch.dtype = torch.float32, *, repeats: int = 7) -> float:
@@ -116,10 +109,9 @@ def result_path(name: str, result: str | None, *, quick: bool) -> Path | None:
     return None if quick else RESULTS / f"performance_{name}.json"
 
 
-def _measured(queue: Any, work: Callable[..., Any], *arguments: Any) -> None:
+def _measured(work: Callable[..., Any], *arguments: Any) -> float:
     work(*arguments)
-    status = Path("/proc/self/status").read_text()  # not `getrusage`, whose peak a process inherits from its parent
-    queue.put(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024)
+    return own_peak_mb()
 
 
 def _wait() -> None:
@@ -134,7 +126,9 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, timeout=10
+    )
     return done.stdout.strip() or "unknown"
 
 

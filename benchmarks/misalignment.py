@@ -16,14 +16,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import fire
+
+from common.processes import run_child
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundles" / "nect2cect"
@@ -177,18 +177,15 @@ def _evaluate(folder: Path, name: str, places: list[str]) -> dict[str, Any]:
 
 def _bundle(run_id: str, files: list[str], arguments: list[str], log: Path) -> float:
     """`python -m monai.bundle run` in a process of its own; returns the seconds of processor time that it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = os.times()
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"{log.parent.name} {log.stem} ...", flush=True)
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files), *arguments]
-    with log.open("w") as output:
-        done = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env={"PYTHONPATH": str(ROOT), **os.environ}
-        )
-    if done.returncode:
-        raise SystemExit(f"{run_id} ended with exit code {done.returncode}; {log} says why.")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    code = run_child(command, log=log, environment={"PYTHONPATH": str(ROOT), **os.environ})
+    if code:
+        raise SystemExit(f"{run_id} ended with exit code {code}; {log} says why.")
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from training_steps import Engine, batch, build, trainable_parameters
 from common.convert_ggcl import discriminator_from_released, generator_from_released
 from common.memory import keep_memory
 from common.methods import TranslationMethod
+from common.processes import worker_pool
 
 CRITIC_STEPS = 5
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-6}  # of two losses; a critic's is a small difference of two means
@@ -80,17 +80,16 @@ class Alone:
     _step: Step
 
     def __init__(self, name: str, candidate: str, reference: str | None, options: Mapping[str, Any]) -> None:
-        self._process = multiprocessing.get_context("spawn").Pool(
-            1, Alone._start, (name, candidate, reference, options)
-        )
+        self._process = worker_pool(1)
+        self._process.submit(Alone._start, name, candidate, reference, options).result()
 
     def __call__(self, number: int) -> None:
         """Step number `number`."""
-        self._process.apply(Alone._run, (number,))
+        self._process.submit(Alone._run, number).result()
 
     def close(self) -> None:
         """End the process."""
-        self._process.terminate()
+        self._process.shutdown()
 
     @staticmethod
     def _start(name: str, candidate: str, reference: str | None, options: Mapping[str, Any]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from .processes import run_child
 from .reports.tables import results_table
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
@@ -70,6 +70,6 @@ def _files(configs: Path, *names: str) -> list[str]:
 
 def _run(module: str, *arguments: str) -> None:
     print(f"\n$ python -m {module} {shlex.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", module, *arguments])
-    if done.returncode:
-        raise SystemExit(f"The demonstration stopped: the command above ended with exit code {done.returncode}.")
+    code = run_child([sys.executable, "-m", module, *arguments])
+    if code:
+        raise SystemExit(f"The demonstration stopped: the command above ended with exit code {code}.")

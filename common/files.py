@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+import psutil
 
 from .errors import disk_full_names
 
@@ -87,15 +88,10 @@ def partials_of_the_dead(path: Path) -> list[Path]:
 
 
 def _is_running(pid: str) -> bool:
-    if os.name != "posix" or not pid.isdecimal():
-        return True  # signal 0 would end it on other systems
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
+        return not pid.isdecimal() or psutil.pid_exists(int(pid))
+    except (OverflowError, OSError):  # no number of a process, or a system that does not tell
         return True
-    return True
 
 
 NAME = f"outputs.{socket.gethostname()}"  # nodes share a folder, and cannot see if each other's processes live

@@ -1,14 +1,19 @@
-"""Memory that a process keeps for its next layer, instead of handing it back and asking for it again."""
+"""Memory: what is free, what a process has taken at most, and freed blocks that it keeps for its next layer."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+import sys
+from pathlib import Path
+
+import psutil
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT = 2**30  # bytes; larger blocks still go back at once
 OWN_CHOICES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+STATUS = Path("/proc/self/status")
 
 
 def keep_memory() -> bool:
@@ -25,3 +30,36 @@ def keep_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(M_MMAP_THRESHOLD, KEPT)) and bool(library.mallopt(M_TRIM_THRESHOLD, -1))
+
+
+def available_memory() -> int | None:
+    """Bytes of the machine's memory that a process can still get; None where the system does not say."""
+    try:
+        return int(psutil.virtual_memory().available)
+    except (psutil.Error, OSError):
+        return None
+
+
+def peak_memory_mb() -> float:
+    """
+    The most resident memory that this process has had, in MiB; where the system keeps no such number, what it has now.
+
+    Linux's own number is read, as `getrusage` there also counts what the parent had at the fork. macOS gives bytes
+    where other systems give KiB.
+
+    Example:
+        >>> peak_memory_mb() >= 0.99 * psutil.Process().memory_info().rss / 2**20
+        True
+    """
+    try:
+        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        memory = psutil.Process().memory_info()
+        return float(getattr(memory, "peak_wset", memory.rss)) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)

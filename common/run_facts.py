@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ import monai
 import numpy as np
 import torch
 from torch import nn
+
+from .memory import peak_memory_mb
 
 START = time.time()
 
@@ -34,7 +35,7 @@ def run_facts(*, bundle_root: str | Path, network: nn.Module | None = None, **mo
         "command": " ".join(_relative(argument) for argument in sys.argv),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.time() - START, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": round(peak_memory_mb()),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "monai": monai.__version__,
@@ -54,7 +55,7 @@ def run_facts(*, bundle_root: str | Path, network: nn.Module | None = None, **mo
 def _relative(argument: str) -> str:
     """Paths of this machine do not belong into a file that is passed on: the last three parts tell enough."""
     parts = Path(argument).parts
-    return str(Path(*parts[-3:])) if argument.startswith("/") and len(parts) > 3 else argument
+    return str(Path(*parts[-3:])) if Path(argument).is_absolute() and len(parts) > 3 else argument
 
 
 def _commit(folder: Path) -> str:

@@ -9,7 +9,6 @@ interrupted and goes on, the larger one.
 from __future__ import annotations
 
 import json
-import resource
 import runpy
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ..files import write_json
+from ..memory import peak_memory_mb
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     try:
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
     finally:
-        peaks = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        peaks = {"peak_memory_mb": round(peak_memory_mb())}
         if torch.cuda.is_available():
             peaks["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
         earlier = json.loads(path.read_text()) if path.is_file() else {}

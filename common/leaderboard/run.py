@@ -12,7 +12,6 @@ import platform
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 
 from ..files import write_json
 from ..metrics.summary import read_rows
+from ..processes import run_child
 from .boards import COMPACT, NETWORK, RESULTS, Board, find_board, pair_of
 from .budget import Schedule, schedule, training_cost, training_seconds
 from .results import add_runs, read_results, refuse_other, shared_run
@@ -172,12 +172,11 @@ def _places(board: Board, folder: Path, data: Path) -> list[str]:
 
 
 def _call(log: Path, module: str, *arguments: str) -> None:
-    with log.open("w") as file:
-        done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=file, stderr=subprocess.STDOUT)
-    if done.returncode:
-        lines = log.read_text().strip().splitlines() or [""]
+    code = run_child([sys.executable, "-m", module, *arguments], log=log)
+    if code:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
         reason = next((line for line in lines if ERROR.match(line)), lines[-1])
-        raise RunFailedError(f"`{module}` ended with exit code {done.returncode}: {reason} ({log})")
+        raise RunFailedError(f"`{module}` ended with exit code {code}: {reason} ({log})")
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..files import atomic_write
+from ..processes import worker_pool
 
 GZIP_LEVEL = 4
 GOLDEN_RATIO = (5**0.5 - 1) / 2  # fractional part; the step of the most evenly spread sequence
@@ -248,9 +248,7 @@ def _in_processes(
     write: Callable[[int], dict[str, str]], patients: Sequence[int], *, count: int
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (patient, entry) as the patients are finished by `count` processes of one thread each."""
-    # Spawned, not forked: the caller may have started threads (torch does).
-    context = multiprocessing.get_context("spawn")
-    with _one_thread_in_new_processes(), ProcessPoolExecutor(count, mp_context=context) as executor:
+    with _one_thread_in_new_processes(), worker_pool(count) as executor:
         futures = {executor.submit(write, patient): patient for patient in patients}
         try:
             for future in as_completed(futures):

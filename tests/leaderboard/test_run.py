@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def test_the_cost_is_what_the_training_left_behind(board):
 
 
 def test_a_run_that_is_done_is_not_run_again(board, monkeypatch, tmp_path):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.setattr("common.leaderboard.run.run_child", lambda *_, **__: pytest.fail("a process was started"))
     again = run_leaderboard("nec_t1t2", **board["arguments"])
     assert json.loads(again.read_text())["runs"] == board["content"]["runs"]
     elsewhere = run_leaderboard("nec_t1t2", **board["arguments"] | {"result": tmp_path / "other.json"})

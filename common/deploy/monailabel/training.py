@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ...data.datalist import DATALIST_NAME
+from ...processes import run_child
 from .running import PLACES, STEPS, hyper_parameters, overrides
 
 VALIDATION_SHARE = 0.2
@@ -120,7 +120,7 @@ def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: 
     for files in stages(bundle_root, overlays):
         names = [str(file) for file in (*files, settings)]
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(names)]
-        ended = subprocess.run(command).returncode
+        ended = run_child(command)
         if ended:
             raise RuntimeError(f"The training of {bundle_root.name!r} ended with exit code {ended}; see its output.")
 

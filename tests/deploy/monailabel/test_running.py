@@ -77,14 +77,11 @@ def commands(monkeypatch) -> list[list[str]]:
     """What is run instead of running it."""
     found: list[list[str]] = []
 
-    class Done:
-        returncode = 0
-
-    def run(command: list[str]) -> Done:
+    def run(command: list[str]) -> int:
         found.append(command)
-        return Done()
+        return 0
 
-    monkeypatch.setattr(training.subprocess, "run", run)
+    monkeypatch.setattr(training, "run_child", run)
     return found
 
 
