@@ -29,7 +29,24 @@ SMALL_CHEST = """ --phantom "{'patients': 6, 'slices': 1, 'size': 128}" """
 SMALL_PATCHES = """--max_epochs 1 --samples_per_epoch 2 --batch_size 2 --patch_size 12 --mask_key '$None' --channels 8
  --num_res_blocks 1 --discriminator_channels 4 --target_discriminator_layers 1 --source_discriminator_layers 1"""
 SMALL_LUNG = """ --phantom "{'patients': 4, 'slices': 8, 'size': 128, 'factor': '@factor'}" """
+PAGES = {  # where the details of a bundle are
+    "ggcl": "kernel_conversion",
+    "kcgan_kernel_conversion": "kernel_conversion",
+    "nec_t1t2": "nec_t1t2",
+    "nect2cect": "nect2cect",
+    "sr_cyclegan": "sr_cyclegan",
+}
+HEADINGS = [  # those of the MONAI Model Zoo
+    *("Model Description", "Data", "System Configuration", "Commands", "Performance", "Limitations"),
+    *("References", "License"),
+]
 RELEASED = ROOT.parent / "shared" / "fixtures" / "ggcl_reference"
+
+
+def bundle_commands(bundle: str) -> list[str]:
+    """The commands of a bundle's README and of its page in docs/bundles."""
+    pages = ROOT / "bundles" / bundle / "docs" / "README.md", ROOT / "docs" / "bundles" / f"{PAGES[bundle]}.md"
+    return [command for page in pages for command in commands(page)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +68,7 @@ def test_the_commands_of_a_kernel_bundles_page_run_in_order(bundle, tmp_path):
     (image, *_) = sorted((tmp_path / "DATA" / "images").glob("*B30f.nii.gz"))
     places = {"FILE_OR_FOLDER": image, "DATA": tmp_path / "DATA", "OUT": tmp_path / "OUT"}
     places |= {f"400000-{which}.ckpt": RELEASED / f"400000-{which}.ckpt" for which in "GD"}
-    for command in commands(ROOT / "bundles" / bundle / "docs" / "README.md"):
+    for command in bundle_commands(bundle):
         line = re.sub("|".join(map(re.escape, places)), lambda match: str(places[match.group()]), command)
         if " training " in line:
             line += " " + " ".join(SMALL_KERNEL.split("\n")) + (SMALL_CHEST if "demo.yaml" in line else "")
@@ -73,7 +90,7 @@ def test_the_commands_of_the_contrast_bundles_page_run_in_order(tmp_path):
     out = tmp_path / "OUT"
     places = {"FILE_OR_FOLDER": tmp_path / "DATA", "OUT_OF_ONE": out, "OUT_OF_ANOTHER": tmp_path / "OUT2"}
     places |= {"DATA": tmp_path / "DATA", "OUT": out, "SHEET": tmp_path / "SHEET"}
-    for command in commands(ROOT / "bundles" / "nect2cect" / "docs" / "README.md"):
+    for command in bundle_commands("nect2cect"):
         line = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), command)
         if " training " in line:
             line += " " + " ".join(SMALL_STAGE.split("\n"))
@@ -102,7 +119,7 @@ def test_the_commands_of_the_super_resolution_bundles_page_run_in_order(tmp_path
     for name, factor in (("DATA", 8), ("DATA_X2", 2)):
         places[name] = tmp_path / name
         generate_phantom("lung", tmp_path / name, patients=4, slices=8, size=128, factor=factor)
-    for command in commands(ROOT / "bundles" / "sr_cyclegan" / "docs" / "README.md"):
+    for command in bundle_commands("sr_cyclegan"):
         line = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), command)
         if " training " in line:
             line += " " + " ".join(SMALL_PATCHES.split("\n")) + (SMALL_LUNG if "demo.yaml" in line else "")
@@ -138,10 +155,35 @@ def test_the_commands_of_a_page_run_in_order(page, workplace):
 
 
 def test_every_file_that_a_page_links_to_exists():
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("bundles/*/docs/README.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("bundles/*/docs/README.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("bundle", PAGES)
+def test_a_bundles_readme_has_the_headings_of_the_model_zoo_on_two_screens(bundle):
+    lines = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text().splitlines()
+    assert [line.removeprefix("## ") for line in lines if line.startswith("## ")] == HEADINGS
+    assert len(lines) <= 120
+    assert "Research use only: not for diagnosis" in lines[2]
+
+
+@pytest.mark.parametrize("bundle", PAGES)
+def test_the_scores_of_a_bundles_readme_are_those_of_its_metadata(bundle):
+    """Those of the metadata come from committed results: `tests/interop/test_zoo.py`."""
+    page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text().split("## Performance")[1].split("\n## ")[0]
+    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:1] == "|")
+    metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())
+    scores = {key: value for key, value in metadata["eval_metrics"].items() if "->" in key}
+    if len(scores) == 1:
+        (columns,) = scores.values()
+        expected = {method: [values[name] for name in head[1:]] for method, values in columns.items()}
+    else:
+        assert head[1:] == list(scores)
+        methods = next(iter(scores.values()))
+        expected = {method: [direction[method]["psnr"] for direction in scores.values()] for method in methods}
+    assert {row[0]: [float(cell) for cell in row[1:]] for row in rows} == expected
 
 
 @pytest.mark.parametrize("page", ["fidelity", "reliability"])
@@ -215,7 +257,7 @@ def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
 def test_the_tables_of_a_page_come_from_the_committed_results(script, verb, result, bundle):
     command = [sys.executable, f"benchmarks/{script}.py", *verb.split(), f"benchmarks/results/{result}.json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
+    page = (ROOT / "docs" / "bundles" / f"{PAGES[bundle]}.md").read_text()
     rows = [line.strip() for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) > 4
     assert [row for row in rows if row not in page] == []
