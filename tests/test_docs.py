@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -39,6 +40,12 @@ PAGES = {  # where the details of a bundle are
 HEADINGS = [  # those of the MONAI Model Zoo
     *("Model Description", "Data", "System Configuration", "Commands", "Performance", "Limitations"),
     *("References", "License"),
+]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(ROOT.glob("bundles/*/*/README.md")),
+    *sorted(ROOT.glob("benchmarks/notes/*.md")),
 ]
 RELEASED = ROOT.parent / "shared" / "fixtures" / "ggcl_reference"
 
@@ -155,10 +162,11 @@ def test_the_commands_of_a_page_run_in_order(page, workplace):
 
 
 def test_every_file_that_a_page_links_to_exists():
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("bundles/*/docs/README.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for page in DOCUMENTS:
+        folder = ROOT / "docs" if page.parent.name == "notes" else page.parent  # notes become pages of docs/
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page}: {target}"
+                assert (folder / target).exists(), f"{page}: {target}"
 
 
 @pytest.mark.parametrize("bundle", PAGES)
@@ -184,6 +192,40 @@ def test_the_scores_of_a_bundles_readme_are_those_of_its_metadata(bundle):
         methods = next(iter(scores.values()))
         expected = {method: [direction[method]["psnr"] for direction in scores.values()] for method in methods}
     assert {row[0]: [float(cell) for cell in row[1:]] for row in rows} == expected
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_files_and_names_of_common_that_a_page_mentions_exist(page):
+    text = page.read_text()
+    for path in re.findall(r"\bcommon/[\w/.]*\w", text):
+        assert (ROOT / path).exists(), path
+    imports = re.findall(r"from (common[\w.]*) import ([\w, ]+)", text)
+    dotted = re.findall(r"\bcommon(?:\.[A-Za-z_]\w*)+", text)
+    dotted += [f"{package}.{name.strip()}" for package, names in imports for name in names.split(",")]
+    for name in dotted:
+        assert is_defined(name), name
+
+
+def is_defined(name: str) -> bool:
+    """Whether a dotted name is a module of `common` or bound in one; does not import, as some need other programs."""
+    file, parts = ROOT / "common", name.split(".")[1:]
+    while parts and (file / parts[0]).is_dir():
+        file /= parts.pop(0)
+    if not parts:
+        return True
+    if (file / f"{parts[0]}.py").is_file():
+        file = file / f"{parts.pop(0)}.py"
+    else:
+        file /= "__init__.py"
+    bound = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return not parts or parts[0] in bound
 
 
 @pytest.mark.parametrize("page", ["fidelity", "reliability"])

@@ -240,7 +240,7 @@ def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
         parts += ["Ablations, beside the method itself:", score_table(board, [best_entry(board, lines), *ablations])]
     if "second_baselines" in facts:
         parts += [f"{board.second_title}:", second_table(board, facts)]
-    parts += ["What it cost:", cost_table(found)]
+    parts += ["Cost:", cost_table(found)]
     notes = NOTES / f"{board.bundle}.md"
     if notes.is_file():
         parts.append(notes.read_text().strip())
@@ -254,8 +254,8 @@ def _source(board: Board, facts: dict[str, Any]) -> str:
         methods = ", ".join(title(name, board.own) for name in facts["earlier_methods"])
         earlier = (
             f"From {_link(facts['earlier'])}: {methods}; {size}, the demonstration's settings. That file was made by"
-            " the comparison that this command took the place of, with the same configs, data and budget; it holds no"
-            " patients to test."
+            " the comparison that this command replaced, with the same configs, data and budget; it has no scores of"
+            " individual patients to test."
         )
     if "file" not in facts:
         return earlier
@@ -276,11 +276,11 @@ def _machine(facts: dict[str, Any]) -> str:
 
 def _tests(board: Board, lines: list[Entry]) -> str:
     best, column = best_entry(board, lines), board.columns[0]
-    first = f"Best in {column} of what was trained without aligned pairs: **{best.title}**"
+    first = f"Best {column} of the methods trained without aligned pairs: **{best.title}**"
     if not significance(board, best, lines):
-        return f"{first}. The file holds means and SDs, no patients, so that nothing can be tested."
+        return f"{first}. The file has means and SDs but no scores of individual patients, so nothing can be tested."
     patients = len(patient_means(best.rows, column))
     return (
-        f"{first}; p is of {column} against it, over {patients} patients (means over directions and seeds), after"
+        f"{first}. p compares {column} with it, over {patients} patients (means over directions and seeds), after"
         " Holm's correction."
     )
