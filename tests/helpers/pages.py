@@ -1,4 +1,4 @@
-"""TODO"""
+"""Commands of the documentation pages."""
 
 from __future__ import annotations
 
