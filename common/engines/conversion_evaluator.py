@@ -16,9 +16,9 @@ from monai.data import MetaTensor
 
 from ..files import write_json
 from ..images.names import SOURCE, target_name
-from ..metrics.summary import summarise, write_rows
+from ..metrics.summary import NETWORK, summarise, write_rows
 from ..networks.with_target import target_weights, vendors_of
-from .evaluator import NETWORK, TranslationEvaluator, same_grid
+from .evaluator import TranslationEvaluator, same_grid
 from .translator import Translator
 
 BLEND_OF_OUTPUTS = "blend_of_outputs"

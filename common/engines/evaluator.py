@@ -19,16 +19,14 @@ from torch import nn
 
 from ..files import write_json
 from ..images.names import SOURCE, file_name
-from ..metrics.score import score
-from ..metrics.summary import summarise, write_rows
+from ..metrics.score import NOT_INVERTED, UNIT_FACTOR, score
+from ..metrics.summary import NETWORK, summarise, write_rows
 from ..run_facts import run_facts
-from ..transforms.guards.contrast import NOT_INVERTED
 from .training_log import Progress
 from .translator import Translator
 
 logger = logging.getLogger(__name__)
-NETWORK = "network"
-UNIT_FACTOR = 2.0  # MR has no unit: images whose ranges differ by more are not comparable as they are
+CONTRAST, UNITS, TRUTH = "contrast", "units", "truth"  # what an alarm is about
 
 
 class TranslationEvaluator(SupervisedEvaluator):
@@ -111,7 +109,7 @@ class TranslationEvaluator(SupervisedEvaluator):
             self.facts["training"] = os.path.relpath(training_dir, self.output_dir)
         self.rows: list[dict[str, Any]] = []
         self.cases: list[dict[str, Any]] = []
-        self.warnings: list[str] = []
+        self.alarms: list[dict[str, str]] = []
         self.add_event_handler(Events.EPOCH_STARTED, self._reset)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._write)
         Progress("evaluating").attach(self)
@@ -120,12 +118,12 @@ class TranslationEvaluator(SupervisedEvaluator):
         return [{"case": case, "direction": list(direction)} for case in cases for direction in directions]
 
     def _reset(self) -> None:
-        self.rows, self.cases, self.warnings = [], [], []
+        self.rows, self.cases, self.alarms = [], [], []
 
     def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
         names = {"patient": str(case.get("patient", Path(case[source]).name)), "direction": f"{source}->{target}"}
-        truth_key = self._truth_key(case, target, names["patient"])
+        truth_key = self._truth_key(case, target, names)
         keys = [source, truth_key, *([target] if truth_key != target and case.get(target) else [])]
         volume, truth, *others = (self.load({"image": case[key]})["image"] for key in keys)
         labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
@@ -146,22 +144,23 @@ class TranslationEvaluator(SupervisedEvaluator):
             rows.append({**names, "method": method, **metrics})
             if method == NETWORK:
                 self._keep({**case, target: case[truth_key]}, source, target, names, prediction)
-                self._look_at_contrast(names["patient"], metrics)
-                self._look_at_units(names["patient"], prediction, truth)
+                self._look_at_contrast(names, metrics)
+                self._look_at_units(names, prediction, truth)
         self.rows += rows
         return rows
 
-    def _truth_key(self, case: Mapping[str, Any], target: str, patient: str) -> str:
+    def _truth_key(self, case: Mapping[str, Any], target: str, names: Mapping[str, str]) -> str:
         """The target itself, with a warning, where the case has not the aligned truth that others have."""
         key = self.truth_keys.get(target, target)
         if key != target and not case.get(key):
-            self._warn(f"{patient}: no aligned truth {key!r}; scored against its {target}, which is another scan.")
+            self._warn(TRUTH, names, f"no aligned truth {key!r}; scored against its {target}, which is another scan.")
             return target
         return key
 
-    def _warn(self, alarm: str) -> None:
-        self.warnings.append(alarm)
-        logger.warning(alarm)
+    def _warn(self, about: str, names: Mapping[str, str], message: str) -> None:
+        text = f"{names['patient']}: {message}"
+        self.alarms.append({**names, "about": about, "text": text})
+        logger.warning(text)
 
     def _score(
         self, prediction: MetaTensor, truth: MetaTensor, labels: MetaTensor | None, volume: MetaTensor, target: str
@@ -183,17 +182,20 @@ class TranslationEvaluator(SupervisedEvaluator):
         files = {"source": case[source], "target": case[target], "label": case.get("label"), "prediction": saved}
         self.cases.append(names | {k: os.path.relpath(path, self.output_dir) for k, path in files.items() if path})
 
-    def _look_at_contrast(self, patient: str, metrics: dict[str, float]) -> None:
+    def _look_at_contrast(self, names: Mapping[str, str], metrics: dict[str, float]) -> None:
         correlation = metrics.get("source_correlation", 1.0)
         if self.contrast_inverts and correlation > NOT_INVERTED:
-            self._warn(f"{patient}: the contrast was not inverted (source and output correlate by {correlation:+.2f}).")
+            told = f"the contrast was not inverted (source and output correlate by {correlation:+.2f})."
+            self._warn(CONTRAST, names, told)
 
-    def _look_at_units(self, patient: str, prediction: MetaTensor, truth: MetaTensor) -> None:
+    def _look_at_units(self, names: Mapping[str, str], prediction: MetaTensor, truth: MetaTensor) -> None:
         ranges = [float(np.subtract(*np.percentile(np.asarray(v), [99, 1]))) for v in (prediction, truth)]
         if max(ranges) > UNIT_FACTOR * min(ranges):
             self._warn(
-                f"{patient}: the range of the truth is {ranges[1]:.4g}, of the output {ranges[0]:.4g}: they are not in"
-                " one unit. PSNR, RMSE and MAE as saved compare units; read the matched columns."
+                UNITS,
+                names,
+                f"the range of the truth is {ranges[1]:.4g}, of the output {ranges[0]:.4g}: they are not in"
+                " one unit. PSNR, RMSE and MAE as saved compare units; read the matched columns.",
             )
 
     def _write(self) -> None:
@@ -207,7 +209,8 @@ class TranslationEvaluator(SupervisedEvaluator):
             {"cases": self.cases, "label_names": {str(k): v for k, v in self.label_names.items()}},
         )
         facts = run_facts(bundle_root=self.bundle_root, network=self.network, **self.facts)
-        write_json(self.output_dir / "run.json", {**facts, "warnings": self.warnings})
+        told = {"warnings": [alarm["text"] for alarm in self.alarms], "alarms": self.alarms}
+        write_json(self.output_dir / "run.json", {**facts, **told})
 
 
 def axial(volume: MetaTensor) -> np.ndarray:

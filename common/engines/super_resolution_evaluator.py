@@ -16,8 +16,9 @@ from monai.data import MetaTensor
 from ..baselines.base import Interpolation
 from ..images.grids import finer_affine
 from ..images.names import file_name
+from ..metrics.summary import NETWORK
 from ..metrics.super_resolution import super_resolution_metrics, thick_slices
-from .evaluator import NETWORK, TranslationEvaluator, axial
+from .evaluator import TRUTH, TranslationEvaluator, axial
 from .translator import Translator
 
 SHOWN = "bicubic"  # the baseline that the report shows beside the network
@@ -91,7 +92,7 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         truth = self.load({"image": case[self.truth_key]})["image"] if case.get(self.truth_key) else None
         labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
         if truth is None:
-            self._warn(f"{names['patient']}: no truth {self.truth_key!r}; only its consistency with the source counts.")
+            self._warn(TRUTH, names, f"no truth {self.truth_key!r}; only its consistency with the source counts.")
         outputs: dict[str, MetaTensor] = {}
         rows = []
         for method, translate in self.translators.items():

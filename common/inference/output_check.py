@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.grids import axial_last, block_factors, block_mean
-from ..metrics.score import foreground_mask
-from ..transforms.guards.contrast import NOT_INVERTED
+from ..metrics.score import BODY_HU, NOT_INVERTED, foreground_mask
 from ..transforms.guards.findings import PASSED, WARNED, Finding
 
 FloatArray = NDArray[np.floating[Any]]
@@ -174,7 +173,6 @@ def slice_jump(volume: np.ndarray, mask: np.ndarray) -> float:
 
 logger = logging.getLogger(__name__)
 
-BODY_HU = -300.0
 SLACK = 0.1  # of the range of values: interpolation carries a change across an edge
 INT16 = (-32768.0, 32767.0)
 LEAST_EDGES = 0.3

@@ -12,7 +12,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 COMPACT = "compact"  # the overlay that a board names
-NETWORK = "network"  # what an evaluation calls the bundle's network, whichever method trained it
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import Any
 
 from scipy.stats import ttest_rel, wilcoxon
 
-from .boards import NETWORK, Board, title
+from ..metrics.summary import NETWORK
+from .boards import Board, title
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
-from .boards import NETWORK, Board
+from ..metrics.summary import NETWORK
+from .boards import Board
 
 
 def read_results(path: str | Path) -> dict[str, Any] | None:

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from ..files import write_json
-from ..metrics.summary import read_rows
+from ..metrics.summary import NETWORK, read_rows
 from ..processes import run_child
-from .boards import COMPACT, NETWORK, RESULTS, Board, find_board, pair_of
+from .boards import COMPACT, RESULTS, Board, find_board, pair_of
 from .budget import Schedule, schedule, training_cost, training_seconds
 from .results import add_runs, read_results, refuse_other, shared_run
 

@@ -19,6 +19,10 @@ ndimage, _ = optional_import("scipy.ndimage")
 THRESHOLD_SHARE = 0.08
 # Components below this share of the largest are noise; above it they are anatomy (two legs, separate gyri).
 COMPONENT_SHARE = 0.1
+BODY_HU = -300.0  # CT values above it are of the body
+# Correlation of source and output above which T1 -> T2 counts as not inverted; real pairs lie in [-0.65, -0.2].
+NOT_INVERTED = -0.1
+UNIT_FACTOR = 2.0  # MR has no unit: images whose ranges differ by more are not comparable as they are
 
 
 def foreground_mask(volume: np.ndarray, *, threshold_share: float = THRESHOLD_SHARE) -> np.ndarray:

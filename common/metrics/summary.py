@@ -15,6 +15,7 @@ import numpy as np
 from ..files import write_text
 
 KEYS = ("patient", "direction", "method")
+NETWORK = "network"  # the method of the bundle's network, whatever trained it
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_json
-from ..metrics.summary import Summary, read_rows, summarise
+from ..metrics.summary import NETWORK, Summary, read_rows, summarise
 
 FILES = ("summary.json", "metrics.csv", "cases.json", "losses.csv", "validation.csv")
 Columns = dict[str, list[float]]
@@ -110,7 +110,6 @@ def _read_columns(path: Path) -> Columns:
     return {name: [float(row[name]) if row[name] else float("nan") for row in rows] for name in rows[0] if name}
 
 
-NETWORK = "network"
 IDENTITY = "identity"
 UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_unpaired")
 PAIRED = ("intensity_curve", "radial_filter")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from ..metrics.score import UNIT_FACTOR
 from ..metrics.unpaired import normalised_gradient
 from .drawing import Panel, case_png, outline_colour, panel_png
 from .scores import domains_of
@@ -92,7 +93,6 @@ def check_window(window: tuple[float, float] | None) -> tuple[float, float] | No
 
 __all__ = ["Panel", "case_panels", "case_png", "edge_agreement", "outline_legend", "panel_png"]
 
-UNIT_FACTOR = 2.0
 KEPT, LOST, INVENTED = np.array([0.75, 0.75, 0.75]), np.array([0.15, 0.55, 1.0]), np.array([1.0, 0.45, 0.1])
 
 

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..metrics.score import NOT_INVERTED
 from .inputs import IDENTITY, INTERPOLATED, NETWORK, PAIRED, UNPAIRED, direction_of, short_name_of
 
 # Differences below this are called level, in dB.
 LEVEL_DB = 0.05
 FEW_PATIENTS = 5
-# Above this correlation of source and output the contrast was not inverted (T1-T2 in patients: -0.2 to -0.6).
-INVERTED_BELOW = -0.1
 JUMP_ABOVE = 1.5
 # Below this no method is in the truth's unit: an empty image scores about as much.
 OTHER_UNIT_DB = 5.0
@@ -126,23 +125,26 @@ def is_region(metric: str) -> bool:
 
 
 def alarms(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
-    """The run's own warnings, then each patient whose output should not be trusted.
+    """List the run's own warnings, then each patient whose output should not be trusted.
+
+    What the evaluation warned of is not said twice: `alarms` of the facts says whom it was about, and in which respect.
+    Older runs have `warnings` alone, which are texts.
 
     Contrast is expected to be inverted where source and truth are anticorrelated (``target_correlation`` of the row).
     """
-    warnings = [str(warning) for warning in facts.get("warnings") or []]
-    found = list(warnings)
+    found = [str(warning) for warning in facts.get("warnings") or []]
+    told = {(alarm["patient"], alarm["direction"], alarm["about"]) for alarm in facts.get("alarms") or []}
     for row in rows:
         if row.get("method") != NETWORK:
             continue
         who = f"{row.get('patient')}, {direction_of(str(row.get('direction')))}"
         correlation, jump = row.get("source_correlation"), row.get("slice_jump")
         expected = row.get("target_correlation", -1.0)
-        known = any(w.startswith(f"{row.get('patient')}:") and "not inverted" in w for w in warnings)
-        if correlation is not None and expected < INVERTED_BELOW < correlation and not known:
+        known = (row.get("patient"), row.get("direction"), "contrast") in told
+        if correlation is not None and expected < NOT_INVERTED < correlation and not known:
             found.append(
                 f"{who}: contrast not inverted (correlation of source and output {correlation:+.2f}, "
-                f"it should be below {INVERTED_BELOW})."
+                f"it should be below {NOT_INVERTED})."
             )
         if jump is not None and jump > JUMP_ABOVE:
             found.append(f"{who}: neighbouring slices differ {jump:.1f} times as much as in the truth.")

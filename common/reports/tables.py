@@ -134,10 +134,10 @@ def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: 
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:
-    """Two columns: what is known about the run; nested facts by dotted names, warnings left to the alarms."""
+    """Two columns: what is known about the run; nested facts by dotted names, without the warnings."""
     body = ""
     for name, value in _flat(facts):
-        if name not in ("warnings", "training") and value is not None:
+        if name not in ("warnings", "alarms", "training") and value is not None:
             title = name.removesuffix("_mb").replace("_", " ")
             body += f'<tr><th scope="row">{escape(title)}</th><td>{escape(_fact(name, value))}</td></tr>'
     return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>' if body else ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..metrics.score import NOT_INVERTED
 from ..moved import moved_attribute
 from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
 from .guards.contrast import (
-    NOT_INVERTED,
     CheckModalityd,
     CheckNoAgentd,
     ContrastAlarmd,

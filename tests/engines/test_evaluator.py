@@ -70,8 +70,11 @@ def test_without_an_aligned_truth_the_other_scan_is_taken_with_a_warning(tmp_pat
     (row,) = read_rows(tmp_path / "out" / "metrics.csv")
     assert row["rmse"] == pytest.approx(80.0)
     assert not any(name.startswith("misaligned_") for name in row)
-    warnings = json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
-    assert "p: no aligned truth 'truth'; scored against its CECT, which is another scan." in warnings
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert "p: no aligned truth 'truth'; scored against its CECT, which is another scan." in run["warnings"]
+    assert [alarm["text"] for alarm in run["alarms"]] == run["warnings"]
+    about = {"patient": "p", "direction": "NECT->CECT", "about": "truth"}
+    assert about.items() <= run["alarms"][0].items()
 
 
 def test_without_truth_keys_nothing_has_changed(tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_without_truth_keys_nothing_has_changed(tmp_path: Path) -> None:
     (row,) = read_rows(tmp_path / "out" / "metrics.csv")
     assert row["rmse"] == pytest.approx(80.0)
     assert not any(name.startswith(("misaligned_", "enhancement_")) for name in row)
-    assert not any("aligned" in warning for warning in evaluator.warnings)
+    assert not any("aligned" in warning["text"] for warning in evaluator.alarms)
 
 
 def test_each_target_may_have_its_own_metrics(tmp_path: Path) -> None:

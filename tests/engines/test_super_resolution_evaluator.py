@@ -100,7 +100,8 @@ def test_a_patient_without_truth_is_scored_by_its_consistency(tmp_path: Path):
     case = {key: value for key, value in make_case(tmp_path).items() if key in ("patient", "clinical")}
     evaluator = evaluate(tmp_path, [case])
     assert set(evaluator.rows[0]) == {"patient", "direction", "method", "consistency_mse", "consistency_psnr"}
-    assert evaluator.warnings == ["p0: no truth 'truth'; only its consistency with the source counts."]
+    (alarm,) = evaluator.alarms
+    assert alarm["text"] == "p0: no truth 'truth'; only its consistency with the source counts."
     (listed,) = evaluator.cases
     assert "target" not in listed
 

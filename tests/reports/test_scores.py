@@ -83,8 +83,11 @@ def test_alarms() -> None:
     assert found[2] == "p3, T1 → T2: neighbouring slices differ 2.2 times as much as in the truth."
     assert found[3].startswith("p11, T1 → T2: contrast not inverted")
     assert len(found) == 4
-    told = alarms(rows, {"warnings": ["p1: the contrast was not inverted"]})
-    assert [line.split(",")[0] for line in told[1:]] == ["p3", "p11"]
+    told = {"patient": "p1", "direction": "T1->T2", "about": "contrast", "text": "p1: the contrast was not inverted"}
+    found = alarms(rows, {"warnings": [told["text"]], "alarms": [told]})
+    assert [line.split(",")[0] for line in found[1:]] == ["p3", "p11"]
+    other = alarms(rows, {"warnings": [told["text"]], "alarms": [told | {"about": "units"}]})
+    assert [line.split(",")[0] for line in other[1:]] == ["p1", "p3", "p11"]
 
 
 def test_the_table_holds_mean_and_sd_and_marks_the_best() -> None:

@@ -1,7 +1,7 @@
 """
-Does an image show the part of the body that a network was trained with? Simple measures, which only warn.
+Whether an image shows the part of the body that a network was trained with, in axial slices near to one another.
 
-Does a volume have axial slices, enough of them, and near enough to one another, for a network of slice triplets?
+A 2.5-D network needs enough slices; all else is only warned of, as the measures are simple.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from monai.transforms import MapTransform
 
 from ...images.grids import coarse_volume
 from ...images.names import file_name
-from ...metrics.score import foreground_mask
+from ...metrics.score import BODY_HU, foreground_mask
 from ..lung import lung_mask
 
 logger = logging.getLogger(__name__)
 
 BODY_PART = "body_part"  # in the meta data of a volume from DICOM
-BODY_HU = -300.0
 SLICE_MM = 5.0
 CHEST_SHARE = 0.25  # of a cross-section that is lung: hilar slices have 0.3 to 0.6, those of the lung's bases below 0.2
 CHEST_SLICES = 0.6  # of all slices; an abdomen has its lung in the uppermost fifth

@@ -1,9 +1,7 @@
 """
-Telling a T1- from a T2-weighted brain by its intensities, and a translation that did not invert the contrast.
+The contrast of an image: CT or MR, T1- or T2-weighted, with or without a contrast agent, inverted or not.
 
-Warning of a CT whose DICOM header says that contrast medium was given.
-
-Refusing MR where CT is expected, and the reverse: by the DICOM header, or by values that only one of them has.
+MR where CT is expected, and the reverse, is refused; everything else is warned of.
 """
 
 from __future__ import annotations
@@ -19,14 +17,11 @@ from monai.transforms import MapTransform
 from monai.utils import optional_import
 
 from ...images.names import file_name
-from ...metrics.score import foreground_mask
+from ...metrics.score import NOT_INVERTED, foreground_mask
 
 ndimage, _ = optional_import("scipy.ndimage")
 stats, _ = optional_import("scipy.stats")
 logger = logging.getLogger(__name__)
-
-NOT_INVERTED = -0.1
-"""Correlation of source and output above which T1 -> T2 counts as not inverted; real pairs lie in [-0.65, -0.2]."""
 
 
 def mr_contrast(volume: np.ndarray) -> tuple[str | None, str]:

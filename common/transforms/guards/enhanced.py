@@ -16,6 +16,7 @@ from nibabel.affines import voxel_sizes
 
 from ...images.grids import block_mean
 from ...images.names import file_name
+from ...metrics.score import BODY_HU
 
 ndimage, _ = optional_import("scipy.ndimage")
 
@@ -29,7 +30,6 @@ SURROUNDINGS_MM = 4.0
 BONE_SHARE = 0.02  # of a region's surroundings; bones of a real CT have 0.03 to 0.4, kidneys of the phantom 0 to 0.01
 MIN_VOLUME_ML = 4.0  # 5 cm of a vessel of 10 mm
 MIN_SHARE = 0.0005  # of the body: 10 ml of 20 l, where a kidney has above 100 ml and pieces of vertebrae up to 6 ml
-BODY_HU = -300.0
 SAME_REGION = np.ones((3, 3, 3))
 
 

@@ -12,12 +12,12 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 
+from ...dicom.reader import KERNEL
 from ...images.names import file_name
 
 logger = logging.getLogger(__name__)
 SOURCE_DOMAIN = "source_domain"  # in a volume's meta data
 LISTED = "domain"  # in an item, as in the datalist that it comes from
-CONVOLUTION_KERNEL = "00181210"  # DICOM tag (0018,1210)
 LOW_CONFIDENCE = 0.5
 ENOUGH_SLICES = 64  # from the middle, for the noise spectrum: more would not tell more, but take memory
 Estimate = Callable[[np.ndarray, Sequence[float]], tuple[str, float]]
@@ -113,7 +113,7 @@ class FindKerneld(MapTransform):
 
 def header_kernel(volume: Any) -> str | None:
     """The convolution kernel in the DICOM header of a loaded volume, or None."""
-    element = getattr(volume, "meta", {}).get(CONVOLUTION_KERNEL)
+    element = getattr(volume, "meta", {}).get(KERNEL)
     values = element.get("Value") if isinstance(element, Mapping) else element
     value = values[0] if isinstance(values, (list, tuple)) and values else values
     return str(value).strip() if value else None
