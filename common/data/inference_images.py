@@ -116,7 +116,7 @@ def _visible(folder: Path) -> list[Path]:
 
 def _of_dicom(files: Sequence[Path], root: Path, modality: str | None) -> list[dict[str, Any]]:
     require_pydicom()
-    found = find_volumes(files)
+    found = find_volumes(files, keep=True)
     found.log()
     volumes = [volume for volume in found.volumes if modality in (None, volume.modality)]
     for volume in found.volumes:

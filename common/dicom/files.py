@@ -1,9 +1,8 @@
 """
-Which files are DICOM, by their content: names and extensions of exported images are arbitrary.
+DICOM files, told by their content: which are images to translate, what the others are, and names for outputs.
 
-Which DICOM files are images to translate, and what the others are.
-
-Names for outputs and messages from DICOM headers: telling, valid everywhere, and never with the patient's name.
+Names and extensions of exported images are arbitrary. Names for outputs and messages are valid on any file system, and
+never have a part of the patient's name in them.
 """
 
 from __future__ import annotations
@@ -23,11 +22,30 @@ from typing import Any
 MAGIC_AT, MAGIC = 128, b"DICM"  # PS3.10, section 7.1
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # files without preamble begin with a file meta or an identifying element
 LONGEST_FIRST_ELEMENT = 1024
+CLASSES = {  # PS3.4, B.5
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",  # enhanced
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",  # legacy converted enhanced
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
+    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
+}
+SINGLE_FRAME = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")
+NO_VOLUMES = {
+    **dict.fromkeys(("LOCALIZER", "SCOUT"), "a localizer"),
+    **dict.fromkeys(("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"), "a picture of a screen or a dose report"),
+    **dict.fromkeys(("PERFUSION", "PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP"), "a map or projection"),
+}  # by a value of ImageType
+SYNTHETIC_DATA = 0x0008001C
+LOCALIZER = re.compile(r"(?<![a-z])(locali[sz]er|scout|topogram|surview|scanogram|survey)(?![a-z])", re.IGNORECASE)
+SHORTEST_PART = 3  # letters of a part of a patient's name that must not be shown
+LONGEST = 48
+SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # MONAI drops what follows a name's last dot
 
 
 def require_pydicom() -> None:
     """
-    Refuses DICOM where pydicom is absent.
+    Refuse DICOM where pydicom is absent.
 
     Raises:
         ValueError: with the command that installs it.
@@ -38,7 +56,7 @@ def require_pydicom() -> None:
 
 @contextlib.contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Without pydicom's remarks on values that break the standard's rules: whatever matters is checked by us."""
+    """Silence pydicom's remarks on values that break the standard's rules: whatever matters is checked by us."""
     log = logging.getLogger("pydicom")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -51,7 +69,7 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its magic word, or, without a preamble, by its first element."""
+    """Return whether a file is DICOM: by its magic word, or, without a preamble, by its first element."""
     try:
         with path.open("rb") as file:
             start = file.read(MAGIC_AT + len(MAGIC))
@@ -61,7 +79,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _is_element(start: bytes) -> bool:
-    """Whether eight bytes are the little-endian tag, VR and length of a data set's first element."""
+    """Return whether eight bytes are the little-endian tag, VR and length of a data set's first element."""
     if len(start) < 8 or start[:2] not in FIRST_GROUPS:
         return False
     explicit = start[4:6].isalpha() and start[4:6].isupper()
@@ -71,7 +89,7 @@ def _is_element(start: bytes) -> bool:
 
 def dicom_files(place: str | Path) -> list[Path]:
     """
-    The DICOM files of a folder, at any depth; or a file itself. Of a DICOMDIR, those of its folder.
+    List the DICOM files of a folder, at any depth; or a file itself. Of a DICOMDIR, those of its folder.
 
     A file cut off before its magic word counts if its extension is that of DICOM files beside it: a lost last slice
     would not be missed otherwise. Links to folders are not followed.
@@ -97,38 +115,21 @@ def dicom_files(place: str | Path) -> list[Path]:
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether a file is empty, or a preamble and nothing else."""
+    """Return whether a file is empty, or a preamble and nothing else."""
     if path.name.startswith(".") or not path.is_file() or path.stat().st_size >= MAGIC_AT + len(MAGIC):
         return False
     return not path.read_bytes().strip(b"\0DICM")
 
 
-CLASSES = {  # PS3.4, B.5
-    "1.2.840.10008.5.1.4.1.1.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.1": "CT",  # enhanced
-    "1.2.840.10008.5.1.4.1.1.2.2": "CT",  # legacy converted enhanced
-    "1.2.840.10008.5.1.4.1.1.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
-}
-NO_VOLUMES = {
-    **dict.fromkeys(("LOCALIZER", "SCOUT"), "a localizer"),
-    **dict.fromkeys(("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO"), "a picture of a screen or a dose report"),
-    **dict.fromkeys(("PERFUSION", "PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP"), "a map or projection"),
-}  # by a value of ImageType
-SYNTHETIC_DATA = 0x0008001C
-LOCALIZER = re.compile(r"(?<![a-z])(locali[sz]er|scout|topogram|surview|scanogram|survey)(?![a-z])", re.IGNORECASE)
-
-
 def is_synthetic(header: Any) -> bool:
-    """Whether a header says that its image was made by a network; pydicom 2 does not know the attribute's name."""
+    """Return whether a header says that its image was made by a network; pydicom 2 lacks the attribute's name."""
     element = header.get(SYNTHETIC_DATA)
     value = "" if element is None else element.value
     return (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip().upper() == "YES"
 
 
 def why_no_volume(header: Any) -> str | None:
-    """Why a file is no part of a volume to translate, such as a localizer or a report; None if it may be one."""
+    """Say why a file is no part of a volume to translate, such as a localizer or a report; None if it may be one."""
     if header.SOPClassUID not in CLASSES:
         return f"{getattr(header.SOPClassUID, 'name', header.SOPClassUID)}, no CT or MR image"
     if is_synthetic(header):
@@ -144,7 +145,7 @@ def why_no_volume(header: Any) -> str | None:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """An attribute of one or many texts."""
+    """Return the texts of an attribute that may have none, one or many."""
     if value is None or value == "":
         return ()
     return tuple(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else (str(value),)
@@ -154,19 +155,14 @@ def _is_grey(header: Any) -> bool:
     return str(header.get("PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
 
 
-SHORTEST_PART = 3  # letters of a part of a patient's name that must not be shown
-LONGEST = 48
-SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # MONAI drops what follows a name's last dot
-
-
 def safe_patient(header: Any) -> str:
     """
-    The PatientID in characters that any file system takes; one with a part of the patient's name becomes a number.
+    Return the PatientID in characters that any file system takes; with a part of the patient's name, it is hashed.
 
     An anonymised image, whose name is its PatientID and has digits, has no name to hide.
 
     Args:
-        header: of a DICOM image.
+        header: header of a DICOM image.
 
     Example:
         >>> safe_patient({"PatientID": "P 1/2", "PatientName": "Doe^Jane"})
@@ -182,7 +178,10 @@ def safe_patient(header: Any) -> str:
 
 def safe_names(headers: Sequence[Any]) -> list[str]:
     """
-    `<PatientID>_<SeriesNumber>` of each volume's header, see `safe_patient`; equal names are numbered.
+    Name volumes `<PatientID>_<SeriesNumber>`, see `safe_patient`; equal names are numbered.
+
+    Args:
+        headers: one header per volume.
 
     Example:
         >>> safe_names([{"PatientID": "P1", "SeriesNumber": 3}, {"PatientID": "P1", "SeriesNumber": 3}, {}])
@@ -198,13 +197,13 @@ def safe_names(headers: Sequence[Any]) -> list[str]:
 
 
 def names_well(path: Path, header: Any) -> bool:
-    """Whether the name of a file or a folder can be that of the outputs: nothing is lost of it, and nothing told."""
+    """Return whether outputs can bear the name of a file or folder: no letter is lost, and no patient's name shown."""
     known = path.suffix.lower() in SUFFIXES if path.is_file() else not path.suffix
     return known and _safe(path.stem) == path.stem and not shows_patient(path.stem, header)
 
 
 def shows_patient(text: str, header: Any) -> bool:
-    """Whether a text has a part of the patient's name."""
+    """Return whether a text has a part of the patient's name."""
     name = str(header.get("PatientName") or "")
     if name == str(header.get("PatientID")) and any(letter.isdigit() for letter in name):
         return False

@@ -1,4 +1,4 @@
-"""The order and the place of the slices of a volume; what prevents them from being one even, upright stack is named."""
+"""Order and places of the slices of a volume, and what prevents them from being one even, upright stack."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .headers import Slice
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 logger = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -24,48 +29,98 @@ MOST_NAMED = 5
 @dataclass(frozen=True)
 class Stack:
     """
-    The slices of a volume in order.
+    The slices of a volume in order: the one model of a series, from reading to writing.
 
     Args:
-        slices: along the normal, which is the cross product of a row's and a column's direction.
+        slices: slices along a line, evenly spaced.
         affine: (4, 4), from (column, row, slice) to RAS in mm.
     """
 
     slices: tuple[Slice, ...]
     affine: Floats
 
+    @property
+    def headers(self) -> tuple[Dataset, ...]:
+        """Header of each slice's file."""
+        return tuple(image.header for image in self.slices)
 
-def stack(slices: Sequence[Slice], name: str, *, tolerance_mm: float = 0.02) -> Stack:
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Numbers of columns, rows and slices."""
+        return *self.slices[0].matrix, len(self.slices)
+
+    @property
+    def modality(self) -> str:
+        """`CT` or `MR`."""
+        return self.slices[0].modality
+
+    def as_numbered(self) -> Stack:
+        """
+        Put the slices in the order of their InstanceNumbers, if that is an order in space.
+
+        Numbers that fall all along the stack turn it over. Others that do not rise say nothing of space: ignored.
+        """
+        if len(self.slices) < 2:
+            return self
+        numbers = [int(image.header.InstanceNumber) for image in self.slices]
+        falling = all(one > other for one, other in pairwise(numbers))
+        slices = self.slices[::-1] if falling else self.slices
+        step = _step([image.position for image in slices])
+        return Stack(slices, _affine(slices[0], _directions(slices[0]), step))
+
+
+def stack(slices: Sequence[Slice], name: str, *, tolerance_mm: float = 0.02, upright: bool = True) -> Stack:
     """
-    Sorts slices by their position along their normal.
+    Sort slices by their position along their normal, the cross product of a row's and a column's direction.
 
     Args:
-        slices: of one volume, in any order.
-        name: of the volume, for messages.
+        slices: slices of one volume, in any order.
+        name: name of the volume, for messages.
         tolerance_mm: how far a slice may lie from its place in an even stack; 1 % of the slice distance, if larger.
+        upright: refuse a stack that leans (gantry tilt).
 
     Raises:
         ValueError: when a slice lacks its place, matrix, orientation or pixel size differ, two slices share a place,
-            slices are missing, the distance varies, or the stack leans (gantry tilt).
+            slices are missing, the distance varies, or the stack leans.
     """
     _check_attributes(slices, name)
     first = slices[0]
-    along_row, along_column = np.reshape(np.array(first.orientation), (2, 3))
+    along_row, along_column = _directions(first)
     _check_directions(along_row, along_column, first, name)
     normal = np.cross(along_row, along_column)
     positions = np.array([image.position for image in slices], dtype=float)
     order = np.argsort(positions @ normal, kind="stable")
-    ordered, positions = [slices[n] for n in order], positions[order]
+    ordered, positions = tuple(slices[n] for n in order), positions[order]
     if len(ordered) > 1:
         _check_distances(ordered, positions @ normal, name, tolerance_mm)
-        _check_upright(ordered, positions, normal, name, tolerance_mm)
-        step = (positions[-1] - positions[0]) / (len(positions) - 1)
+        _check_line(ordered, positions, normal, name, tolerance_mm, upright=upright)
+        step = _step(positions)
     else:
         step = normal * _thickness(first, name)
-    pixel = ordered[0].pixel_mm or (1.0, 1.0)
+    return Stack(ordered, _affine(ordered[0], (along_row, along_column), step))
+
+
+def _directions(image: Slice) -> tuple[Floats, Floats]:
+    """Return the directions of a row and of a column."""
+    along_row, along_column = np.reshape(np.array(image.orientation), (2, 3))
+    return along_row, along_column
+
+
+def _step(positions: Any) -> Floats:
+    """Return the mean vector from one slice to the next, in mm (LPS)."""
+    places = np.asarray(positions, dtype=float)
+    step: Floats = (places[-1] - places[0]) / (len(places) - 1)
+    return step
+
+
+def _affine(first: Slice, directions: tuple[Floats, Floats], step: Floats) -> Floats:
+    """Return the (4, 4) affine, from (column, row, slice) to RAS in mm, of a stack that begins with a slice."""
+    along_row, along_column = directions
+    between_rows, between_columns = first.pixel_mm or (1.0, 1.0)
     affine = np.eye(4)
-    affine[:3] = np.stack([along_row * pixel[1], along_column * pixel[0], step, positions[0]], axis=1)
-    return Stack(tuple(ordered), LPS_TO_RAS @ affine)
+    origin = np.array(first.position, dtype=float)
+    affine[:3] = np.stack([along_row * between_columns, along_column * between_rows, step, origin], axis=1)
+    return np.asarray(LPS_TO_RAS @ affine)
 
 
 def _check_attributes(slices: Sequence[Slice], name: str) -> None:
@@ -84,7 +139,7 @@ def _check_attributes(slices: Sequence[Slice], name: str) -> None:
 
 
 def difference(one: Slice, other: Slice) -> str:
-    """In what geometry two slices differ, with the values; empty when they can be of one volume."""
+    """Name the geometry in which two slices differ, with the values; empty when they can be of one volume."""
     if one.matrix != other.matrix:
         return f"matrix ({_times(one.matrix)}, {_times(other.matrix)})"
     if not _close(one.orientation, other.orientation, PARALLEL):
@@ -133,7 +188,9 @@ def _check_distances(slices: Sequence[Slice], along: Floats, name: str, toleranc
         )
 
 
-def _check_upright(slices: Sequence[Slice], positions: Floats, normal: Floats, name: str, tolerance_mm: float) -> None:
+def _check_line(
+    slices: Sequence[Slice], positions: Floats, normal: Floats, name: str, tolerance_mm: float, *, upright: bool
+) -> None:
     offsets = positions - positions[0]
     along = offsets @ normal
     sideways = offsets - along[:, None] * normal
@@ -146,7 +203,7 @@ def _check_upright(slices: Sequence[Slice], positions: Floats, normal: Floats, n
             f"{name}: {slices[worst].name} lies {crooked[worst]:.3g} mm sideways of the line through the others: the"
             " slices are of several acquisitions, or the patient table moved. Give one acquisition."
         )
-    if np.linalg.norm(sideways[-1]) > 0.1 * min(slices[0].pixel_mm or (1.0,)):
+    if upright and np.linalg.norm(sideways[-1]) > 0.1 * min(slices[0].pixel_mm or (1.0,)):
         angle = math.degrees(math.atan(np.linalg.norm(lean)))
         told = slices[0].values.get("GantryDetectorTilt")
         raise ValueError(

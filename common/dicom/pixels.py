@@ -1,44 +1,50 @@
-"""The values of the slices of a volume: stored integers, decompressed and rescaled slice by slice."""
+"""Values of the slices of a volume: stored integers, decompressed and rescaled slice by slice."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .files import quiet_pydicom
-from .headers import Slice
+from .headers import Slice, Stamp, drop_bulk, stamp
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 logger = logging.getLogger(__name__)
 HU_TYPES = ("", "HU", "US", "UNSPECIFIED")  # of RescaleType
 DECODERS = "'pylibjpeg[all]'"
 LARGEST_EXACT = 2**24  # whole number up to which single precision is exact
+Headers = dict[Path, tuple[Stamp, "Dataset"]]
 
 
-def read_volume(slices: Sequence[Slice], name: str) -> NDArray[Any]:
+def read_volume(slices: Sequence[Slice], name: str, *, headers: Headers | None = None) -> NDArray[Any]:
     """
-    The values of a volume (columns, rows, slices): HU for CT, rescaled intensities for MR.
+    Read the values of a volume (columns, rows, slices): HU for CT, rescaled intensities for MR.
 
     Each slice is rescaled by its own slope and intercept. Padding outside of the scanned circle (GE -3024 HU) stays as
-    it is. Whole numbers come as int16 or int32, others as float32.
+    it is. Whole numbers come as int16 or int32, others as float32. Each file is opened and parsed once.
 
     Args:
-        slices: in order.
-        name: of the volume, for messages.
+        slices: slices of the volume, in order.
+        name: name of the volume, for messages.
+        headers: takes the whole header of each single-frame image, as the file was parsed for its pixels anyway.
 
     Raises:
         ValueError: when pixels are missing, truncated or compressed in a way for which no decoder is installed, when a
-            CT tells no rescale intercept and slope, or values that are no HU.
+            CT lacks rescale intercept or slope, or has values that are no HU.
     """
     scales = [_scale(image, name) for image in slices]
     whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in scales)
     volume = np.empty(0)
     _note_inverted(slices, name)
-    for index, pixels in _pixels(slices, name):
+    for index, pixels in _pixels(slices, name, {} if headers is None else headers):
         slope, intercept = scales[index]
         if not volume.size:  # only now: a damaged header may claim a matrix that fills the memory
             volume = np.empty((*pixels.shape[::-1], len(slices)), dtype=np.int32 if whole else np.float32)
@@ -55,7 +61,7 @@ def read_volume(slices: Sequence[Slice], name: str) -> NDArray[Any]:
 
 
 def padding_value(image: Slice) -> float | None:
-    """What stands outside of the scanned circle, in the volume's unit, where the header tells it."""
+    """Return the value outside of the scanned circle, in the volume's unit, if the header gives it."""
     padding = image.values.get("PixelPaddingValue")
     if padding is None:
         return None
@@ -86,14 +92,14 @@ def _note_inverted(slices: Sequence[Slice], name: str) -> None:
         logger.warning(f"{name} is MONOCHROME1, shown inverted by viewers: its values are taken as they are stored.")
 
 
-def _pixels(slices: Sequence[Slice], name: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Stored values (rows, columns), with the slice's place in the volume; each file is opened once."""
+def _pixels(slices: Sequence[Slice], name: str, headers: Headers) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield stored values (rows, columns), with the slice's index in the volume."""
     by_file = sorted(enumerate(slices), key=lambda item: str(item[1].file))
     for file, group in groupby(by_file, key=lambda item: item[1].file):
         items = list(group)
         frames = [image.frame for _, image in items if image.frame is not None]
         try:
-            for (index, image), pixels in zip(items, _decoded(file, frames), strict=True):
+            for (index, image), pixels in zip(items, _decoded(file, frames, headers), strict=True):
                 if pixels.shape != image.matrix[::-1]:
                     raise ValueError(f"its pixels have shape {pixels.shape}, not {image.matrix[::-1]}")
                 yield index, pixels
@@ -101,10 +107,11 @@ def _pixels(slices: Sequence[Slice], name: str) -> Iterator[tuple[int, NDArray[A
             raise ValueError(_explained(error, items[0][1], name)) from error
 
 
-def _decoded(file: Any, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
+def _decoded(file: Path, frames: Sequence[int], headers: Headers) -> Iterator[NDArray[Any]]:
     import pydicom
 
     with quiet_pydicom():
+        when = stamp(file)
         image: Any = pydicom.dcmread(file, force=True)
         if "PixelData" not in image:
             raise ValueError("it has no pixel data")
@@ -114,6 +121,8 @@ def _decoded(file: Any, frames: Sequence[int]) -> Iterator[NDArray[Any]]:
             yield from pydicom.pixels.iter_pixels(image, indices=frames)
         else:
             yield image.pixel_array
+            drop_bulk(image)
+            headers[file] = when, image
 
 
 def _explained(error: Exception, image: Slice, name: str) -> str:

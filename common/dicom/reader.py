@@ -1,7 +1,7 @@
 """
-A MONAI reader of DICOM volumes: geometry checked, every slice rescaled by itself, the source remembered.
+MONAI reader of DICOM volumes: geometry checked, every slice rescaled by itself, the source remembered.
 
-A DICOM volume as a MONAI data item: a name, and the files or frames that hold its slices.
+As a MONAI data item, a DICOM volume is a name, and the files or frames that hold its slices.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from numpy.typing import NDArray
 
 from .files import dicom_files, require_pydicom, texts
 from .geometry import Stack, stack
-from .headers import naming
-from .pixels import padding_value, read_volume
+from .headers import cache, naming
+from .pixels import Headers, padding_value, read_volume
 from .series import DicomVolume, find_volumes
 from .zip_files import unpacked
 
 FRAMES = "?frames="  # `file.dcm?frames=0,2`: those frames of an enhanced object
+SOURCE_FILES = "dicom_files"  # in a volume's meta data
+KERNEL = "00181210"  # ConvolutionKernel, under the key of MONAI's own reader
+NO_AGENT = ("", "NO", "NONE", "N", "WITHOUT")
 
 
 def item_of(volume: DicomVolume, name: str | Path) -> list[str]:
     """
-    The data item of a volume: a name for outputs and messages, and what holds its slices.
+    Return the data item of a volume: a name for outputs and messages, and what holds its slices.
 
     Args:
-        volume: of `find_volumes`.
-        name: a path, which need not exist.
+        volume: volume, see `find_volumes`.
+        name: path, which need not exist.
     """
     chosen: dict[Path, list[int]] = {}
     for image in volume.slices:
@@ -46,7 +49,7 @@ def item_of(volume: DicomVolume, name: str | Path) -> list[str]:
 
 def one_volume(parts: Sequence[str]) -> DicomVolume:
     """
-    The only volume that a folder, a zip or files hold.
+    Find the only volume that a folder, a zip or files hold.
 
     Args:
         parts: a place; or a name followed by files.
@@ -73,7 +76,8 @@ def one_volume(parts: Sequence[str]) -> DicomVolume:
 
 
 def part_file(part: str) -> str:
-    """The path in a part of an item.
+    """
+    Return the path in a part of an item.
 
     Example:
         >>> part_file("enhanced.dcm?frames=0,2")
@@ -83,7 +87,7 @@ def part_file(part: str) -> str:
 
 
 def _kept(volume: DicomVolume, frames: Mapping[Path, Sequence[int]]) -> DicomVolume | None:
-    """The volume without the frames that were not asked for."""
+    """Return the volume without the frames that were not asked for; None if nothing is left."""
     slices = tuple(image for image in volume.slices if image.file not in frames or image.frame in frames[image.file])
     return DicomVolume(slices, volume.apart, volume.damaged) if slices else None
 
@@ -107,11 +111,6 @@ def _frames(part: str) -> list[int]:
     return [int(frame) for frame in part.partition(FRAMES)[2].split(",")]
 
 
-SOURCE_FILES = "dicom_files"  # in a volume's meta data
-KERNEL = "00181210"  # ConvolutionKernel, under the key of MONAI's own reader
-NO_AGENT = ("", "NO", "NONE", "N", "WITHOUT")
-
-
 @dataclass(frozen=True)
 class DicomItem:
     """What MONAI asks to be loaded: a folder, a zip, a file; or a name followed by the files of one volume."""
@@ -121,7 +120,7 @@ class DicomItem:
 
 class DicomSeriesReader(ImageReader):
     """
-    Reads one volume from DICOM, for `LoadImaged`.
+    Read one volume from DICOM, for `LoadImaged`.
 
     It takes a folder or a zip with one volume, single-frame or enhanced multi-frame files, or a list
     `[name, file, ...]` as `find_images` gives it. Slices are ordered along their normal, whatever their file names and
@@ -147,12 +146,12 @@ class DicomSeriesReader(ImageReader):
         self.tolerance_mm = tolerance_mm
 
     def verify_suffix(self, filename: Any) -> bool:
-        """Whether there is something that may be DICOM; names tell nothing."""
+        """Return whether there is something that may be DICOM; names tell nothing."""
         return any(Path(part).is_dir() or Path(part_file(part)).is_file() for part in _parts(filename))
 
     def read(self, data: Any, **kwargs: Any) -> DicomItem:
         """
-        Only notes what to load: MONAI replaces what a reader raises here by a message of its own.
+        Note what to load, no more: MONAI replaces what a reader raises here by a message of its own.
 
         Raises:
             ValueError: when there is nothing of that name.
@@ -162,21 +161,26 @@ class DicomSeriesReader(ImageReader):
         return DicomItem(_parts(data))
 
     def get_data(self, img: DicomItem) -> tuple[NDArray[Any], dict[str, Any]]:
-        """The volume (columns, rows, slices) and its meta data."""
+        """Return the volume (columns, rows, slices) and its meta data; its headers are kept for a derived series."""
         require_pydicom()
         volume = one_volume(img.parts)
         name = f"{str(img.parts[0])!r} ({volume})"
         ordered = stack(volume.slices, name, tolerance_mm=self.tolerance_mm)
-        values = read_volume(ordered.slices, name)
+        headers: Headers = {}
+        values = read_volume(ordered.slices, name, headers=headers)
+        cache.keep_series(headers)
         with naming(ordered.slices[0].file):
             return values, _meta(ordered, volume, values.shape)
 
 
 def source_files(meta: Mapping[str, Any]) -> list[str]:
     """
-    The DICOM files that a volume was read from, in the order of its slices; none for NIfTI.
+    List the DICOM files that a volume was read from, in the order of its slices; none for NIfTI.
 
     They are kept as one text: lists of unequal lengths cannot be collated into a batch.
+
+    Args:
+        meta: meta data of the volume.
 
     Example:
         >>> source_files({"dicom_files": '["IM1", "IM2"]'}), source_files({})
@@ -208,12 +212,12 @@ def _meta(ordered: Stack, volume: DicomVolume, shape: tuple[int, ...]) -> dict[s
 
 
 def _kernel(values: Mapping[str, Any]) -> str:
-    """The first of its values: Siemens adds an iterative strength as a second one."""
+    """Return the first value of ConvolutionKernel: Siemens adds an iterative strength as a second one."""
     return (*texts(values.get("ConvolutionKernel")), "")[0].strip()
 
 
 def _agent(values: Mapping[str, Any]) -> str:
-    """The contrast agent's name, `unnamed` if an enhanced object tells of one without; empty if none was given."""
+    """Return the contrast agent's name, `unnamed` if an enhanced object has one without; empty if none was given."""
     agent = str(values.get("ContrastBolusAgent") or "").strip()
     if not agent and (sequence := values.get("ContrastBolusAgentSequence")):
         agent = str(sequence[0].get("CodeMeaning") or "unnamed")
@@ -225,5 +229,5 @@ def _parts(data: Any) -> tuple[str, ...]:
 
 
 def image_readers() -> list[Any]:
-    """Readers for `LoadImaged`: NIfTI and DICOM."""
+    """Return readers for `LoadImaged`: NIfTI and DICOM."""
     return [DicomSeriesReader(), "NibabelReader"]  # MONAI tries the last one first

@@ -1,4 +1,4 @@
-"""The volumes among DICOM files: series by series, and within a series by what makes one volume."""
+"""Volumes among DICOM files: series by series, and within a series by what makes one volume."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class DicomVolume:
     The slices that make one volume, in no order yet.
 
     Args:
-        slices: of one series.
-        apart: what tells it from the series' other volumes, such as `EchoTime 12`; empty when it is the only one.
+        slices: slices of one series.
+        apart: what distinguishes it from the series' other volumes, such as `EchoTime 12`; empty if it is the only one.
         damaged: files that may belong to it and cannot be read: it must not be translated without them.
     """
 
@@ -37,12 +37,12 @@ class DicomVolume:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Its files, sorted by name."""
+        """Files that hold its slices, sorted by name."""
         return tuple(sorted({image.file for image in self.slices}))
 
     @property
     def header(self) -> Dataset:
-        """Of one of its files."""
+        """Header of one of its files."""
         return self.slices[0].header
 
     @property
@@ -52,7 +52,7 @@ class DicomVolume:
 
     @property
     def counted(self) -> str:
-        """How many slices; of a few that are not all of their series, also in which files."""
+        """Number of slices; of a few that are not all of their series, also their files."""
         named = f" ({_listed(self.files)})" if self.apart and len(self.files) <= MOST_NAMED else ""
         return f"{len(self.slices)} slices{named}"
 
@@ -69,12 +69,12 @@ class DicomVolume:
 @dataclass(frozen=True)
 class Found:
     """
-    What DICOM files hold.
+    Contents of DICOM files.
 
     Args:
-        volumes: in the order of their first files.
-        skipped: the files that are no images to translate, by the reason.
-        damaged: the files that cannot be read, with the reason.
+        volumes: volumes in the order of their first files.
+        skipped: files that are no images to translate, by the reason.
+        damaged: files that cannot be read, with the reason.
     """
 
     volumes: tuple[DicomVolume, ...]
@@ -82,7 +82,7 @@ class Found:
     damaged: dict[Path, str]
 
     def log(self) -> None:
-        """Notes for the user: what is translated, what is left out, and why."""
+        """Log what is translated, what is left out, and why."""
         for reason, files in self.skipped.items():
             logger.info(f"Skipped {_listed(files)}: {reason}.")
         for reason in self.damaged.values():
@@ -91,13 +91,16 @@ class Found:
             logger.info(f"Found {volume}.")
 
 
-def find_volumes(files: Iterable[Path]) -> Found:
+def find_volumes(files: Iterable[Path], *, keep: bool = False) -> Found:
     """
-    Groups DICOM files into volumes: by series, image type, matrix, orientation and pixel size; and, where slices lie at
-    the same place, by echo, time, diffusion weighting or acquisition.
+    Group DICOM files into volumes.
+
+    They are told apart by series, image type, matrix, orientation and pixel size; and, where slices lie at the same
+    place, by echo, time, diffusion weighting or acquisition.
 
     Args:
-        files: in any order, of any number of series.
+        files: files in any order, of any number of series.
+        keep: keep the headers until the volumes are read, so that they are not parsed again then.
 
     Example:
         >>> find_volumes([]).volumes
@@ -108,7 +111,7 @@ def find_volumes(files: Iterable[Path]) -> Found:
     damaged: dict[Path, str] = {}
     for file in files:
         try:
-            header = read_header(file)
+            header = read_header(file, keep=keep)
             with naming(file):
                 reason = why_no_volume(header)
             if reason:
@@ -138,7 +141,7 @@ def _volumes(slices: Sequence[Slice], damaged: Sequence[Path]) -> list[DicomVolu
 
 
 def _without_copies(slices: Sequence[Slice]) -> list[Slice]:
-    """An image that was exported twice, into two folders, is one image."""
+    """Leave out the second copy of an image that was exported twice, into two folders."""
     seen: dict[tuple[object, ...], Slice] = {}
     for image in slices:
         key = (str(image.header.get("SOPInstanceUID")), image.frame, image.position, image.matrix)
@@ -148,7 +151,7 @@ def _without_copies(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def _by_geometry(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
-    """Slices of one image type, matrix, orientation and pixel size; those without a place spoil the largest group."""
+    """Group slices by image type, matrix, orientation and pixel size; those without a place spoil the largest."""
     groups: list[list[Slice]] = []
     for image in filter(_is_placed, slices):
         for group in groups:
@@ -157,9 +160,9 @@ def _by_geometry(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
                 break
         else:
             groups.append([image])
-    if homeless := [image for image in slices if not _is_placed(image)]:
+    if unplaced := [image for image in slices if not _is_placed(image)]:
         groups = groups or [[]]
-        max(groups, key=len).extend(homeless)
+        max(groups, key=len).extend(unplaced)
     return [(_geometry(group[0]), group) for group in groups]
 
 
@@ -177,7 +180,7 @@ def _geometry(image: Slice) -> str:
 
 
 def _by_attribute(label: str, slices: list[Slice]) -> list[tuple[str, list[Slice]]]:
-    """Where slices lie at the same place: by the first attribute that tells all of them apart."""
+    """Split slices that lie at the same places by the first attribute that tells all of them apart."""
     if not _repeat(slices):
         return [(label, slices)]
     for keyword in SPLITTING:

@@ -17,6 +17,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ..data.datalist import VOLUME_SUFFIXES
+from ..dicom.derived.headers import Derivation
+from ..dicom.derived.series import write_derived_series
+from ..dicom.derived.source import read_source_series
+from ..dicom.geometry import Stack
 from ..dicom.reader import source_files
 from ..errors import disk_full_names
 from ..files import Staging, write_json
@@ -103,9 +107,6 @@ def write_dicom(nifti: Path, folder: Path, source: Any, record: RunRecord, *, ou
     Raises:
         ValueError: see `write_derived_series`.
     """
-    from ..dicom.derived.headers import Derivation
-    from ..dicom.derived.series import write_derived_series
-
     image: Any = nib.load(nifti)  # type: ignore[attr-defined]
     # A super-resolved volume may exceed the memory, so slices are read one by one; a compressed file has no parts.
     volume = np.asarray(image.dataobj) if nifti.suffix == ".gz" else image.dataobj
@@ -119,9 +120,7 @@ def write_dicom(nifti: Path, folder: Path, source: Any, record: RunRecord, *, ou
     return folder
 
 
-def _source_series(image: Any, output_format: str) -> Any:
-    from ..data.derived_source import read_source_series
-
+def _source_series(image: Any, output_format: str) -> Stack:
     files = source_files(getattr(image, "meta", {}))
     if not files:
         raise ValueError(f"`output_format` {output_format!r} {CURE.format(name=file_name(image))}")

@@ -13,9 +13,10 @@ import numpy as np
 from monai.bundle import ConfigWorkflow
 
 from ...data.datalist import VOLUME_SUFFIXES
-from ...data.derived_source import SourceSeries, read_source_series
 from ...dicom.derived.headers import Derivation
 from ...dicom.derived.series import write_derived_series
+from ...dicom.derived.source import read_source_series
+from ...dicom.geometry import Stack
 from ...files import checksum
 
 Target = str | Mapping[str, float]
@@ -33,7 +34,7 @@ class Translation:
     """
 
     path: Path
-    source: SourceSeries
+    source: Stack
     derivation: Derivation
 
 

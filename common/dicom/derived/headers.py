@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...data.derived_source import SourceSeries
 from ...images.names import target_name
 from ..files import SYNTHETIC_DATA
+from ..geometry import Stack
 from .rules import RESEARCH, DerivedRule
 from .voxels import Placement, Storage
 
@@ -72,7 +72,7 @@ nect2cect 0.1.0, target CECT, weights SHA-256 29ce. Values are exact.
         )
 
 
-def add_equipment(header: Any, source: SourceSeries, derivation: Derivation, now: datetime) -> None:
+def add_equipment(header: Any, source: Stack, derivation: Derivation, now: datetime) -> None:
     """The software made these images; the scanner contributed to them (PS3.3, C.7.5.1 and C.12.1.1.5)."""
     header.Manufacturer, header.ManufacturerModelName = MANUFACTURER, derivation.bundle
     header.SoftwareVersions = derivation.version
@@ -91,7 +91,7 @@ def add_equipment(header: Any, source: SourceSeries, derivation: Derivation, now
         header.ContributingEquipmentSequence.insert(0, scanner)
 
 
-def series_reference(source: SourceSeries) -> Dataset:
+def series_reference(source: Stack) -> Dataset:
     """An item of ReferencedSeriesSequence, with all images of the source."""
     from pydicom import Dataset
 
@@ -145,7 +145,7 @@ VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"
 
 
 def series_header(
-    source: SourceSeries,
+    source: Stack,
     rule: DerivedRule,
     derivation: Derivation,
     storage: Storage,
@@ -195,7 +195,7 @@ def series_header(
     return header
 
 
-def image_header(common: Dataset, source: SourceSeries, index: int, rule: DerivedRule, placement: Placement) -> Dataset:
+def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, placement: Placement) -> Dataset:
     """
     The header of the image at one slice of the source.
 
@@ -252,7 +252,7 @@ def _decimal(value: float) -> Any:
     return DSfloat(round(value, 9), auto_format=True)
 
 
-def _number(source: SourceSeries) -> int:
+def _number(source: Stack) -> int:
     number = int(source.headers[0].get("SeriesNumber") or 0)
     return 100 * number + 1 if 0 <= number < MAX_SERIES_NUMBER // 100 else 1
 
@@ -263,7 +263,7 @@ def _date(header: Any, now: datetime) -> None:
         setattr(header, f"{name}Time", now.strftime("%H%M%S"))
 
 
-def _copy_worst(header: Any, source: SourceSeries, name: str, *, bad: str, good: str) -> None:
+def _copy_worst(header: Any, source: Stack, name: str, *, bad: str, good: str) -> None:
     """`bad` where any slice says so, `good` where all do, nothing where the source leaves it open."""
     said = [slice_header.get(name) for slice_header in source.headers]
     if name == "LossyImageCompression":

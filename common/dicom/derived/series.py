@@ -1,4 +1,4 @@
-"""Writing a synthetic volume as a DICOM series that is derived from its source series."""
+"""Writing of a synthetic volume as a DICOM series that is derived from its source series."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
-from ...data.derived_source import SourceSeries, read_source_series
+from ..geometry import Stack
 from .headers import Derivation, image_header, series_header
 from .rules import DerivedRule, derived_rule
+from .source import read_source_series
 from .voxels import choose_storage, place
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Derivation", "SourceSeries", "read_source_series", "write_derived_series"]
+__all__ = ["Derivation", "read_source_series", "write_derived_series"]
 
 
 def write_derived_series(
     volume: Any,
     affine: ArrayLike,
     *,
-    source: SourceSeries,
+    source: Stack,
     derivation: Derivation,
     output_dir: str | Path,
     rule: DerivedRule | None = None,
@@ -33,24 +34,24 @@ def write_derived_series(
     now: datetime | None = None,
 ) -> list[Path]:
     """
-    Writes a volume as a new series of its source's study, in its frame of reference, with its patient.
+    Write a volume as a new series of its source's study, in its frame of reference, with its patient.
 
     The volume may have any order and direction of axes, and finer pixels or fewer slices than the source; it is never
     resampled. CT is stored in whole HU (int16, slope 1, intercept 0). MR values are stored exactly if they are whole
     numbers, else in 65536 steps, which the DerivationDescription states. The folder appears complete or not at all.
 
     Args:
-        volume: what is indexed like an array (X, Y, Z), such as nibabel's `dataobj`; seen slice by slice, twice.
-        affine: (4, 4), to RAS in mm.
-        source: the series that it was made from.
+        volume: object that is indexed like an array (X, Y, Z), such as nibabel's `dataobj`; seen slice by slice, twice.
+        affine: (4, 4) affine, to RAS in mm.
+        source: series that it was made from, see `read_source_series`.
         derivation: what made it.
-        output_dir: the folder of the new series.
-        rule: what the series may say; default: that of the bundle.
+        output_dir: folder of the new series.
+        rule: rule of what the series may say; default: that of the bundle.
         series_number: default: 100 times the source's, plus 1.
         now: date and time of the making; default: now.
 
     Returns:
-        the files, in the order of the source's InstanceNumber.
+        The files, in the order of the source's slices.
 
     Raises:
         FileExistsError: when `output_dir` exists.

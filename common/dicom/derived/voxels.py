@@ -1,7 +1,7 @@
 """
-Where the voxels of a volume lie in the DICOM series from which it was made.
+Voxels of a volume in the DICOM series from which it was made.
 
-How the values of a volume become the 16-bit integers of a DICOM image, and what is lost by it.
+Where they lie in it, how their values become the 16-bit integers of a DICOM image, and what is lost by it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...data.derived_source import SourceSeries
+from ..geometry import Stack
 
 ALIGNED = 1e-3  # of a voxel: NIfTI stores an affine in single precision
 
@@ -24,10 +24,10 @@ class Placement:
     A volume as slices of its source series, at the source's pixels or at finer ones.
 
     Args:
-        axes: the volume's axes that run along columns, rows and slices.
-        scale: signed size of a voxel along columns, rows and slices in voxels of the source.
-        origin: the volume's voxel (0, 0, 0) in voxels of the source.
-        shape: of the volume, by columns, rows and slices.
+        axes: axes of the volume that run along columns, rows and slices.
+        scale: signed size of a voxel along columns, rows and slices, in voxels of the source.
+        origin: place of the volume's voxel (0, 0, 0), in voxels of the source.
+        shape: shape of the volume, by columns, rows and slices.
     """
 
     axes: tuple[int, int, int]
@@ -47,20 +47,20 @@ class Placement:
 
     @property
     def same_pixels(self) -> bool:
-        """Whether pixels have the source's size and places."""
+        """Whether pixels have the size and the places of the source's."""
         offsets = (*self.corner, *(abs(scale) - 1 for scale in self.scale[:2]))
         return all(abs(offset) < ALIGNED for offset in offsets)
 
     def source_index(self, index: int) -> int:
-        """The source's slice at which the volume's slice `index` lies."""
+        """Return the source's slice at which the volume's slice `index` lies."""
         return round(self.origin[2] + self.scale[2] * index)
 
     def slices(self, volume: Any) -> Iterator[tuple[int, NDArray[Any]]]:
         """
-        Slices in the order of the source: the source's index, and the pixels (rows, columns).
+        Yield slices in the order of the source: the source's index, and the pixels (rows, columns).
 
         Args:
-            volume: anything that is indexed like an array of three axes, such as nibabel's `dataobj`.
+            volume: object that is indexed like an array of three axes, such as nibabel's `dataobj`.
         """
         order = range(self.shape[2]) if self.scale[2] > 0 else reversed(range(self.shape[2]))
         for index in order:
@@ -70,14 +70,14 @@ class Placement:
             yield self.source_index(index), pixels[:: _sign(self.scale[1]), :: _sign(self.scale[0])]
 
 
-def place(affine: ArrayLike, shape: tuple[int, ...], source: SourceSeries) -> Placement:
+def place(affine: ArrayLike, shape: tuple[int, ...], source: Stack) -> Placement:
     """
-    How a volume lies in its source series.
+    Find how a volume lies in its source series.
 
     Args:
-        affine: (4, 4) of the volume, to RAS in mm.
-        shape: of the volume, three axes.
-        source: the series.
+        affine: (4, 4) affine of the volume, to RAS in mm.
+        shape: shape of the volume, three axes.
+        source: series that the volume was made from.
 
     Raises:
         ValueError: when the volume is turned against the source, its slices are not slices of the source, or it
@@ -100,7 +100,7 @@ def place(affine: ArrayLike, shape: tuple[int, ...], source: SourceSeries) -> Pl
     return placed
 
 
-def _check_slices(placed: Placement, source: SourceSeries) -> None:
+def _check_slices(placed: Placement, source: Stack) -> None:
     ends = np.array([placed.origin[2], placed.origin[2] + placed.scale[2] * (placed.shape[2] - 1)])
     off = np.abs(ends - ends.round()).max()
     inside = ends.round().min() >= 0 and ends.round().max() < source.shape[2]
@@ -112,7 +112,7 @@ def _check_slices(placed: Placement, source: SourceSeries) -> None:
         )
 
 
-def _check_extent(placed: Placement, source: SourceSeries) -> None:
+def _check_extent(placed: Placement, source: Stack) -> None:
     for name, (start, scale, n), size in zip(("columns", "rows"), placed._in_plane, source.shape):
         edges = sorted((start - scale / 2, start + scale * (n - 0.5)))
         if edges[0] < -0.5 - 0.05 or edges[1] > size - 0.5 + 0.05:
@@ -134,17 +134,18 @@ def _sign(value: float) -> int:
 @dataclass(frozen=True)
 class Storage:
     """
-    A stored integer v stands for the value `v * slope + intercept`.
+    How values are stored: an integer v stands for `v * slope + intercept`.
 
     Args:
         dtype: `int16` or `uint16`.
         slope: RescaleSlope.
         intercept: RescaleIntercept.
-        limits: the least and the greatest value.
-        error: the largest difference between a value and what is stored for it.
+        limits: least and greatest value.
+        error: largest difference between a value and what is stored for it.
 
-    >>> Storage("int16", 1.0, 0.0, (-1024, 3071), 0.0).encode(np.array([-1000.4, 40.6])).tolist()
-    [-1000, 41]
+    Example:
+        >>> Storage("int16", 1.0, 0.0, (-1024, 3071), 0.0).encode(np.array([-1000.4, 40.6])).tolist()
+        [-1000, 41]
     """
 
     dtype: str
@@ -154,13 +155,13 @@ class Storage:
     error: float
 
     def encode(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The stored integers, rounded, in little-endian order."""
+        """Return the stored integers, rounded, in little-endian order."""
         stored = np.rint((np.asarray(values, dtype=np.float64) - self.intercept) / self.slope)
         return stored.astype(np.dtype(self.dtype).newbyteorder("<"))
 
     @property
     def sentence(self) -> str:
-        """What a reader must know of the quantisation."""
+        """Sentence that says what a reader must know of the quantisation."""
         if self.error == 0:
             return "Values are exact."
         return f"Values are rounded to steps of {self.slope:g}."
@@ -168,10 +169,10 @@ class Storage:
 
 def choose_storage(slices: Iterable[NDArray[Any]], modality: str) -> Storage:
     """
-    The storage that fits a volume: whole HU for CT; for MR whole numbers as they are, else 65536 steps.
+    Choose the storage of a volume: whole HU for CT; for MR whole numbers as they are, else 65536 steps.
 
     Args:
-        slices: of the volume, seen once.
+        slices: slices of the volume, seen once.
         modality: `CT` or `MR`.
 
     Raises:
@@ -190,7 +191,7 @@ def choose_storage(slices: Iterable[NDArray[Any]], modality: str) -> Storage:
 
 
 def _limits(slices: Iterable[NDArray[Any]]) -> tuple[float, float, float]:
-    """Least and greatest value, and the largest distance from a whole number."""
+    """Return the least and the greatest value, and the largest distance from a whole number."""
     low, high, fraction = np.inf, -np.inf, 0.0
     for pixels in slices:
         values = np.asarray(pixels, dtype=np.float64)
@@ -202,7 +203,7 @@ def _limits(slices: Iterable[NDArray[Any]]) -> tuple[float, float, float]:
 
 
 def _steps(low: float, high: float) -> Storage:
-    """Steps of a size that DICOM's 16-character decimal strings hold exactly, so that reader and writer agree."""
+    """Choose steps that DICOM's 16-character decimal strings hold exactly, so that reader and writer agree."""
     intercept = float(f"{low:.6e}")
     intercept -= abs(intercept) * 1e-6  # at or below the least value after rounding
     intercept = float(f"{intercept:.6e}")

@@ -1,0 +1,77 @@
+"""The series that a volume was made from, as a derived series refers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..files import SINGLE_FRAME, is_dicom
+from ..geometry import Stack, stack
+from ..headers import cache, read_header, slices_of
+
+REQUIRED = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
+)
+SAME = ("SOPClassUID", "SeriesInstanceUID")
+
+
+def read_source_series(source: str | Path | Iterable[str | Path], *, tolerance_mm: float = 0.02) -> Stack:
+    """
+    Read the headers of one series of single-frame images, and its geometry.
+
+    Slices are sorted by position, as in any volume that is read. They stand in the order of their InstanceNumbers where
+    that is an order in space, be it along or against their normal. The headers of a series whose pixels were read a
+    moment ago are not parsed again.
+
+    Args:
+        source: a folder whose DICOM files are one series, or its files.
+        tolerance_mm: how far a slice may lie from its place in an even stack; 1 % of the slice distance, if larger.
+
+    Raises:
+        FileNotFoundError: when there is no DICOM file.
+        ValueError: when the files are of several series, are not CT or MR single-frame images, lack what places them,
+            or when the slices are no even stack.
+
+    Example:
+        >>> read_source_series("absent")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: `source` 'absent' holds no DICOM file.
+    """
+    headers = {path: read_header(path, whole=True) for path in _files(source)}
+    place = repr(str(source)) if isinstance(source, (str, Path)) else "(a list)"
+    if not headers:
+        raise FileNotFoundError(f"`source` {place} holds no DICOM file.")
+    first_path, first = next(iter(headers.items()))
+    for path, header in headers.items():
+        _check(header, path.name, first, first_path.name)
+    slices = [image for path, header in headers.items() for image in slices_of(header, path)]
+    name = f"The source series {first.get('SeriesNumber', '?')}"
+    return stack(slices, name, tolerance_mm=tolerance_mm, upright=False).as_numbered()
+
+
+def _files(source: str | Path | Iterable[str | Path]) -> list[Path]:
+    if isinstance(source, (str, Path)):
+        folder = Path(source)
+        source = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    paths = [Path(path) for path in source]
+    return [path for path in paths if path.name.upper() != "DICOMDIR" and (is_dicom(path) or _was_read(path))]
+
+
+def _was_read(path: Path) -> bool:
+    return path.is_file() and cache.get(path, whole=True) is not None
+
+
+def _check(header: Any, name: str, first: Any, first_name: str) -> None:
+    if header.SOPClassUID not in SINGLE_FRAME:
+        given = getattr(header.SOPClassUID, "name", header.SOPClassUID)
+        raise ValueError(
+            f"{name} must be a single-frame CT or MR image, got the SOP class {given!r}. Convert enhanced multi-frame"
+            " objects to single frames, and leave localizers and reports out."
+        )
+    if missing := [keyword for keyword in REQUIRED if header.get(keyword) in (None, "")]:
+        raise ValueError(f"{name} lacks {', '.join(missing)}: it cannot be placed in space, or be referred to.")
+    if differs := [keyword for keyword in SAME if header.get(keyword) != first.get(keyword)]:
+        raise ValueError(f"{name} and {first_name} differ in {', '.join(differs)}: give the files of one series.")
