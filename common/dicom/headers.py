@@ -116,8 +116,10 @@ class HeaderCache:
             The header, or None if it is not kept or the file has changed.
         """
         key = path.resolve()
-        kept = self._whole.get(key) or (None if whole else self._found.get(key))
-        return kept[1] if kept is not None and kept[0] == stamp(path) else None
+        for kept in (self._whole.get(key), None if whole else self._found.get(key)):
+            if kept is not None and kept[0] == stamp(path):
+                return kept[1]
+        return None
 
     def keep_found(self, path: Path, when: Stamp, header: Dataset) -> None:
         """Keep the header of a found file, if there is room."""
@@ -130,8 +132,10 @@ class HeaderCache:
             new = {path.resolve(): entry for path, entry in headers.items()}
             for key in new:
                 self._found.pop(key, None)
-            self._read.append(set(new))
             self._whole |= new
+            if set(new) in self._read:
+                self._read.remove(set(new))
+            self._read.append(set(new))
             if len(self._read) > self._series:
                 for key in self._read.popleft().difference(*self._read):
                     self._whole.pop(key, None)

@@ -10,6 +10,7 @@ from pydicom import dcmread
 
 from common.inference import FailedCasesError
 from tests.helpers.bundles import run
+from tests.helpers.dicom_files import change_all, counted_parsing
 from tests.helpers.dicom_series import write_source_series
 from tests.helpers.translations import (
     BUNDLES,
@@ -77,7 +78,9 @@ def test_a_dicom_series_comes_back_as_one_and_as_nifti_with_the_same_values(bund
     modality = "MR" if bundle == "nec_t1t2" else "CT"
     volume, affine = source(bundle)
     series = write_source_series(tmp_path / "scan", volume, affine, modality, ContrastBolusAgent="")
-    translate(bundle, series, tmp_path / "out", output_format="both")
+    with counted_parsing() as parsed:
+        translate(bundle, series, tmp_path / "out", output_format="both")
+    assert parsed == dict.fromkeys(map(str, series.iterdir()), 2)  # once for its header, once for its pixels
     (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
     (nifti,) = (tmp_path / "out").glob("*.nii*")
     slices = [dcmread(path) for path in sorted(folder.iterdir())]
@@ -90,6 +93,27 @@ def test_a_dicom_series_comes_back_as_one_and_as_nifti_with_the_same_values(bund
     written = np.stack([pixels[place].T for place in sorted(pixels)], axis=-1)[::-1, ::-1]
     step = 0.5 if modality == "CT" else np.ptp(values) / 65535
     np.testing.assert_allclose(written, values, atol=step)
+
+
+def test_numbers_that_are_not_spatial_and_absent_preambles_are_fine_for_dicom_as_for_nifti(tmp_path):
+    volume, affine = source("ggcl")
+    series = write_source_series(tmp_path / "scan", volume, affine, "CT", ContrastBolusAgent="")
+    translate("ggcl", series, tmp_path / "expected")
+    change_all(series, lambda index, _: {"InstanceNumber": [7, 2, 9, 4][index]})
+    for path in series.iterdir():
+        path.write_bytes(path.read_bytes()[132:])
+    with counted_parsing() as parsed:
+        translate("ggcl", series, tmp_path / "out", output_format="both")
+    assert parsed == dict.fromkeys(map(str, series.iterdir()), 2)
+    expected, nifti = (nib.load(*(tmp_path / name).glob("*.nii.gz")) for name in ("expected", "out"))
+    np.testing.assert_array_equal(nifti.dataobj, expected.dataobj)
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    images = [dcmread(path) for path in sorted(folder.iterdir())]
+    assert [int(image.InstanceNumber) for image in images] == [7, 2, 9, 4]
+    assert [float(image.ImagePositionPatient[2]) for image in images] == [0, 3, 6, 9]
+    values = np.asarray(expected.dataobj)  # its axes are those of the source: columns, rows, slices
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(image.pixel_array, values[:, :, index].T)
 
 
 def test_on_the_command_line_the_last_lines_name_all_failures(tmp_path):

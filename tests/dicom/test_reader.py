@@ -16,8 +16,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from pydicom import Dataset
 
 from common.data import find_images
-from common.data.derived_source import read_source_series
 from common.dicom import DicomSeriesReader, files, image_readers, source_files
+from common.dicom.derived.source import read_source_series
 from common.dicom.geometry import stack
 from common.dicom.headers import read_header, slices_of
 from common.dicom.pixels import read_volume

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, filereader
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -39,6 +42,20 @@ def change_all(folder: Path, new: Callable[[int, Any], dict[str, Any]]) -> None:
     for file in sorted(folder.iterdir()):
         image = dcmread(file)
         change(file, **new(int(image.InstanceNumber) - 1, image))
+
+
+@contextmanager
+def counted_parsing() -> Iterator[Counter[str]]:
+    """Count how often each file is parsed by pydicom within the context, whoever asks for it."""
+    parsed: Counter[str] = Counter()
+    read = filereader.read_partial  # what `dcmread` calls under any of its names
+
+    def counting(file: Any, *args: Any, **options: Any) -> Any:
+        parsed[str(Path(file.name).resolve())] += 1
+        return read(file, *args, **options)
+
+    with mock.patch.object(filereader, "read_partial", counting):
+        yield parsed
 
 
 def write_enhanced(

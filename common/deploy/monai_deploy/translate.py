@@ -17,6 +17,7 @@ from ...dicom.derived.headers import Derivation
 from ...dicom.derived.series import write_derived_series
 from ...dicom.derived.source import read_source_series
 from ...dicom.geometry import Stack
+from ...dicom.headers import cache, stamp
 from ...files import checksum
 
 Target = str | Mapping[str, float]
@@ -64,6 +65,7 @@ def translate_series(
     metadata = read_metadata(folder)
     paths = [Path(file).resolve() for file in files]
     source = read_source_series(paths)
+    cache.keep_series({image.file: (stamp(image.file), image.header) for image in source.slices})  # for the bundle
     series = _linked(paths, Path(work_dir) / str(source.headers[0].SeriesInstanceUID))
     output = Path(work_dir) / "output"
     given = {**(overrides or {}), **({} if target is None else {"target": target})}

@@ -10,10 +10,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from common.data.derived_source import read_source_series
 from common.dicom.derived.headers import Derivation
 from common.dicom.derived.rules import RULES, derived_rule
 from common.dicom.derived.series import write_derived_series
+from common.dicom.derived.source import read_source_series
 from common.images import finer_affine
 from tests.helpers.dicom_series import write_source_series
 
@@ -66,12 +66,6 @@ def test_hounsfield_units_and_places_survive_any_order_of_axes(tmp_path, codes):
         assert image.ImagePositionPatient == source.headers[index].ImagePositionPatient
         assert image.PixelSpacing == source.headers[index].PixelSpacing
         assert image.ImageOrientationPatient == source.headers[index].ImageOrientationPatient
-
-
-def test_the_geometry_of_the_source_is_read_in_ras(tmp_path):
-    source = read_source_series(source_folder(tmp_path))
-    np.testing.assert_allclose(source.affine, AFFINE, atol=1e-6)
-    assert source.shape == SHAPE
 
 
 def test_some_of_the_slices_are_written_as_the_slices_they_are(tmp_path):
@@ -319,44 +313,6 @@ def test_a_series_of_another_modality_is_refused(tmp_path):
 def test_no_rule_is_guessed_for_an_unknown_bundle():
     with pytest.raises(ValueError, match=r"`bundle` must be one of .* got 'mine'\. Rename the bundle's folder"):
         derived_rule("mine")
-
-
-def change(folder, name, **attributes):
-    image = dcmread(folder / name)
-    for keyword, value in attributes.items():
-        setattr(image, keyword, value)
-    image.save_as(folder / name)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "message"),
-    [
-        ({"SeriesInstanceUID": "1.2.3"}, "differ in SeriesInstanceUID: give the files of one series"),
-        ({"PixelSpacing": [1, 1]}, "differ in PixelSpacing"),
-        ({"ImagePositionPatient": [0, 0, 0]}, "a slice is missing, doubled or misnumbered"),
-        ({"InstanceNumber": 9}, "must be an even stack, but .* mm from its place"),
-        ({"FrameOfReferenceUID": ""}, "lacks FrameOfReferenceUID: it cannot be placed in space"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "got the SOP class 'Enhanced CT Image Storage'"),
-    ],
-)
-def test_a_source_that_is_no_even_series_is_refused(tmp_path, attributes, message):
-    folder = source_folder(tmp_path)
-    change(folder, "0003", **attributes)
-    with pytest.raises(ValueError, match=message):
-        read_source_series(folder)
-
-
-def test_a_missing_slice_is_noticed(tmp_path):
-    folder = source_folder(tmp_path)
-    (folder / "0002").unlink()
-    with pytest.raises(ValueError, match="a slice is missing"):
-        read_source_series(folder)
-
-
-def test_other_files_in_the_folder_are_passed_over(tmp_path):
-    folder = source_folder(tmp_path)
-    (folder / "notes.txt").write_text("none of DICOM")
-    assert read_source_series(folder).shape == SHAPE
 
 
 def test_a_single_slice_is_a_series(tmp_path):
