@@ -1,5 +1,4 @@
-"""
-DICOM files, told by their content: which are images to translate, what the others are, and names for outputs.
+"""DICOM files, told by their content: which are images to translate, what the others are, and names for outputs.
 
 Names and extensions of exported images are arbitrary. Names for outputs and messages are valid on any file system, and
 never have a part of the patient's name in them.
@@ -44,8 +43,7 @@ SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # MONAI drops what follows a name's l
 
 
 def require_pydicom() -> None:
-    """
-    Refuse DICOM where pydicom is absent.
+    """Refuse DICOM where pydicom is absent.
 
     Raises:
         ValueError: with the command that installs it.
@@ -88,8 +86,7 @@ def _is_element(start: bytes) -> bool:
 
 
 def dicom_files(place: str | Path) -> list[Path]:
-    """
-    List the DICOM files of a folder, at any depth; or a file itself. Of a DICOMDIR, those of its folder.
+    """List the DICOM files of a folder, at any depth; or a file itself. Of a DICOMDIR, those of its folder.
 
     A file cut off before its magic word counts if its extension is that of DICOM files beside it: a lost last slice
     would not be missed otherwise. Links to folders are not followed.
@@ -156,8 +153,7 @@ def _is_grey(header: Any) -> bool:
 
 
 def safe_patient(header: Any) -> str:
-    """
-    Return the PatientID in characters that any file system takes; with a part of the patient's name, it is hashed.
+    """Return the PatientID in characters that any file system takes; with a part of the patient's name, it is hashed.
 
     An anonymised image, whose name is its PatientID and has digits, has no name to hide.
 
@@ -177,8 +173,7 @@ def safe_patient(header: Any) -> str:
 
 
 def safe_names(headers: Sequence[Any]) -> list[str]:
-    """
-    Name volumes `<PatientID>_<SeriesNumber>`, see `safe_patient`; equal names are numbered.
+    """Name volumes `<PatientID>_<SeriesNumber>`, see `safe_patient`; equal names are numbered.
 
     Args:
         headers: one header per volume.

@@ -28,8 +28,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Stack:
-    """
-    The slices of a volume in order: the one model of a series, from reading to writing.
+    """The slices of a volume in order: the one model of a series, from reading to writing.
 
     Args:
         slices: slices along a line, evenly spaced.
@@ -55,8 +54,7 @@ class Stack:
         return self.slices[0].modality
 
     def as_numbered(self) -> Stack:
-        """
-        Put the slices in the order of their InstanceNumbers, if that is an order in space.
+        """Put the slices in the order of their InstanceNumbers, if that is an order in space.
 
         Numbers that fall all along the stack turn it over. Others that do not rise say nothing of space: ignored.
         """
@@ -70,8 +68,7 @@ class Stack:
 
 
 def stack(slices: Sequence[Slice], name: str, *, tolerance_mm: float = 0.02, upright: bool = True) -> Stack:
-    """
-    Sort slices by their position along their normal, the cross product of a row's and a column's direction.
+    """Sort slices by their position along their normal, the cross product of a row's and a column's direction.
 
     Args:
         slices: slices of one volume, in any order.

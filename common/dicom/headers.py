@@ -41,8 +41,7 @@ SERIES_KEPT = 2
 
 @dataclass(frozen=True)
 class Slice:
-    """
-    One slice: an image, or a frame of one.
+    """One slice: an image, or a frame of one.
 
     Args:
         file: file that holds it.
@@ -87,8 +86,7 @@ Stamp = tuple[int, int]  # time of the last change in ns, and size in bytes
 
 
 class HeaderCache:
-    """
-    Headers that will be needed again: those of found files until they are read, and those of the last series read.
+    """Headers that will be needed again: those of found files until they are read, and those of the last series read.
 
     A file that was changed since it was parsed is parsed again. What does not fit is parsed again, too.
 
@@ -105,8 +103,7 @@ class HeaderCache:
         self._lock = threading.Lock()
 
     def get(self, path: Path, *, whole: bool = False) -> Dataset | None:
-        """
-        Look a header up.
+        """Look a header up.
 
         Args:
             path: path of the file.
@@ -152,8 +149,7 @@ def stamp(path: Path) -> Stamp:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """
-    Turn whatever is raised within into a `ValueError` that names a file.
+    """Turn whatever is raised within into a `ValueError` that names a file.
 
     Values may have any type in a damaged file, and pydicom's parser raises whatever it meets there.
 
@@ -170,8 +166,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_header(path: Path, *, whole: bool = False, keep: bool = False) -> Dataset:
-    """
-    Read the header of a DICOM file, without pixels.
+    """Read the header of a DICOM file, without pixels.
 
     Args:
         path: path of the file.
@@ -213,8 +208,7 @@ def drop_bulk(header: Dataset) -> None:
 
 
 def slices_of(header: Any, path: Path) -> list[Slice]:
-    """
-    List the slices in a file.
+    """List the slices in a file.
 
     Args:
         header: header, see `read_header`.

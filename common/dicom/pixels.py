@@ -25,8 +25,7 @@ Headers = dict[Path, tuple[Stamp, "Dataset"]]
 
 
 def read_volume(slices: Sequence[Slice], name: str, *, headers: Headers | None = None) -> NDArray[Any]:
-    """
-    Read the values of a volume (columns, rows, slices): HU for CT, rescaled intensities for MR.
+    """Read the values of a volume (columns, rows, slices): HU for CT, rescaled intensities for MR.
 
     Each slice is rescaled by its own slope and intercept. Padding outside of the scanned circle (GE -3024 HU) stays as
     it is. Whole numbers come as int16 or int32, others as float32. Each file is opened and parsed once.

@@ -1,5 +1,4 @@
-"""
-MONAI reader of DICOM volumes: geometry checked, every slice rescaled by itself, the source remembered.
+"""MONAI reader of DICOM volumes: geometry checked, every slice rescaled by itself, the source remembered.
 
 As a MONAI data item, a DICOM volume is a name, and the files or frames that hold its slices.
 """
@@ -32,8 +31,7 @@ NO_AGENT = ("", "NO", "NONE", "N", "WITHOUT")
 
 
 def item_of(volume: DicomVolume, name: str | Path) -> list[str]:
-    """
-    Return the data item of a volume: a name for outputs and messages, and what holds its slices.
+    """Return the data item of a volume: a name for outputs and messages, and what holds its slices.
 
     Args:
         volume: volume, see `find_volumes`.
@@ -48,8 +46,7 @@ def item_of(volume: DicomVolume, name: str | Path) -> list[str]:
 
 
 def one_volume(parts: Sequence[str]) -> DicomVolume:
-    """
-    Find the only volume that a folder, a zip or files hold.
+    """Find the only volume that a folder, a zip or files hold.
 
     Args:
         parts: a place; or a name followed by files.
@@ -76,8 +73,7 @@ def one_volume(parts: Sequence[str]) -> DicomVolume:
 
 
 def part_file(part: str) -> str:
-    """
-    Return the path in a part of an item.
+    """Return the path in a part of an item.
 
     Example:
         >>> part_file("enhanced.dcm?frames=0,2")
@@ -119,8 +115,7 @@ class DicomItem:
 
 
 class DicomSeriesReader(ImageReader):
-    """
-    Read one volume from DICOM, for `LoadImaged`.
+    """Read one volume from DICOM, for `LoadImaged`.
 
     It takes a folder or a zip with one volume, single-frame or enhanced multi-frame files, or a list
     `[name, file, ...]` as `find_images` gives it. Slices are ordered along their normal, whatever their file names and
@@ -150,8 +145,7 @@ class DicomSeriesReader(ImageReader):
         return any(Path(part).is_dir() or Path(part_file(part)).is_file() for part in _parts(filename))
 
     def read(self, data: Any, **kwargs: Any) -> DicomItem:
-        """
-        Note what to load, no more: MONAI replaces what a reader raises here by a message of its own.
+        """Note what to load, no more: MONAI replaces what a reader raises here by a message of its own.
 
         Raises:
             ValueError: when there is nothing of that name.
@@ -174,8 +168,7 @@ class DicomSeriesReader(ImageReader):
 
 
 def source_files(meta: Mapping[str, Any]) -> list[str]:
-    """
-    List the DICOM files that a volume was read from, in the order of its slices; none for NIfTI.
+    """List the DICOM files that a volume was read from, in the order of its slices; none for NIfTI.
 
     They are kept as one text: lists of unequal lengths cannot be collated into a batch.
 

@@ -22,8 +22,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class DicomVolume:
-    """
-    The slices that make one volume, in no order yet.
+    """The slices that make one volume, in no order yet.
 
     Args:
         slices: slices of one series.
@@ -68,8 +67,7 @@ class DicomVolume:
 
 @dataclass(frozen=True)
 class Found:
-    """
-    Contents of DICOM files.
+    """Contents of DICOM files.
 
     Args:
         volumes: volumes in the order of their first files.
@@ -92,8 +90,7 @@ class Found:
 
 
 def find_volumes(files: Iterable[Path], *, keep: bool = False) -> Found:
-    """
-    Group DICOM files into volumes.
+    """Group DICOM files into volumes.
 
     They are told apart by series, image type, matrix, orientation and pixel size; and, where slices lie at the same
     place, by echo, time, diffusion weighting or acquisition.

@@ -26,8 +26,7 @@ def unpacked(archive: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
 
 
 def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
-    """
-    Unpacks a zip below an existing folder.
+    """Unpacks a zip below an existing folder.
 
     Args:
         archive: the zip.
@@ -55,8 +54,7 @@ def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTE
 
 
 def check_members(members: Iterable[zipfile.ZipInfo], name: str) -> None:
-    """
-    Refuses links, and paths that lead out of the folder that a zip is unpacked to.
+    """Refuses links, and paths that lead out of the folder that a zip is unpacked to.
 
     Args:
         members: of the zip.

@@ -1,5 +1,4 @@
-"""
-The header of each image of a derived series: what it keeps of its source, and what it says of itself.
+"""The header of each image of a derived series: what it keeps of its source, and what it says of itself.
 
 What made a derived series and from what: the bundle, the equipment, the source images.
 """
@@ -35,8 +34,7 @@ ACQUISITION, PROCESSING = ("109101", "Acquisition Equipment"), ("109102", "Proce
 
 @dataclass(frozen=True)
 class Derivation:
-    """
-    What made a volume.
+    """What made a volume.
 
     Args:
         bundle: the bundle's name.
@@ -56,8 +54,7 @@ class Derivation:
         return target_name(self.target)
 
     def description(self, rule: DerivedRule, storage: Storage) -> str:
-        """
-        The DerivationDescription.
+        """The DerivationDescription.
 
         >>> from common.dicom.derived.rules import RULES
         >>> exact = Storage("int16", 1.0, 0.0, (-1024, 3071), 0.0)
@@ -153,8 +150,7 @@ def series_header(
     now: datetime,
     series_number: int | None = None,
 ) -> Dataset:
-    """
-    What all images of a derived series have in common.
+    """What all images of a derived series have in common.
 
     Args:
         source: the series it derives from.
@@ -196,8 +192,7 @@ def series_header(
 
 
 def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, placement: Placement) -> Dataset:
-    """
-    The header of the image at one slice of the source.
+    """The header of the image at one slice of the source.
 
     Args:
         common: of `series_header`.

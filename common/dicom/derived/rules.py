@@ -47,8 +47,7 @@ NO_SEQUENCE = {
 
 @dataclass(frozen=True)
 class DerivedRule:
-    """
-    What a derived series says.
+    """What a derived series says.
 
     Args:
         modality: of the source and of the output, `CT` or `MR`.
@@ -113,8 +112,7 @@ RULES = {
 
 
 def derived_rule(bundle: str) -> DerivedRule:
-    """
-    The rule of a bundle.
+    """The rule of a bundle.
 
     Args:
         bundle: the name of its folder.

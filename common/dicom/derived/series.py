@@ -33,8 +33,7 @@ def write_derived_series(
     series_number: int | None = None,
     now: datetime | None = None,
 ) -> list[Path]:
-    """
-    Write a volume as a new series of its source's study, in its frame of reference, with its patient.
+    """Write a volume as a new series of its source's study, in its frame of reference, with its patient.
 
     The volume may have any order and direction of axes, and finer pixels or fewer slices than the source; it is never
     resampled. CT is stored in whole HU (int16, slope 1, intercept 0). MR values are stored exactly if they are whole

@@ -18,8 +18,7 @@ SAME = ("SOPClassUID", "SeriesInstanceUID")
 
 
 def read_source_series(source: str | Path | Iterable[str | Path], *, tolerance_mm: float = 0.02) -> Stack:
-    """
-    Read the headers of one series of single-frame images, and its geometry.
+    """Read the headers of one series of single-frame images, and its geometry.
 
     Slices are sorted by position, as in any volume that is read. They stand in the order of their InstanceNumbers where
     that is an order in space, be it along or against their normal. The headers of a series whose pixels were read a

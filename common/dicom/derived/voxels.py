@@ -1,5 +1,4 @@
-"""
-Voxels of a volume in the DICOM series from which it was made.
+"""Voxels of a volume in the DICOM series from which it was made.
 
 Where they lie in it, how their values become the 16-bit integers of a DICOM image, and what is lost by it.
 """
@@ -20,8 +19,7 @@ ALIGNED = 1e-3  # of a voxel: NIfTI stores an affine in single precision
 
 @dataclass(frozen=True)
 class Placement:
-    """
-    A volume as slices of its source series, at the source's pixels or at finer ones.
+    """A volume as slices of its source series, at the source's pixels or at finer ones.
 
     Args:
         axes: axes of the volume that run along columns, rows and slices.
@@ -56,8 +54,7 @@ class Placement:
         return round(self.origin[2] + self.scale[2] * index)
 
     def slices(self, volume: Any) -> Iterator[tuple[int, NDArray[Any]]]:
-        """
-        Yield slices in the order of the source: the source's index, and the pixels (rows, columns).
+        """Yield slices in the order of the source: the source's index, and the pixels (rows, columns).
 
         Args:
             volume: object that is indexed like an array of three axes, such as nibabel's `dataobj`.
@@ -71,8 +68,7 @@ class Placement:
 
 
 def place(affine: ArrayLike, shape: tuple[int, ...], source: Stack) -> Placement:
-    """
-    Find how a volume lies in its source series.
+    """Find how a volume lies in its source series.
 
     Args:
         affine: (4, 4) affine of the volume, to RAS in mm.
@@ -133,8 +129,7 @@ def _sign(value: float) -> int:
 
 @dataclass(frozen=True)
 class Storage:
-    """
-    How values are stored: an integer v stands for `v * slope + intercept`.
+    """How values are stored: an integer v stands for `v * slope + intercept`.
 
     Args:
         dtype: `int16` or `uint16`.
@@ -168,8 +163,7 @@ class Storage:
 
 
 def choose_storage(slices: Iterable[NDArray[Any]], modality: str) -> Storage:
-    """
-    Choose the storage of a volume: whole HU for CT; for MR whole numbers as they are, else 65536 steps.
+    """Choose the storage of a volume: whole HU for CT; for MR whole numbers as they are, else 65536 steps.
 
     Args:
         slices: slices of the volume, seen once.
