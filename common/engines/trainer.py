@@ -1,7 +1,7 @@
 """
 The trainer of every bundle: it runs any method, and keeps what is not the method's business.
 
-Writing and reading the full state of a training, as plain tensors and numbers.
+The full state of a training is saved as plain tensors and numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,13 +29,28 @@ from ..distributed import average_gradients, broadcast_weights, check_same_epoch
 from ..errors import WorkerDiedError, disk_full_names
 from ..files import checksum, remove_partials
 from ..memory import keep_memory
-from ..methods.method import TranslationMethod
 from ..networks.definition import save_definition
 from ..tensor_files import DamagedFileError, read_tensors, save_atomically
 from .training_log import TrainingLog
 
 logger = logging.getLogger(__name__)
 LAST = "last.pt"
+
+
+class Method(Protocol):
+    """
+    What the trainer asks of a method: the parts that it saves, resumes and moves, and one iteration.
+
+    `common.methods.TranslationMethod` is the base of those that have it.
+    """
+
+    generator: nn.Module
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    pools: dict[str, Any]
+
+    def __call__(self, trainer: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Perform an iteration; returns scalar losses and the images to show."""
 
 
 def training_state(trainer: TranslationTrainer) -> dict[str, Any]:
@@ -151,7 +166,7 @@ class TranslationTrainer(SupervisedTrainer):
         device: str | torch.device,
         max_epochs: int,
         train_data_loader: Iterable | DataLoader,
-        method: TranslationMethod,
+        method: Method,
         *,
         output_dir: str | Path | None = None,
         models_dir: str | Path | None = None,
@@ -209,7 +224,8 @@ class TranslationTrainer(SupervisedTrainer):
         self.seed = seed
         self.best_metric, self.best_epoch = math.inf, 0
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
-        TrainingLog(self.output_dir, log_interval=log_interval, progress=progress).attach(self)
+        log = TrainingLog(self.output_dir, log_interval=log_interval, progress=progress)
+        log.attach(self, optimizers=method.optimizers, validator=validator)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
 
     @property

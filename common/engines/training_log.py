@@ -1,8 +1,4 @@
-"""
-What a training shows and leaves behind: a progress bar, CSV files, TensorBoard scalars and pictures.
-
-One progress bar over a whole run.
-"""
+"""What a training shows and leaves behind: a progress bar, CSV files, TensorBoard scalars and pictures."""
 
 from __future__ import annotations
 
@@ -14,19 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from torch.nn.functional import interpolate
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from ..distributed import rank
 from ..errors import disk_full_names
 from ..files import write_text
-
-if TYPE_CHECKING:
-    from .trainer import TranslationTrainer
 
 
 class Progress:
@@ -91,17 +85,26 @@ class TrainingLog:
         self.started = time.time()
         self.writer: Any = None
 
-    def attach(self, trainer: TranslationTrainer) -> None:
+    def attach(self, trainer: Engine, *, optimizers: Mapping[str, Optimizer], validator: Engine | None = None) -> None:
+        """
+        Follow an engine.
+
+        Args:
+            trainer: performs the training; its output holds the losses and the images of `PICTURES`.
+            optimizers: by name; the learning rate of the first is logged.
+            validator: engine whose metrics go to `validation.csv` each time that it completes.
+        """
+        self.optimizers = optimizers
         trainer.add_event_handler(Events.STARTED, self._start)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._read_losses)
         if rank() == 0 and self.progress:
             Progress("training", lambda: self.losses).attach(trainer)
-        if trainer.validator is not None:
-            trainer.validator.add_event_handler(Events.COMPLETED, lambda _: self._read_validation(trainer))
+        if validator is not None:
+            validator.add_event_handler(Events.COMPLETED, self._read_validation, trainer)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._write_pictures)
         trainer.add_event_handler(Events.COMPLETED, self._close)
 
-    def _start(self, trainer: TranslationTrainer) -> None:
+    def _start(self, trainer: Engine) -> None:
         self.started = time.time()
         if self.output_dir is None or rank() != 0:
             return
@@ -115,36 +118,39 @@ class TrainingLog:
         else:
             self.writer = SummaryWriter(str(self.output_dir / "tensorboard"))
 
-    def _read_losses(self, trainer: TranslationTrainer) -> None:
-        iteration = trainer.state.iteration
-        if iteration % self.log_interval and iteration % trainer.state.epoch_length:
+    def _read_losses(self, trainer: Engine) -> None:
+        state: Any = trainer.state
+        iteration = state.iteration
+        if iteration % self.log_interval and iteration % state.epoch_length:
             return
-        self.losses = {k: v.item() for k, v in trainer.state.output.items() if k not in PICTURES and v.numel() == 1}
+        self.losses = {k: v.item() for k, v in state.output.items() if k not in PICTURES and v.numel() == 1}
         unsound = [name for name, value in self.losses.items() if not math.isfinite(value)]
         if unsound:
             raise FloatingPointError(
-                f"The loss {unsound[0]!r} is {self.losses[unsound[0]]} in epoch {trainer.epoch}, iteration {iteration}."
-                " The last saved state is whole. Lower the learning rate, set `max_grad_norm`, or switch `amp` off."
+                f"The loss {unsound[0]!r} is {self.losses[unsound[0]]} in epoch {state.epoch}, iteration"
+                f" {iteration}. The last saved state is whole. Lower the learning rate, set `max_grad_norm`, or switch"
+                " `amp` off."
             )
-        rates = [group["lr"] for optimizer in trainer.method.optimizers.values() for group in optimizer.param_groups]
-        row = {"iteration": iteration, "epoch": trainer.epoch, **self.losses, "learning_rate": rates[0]}
+        rates = [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+        row = {"iteration": iteration, "epoch": state.epoch, **self.losses, "learning_rate": rates[0]}
         row["seconds"] = round(time.time() - self.started, 1)
         self._append("losses.csv", row)
         for name, value in {**self.losses, "learning_rate": rates[0]}.items():
             self._to_tensorboard("add_scalar", f"train/{name}", value, iteration)
 
-    def _read_validation(self, trainer: TranslationTrainer) -> None:
-        metrics = {name: float(value) for name, value in trainer.validator.state.metrics.items()}  # type: ignore
-        self._append("validation.csv", {"epoch": trainer.epoch, **metrics})
+    def _read_validation(self, validator: Engine, trainer: Engine) -> None:
+        metrics = {name: float(value) for name, value in validator.state.metrics.items()}
+        self._append("validation.csv", {"epoch": trainer.state.epoch, **metrics})
         for name, value in metrics.items():
-            self._to_tensorboard("add_scalar", f"validation/{name}", value, trainer.epoch)
+            self._to_tensorboard("add_scalar", f"validation/{name}", value, trainer.state.epoch)
 
-    def _write_pictures(self, trainer: TranslationTrainer) -> None:
+    def _write_pictures(self, trainer: Engine) -> None:
         if self.writer is None:
             return
-        images = [trainer.state.output[name][0] for name in PICTURES if name in trainer.state.output]
+        state: Any = trainer.state
+        images = [state.output[name][0] for name in PICTURES if name in state.output]
         if images:
-            self._to_tensorboard("add_image", "source | translated | target", picture(images), trainer.epoch)
+            self._to_tensorboard("add_image", "source | translated | target", picture(images), state.epoch)
 
     def _to_tensorboard(self, method: str, *arguments: Any) -> None:
         """Without room for its files a training goes on; it is stopped, with a reason, where its own do not fit."""

@@ -21,7 +21,7 @@ from torch import nn
 from ..baselines.base import Identity
 from ..baselines.fitting import load_baselines
 from ..baselines.kernels.training import FILTERS, KernelFilters, load_kernel_filters
-from ..inference.inferers import _source
+from ..inference.inferers import source_domain
 from ..networks.with_target import WithTarget, target_weights
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class FilterTranslator:
         self.filters, self.name = filters, name
 
     def __call__(self, volume: MetaTensor, target: str) -> MetaTensor:
-        source = _source(volume)
+        source = source_domain(volume)
         if source == target:
             return volume
         fitted = self.filters[source, target][self.name]

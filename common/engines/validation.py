@@ -1,12 +1,8 @@
-"""
-Validation of kernel conversions without pairs.
-
-Validation without pairs: the metrics that choose the checkpoint.
-"""
+"""Validation without pairs: the metrics that choose the checkpoint, of any translation and of kernel conversions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +13,11 @@ from scipy.ndimage import gaussian_filter
 
 from ..baselines.kernels.reference import kernel_distances
 from ..baselines.kernels.training import FILTERS, load_kernel_references
-from ..methods.stargan import DomainLabels
 from ..metrics.unpaired import unpaired_metrics
 
 LOW_PASS_MM = 3.0  # reconstruction kernels agree below 0.1 lp/mm
-LOWEST_MEAN_HU = (
-    -900.0
-)  # where the low-passed source is below, it holds noise clipped at -1024 HU: a bias, no reference
+# Where the low-passed source is below, it holds noise clipped at -1024 HU: a bias, no reference.
+LOWEST_MEAN_HU = -900.0
 TOLERANCE_HU = 5.0  # a change of the low-passed image that counts as much as a spectrum 1 SD away
 
 
@@ -31,10 +25,11 @@ class ConversionBatch:
     """MONAI's `prepare_batch` for the items of `common.data.conversions`: the label goes to the network as well.
 
     Args:
-        labels: as in training; None for a network of one direction, which is given the image alone.
+        labels: as in training, from (target, source, spacing_mm) to the network's label, see
+            `common.methods.DomainLabels`; None for a network of one direction, which is given the image alone.
     """
 
-    def __init__(self, labels: DomainLabels | None) -> None:
+    def __init__(self, labels: Callable[..., torch.Tensor] | None) -> None:
         self.labels = labels
 
     def __call__(

@@ -242,7 +242,7 @@ class ConversionInferer(AxialInferer):
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if isinstance(network, WithTarget) and isinstance(network.network, PhysicsGenerator):
-            network = network.from_source(target_weights(self.domains, _source(inputs)), pixel_mm(inputs))
+            network = network.from_source(target_weights(self.domains, source_domain(inputs)), pixel_mm(inputs))
         return super().__call__(inputs, network, *args, **kwargs)
 
 
@@ -254,7 +254,7 @@ def pixel_mm(image: torch.Tensor) -> float:
     return float(nib.affines.voxel_sizes(affine)[:2].mean())
 
 
-def _source(image: torch.Tensor) -> str:
+def source_domain(image: torch.Tensor) -> str:
     source = getattr(image, "meta", {}).get(SOURCE)
     source = source[0] if isinstance(source, (list, tuple)) else source
     if source is None:

@@ -17,8 +17,7 @@ from monai.networks.layers import GaussianFilter
 from torch import nn
 from torch.nn import functional as F
 
-from ..networks.physics import RadialFilterBank
-from ..networks.physics import _mirrored as mirrored
+from ..networks.physics import RadialFilterBank, mirrored
 
 FEW = 4  # output channels up to which a convolution leaves most of a processor's registers empty
 PACKED = {4: torch.channels_last, 5: torch.channels_last_3d}

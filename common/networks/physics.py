@@ -90,7 +90,7 @@ class RadialFilterBank(nn.Module):
             spacing_mm: (B,) or (1,) pixel size.
         """
         kernel = self.taps(source, target, spacing_mm)
-        padded = _mirrored(image, self.size // 2)
+        padded = mirrored(image, self.size // 2)
         if kernel.shape[0] == 1:  # one conversion for all images: what is deployed and exported
             return F.conv2d(padded, kernel[:, None])
         return F.conv2d(padded.transpose(0, 1), kernel[:, None], groups=kernel.shape[0]).transpose(0, 1)
@@ -122,7 +122,7 @@ class RadialFilterBank(nn.Module):
         self.initial[source, target] = torch.from_numpy(np.asarray(points)).to(self.initial)
 
 
-def _mirrored(image: torch.Tensor, border: int) -> torch.Tensor:
+def mirrored(image: torch.Tensor, border: int) -> torch.Tensor:
     """Extend (B, C, H, W) by its mirror image, including the border pixel, as the baselines' cosine transform does.
 
     PyTorch's "reflect" leaves that pixel out: where a field of view cuts through the body, the step would show in

@@ -92,7 +92,7 @@ def test_tensorboard_without_room_does_not_end_a_training(tmp_path, caplog):
     run = trainer("nec", tmp_path, epochs=1)
     log = TrainingLog(None, progress=False)
     log.writer = Full()
-    log.attach(run)
+    log.attach(run, optimizers=run.method.optimizers)
     run.run()
     assert caplog.text.count("No further TensorBoard files: [Errno 28] No space left on device.") == 1
     assert len(losses(tmp_path / "out/losses.csv")) == 2
