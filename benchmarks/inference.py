@@ -152,13 +152,13 @@ def overlap(*, quick: bool) -> list[dict[str, Any]]:
 
 def one_after_the_other(source: str, output_dir: str) -> None:
     """An evaluator's own run loads nothing ahead; here its writer has no thread either."""
-    with mock.patch.object(slabs, "Behind", at_once):
+    with mock.patch.object(slabs, "BackgroundWriter", at_once):
         evaluator("ggcl", source, output_dir).run()
 
 
 @contextlib.contextmanager
 def at_once() -> Iterator[Callable[..., None]]:
-    """In place of `Behind`: calls are made at once."""
+    """In place of `BackgroundWriter`: calls are made at once."""
     yield lambda work, *arguments: work(*arguments)
 
 

@@ -1,4 +1,4 @@
-"""Public names that moved to another folder: configs that use the old name go on working, with a warning."""
+"""Public names that have moved or changed: configs that use the old name go on working, with a warning."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 MOVED = {
     "common.data.DicomSeriesReader": "common.dicom.DicomSeriesReader",
     "common.data.NiftiSliceWriter": "common.images.NiftiSliceWriter",
+    "common.data.axial_triplets": "common.data.axial_stacks",
     "common.data.image_readers": "common.dicom.image_readers",
     "common.data.nifti_bytes": "common.images.nifti_bytes",
     "common.data.source_files": "common.dicom.source_files",
@@ -23,18 +24,22 @@ MOVED = {
     "common.engines.SuperResolve": "common.inference.SuperResolve",
     "common.engines.TileInferer": "common.inference.TileInferer",
     "common.engines.TranslateSlices": "common.inference.TranslateSlices",
-    "common.engines.TripletInferer": "common.inference.TripletInferer",
+    "common.engines.TripletInferer": "common.inference.StackInferer",
     "common.engines.cases_to_do": "common.inference.cases_to_do",
     "common.engines.check_output_format": "common.inference.check_output_format",
-    "common.engines.own_share": "common.inference.own_share",
+    "common.engines.own_share": "common.inference.own_shard",
     "common.engines.run_cases": "common.inference.run_cases",
     "common.engines.run_facts": "common.run_facts.run_facts",
-    "common.engines.run_share": "common.inference.run_share",
+    "common.engines.run_share": "common.inference.run_shard",
     "common.engines.translated_slabs": "common.inference.translated_slabs",
     "common.engines.volume_inferer": "common.inference.volume_inferer",
     "common.engines.weight_facts": "common.inference.weight_facts",
+    "common.inference.TripletInferer": "common.inference.StackInferer",
+    "common.inference.own_share": "common.inference.own_shard",
+    "common.inference.run_share": "common.inference.run_shard",
     "common.metrics.write_json": "common.files.write_json",
     "common.metrics.write_text": "common.files.write_text",
+    "common.transforms.CheckNoAgentd": "common.transforms.CheckNoContrastAgentd",
     "common.transforms.LoadMappedd": "common.data.LoadMappedd",
     "common.transforms.SliceStorage": "common.images.SliceStorage",
     "common.transforms.file_name": "common.images.file_name",

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..moved import moved_attribute
 from .datalist import describe, label_names, load_datalist, load_domain, patients, read_datalist
-from .datasets import UnpairedDataset, axial_slices, axial_triplets, check_depth, validation_images
+from .datasets import UnpairedDataset, axial_slices, axial_stacks, check_depth, validation_images
 from .domains import (
     DomainVolume,
     MultiDomainDataset,
@@ -34,7 +34,7 @@ __all__ = [
     "UnpairedPatchDataset",
     "VolumeCache",
     "axial_slices",
-    "axial_triplets",
+    "axial_stacks",
     "cache_volumes",
     "check_depth",
     "common_folder",

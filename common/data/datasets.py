@@ -126,22 +126,22 @@ class UnpairedDataset(SeededDataset):
         return {name: torch.as_tensor(image) for name, image in item.items()}
 
 
-TRIPLET = 3
+STACK = 3  # neighbouring slices that a 2.5-D network sees as channels
 
 
-def axial_triplets(
+def axial_stacks(
     volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
 ) -> list[torch.Tensor]:
     """
-    The triplets of consecutive axial slices whose middle slice shows something, for `UnpairedDataset`.
+    Cut 2.5-D stacks: three neighbouring axial slices, the middle one of which shows something.
 
-    They overlap: a volume of Z slices has Z - 2 triplets. They are views, so that they cost no memory beside the
-    volumes. For pairs, `UnpairedDataset(axial_triplets(sources), axial_triplets(targets, like=sources), paired=True)`
+    They overlap: a volume of Z slices has Z - 2 stacks. They are views, so that they cost no memory beside the
+    volumes. For pairs, `UnpairedDataset(axial_stacks(sources), axial_stacks(targets, like=sources), paired=True)`
     has the source and the target of the same patient and slices.
 
     Args:
         volumes: encoded volumes of shape (1, X, Y, Z) in [-1, 1], axial slices along Z.
-        like: look for the foreground in these instead; keeps the triplets of a patient's volumes together.
+        like: look for the foreground in these instead; keeps the stacks of a patient's volumes together.
         min_foreground: share of the middle slice's voxels, in [0, 1).
 
     Returns:
@@ -149,43 +149,43 @@ def axial_triplets(
 
     Raises:
         ValueError: when a volume has more than one channel or fewer than three slices, when `like` is not of the same
-            shapes, or when no triplet is left.
+            shapes, or when no stack is left.
 
     Example:
         >>> volume = torch.arange(4.0).expand(1, 2, 2, 4)
-        >>> [triplet[:, 0, 0].tolist() for triplet in axial_triplets([volume])]
+        >>> [stack[:, 0, 0].tolist() for stack in axial_stacks([volume])]
         [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
     """
     if like is not None:
         _check_alike(volumes, like)
-    triplets = [
-        triplet
+    stacks = [
+        stack
         for volume, shown in zip(volumes, volumes if like is None else like)
-        for triplet, seen in zip(_triplets(volume), _triplets(shown))
+        for stack, seen in zip(_stacks(volume), _stacks(shown))
         if (seen[1] > BACKGROUND).float().mean().item() >= min_foreground
     ]
-    if not triplets:
+    if not stacks:
         raise ValueError(
             f"None of the {len(volumes)} volumes has an axial slice with {min_foreground:.0%} foreground between two"
             " others. Check the images, or lower `min_foreground`."
         )
-    return triplets
+    return stacks
 
 
 def check_depth(volume: torch.Tensor) -> None:
-    """Refuses a volume (..., Z) that is too short for a triplet.
+    """Refuses a volume (..., Z) that is too short for a stack.
 
     Raises:
         ValueError: when it has fewer than three slices along its last axis; the message names the file.
     """
-    if volume.shape[-1] < TRIPLET:
+    if volume.shape[-1] < STACK:
         raise ValueError(
             f"{file_name(volume)} has {volume.shape[-1]} axial slice(s), but the network sees each slice together with"
-            f" its neighbours: at least {TRIPLET} are needed. Give the whole series, not a part of it."
+            f" its neighbours: at least {STACK} are needed. Give the whole series, not a part of it."
         )
 
 
-def _triplets(volume: torch.Tensor) -> list[torch.Tensor]:
+def _stacks(volume: torch.Tensor) -> list[torch.Tensor]:
     check_depth(volume)
     if volume.dim() != 4 or volume.shape[0] != 1:
         raise ValueError(
@@ -193,7 +193,7 @@ def _triplets(volume: torch.Tensor) -> list[torch.Tensor]:
             " intensity channel."
         )
     slices = torch.as_tensor(volume).as_subclass(torch.Tensor)[0].movedim(-1, 0)
-    return [slices[z : z + TRIPLET] for z in range(len(slices) - TRIPLET + 1)]
+    return [slices[z : z + STACK] for z in range(len(slices) - STACK + 1)]
 
 
 def _check_alike(volumes: Sequence[torch.Tensor], like: Sequence[torch.Tensor]) -> None:

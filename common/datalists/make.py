@@ -17,7 +17,7 @@ from .entries import build_lists, by_patient, check_labels, datalist_report, mov
 from .found import Findings, FoundImage, domain_names
 from .rules import attach_labels, find_by_pattern, find_in_csv
 from .series import facts_of
-from .splits import SHARES, check_shares, given_splits, homes, refuse_leaks
+from .splits import SHARES, assign_splits, check_shares, given_splits, refuse_leaks
 
 
 class MadeDatalist(NamedTuple):
@@ -89,7 +89,7 @@ def make_datalist(
     patients = by_patient(images, wanted, misaligned=misaligned)
     shares, given = check_shares(SHARES if split is None else split), given_splits(images, split_file)
     draw = split is not None or not given
-    home = homes(patients, wanted, shares=shares, given=given, draw=draw, seed=seed)
+    home = assign_splits(patients, wanted, shares=shares, given=given, draw=draw, seed=seed)
     lists = build_lists(patients, home, path.parent)
     _refuse_empty(lists, wanted, drawn=shares if draw else ())
     parameters = {"rule": _public(rule), "domains": names or wanted, "seed": seed, "split": shares}

@@ -112,7 +112,7 @@ def given_splits(images: Sequence[FoundImage], split_file: str | Path | None) ->
     return given
 
 
-def homes(
+def assign_splits(
     patients: Sequence[Patient],
     domains: Sequence[str],
     *,
@@ -122,7 +122,7 @@ def homes(
     seed: int,
 ) -> dict[str, str]:
     """
-    The split of each patient that gets one.
+    Assign patients to splits.
 
     Args:
         patients: all.

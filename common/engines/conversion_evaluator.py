@@ -82,7 +82,7 @@ def blend_volumes(volume_of: Callable[[str], MetaTensor], weights: Weights) -> M
     return MetaTensor(total, meta=dict(first.meta))
 
 
-class Remembering:
+class CachedTranslator:
     """
     A translator that keeps its outputs for one volume: a blend of them then costs no second translation.
 
@@ -132,7 +132,7 @@ def blend_translators(translators: Mapping[str, Translator]) -> dict[str, Callab
     return blended
 
 
-KEPT_VOLUMES = 3  # of one patient: a source, and the targets that make a blend
+CACHED_VOLUMES = 3  # of one patient: a source, and the targets that make a blend
 
 
 class ConversionEvaluator(TranslationEvaluator):
@@ -166,9 +166,11 @@ class ConversionEvaluator(TranslationEvaluator):
         blends: Sequence[tuple[str, Weights]] = (),
         **others: Any,
     ) -> None:
-        given = {name: Remembering(translate) for name, translate in translators.items()} if blends else translators
+        given = (
+            {name: CachedTranslator(translate) for name, translate in translators.items()} if blends else translators
+        )
         self.blends = list(blends)
-        super().__init__(device, cases, KeptVolumes(load), given, directions=directions, **others)
+        super().__init__(device, cases, CachedVolumes(load), given, directions=directions, **others)
         self.blended = blend_translators(given)
         self.blend_rows: list[dict[str, Any]] = []
 
@@ -221,7 +223,7 @@ class ConversionEvaluator(TranslationEvaluator):
             write_json(self.output_dir / "blends.json", summarise(self.blend_rows))
 
 
-class KeptVolumes:
+class CachedVolumes:
     """
     A loader that keeps the last volumes: each of a patient takes part in several directions.
 
@@ -230,7 +232,7 @@ class KeptVolumes:
         number: of volumes that are kept.
     """
 
-    def __init__(self, load: Callable, number: int = KEPT_VOLUMES) -> None:
+    def __init__(self, load: Callable, number: int = CACHED_VOLUMES) -> None:
         self.load, self.number = load, number
         self.volumes: dict[str, MetaTensor] = {}
 

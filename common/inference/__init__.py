@@ -1,11 +1,16 @@
 """Translating images with trained weights: inferers, precision, slabs, outputs with their checks and sidecars."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from ..moved import moved_attribute
 from .cases import FailedCasesError, run_cases
-from .inferers import ConversionInferer, LoadWeights, TripletInferer, volume_inferer, weight_facts
+from .inferers import ConversionInferer, LoadWeights, StackInferer, volume_inferer, weight_facts
 from .output_check import OutputCheck
 from .outputs import CheckSourceSeriesd, SaveOutputd, check_output_format
 from .precision import SetPrecision
-from .shards import cases_to_do, own_share, run_share
+from .shards import cases_to_do, own_shard, run_shard
 from .sidecar import RunRecord
 from .slabs import TranslateSlices, translated_slabs
 from .super_resolution import SuperResolve
@@ -20,16 +25,20 @@ __all__ = [
     "RunRecord",
     "SaveOutputd",
     "SetPrecision",
+    "StackInferer",
     "SuperResolve",
     "TileInferer",
     "TranslateSlices",
-    "TripletInferer",
     "cases_to_do",
     "check_output_format",
-    "own_share",
+    "own_shard",
     "run_cases",
-    "run_share",
+    "run_shard",
     "translated_slabs",
     "volume_inferer",
     "weight_facts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved_attribute(__name__, name)

@@ -21,7 +21,7 @@ from monai.inferers import Inferer, SliceInferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 from torch import nn
 
-from ..data.datasets import TRIPLET, check_depth
+from ..data.datasets import STACK, check_depth
 from ..files import checksum
 from ..images.names import SOURCE
 from ..networks.physics import PhysicsGenerator
@@ -158,16 +158,16 @@ def weight_facts(models_dir: str | Path) -> dict[str, str]:
     return {"weights_sha256": checksum(path)} if path.is_file() else {}
 
 
-class TripletInferer(Inferer):
+class StackInferer(Inferer):
     """
-    Applies a network for triplets (B, 3, X, Y) to every triplet of consecutive axial slices of a volume (B, 1, X, Y, Z)
+    Apply a 2.5-D network (B, 3, X, Y) to every stack of three neighbouring axial slices of a volume (B, 1, X, Y, Z)
     and averages the predictions of each slice: three for an inner one, one for the first and the last.
 
     The average is a running mean, m + (p - m) / n: equal predictions leave it as it is, to the last bit, which
     (p + p + p) / 3 does not. So a network that copies its input gives the volume back exactly.
 
     Args:
-        batch_size: triplets at a time; with the volume and its prediction this is all the memory needed. None: as many
+        batch_size: stacks at a time; with the volume and its prediction this is all the memory needed. None: as many
             as the memory holds.
 
     Raises:
@@ -176,13 +176,13 @@ class TripletInferer(Inferer):
 
     Example:
         >>> volume = torch.rand(1, 1, 5, 7, 4)
-        >>> torch.equal(TripletInferer(batch_size=2)(volume, lambda triplets: triplets), volume)
+        >>> torch.equal(StackInferer(batch_size=2)(volume, lambda stacks: stacks), volume)
         True
     """
 
     def __init__(self, *, batch_size: int | None = None) -> None:
         if batch_size is not None and batch_size < 1:
-            raise ValueError(f"`batch_size` must be >= 1 triplets, got {batch_size}.")
+            raise ValueError(f"`batch_size` must be >= 1 stacks, got {batch_size}.")
         self.batch_size = batch_size
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -191,7 +191,7 @@ class TripletInferer(Inferer):
         check_depth(inputs)
         volumes = inputs.as_subclass(torch.Tensor)
         if self.batch_size is None:
-            self.batch_size = fitting_batch_size(network, volumes[:1, 0, ..., :TRIPLET].movedim(-1, 1))
+            self.batch_size = fitting_batch_size(network, volumes[:1, 0, ..., :STACK].movedim(-1, 1))
         together = self.batch_size
         mean = torch.stack([self._mean(volume[0], together, network, *args, **kwargs)[None] for volume in volumes])
         return convert_to_dst_type(mean, inputs)[0]
@@ -203,25 +203,25 @@ class TripletInferer(Inferer):
         slices = volume.movedim(-1, 0)
         mean = torch.zeros_like(slices)
         count = torch.zeros(len(slices), 1, 1, dtype=slices.dtype, device=slices.device)
-        for start in range(0, len(slices) - TRIPLET + 1, together):
-            stop = min(start + together, len(slices) - TRIPLET + 1)
-            triplets = slices[start : stop + TRIPLET - 1].unfold(0, TRIPLET, 1).movedim(-1, 1).contiguous()
-            prediction = _predicted(network(triplets, *args, **kwargs), triplets)
-            for place in range(TRIPLET):
+        for start in range(0, len(slices) - STACK + 1, together):
+            stop = min(start + together, len(slices) - STACK + 1)
+            stacks = slices[start : stop + STACK - 1].unfold(0, STACK, 1).movedim(-1, 1).contiguous()
+            prediction = _predicted(network(stacks, *args, **kwargs), stacks)
+            for place in range(STACK):
                 seen = slice(start + place, stop + place)
                 count[seen] += 1
                 mean[seen] += (prediction[:, place] - mean[seen]) / count[seen]
         return mean.movedim(0, -1)
 
 
-def _predicted(prediction: Any, triplets: torch.Tensor) -> torch.Tensor:
+def _predicted(prediction: Any, stacks: torch.Tensor) -> torch.Tensor:
     shape = getattr(prediction, "shape", type(prediction).__name__)
-    if shape != triplets.shape:
+    if shape != stacks.shape:
         raise ValueError(
-            f"`network` must return the slices that it is given, shape {tuple(triplets.shape)}, got"
-            f" {shape if isinstance(shape, str) else tuple(shape)}: use one with {TRIPLET} channels in and out."
+            f"`network` must return the slices that it is given, shape {tuple(stacks.shape)}, got"
+            f" {shape if isinstance(shape, str) else tuple(shape)}: use one with {STACK} channels in and out."
         )
-    return prediction.as_subclass(torch.Tensor).to(triplets.dtype)
+    return prediction.as_subclass(torch.Tensor).to(stacks.dtype)
 
 
 class ConversionInferer(AxialInferer):

@@ -1,7 +1,8 @@
 """
-Sharing the images of an archive out among processes, which need not talk to each other to do so.
+Shards of an archive: which images a process translates, and which have their outputs already.
 
-Which images have their outputs already: whole, of the same weights and choices, and younger than the image.
+The processes need not talk to each other. An output counts when it is whole, of the same weights and choices, and
+younger than its image.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ logger = logging.getLogger(__name__)
 POLL = 0.2  # s
 
 
-def own_share() -> tuple[int, int]:
+def own_shard() -> tuple[int, int]:
     """
     This process's number and the number of processes, from `RANK` and `WORLD_SIZE`, as `torchrun` sets them.
 
@@ -101,7 +102,7 @@ def own_share() -> tuple[int, int]:
     Example:
         >>> from unittest.mock import patch
         >>> with patch.dict(os.environ, RANK="1", WORLD_SIZE="4"):
-        ...     own_share()
+        ...     own_shard()
         (1, 4)
     """
     try:
@@ -127,16 +128,16 @@ def cases_to_do(
     """
     The images that this process translates.
 
-    The shares depend on the images alone, not on what is done already, so that processes may start at any time: the
+    The shards depend on the images alone, not on what is done already, so that processes may start at any time: the
     n-th output, in the order of their names, belongs to the process of number n modulo their count. Images that would
-    have the same output are of one share.
+    have the same output are in one shard.
 
     Args:
         images: of all processes, see `find_images`.
         record: of the run.
         output_dir: where the outputs go.
         output_format: `nifti`, `dicom` or `both`.
-        share: this process's number, from 0, and the number of processes.
+        share: the shard: this process's number, from 0, and the number of processes.
         skip_done: leave out images whose outputs are there, see `is_finished`.
 
     Raises:
@@ -152,11 +153,11 @@ def cases_to_do(
     if not skip_done:
         return [item for item, _ in own]
     left = [item for item, place in own if not is_finished(place, item["image"], record, output_format=output_format)]
-    logger.info(f"Share {number} of {count}: {len(own)} images, {len(own) - len(left)} of them finished earlier.")
+    logger.info(f"Shard {number} of {count}: {len(own)} images, {len(own) - len(left)} of them finished earlier.")
     return left
 
 
-def run_share(evaluator: Any) -> None:
+def run_shard(evaluator: Any) -> None:
     """
     Runs the cases of this process as `run_cases` does, and names those that failed in any process of a `torchrun`.
 

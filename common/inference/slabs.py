@@ -1,8 +1,4 @@
-"""
-A volume translated slab by slab, and written while it is made: memory does not grow with the volume.
-
-Work that follows behind: done in order by one thread, while the caller makes what comes next.
-"""
+"""A volume translated slab by slab, and written by a thread while the next is made: memory does not grow with it."""
 
 from __future__ import annotations
 
@@ -30,16 +26,16 @@ from .outputs import NIFTI, publish_output
 from .sidecar import RunRecord
 
 
-class Behind:
+class BackgroundWriter:
     """
     A context in which calls are made by a thread, one after the other, at most one of them waiting.
 
     What a call raises is raised by the next one, or at the end of the context; after that none is made any more.
 
     Example:
-        >>> with Behind() as behind:
+        >>> with BackgroundWriter() as background:
         ...     for level in range(3):
-        ...         behind(print, level)
+        ...         background(print, level)
         0
         1
         2
@@ -49,7 +45,7 @@ class Behind:
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._last: Future | None = None
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         return self
 
     def __call__(self, work: Callable[..., Any], *arguments: Any) -> None:
@@ -196,7 +192,7 @@ def _written(slabs: Iterator[tuple[torch.Tensor, torch.Tensor]], image: MetaTens
     pair = PairedSlices(axial_last(np.empty((0, 0, 0)), affine)[1][:2])
     gathered = None if axis == 3 else np.empty(shape, np.int16)
     done = 0
-    with NiftiSliceWriter(path, shape, affine) as writer, Behind() as behind:
+    with NiftiSliceWriter(path, shape, affine) as writer, BackgroundWriter() as background:
 
         def finish(source: np.ndarray, output: np.ndarray) -> None:
             nonlocal done
@@ -212,7 +208,7 @@ def _written(slabs: Iterator[tuple[torch.Tensor, torch.Tensor]], image: MetaTens
             done += first.shape[2]
 
         for source, output in slabs:
-            behind(finish, source[0].numpy(), output[0].numpy())
+            background(finish, source[0].numpy(), output[0].numpy())
         if gathered is not None:
-            behind(writer.write, gathered)
+            background(writer.write, gathered)
     return pair

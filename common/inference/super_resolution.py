@@ -25,7 +25,7 @@ from ..images.writing import NiftiSliceWriter, nifti_bytes
 from .output_check import OutputCheck, PairedSlices
 from .outputs import NIFTI, publish_output
 from .sidecar import RunRecord
-from .slabs import Behind
+from .slabs import BackgroundWriter
 from .tiles import TileInferer
 
 logger = logging.getLogger(__name__)
@@ -104,14 +104,17 @@ class SuperResolve:
                 staged = staging.folder / path.relative_to(self.output_dir)
                 pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor)
                 levels = _levels(box[2], inferer.batch_size, storage.downwards)
-                with NiftiSliceWriter(staged, storage.shape, storage.affine) as writer, Behind() as behind:
+                with (
+                    NiftiSliceWriter(staged, storage.shape, storage.affine) as writer,
+                    BackgroundWriter() as background,
+                ):
 
                     def finish(decoded: np.ndarray) -> None:
                         self._compare(pair, image, box, decoded, levels)
                         writer.write(storage.slices(decoded.astype(np.int16)))
 
                     for slab in _with_progress(slabs, shape[2], path.name):
-                        behind(finish, torch.as_tensor(self.decode({"pred": slab})["pred"])[0].numpy())
+                        background(finish, torch.as_tensor(self.decode({"pred": slab})["pred"])[0].numpy())
                 findings = self.check(pair, file_name(image))
                 path, *_ = publish_output(
                     staging, staged, image, self.record, output_format=self.output_format, findings=findings

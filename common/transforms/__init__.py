@@ -9,7 +9,7 @@ from ..moved import moved_attribute
 from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
 from .guards.contrast import (
     CheckModalityd,
-    CheckNoAgentd,
+    CheckNoContrastAgentd,
     ContrastAlarmd,
     masked_correlation,
     mr_contrast,
@@ -34,7 +34,7 @@ __all__ = [
     "CheckHeaderd",
     "CheckImaged",
     "CheckModalityd",
-    "CheckNoAgentd",
+    "CheckNoContrastAgentd",
     "CheckNonContrastd",
     "CheckPixelSized",
     "CheckResampledd",

@@ -111,8 +111,8 @@ def test_an_identity_network_gives_every_grid_back_exactly(scans, tmp_path):
 class Brighter(torch.nn.Module):
     """Adds 15 HU, a tenth of half the window's width, to all three slices."""
 
-    def forward(self, triplets: torch.Tensor) -> torch.Tensor:
-        return triplets + 0.1
+    def forward(self, stacks: torch.Tensor) -> torch.Tensor:
+        return stacks + 0.1
 
 
 def test_only_the_change_is_resampled(tmp_path):
@@ -136,8 +136,8 @@ def test_only_the_change_is_resampled(tmp_path):
 class Steeper(torch.nn.Module):
     """Makes what is bright brighter and what is dark darker, so that places can be told apart."""
 
-    def forward(self, triplets: torch.Tensor) -> torch.Tensor:
-        return triplets * 1.5
+    def forward(self, stacks: torch.Tensor) -> torch.Tensor:
+        return stacks * 1.5
 
 
 @pytest.mark.parametrize("axes", ["LPI", "PSR", "LSA"])

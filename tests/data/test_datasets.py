@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandSpatialCropd
 
-from common.data import EpochSampler, UnpairedDataset, axial_slices, axial_triplets
+from common.data import EpochSampler, UnpairedDataset, axial_slices, axial_stacks
 
 
 def images(count: int, value: float) -> list[torch.Tensor]:
@@ -93,28 +93,28 @@ def numbered(depth: int, start: float = 0.0) -> torch.Tensor:
     return (start + torch.arange(float(depth))).expand(1, 4, 5, depth)
 
 
-def numbers(triplet: torch.Tensor) -> list[float]:
-    return triplet[:, 0, 0].tolist()
+def numbers(stack: torch.Tensor) -> list[float]:
+    return stack[:, 0, 0].tolist()
 
 
-def test_every_slice_but_the_ends_is_the_middle_of_one_triplet():
-    triplets = axial_triplets([numbered(5), numbered(3, 10)])
-    assert [numbers(t) for t in triplets] == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [10, 11, 12]]
-    assert {tuple(t.shape) for t in triplets} == {(3, 4, 5)}
+def test_every_slice_but_the_ends_is_the_middle_of_one_stack():
+    stacks = axial_stacks([numbered(5), numbered(3, 10)])
+    assert [numbers(t) for t in stacks] == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [10, 11, 12]]
+    assert {tuple(t.shape) for t in stacks} == {(3, 4, 5)}
 
 
-def test_the_middle_slice_decides_whether_a_triplet_shows_something():
+def test_the_middle_slice_decides_whether_a_stack_shows_something():
     volume = torch.full((1, 4, 5, 5), -1.0)
     volume[..., 1] = 0.5
-    (triplet,) = axial_triplets([volume])
-    assert numbers(triplet) == [-1.0, 0.5, -1.0]
+    (stack,) = axial_stacks([volume])
+    assert numbers(stack) == [-1.0, 0.5, -1.0]
     with pytest.raises(ValueError, match="None of the 1 volumes has an axial slice with 5% foreground between two"):
-        axial_triplets([torch.full((1, 4, 5, 5), -1.0)])
+        axial_stacks([torch.full((1, 4, 5, 5), -1.0)])
 
 
-def test_triplets_share_the_memory_of_their_volume():
+def test_stacks_share_the_memory_of_their_volume():
     volume = numbered(4).clone()
-    first, second = axial_triplets([volume])
+    first, second = axial_stacks([volume])
     volume[..., 1] = 7
     assert numbers(first) == [0, 7, 2]
     assert numbers(second) == [7, 2, 3]
@@ -123,17 +123,17 @@ def test_triplets_share_the_memory_of_their_volume():
 def test_pairs_are_of_the_same_patient_and_slices():
     sources = [numbered(5), numbered(4, 20)]
     sources[0] = sources[0].clone()
-    sources[0][..., 2] = -1.0  # this triplet is left out of both
+    sources[0][..., 2] = -1.0  # this stack is left out of both
     targets = [numbered(5, 100), numbered(4, 120)]
-    triplets = axial_triplets(sources), axial_triplets(targets, like=sources)
-    dataset = UnpairedDataset(*triplets, paired=True)
+    stacks = axial_stacks(sources), axial_stacks(targets, like=sources)
+    dataset = UnpairedDataset(*stacks, paired=True)
     drawn = [dataset[(epoch, i)] for epoch in (1, 2) for i in range(len(dataset))]
     assert [item["target"][1, 0, 0].item() for item in drawn] == [101, 103, 121, 122] * 2
     assert all(item["target"][1, 0, 0] - item["source"][1, 0, 0] == 100 for item in drawn)
 
 
 def test_unpaired_targets_are_drawn_from_all():
-    dataset = UnpairedDataset(axial_triplets([numbered(4)]), axial_triplets([numbered(6, 100)]))
+    dataset = UnpairedDataset(axial_stacks([numbered(4)]), axial_stacks([numbered(6, 100)]))
     drawn = {dataset[(epoch, 0)]["target"][1, 0, 0].item() for epoch in range(60)}
     assert drawn == {101, 102, 103, 104}
 
@@ -142,13 +142,13 @@ def test_unpaired_targets_are_drawn_from_all():
 def test_a_volume_of_fewer_than_three_slices_is_refused_by_name(depth):
     volume = MetaTensor(torch.zeros(1, 4, 5, depth), meta={"filename_or_obj": "short.nii.gz"})
     with pytest.raises(ValueError, match=rf"'short.nii.gz' has {depth} axial slice.*at least 3.*the whole series"):
-        axial_triplets([numbered(5), volume])
+        axial_stacks([numbered(5), volume])
 
 
 def test_wrong_shapes_and_pairs_are_refused():
     with pytest.raises(ValueError, match=r"shape \(1, X, Y, Z\), but the image has \(2, 4, 5, 3\)"):
-        axial_triplets([torch.zeros(2, 4, 5, 3)])
+        axial_stacks([torch.zeros(2, 4, 5, 3)])
     with pytest.raises(ValueError, match="for each of the 2 volumes, got 1"):
-        axial_triplets([numbered(4), numbered(4)], like=[numbered(4)])
+        axial_stacks([numbered(4), numbered(4)], like=[numbered(4)])
     with pytest.raises(ValueError, match="must have one shape to be a pair"):
-        axial_triplets([numbered(4)], like=[numbered(5)])
+        axial_stacks([numbered(4)], like=[numbered(5)])

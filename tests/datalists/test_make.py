@@ -297,9 +297,9 @@ def test_whatever_is_found_no_patient_is_in_two_splits(tmp_path_factory, found, 
         assert not (folder / "datalist.json").exists()
         return
     read_datalist(folder)  # refuses a patient in two splits
-    homes = [patients_of(made.content, key) for key in SPLITS]
-    assert sum(map(len, homes)) == len(set().union(*homes)) == len(found)
-    assert patients_of(made.content, "training_paired") <= homes[0]
+    splits = [patients_of(made.content, key) for key in SPLITS]
+    assert sum(map(len, splits)) == len(set().union(*splits)) == len(found)
+    assert patients_of(made.content, "training_paired") <= splits[0]
 
 
 def test_the_split_follows_the_seed_alone(folder, tmp_path):

@@ -16,8 +16,8 @@ from monai.data import MetaTensor
 
 from common.engines import ConversionEvaluator, TranslationEvaluator
 from common.engines.conversion_evaluator import (
-    KeptVolumes,
-    Remembering,
+    CachedTranslator,
+    CachedVolumes,
     blend_directions,
     blend_translators,
     blend_volumes,
@@ -116,7 +116,7 @@ def test_each_volume_of_a_patient_is_loaded_once(tmp_path):
 
 def test_the_longest_unused_volume_is_dropped_first():
     load = Loader()
-    kept = KeptVolumes(load, 2)
+    kept = CachedVolumes(load, 2)
     for path in ("p/a", "p/b", "p/a", "p/c", "p/a", "p/b"):
         assert kept({"image": path})["image"].meta["filename_or_obj"] == path
     assert load.paths == ["p/a", "p/b", "p/c", "p/b"]
@@ -185,11 +185,11 @@ def test_the_network_gets_the_blend_and_its_outputs_are_blended_without_translat
         calls.append(target)
         return VOLUMES[target] if isinstance(target, str) else volume(30.0)
 
-    network = Remembering(translate)
+    network = CachedTranslator(translate)
     source, halves = volume(0.0), {"B30f": 0.5, "B70f": 0.5}
     for target in halves:
         network(source, target)
-    blended = blend_translators({"network": network, "identity": Remembering(lambda image, target: image)})
+    blended = blend_translators({"network": network, "identity": CachedTranslator(lambda image, target: image)})
     assert list(blended) == ["network", "blend_of_outputs", "identity"]
     assert blended["network"](source, halves).unique().tolist() == [30.0]
     assert blended["blend_of_outputs"](source, halves).unique().tolist() == [28.0]  # 27.5 HU, as it is saved

@@ -1,4 +1,4 @@
-"""Volumes through a network of slice triplets: exact where nothing changes, averaged where predictions differ.
+"""Volumes through a network of slice stacks: exact where nothing changes, averaged where predictions differ.
 
 As many slices at a time as half of the free memory holds.
 """
@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from common.inference import TripletInferer, inferers
+from common.inference import StackInferer, inferers
 from common.inference.inferers import COPIES, AxialInferer, fitting_batch_size
 
 
@@ -19,86 +19,86 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def copy(triplets: torch.Tensor) -> torch.Tensor:
-    return triplets.clone()
+def copy(stacks: torch.Tensor) -> torch.Tensor:
+    return stacks.clone()
 
 
 @pytest.mark.parametrize("depth", [3, 4, 5, 6, 9])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 def test_a_network_that_copies_gives_the_volume_back_to_the_last_bit(depth, batch_size):
     volume = noise(1, 1, 31, 17, depth)
-    assert torch.equal(TripletInferer(batch_size=batch_size)(volume, copy), volume)
+    assert torch.equal(StackInferer(batch_size=batch_size)(volume, copy), volume)
 
 
 def test_the_plain_mean_of_three_equal_numbers_would_not_be_exact():
     """Why the average is a running mean."""
     values = noise(10_000)
     assert not torch.equal((values + values + values) / 3, values)
-    assert torch.equal(TripletInferer()(values.view(1, 1, 10, 100, 10), copy).flatten(), values)
+    assert torch.equal(StackInferer()(values.view(1, 1, 10, 100, 10), copy).flatten(), values)
 
 
-def scaled_by_place(triplets: torch.Tensor) -> torch.Tensor:
-    """Another prediction of a slice from each place in a triplet, which depends on its neighbours."""
-    return triplets * torch.tensor([1.0, 2.0, 4.0]).view(1, 3, 1, 1) + triplets.sum(dim=1, keepdim=True)
+def scaled_by_place(stacks: torch.Tensor) -> torch.Tensor:
+    """Another prediction of a slice from each place in a stack, which depends on its neighbours."""
+    return stacks * torch.tensor([1.0, 2.0, 4.0]).view(1, 3, 1, 1) + stacks.sum(dim=1, keepdim=True)
 
 
 @pytest.mark.parametrize("depth", [3, 4, 7])
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_overlapping_predictions_are_averaged(depth, batch_size):
-    """Expected: sums and counts in float64, triplet by triplet."""
+    """Expected: sums and counts in float64, stack by stack."""
     volume = noise(1, 1, 6, 5, depth)
     array = volume[0, 0].double().numpy()
     total, count = np.zeros_like(array), np.zeros(depth)
     for z in range(depth - 2):
-        triplet = array[..., z : z + 3]
-        total[..., z : z + 3] += triplet * [1, 2, 4] + triplet.sum(-1, keepdims=True)
+        stack = array[..., z : z + 3]
+        total[..., z : z + 3] += stack * [1, 2, 4] + stack.sum(-1, keepdims=True)
         count[z : z + 3] += 1
-    result = TripletInferer(batch_size=batch_size)(volume, scaled_by_place)
+    result = StackInferer(batch_size=batch_size)(volume, scaled_by_place)
     np.testing.assert_allclose(result[0, 0].numpy(), total / count, rtol=1e-5, atol=1e-5)
     assert count[0] == count[-1] == 1
 
 
 def test_each_volume_of_a_batch_is_for_itself():
     volumes = noise(3, 1, 6, 5, 4)
-    together = TripletInferer()(volumes, scaled_by_place)
+    together = StackInferer()(volumes, scaled_by_place)
     for volume, result in zip(volumes, together):
-        assert torch.equal(TripletInferer()(volume[None], scaled_by_place)[0], result)
+        assert torch.equal(StackInferer()(volume[None], scaled_by_place)[0], result)
 
 
-def test_the_network_never_sees_more_triplets_than_the_batch_size():
+def test_the_network_never_sees_more_stacks_than_the_batch_size():
     seen = []
 
-    def watch(triplets: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(triplets.shape))
-        return triplets
+    def watch(stacks: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(stacks.shape))
+        return stacks
 
-    TripletInferer(batch_size=3)(noise(1, 1, 6, 5, 9), watch)
+    StackInferer(batch_size=3)(noise(1, 1, 6, 5, 9), watch)
     assert seen == [(3, 3, 6, 5), (3, 3, 6, 5), (1, 3, 6, 5)]
 
 
 def test_predictions_of_another_precision_are_averaged_in_that_of_the_volume():
-    result = TripletInferer()(noise(1, 1, 6, 5, 4), lambda triplets: triplets.bfloat16())
+    result = StackInferer()(noise(1, 1, 6, 5, 4), lambda stacks: stacks.bfloat16())
     assert result.dtype == torch.float32
 
 
 def test_the_meta_data_of_the_volume_are_kept():
     volume = MetaTensor(noise(1, 1, 6, 5, 4), meta={"filename_or_obj": "scan.nii.gz"})
-    result = TripletInferer()(volume, copy)
+    result = StackInferer()(volume, copy)
     assert isinstance(result, MetaTensor)
     assert result.meta["filename_or_obj"] == "scan.nii.gz"
 
 
 def test_bad_input_and_networks_are_refused():
-    inferer = TripletInferer()
+    inferer = StackInferer()
     short = MetaTensor(torch.zeros(1, 1, 6, 5, 2), meta={"filename_or_obj": ["short.nii.gz"]})
     with pytest.raises(ValueError, match=r"'short.nii.gz' has 2 axial slice.*at least 3 are needed"):
         inferer(short, copy)
     with pytest.raises(ValueError, match=r"`inputs` must have the shape \(B, 1, X, Y, Z\), got \(1, 6, 5, 4\)"):
         inferer(torch.zeros(1, 6, 5, 4), copy)
     with pytest.raises(ValueError, match=r"shape \(2, 3, 6, 5\), got \(2, 1, 6, 5\): use one with 3 channels"):
-        inferer(torch.zeros(1, 1, 6, 5, 4), lambda triplets: triplets[:, :1])
-    with pytest.raises(ValueError, match="`batch_size` must be >= 1 triplets, got 0"):
-        TripletInferer(batch_size=0)
+        inferer(torch.zeros(1, 1, 6, 5, 4), lambda stacks: stacks[:, :1])
+    with pytest.raises(ValueError, match="`batch_size` must be >= 1 stacks, got 0"):
+        StackInferer(batch_size=0)
 
 
 ONE = COPIES * (1 + 8) * 256 * 256 * 4  # bytes: a float32 image of 256 x 256 with its 8 features
@@ -125,7 +125,7 @@ def test_inferers_choose_once_unless_they_are_told(monkeypatch):
         inferer(torch.zeros(1, 1, 8, 8, 7), Seen())
     assert sizes == [1, 4, 3, 3, 3, 1]
     sizes.clear()
-    TripletInferer()(torch.zeros(1, 1, 8, 8, 7), Seen())
+    StackInferer()(torch.zeros(1, 1, 8, 8, 7), Seen())
     assert sizes == [1, 4, 1]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from common.files import write_json
-from common.inference import RunRecord, cases_to_do, own_share
+from common.inference import RunRecord, cases_to_do, own_shard
 from common.inference.shards import is_finished, sidecar_path
 from common.inference.sidecar import sidecar
 
@@ -123,8 +123,8 @@ def test_without_a_rank_the_message_says_how_to_start(rank, world, monkeypatch):
         if value is not None:
             monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=r"RANK and WORLD_SIZE as whole numbers, got .* start it with `torchrun`"):
-        own_share()
+        own_shard()
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"such as \[0, 2\], got \(3, 2\)"):
-        own_share()
+        own_shard()

@@ -16,9 +16,9 @@ from monai.transforms import Compose, CopyItemsd, Invertd, Orientationd, ScaleIn
 from torch import nn
 
 from common.engines import VolumeTranslator
-from common.inference import TripletInferer, translated_slabs
+from common.inference import StackInferer, translated_slabs
 from common.inference.inferers import AxialInferer
-from common.inference.slabs import Behind, axial_axis
+from common.inference.slabs import BackgroundWriter, axial_axis
 from common.transforms import AddSourced, ToChangeInHUd
 from tests.helpers.inference import parsed, translated
 from tests.helpers.translations import save, translate
@@ -77,14 +77,14 @@ def test_slabs_are_what_the_whole_volume_gives(name, slab):
 
 @pytest.mark.parametrize("slab", [1, 4, 9])
 @pytest.mark.parametrize("name", ["axial", "sagittal"])
-def test_slabs_of_triplets_see_their_neighbours(name, slab):
+def test_slabs_of_stacks_see_their_neighbours(name, slab):
     image, (encode, decode) = volume(AFFINES[name]), steps()
 
-    def mixing(triplets):
-        return 0.5 * triplets + 0.3 * triplets.roll(1, 1) - 0.1 * triplets.roll(2, 1)
+    def mixing(stacks):
+        return 0.5 * stacks + 0.3 * stacks.roll(1, 1) - 0.1 * stacks.roll(2, 1)
 
-    slabs = translated_slabs(image, mixing, encode, decode, TripletInferer(batch_size=2), slab=slab, context=2)
-    whole = VolumeTranslator(mixing, encode, decode, inferer=TripletInferer(batch_size=2))(image.float(), "CECT")
+    slabs = translated_slabs(image, mixing, encode, decode, StackInferer(batch_size=2), slab=slab, context=2)
+    whole = VolumeTranslator(mixing, encode, decode, inferer=StackInferer(batch_size=2))(image.float(), "CECT")
     found = torch.cat([output for _, output in slabs], axial_axis(image))
     torch.testing.assert_close(found, whole.as_tensor(), rtol=0, atol=0)
 
@@ -137,12 +137,12 @@ def test_calls_are_made_in_order_by_another_thread_while_the_caller_goes_on():
         assert go_on.wait(10)
         made.append((number, threading.get_ident() == threading.main_thread().ident))
 
-    with Behind() as behind:
-        behind(call, 0)
+    with BackgroundWriter() as background:
+        background(call, 0)
         assert made == []
         go_on.set()
         for number in (1, 2):
-            behind(call, number)
+            background(call, number)
     assert made == [(0, False), (1, False), (2, False)]
 
 
@@ -151,9 +151,9 @@ def test_what_a_call_raises_ends_the_work_at_the_next_call_or_at_the_end():
         raise OSError("no space left")
 
     def run(*calls):
-        with Behind() as behind:
+        with BackgroundWriter() as background:
             for call in calls:
-                behind(call)
+                background(call)
 
     made = []
     with pytest.raises(OSError, match="no space left"):
@@ -168,8 +168,8 @@ def test_an_error_of_the_caller_is_the_one_that_is_raised():
         raise OSError("no space left")
 
     def run():
-        with Behind() as behind:
-            behind(fail)
+        with BackgroundWriter() as background:
+            background(fail)
             raise ValueError("the network failed")
 
     with pytest.raises(ValueError, match="the network failed"):

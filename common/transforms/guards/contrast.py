@@ -99,7 +99,7 @@ def masked_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) 
 AGENT = "contrast_agent"  # in the meta data of a volume from DICOM
 
 
-class CheckNoAgentd(MapTransform):
+class CheckNoContrastAgentd(MapTransform):
     """
     Warns of an image with contrast medium by its DICOM header; whether it shows any is `CheckNonContrastd`'s question.
 

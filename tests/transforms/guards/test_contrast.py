@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from common.dicom import image_readers
-from common.transforms import CheckModalityd, CheckNoAgentd
+from common.transforms import CheckModalityd, CheckNoContrastAgentd
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="real data (../shared/data) are not there")
@@ -60,7 +60,7 @@ def test_an_unknown_modality_is_refused():
 
 
 def test_a_contrast_agent_in_the_header_is_warned_of(caplog):
-    check = CheckNoAgentd("image")
+    check = CheckNoContrastAgentd("image")
     check(image())
     assert caplog.text == ""
     check(image(contrast_agent="Iomeprol"))
