@@ -98,7 +98,7 @@ class UnpairedPatchDataset(SeededDataset):
         source: clinical volumes, with lung masks unless all of them is lung.
         target: micro volumes.
         factor: how many micro pixels a clinical pixel is wide.
-        source_size: pixels a side of a clinical patch; a micro patch has `factor` times as many.
+        source_size: pixels per side of a clinical patch; a micro patch has `factor` times as many.
         patches_per_volume: of each clinical volume, in an epoch.
         transform: applied to `{"source": (1, h, w), "target": (1, H, W)}`; MONAI's random transforms are seeded for
             each item.
@@ -177,7 +177,7 @@ class PairedPatchDataset(SeededDataset):
         source: clinical volumes, maybe with masks, inside of which the patches lie.
         target: the fine volumes of the same patients, in the same order.
         factor: how many fine pixels a clinical pixel is wide.
-        source_size: pixels a side of a clinical patch; a fine patch has `factor` times as many.
+        source_size: pixels per side of a clinical patch; a fine patch has `factor` times as many.
         patches_per_volume: of each clinical volume, in an epoch.
         seed: of the draws.
 

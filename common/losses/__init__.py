@@ -1,4 +1,4 @@
-"""Losses: one file a loss, a pure function beside a small module; all give float32 or float64 scalars."""
+"""Losses, one file each: a pure function beside a small module. All return float32 or float64 scalars."""
 
 from .adversarial import AdversarialLoss, discriminator_loss, generator_loss
 from .gradient_penalty import GradientPenalty, gradient_penalty

@@ -1,4 +1,4 @@
-"""Adversarial losses on logits, of one discriminator or of a pyramid of them."""
+"""Adversarial losses on logits, for one discriminator or a pyramid of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ Logits = torch.Tensor | Sequence[torch.Tensor]
 
 
 def discriminator_loss(real_logits: Logits, fake_logits: Logits, *, criterion: str = "bce") -> torch.Tensor:
-    """Half of the loss on real images plus half of that on fake ones, or Wasserstein's; see `AdversarialLoss`."""
+    """Average the losses on real and on fake images, or compute Wasserstein's; see `AdversarialLoss`."""
     _check_criterion(criterion)
     real, fake = _scales(real_logits, "real_logits"), _scales(fake_logits, "fake_logits")
     if len(real) != len(fake):
-        raise ValueError(f"`real_logits` and `fake_logits` must have as many scales, got {len(real)} and {len(fake)}.")
+        raise ValueError(
+            f"`real_logits` and `fake_logits` must have the same number of scales, got {len(real)} and {len(fake)}."
+        )
     if criterion == "wasserstein":
         return _mean(fake) - _mean(real)
     if criterion == "hinge":  # no loss beyond the margins at 1 and -1
@@ -29,7 +31,7 @@ def discriminator_loss(real_logits: Logits, fake_logits: Logits, *, criterion: s
 
 
 def generator_loss(fake_logits: Logits, *, criterion: str = "bce") -> torch.Tensor:
-    """How far the discriminator is from taking the fake images for real; see `AdversarialLoss`."""
+    """Measure how far the discriminator is from taking fake images for real; see `AdversarialLoss`."""
     _check_criterion(criterion)
     fake = _scales(fake_logits, "fake_logits")
     if criterion in ("hinge", "wasserstein"):
@@ -40,27 +42,28 @@ def generator_loss(fake_logits: Logits, *, criterion: str = "bce") -> torch.Tens
 class AdversarialLoss(nn.Module):
     """The two sides of the adversarial game, `discriminator(real_logits, fake_logits)` and `generator(fake_logits)`.
 
-    Logits are maps `(B, 1, h, w[, d])` without activation, or a sequence of them, one a scale: the mean over the map
-    is taken first, then the mean over the scales.
+    Logits are maps `(B, 1, h, w[, d])` without activation, or a sequence of them, one per scale: the mean over
+    the map is taken first, then the mean over the scales.
 
     - "bce": Goodfellow et al., NeurIPS 2014; equation (2) of Jaouen et al., IEEE ISBI 2024. The generator maximises
-      log D(G(s)) rather than minimising log(1 - D(G(s))): same goal, but a gradient while the discriminator wins.
+      log D(G(s)) rather than minimising log(1 - D(G(s))): the goal is the same, but there is a gradient while the
+      discriminator wins.
     - "least_squares": Mao et al., ICCV 2017, with the labels 1 and 0 and no activation.
     - "hinge": Lim and Ye, "Geometric GAN", 2017; the generator's loss is the negative logit.
     - "wasserstein": Arjovsky et al., ICML 2017: the critic's loss is the mean of the fake scores minus that of the
       real ones, the generator's the negative score. It needs `gradient_penalty`.
 
-    The discriminator's loss is the *half* of real plus fake. Equation (2) has no factor; it changes the step size
-    alone, and Adam normalises that away. The Wasserstein loss is whole, for it is weighed against the penalty.
+    The discriminator's loss is the *half* of real plus fake. Equation (2) has no factor; it only changes the
+    step size, and Adam normalises that away. The Wasserstein loss is whole, since it is weighed against the penalty.
 
     MONAI's `PatchAdversarialLoss` is not used: it takes BCE of probabilities, which half precision saturates, and a
     tanh before the hinge, where logits never leave the margins.
 
     Args:
-        criterion: "bce", "least_squares", "hinge" or "wasserstein".
+        criterion: Kind of loss: "bce", "least_squares", "hinge" or "wasserstein".
 
     Raises:
-        ValueError: If `criterion` is another one, or real and fake differ in their number of scales.
+        ValueError: If `criterion` is unknown, or real and fake differ in their number of scales.
 
     Example:
         >>> loss = AdversarialLoss("least_squares")
@@ -96,12 +99,12 @@ def _scales(logits: Logits, name: str) -> list[torch.Tensor]:
 
 
 def _distance(scales: Iterable[torch.Tensor], label: float, criterion: str) -> torch.Tensor:
-    """Distance of the logits from a label, by cross-entropy or least squares."""
+    """Compute the distance of the logits from a label, by cross-entropy or least squares."""
     if criterion == "least_squares":
         return _mean((logits - label).square() for logits in scales)
     return _mean(F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label)) for logits in scales)
 
 
 def _mean(maps: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Mean over the scales of the mean over each map."""
+    """Average over the scales the mean over each map."""
     return torch.stack([values.mean() for values in maps]).mean()

@@ -1,4 +1,4 @@
-"""The gradient penalty of the Wasserstein critic."""
+"""Gradient penalty of the Wasserstein critic."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def gradient_penalty(
     reduction: str = "mean",
     place: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean over the batch of `(|gradient of the critic's score| - 1)^2` between real and fake; see `GradientPenalty`.
+    """Average `(|gradient of the critic's score| - 1)^2` between real and fake over the batch; see `GradientPenalty`.
 
     Args:
-        critic: Maps images to scores `(B, ...)`; a discriminator with several outputs needs
+        critic: Function from images to scores `(B, ...)`; a discriminator with several outputs needs
             `lambda image: discriminator(image)[0]`.
-        real: `(B, C, H, W[, D])`; gets no gradient.
-        fake: Of the same shape; gets no gradient.
-        reduction: How an image's map of scores becomes one score: "mean" or "sum".
-        place: (B,) in [0, 1], from fake (0) to real (1); None: drawn uniformly.
+        real: Real images `(B, C, H, W[, D])`; they receive no gradient.
+        fake: Fake images of the same shape; they receive no gradient.
+        reduction: How the map of scores of an image becomes one score: "mean" or "sum".
+        place: Position (B,) in [0, 1], from fake (0) to real (1); by default drawn uniformly.
 
     Returns:
         A scalar whose gradient reaches the critic's parameters.
 
     Raises:
-        ValueError: If `reduction` is another one, or the images differ in shape.
+        ValueError: If `reduction` is unknown, or the images differ in shape.
 
     Example:
         >>> real, fake = torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
@@ -52,25 +52,25 @@ def gradient_penalty(
         image = _between(full_precision(real.detach()), full_precision(fake.detach()), place).requires_grad_()
         scores = full_precision(critic(image)).flatten(1)
         scores = scores.mean(dim=1) if reduction == "mean" else scores.sum(dim=1)
-        # The images of a batch do not see each other, so the gradient of the sum holds each image's own.
+        # The images of a batch are independent, so the gradient of the sum holds each image's own.
         (gradient,) = torch.autograd.grad(scores.sum(), image, create_graph=True)
         return (torch.linalg.vector_norm(gradient.flatten(1), dim=1) - 1.0).square().mean()
 
 
 class GradientPenalty(nn.Module):
-    """Ask for a gradient of length 1 on the lines between real and fake images, which makes the critic 1-Lipschitz.
+    """Penalty on gradients not of length 1 on the lines between real and fake images: it makes the critic 1-Lipschitz.
 
     Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, equation (3), weight 10; Choi et al.,
-    "StarGAN", CVPR 2018, equation (8). One place a pair of images, drawn uniformly from the line.
+    "StarGAN", CVPR 2018, equation (8). One place per pair of images is drawn uniformly from the line.
 
-    It is computed in float32, the critic included, under autocast too: the square of a small gradient underflows.
+    It is computed in float32, including the critic, even under autocast: the square of a small gradient underflows.
 
     Args:
-        reduction: "mean": gradient of the mean over the score map, the score that the critic's loss uses; "sum": of
-            its sum.
+        reduction: "mean" for the gradient of the mean over the score map, which the critic's loss uses; "sum" for that
+            of its sum.
 
     Raises:
-        ValueError: If `reduction` is another one, or the images differ in shape.
+        ValueError: If `reduction` is unknown, or the images differ in shape.
 
     Differences from the official code:
         The released StarGAN and GGCL codes take the gradient of the map's sum (`grad_outputs` of 1), while the critic

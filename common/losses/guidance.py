@@ -1,7 +1,7 @@
 """Generator-guided losses: the discriminator's semantic map learns from the generator's feature.
 
-All have one call, `loss(query, key)`: the query is the discriminator's semantic map and gets the gradient, the key is
-the generator's decoder feature and gets none. They belong to the discriminator's step only.
+All are called as `loss(query, key)`. The query is the discriminator's semantic map and receives the gradient; the key
+is the generator's decoder feature and receives none. They belong to the discriminator's step only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _EPSILON = 1e-7  # added to the length that a vector is divided by, as in the re
 
 
 def cosine_content_loss(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Mean over places of 1 minus the cosine between the features of a place; see `CosineContentLoss`."""
+    """Average 1 minus the cosine between the features of a place over all places; see `CosineContentLoss`."""
     _check_features(query, key)
     with torch.autocast(device_type=query.device.type, enabled=False):
         return 1.0 - F.cosine_similarity(full_precision(query), full_precision(key.detach()), dim=1).mean()
@@ -26,7 +26,7 @@ def cosine_content_loss(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 def guided_contrastive_loss(
     query: torch.Tensor, key: torch.Tensor, *, num_patches: int = 64, pool: int = 2, temperature: float = 0.07
 ) -> torch.Tensor:
-    """Cross-entropy of finding each place of the query among the key's sampled places; see `GuidedContrastiveLoss`."""
+    """Compute the cross-entropy of finding each place of the query among the key's; see `GuidedContrastiveLoss`."""
     _check_features(query, key)
     _check_contrast(num_patches, pool, temperature)
     with torch.autocast(device_type=query.device.type, enabled=False):
@@ -38,7 +38,7 @@ def guided_contrastive_loss(
 
 
 class CosineContentLoss(nn.Module):
-    """Ask that the semantic map and the generator's feature point the same way at each place; in [0, 2].
+    """Loss in [0, 2] that asks the semantic map and the generator's feature to be parallel at each place.
 
     The cosine similarity content loss (CCL) of the KCGAN thesis, equation (3), at 256x256; the regularisation of GGDR
     (Lee et al., "Generator knows what discriminator should learn in unconditional GANs", ECCV 2022), which GGCL's
@@ -59,7 +59,7 @@ class CosineContentLoss(nn.Module):
 
 
 class GuidedContrastiveLoss(nn.Module):
-    """Ask that a place of the semantic map resemble that place of the generator's feature more than other places.
+    """Loss that asks a place of the semantic map to resemble that place of the generator's feature most.
 
     Choi et al., "CT kernel conversion using multi-domain image-to-image translation with generator-guided contrastive
     learning", MICCAI 2023, equation (3), with the settings of section 3.1; the contrastive style loss (CSL) of the
@@ -68,9 +68,9 @@ class GuidedContrastiveLoss(nn.Module):
 
     Args:
         num_patches: Places (all where there are fewer), drawn with torch's RNG without repetition; 0: all places,
-            whose similarities take places^2 numbers an image.
+            whose similarities take places^2 numbers per image.
         pool: Side of the average pooling; 2 for GGCL (256x256 to 128x128), 1 for KCGAN.
-        temperature: Divides the similarities, > 0.
+        temperature: Divisor of the similarities, > 0.
 
     Raises:
         ValueError: If an argument is out of range, the shapes differ, or there are fewer than 2 places.
@@ -115,7 +115,7 @@ class PerceptualGuidanceLoss(nn.Module):
         style_weight: lambda_csl, >= 0.
         num_patches: Places of the contrastive term; 0: all.
         pool: Side of the average pooling in the contrastive term.
-        temperature: Of the contrastive term, > 0.
+        temperature: Temperature of the contrastive term, > 0.
         content_from: "decoder", or "encoder": the content term compares with the generator's encoder (table 5).
 
     Raises:
@@ -177,7 +177,7 @@ def _check_contrast(num_patches: int, pool: int, temperature: float) -> None:
 
 
 def _pooled(feature: torch.Tensor, pool: int) -> torch.Tensor:
-    """`(B, C, H, W)` to `(B, C, places)`."""
+    """Pool and flatten `(B, C, H, W)` to `(B, C, places)`."""
     return (F.avg_pool2d(feature, pool) if pool > 1 else feature).flatten(2)
 
 

@@ -1,4 +1,4 @@
-"""The multi-modality super-resolution loss: an unpaired super-resolution keeps the structure and level of its input."""
+"""Multi-modality super-resolution loss, which keeps the structure and level of the input without pairs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DISTANCES = ("mse", "l1")
 def ssim_loss(
     first: torch.Tensor, second: torch.Tensor, *, c1: float = 0.02, c2: float = 0.06, window: int = 11
 ) -> torch.Tensor:
-    """1 - SSIM, the mean over all windows inside of the images; 0 for equal images.
+    """Compute 1 - SSIM, averaged over all windows inside the images; 0 for equal images.
 
     Equation (1) of Zheng et al., SPIE Medical Imaging 2020, whose numerator lacks the factor of 2 before the means; the
     form of Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004,
     equation (13), is meant. Means and (co)variances are those of a Gaussian window of sigma 1.5 pixels.
 
     Args:
-        first: `(B, C, H, W)`.
-        second: Likewise.
+        first: Images `(B, C, H, W)`.
+        second: Images of the same shape.
         c1: Constant of the means, in squared intensity, > 0.
         c2: Constant of the variances, in squared intensity, > 0.
         window: Pixels along each side of the window, odd, at most H and W.
@@ -48,7 +48,7 @@ def ssim_loss(
         )
     if min(first.shape[2:]) < window:
         raise ValueError(
-            f"the images must have at least `window` = {window} pixels a side, got {list(first.shape[2:])}: "
+            f"the images must have at least `window` = {window} pixels per side, got {list(first.shape[2:])}: "
             "use larger patches, or a smaller `window`."
         )
     with torch.autocast(device_type=first.device.type, enabled=False):
@@ -65,7 +65,7 @@ def ssim_loss(
 
 
 class MultiModalitySRLoss(nn.Module):
-    """MMSR: a super-resolved image, averaged, is its input; a down-scaled image, repeated, is its input.
+    """MMSR loss: a super-resolved image, averaged, equals its input, and so does a down-scaled image, repeated.
 
     Zheng et al., "Multi-modality super-resolution loss for GAN-based super-resolution of clinical CT images using micro
     CT image database", SPIE Medical Imaging 2020, equations (1) to (4) without L_orig:
@@ -76,14 +76,14 @@ class MultiModalitySRLoss(nn.Module):
     mean squared errors. Both modalities must be normalised so that a tissue has the same value in both.
 
     Args:
-        factor: How many micro pixels a clinical pixel is wide, >= 2.
-        source_ssim_weight: lambda1.
-        target_ssim_weight: lambda2.
-        downsample_weight: lambda3.
-        upsample_weight: lambda4.
-        c1: SSIM's constant of the means, for images in [-1, 1].
-        c2: SSIM's constant of the variances, likewise.
-        window: Pixels a side of SSIM's window, odd.
+        factor: Width of a clinical pixel in micro pixels, >= 2.
+        source_ssim_weight: Weight lambda1.
+        target_ssim_weight: Weight lambda2.
+        downsample_weight: Weight lambda3.
+        upsample_weight: Weight lambda4.
+        c1: Constant of the means in SSIM, for images in [-1, 1].
+        c2: Constant of the variances in SSIM, for images in [-1, 1].
+        window: Pixels along each side of SSIM's window, odd.
         distance: "mse", or "l1" as in the authors' later code, whose lambda1 is 1.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The normalized gradient field loss: edges keep their place and direction, whatever their contrast."""
+"""Normalized gradient field loss: edges keep their place and direction, whatever their contrast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMS = ("paper", "official")
 
 
 def image_gradient(image: torch.Tensor) -> torch.Tensor:
-    """Sobel derivatives along each spatial axis, a unit ramp having the derivative 1 in 2-D and in 3-D.
+    """Compute Sobel derivatives along each spatial axis, scaled so that a unit ramp has derivative 1 in 2-D and 3-D.
 
     Along its axis the derivative is [-1, 0, 1] / 2, along the others the smoothing [1, 2, 1] / 4. The image is
     continued by its edge values, so that its border is no edge.
@@ -21,10 +21,10 @@ def image_gradient(image: torch.Tensor) -> torch.Tensor:
         image: `(B, C, H, W[, D])`.
 
     Returns:
-        `(B, C, axes, H, W[, D])` in intensity a voxel, in at least float32; the axes in the image's order.
+        `(B, C, axes, H, W[, D])` in intensity per voxel, in at least float32; the axes in the image's order.
 
     Raises:
-        ValueError: If the image has not 4 or 5 dimensions.
+        ValueError: If the image does not have 4 or 5 dimensions.
 
     Example:
         >>> ramp = torch.arange(5.0).expand(1, 1, 4, 5)  # rises along the last axis
@@ -42,7 +42,7 @@ def image_gradient(image: torch.Tensor) -> torch.Tensor:
 
 
 def _sobel(padded: torch.Tensor, slope_axis: int) -> torch.Tensor:
-    """Derivative along one axis; shifted views cost a twentieth of depthwise convolutions on a CPU."""
+    """Differentiate along one axis; shifted views cost a twentieth of depthwise convolutions on a CPU."""
     values = padded
     for axis in range(2, padded.dim()):
         size = padded.shape[axis] - 2
@@ -52,18 +52,18 @@ def _sobel(padded: torch.Tensor, slope_axis: int) -> torch.Tensor:
 
 
 def normalized_gradient_field(image: torch.Tensor, epsilon: float, form: str = "paper") -> torch.Tensor:
-    """Direction of the gradient, with a length that falls from 1 to 0 where the gradient is weak against `epsilon`.
+    """Return the gradient's direction, with a length that falls from 1 to 0 where it is weak compared with `epsilon`.
 
     Args:
         image: `(B, C, H, W[, D])`.
-        epsilon: The gradient that counts as noise, in intensity a voxel, > 0.
+        epsilon: The gradient that counts as noise, in intensity per voxel, > 0.
         form: "paper", equation (4): gradient / (norm + epsilon); "official": gradient / sqrt(norm^2 + epsilon^2).
 
     Returns:
         `(B, C, axes, H, W[, D])`, of length below 1.
 
     Raises:
-        ValueError: If `epsilon` or `form` is not one of the above.
+        ValueError: If `epsilon` or `form` is invalid.
 
     Example:
         >>> ramp = 0.3 * torch.arange(5.0).expand(1, 1, 4, 5)
@@ -83,7 +83,7 @@ def normalized_gradient_field(image: torch.Tensor, epsilon: float, form: str = "
 def normalized_gradient_field_loss(
     source: torch.Tensor, translated: torch.Tensor, *, epsilon: float = 0.15, form: str = "paper"
 ) -> torch.Tensor:
-    """Mean over voxels and channels of `1 - <n(source), n(translated)>^2 / 2`; see `NormalizedGradientFieldLoss`."""
+    """Average `1 - <n(source), n(translated)>^2 / 2` over voxels and channels; see `NormalizedGradientFieldLoss`."""
     if source.shape != translated.shape:
         raise ValueError(
             f"`source` and `translated` must have the same shape, got {tuple(source.shape)} and "
@@ -96,14 +96,14 @@ def normalized_gradient_field_loss(
 
 
 class NormalizedGradientFieldLoss(nn.Module):
-    """Ask that the gradients of an image and of its translation be parallel or antiparallel, in [1/2, 1].
+    """Loss in [1/2, 1] that asks the gradients of an image and of its translation to be (anti)parallel.
 
     Jaouen, Conze, Visvikis, "One-sided unsupervised medical image synthesis with normalized edge consistency",
     IEEE ISBI 2024, equations (3) and (4); after Haber and Modersitzki, MICCAI 2006. The square makes it blind to the
     contrast's sign, and so to a global inversion of contrast. Each channel is compared on its own.
 
     Args:
-        epsilon: Noise threshold in intensity a voxel, > 0; 0.15 for images in [-1, 1] (section 3).
+        epsilon: Noise threshold in intensity per voxel, > 0; 0.15 for images in [-1, 1] (section 3).
         form: "paper" or "official", see `normalized_gradient_field`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The patchwise contrastive loss of contrastive unpaired translation."""
+"""Patchwise contrastive loss of contrastive unpaired translation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from .precision import full_precision
 
 
 def patch_nce_loss(query: torch.Tensor, key: torch.Tensor, *, temperature: float = 0.07) -> torch.Tensor:
-    """Cross-entropy of finding each query's own patch among the image's keys; see `PatchNCELoss`."""
+    """Compute the cross-entropy of finding each query's own patch among the image's keys; see `PatchNCELoss`."""
     if query.dim() != 3 or query.shape != key.shape:
         raise ValueError(
             "`query` and `key` must have the same shape (batch, patches, channels), got "
             f"{tuple(query.shape)} and {tuple(key.shape)}."
         )
     if query.shape[1] < 2:
-        raise ValueError(f"`query` must hold at least 2 patches, the others being the negatives, got {query.shape[1]}.")
+        raise ValueError(
+            f"`query` must hold at least 2 patches, since the others are the negatives, got {query.shape[1]}."
+        )
     with torch.autocast(device_type=query.device.type, enabled=False):
         query, key = full_precision(query), full_precision(key.detach())
         logits = torch.bmm(query, key.transpose(1, 2)) / temperature  # (B, query patch, key patch)
@@ -26,14 +28,14 @@ def patch_nce_loss(query: torch.Tensor, key: torch.Tensor, *, temperature: float
 
 
 class PatchNCELoss(nn.Module):
-    """A patch of the translation should resemble the same patch of the source more than that image's other patches.
+    """Loss that asks a patch of the translation to resemble the same patch of the source most.
 
     Park, Efros, Zhang, Zhu, "Contrastive learning for unpaired image-to-image translation", ECCV 2020, equation (3).
     The positives are on the diagonal of the (P, P) similarities of one image; the negatives are the same image's
-    other patches, never another image's. The key gets no gradient. For several layers take the mean of the losses.
+    other patches, never another image's. The key receives no gradient. For several layers take the mean of the losses.
 
     Args:
-        temperature: Divides the similarities, > 0.
+        temperature: Divisor of the similarities, > 0.
 
     Raises:
         ValueError: If `temperature` is out of range, the shapes differ, or there are fewer than 2 patches.
@@ -56,10 +58,13 @@ class PatchNCELoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Compare embeddings of length 1, as `PatchFeatureMLP` gives them, and return a scalar.
+        """Compare embeddings of length 1, as `PatchFeatureMLP` returns them.
 
         Args:
-            query: `(B, P, C)`, of the translation.
-            key: `(B, P, C)`, of the source, at the same locations.
+            query: Embeddings `(B, P, C)` of the translation.
+            key: Embeddings `(B, P, C)` of the source, at the same locations.
+
+        Returns:
+            The loss, a scalar.
         """
         return patch_nce_loss(query, key, temperature=self.temperature)

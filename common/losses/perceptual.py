@@ -1,4 +1,4 @@
-"""The perceptual loss: two images are alike when a trained network's features of them are."""
+"""Perceptual loss: two images are alike if a trained network's features of them are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # w_i, section 4.1
 def perceptual_distance(
     features: Sequence[torch.Tensor], reference: Sequence[torch.Tensor], weights: Sequence[float] = WEIGHTS
 ) -> torch.Tensor:
-    """Weighted sum over features of the mean absolute difference; equation (4), see `PerceptualLoss`.
+    """Sum the weighted mean absolute differences over features; equation (4), see `PerceptualLoss`.
 
     Args:
-        features: Of one image, each `(B, C_i, H_i, W_i)`.
-        reference: Of the other, likewise.
-        weights: w_i, one a feature.
+        features: Features of one image, each `(B, C_i, H_i, W_i)`.
+        reference: Features of the other image, of the same shapes.
+        weights: Weights w_i, one per feature.
+
+    Returns:
+        The distance, a scalar.
 
     Raises:
         ValueError: If the numbers of features and weights differ.
@@ -32,7 +35,7 @@ def perceptual_distance(
     """
     if not len(features) == len(reference) == len(weights):
         raise ValueError(
-            "`weights` must hold one weight a feature of both images, got "
+            "`weights` must hold one weight per feature of both images, got "
             f"{len(weights)} weights, {len(features)} and {len(reference)} features."
         )
     terms = [
@@ -43,18 +46,18 @@ def perceptual_distance(
 
 
 class PerceptualLoss(nn.Module):
-    """Distance between the features of two images in a network that was trained to tell their domains apart.
+    """Distance between the features of two images in a network that was trained to distinguish their domains.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, equation (4); after Johnson et al., ECCV
-    2016. The network is frozen, and in `eval()` whatever `train()` is called on the loss, so that its batch norms keep
-    the statistics that they were trained to. Gradient flows to the images. Computed in float32 at least.
+    2016. The network is frozen, and stays in `eval()` when `train()` is called on the loss, so that its batch norms
+    keep the statistics of their training. Gradient flows to the images. The loss is computed in float32 at least.
 
     Args:
-        network: Offers `features(image) -> list of (B, C_i, H_i, W_i)`, e.g. `VGG16BN`; frozen in place.
-        weights: w_i, one a feature.
+        network: Network with a method `features(image) -> list of (B, C_i, H_i, W_i)`, e.g. `VGG16BN`; frozen in place.
+        weights: Weights w_i, one per feature.
 
     Raises:
-        ValueError: If the network offers no features, a weight is negative, or their number is not the features'.
+        ValueError: If the network offers no features, or a weight is negative.
 
     Example:
         >>> from common.networks import VGG16BN
@@ -71,7 +74,7 @@ class PerceptualLoss(nn.Module):
                 f"`network` must offer `features(image)`, as `VGG16BN` does, but {type(network).__name__} does not."
             )
         if not weights or not min(weights) >= 0:
-            raise ValueError(f"`weights` must hold one weight >= 0 a feature, got {list(weights)}.")
+            raise ValueError(f"`weights` must hold one weight >= 0 per feature, got {list(weights)}.")
         self.network = network.requires_grad_(False).eval()
         self.weights = tuple(weights)
 

@@ -1,4 +1,4 @@
-"""Losses are computed in float32 at least: half precision rounds away small gradients and saturated logits."""
+"""Precision of the losses: float32 at least, since half precision rounds away small gradients and saturated logits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def full_precision(tensor: torch.Tensor) -> torch.Tensor:
-    """Cast half precision to float32 and leave float32 and float64 as they are.
+    """Cast half precision to float32; leave float32 and float64 unchanged.
 
     Example:
         >>> full_precision(torch.ones(1, dtype=torch.bfloat16)).dtype, full_precision(torch.ones(1).double()).dtype

@@ -1,4 +1,4 @@
-"""The reconstruction loss of neural contrast enhancement: L1 and perceptual."""
+"""Reconstruction loss of neural contrast enhancement: L1 and perceptual."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .precision import full_precision
 
 
 class ReconstructionLoss(nn.Module):
-    """`l1_weight` times the mean absolute difference, plus the perceptual loss.
+    """Sum of `l1_weight` times the mean absolute difference and the perceptual loss.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, equations (3) to (5). The L1 norm of
     equation (3) is taken as the mean over voxels, so that it does not depend on the image size, like equation (4).
 
     Args:
-        l1_weight: Lambda of equation (5), 10.
-        perceptual: Equation (4); None leaves it out.
+        l1_weight: Weight lambda of equation (5), 10.
+        perceptual: Perceptual loss of equation (4); None omits it.
 
     Raises:
         ValueError: If `l1_weight` is negative.

@@ -1,4 +1,4 @@
-"""An adversarial game with three classes: both real domains, and synthetic images."""
+"""Adversarial loss with three classes: both real domains and synthetic images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ DESTINATION, ORIGIN, SYNTHETIC = range(3)  # columns of the discriminator's logi
 
 
 class ThreeClassAdversarialLoss(nn.Module):
-    """The discriminator tells synthetic images from both real domains, the generator wants one of them recognised.
+    """Loss of a discriminator of synthetic images and both real domains, and of a generator that aims at one of these.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, equations (1) and (2), after AM-GAN (Zhou et
-    al., ICLR 2018). A synthetic image that still looks like the domain it comes from is no success here: it must be
-    taken for the *destination*. For the contrast remover the destination is NECT and the origin CECT.
+    al., ICLR 2018). A synthetic image that still looks like the domain it comes from is no success here: it must
+    be taken for the *destination*. For the contrast remover the destination is NECT and the origin CECT.
 
     Logits are `(B, 3)` without activation; column 0 is the destination, 1 the origin, 2 synthetic. Cross-entropy is the
     mean over each batch; the three terms of equation (1) are summed.
 
     Raises:
-        ValueError: If logits have not the shape (B, 3).
+        ValueError: If the logits do not have the shape (B, 3).
 
     Example:
         >>> loss = ThreeClassAdversarialLoss()
@@ -34,21 +34,21 @@ class ThreeClassAdversarialLoss(nn.Module):
     def discriminator(
         self, real_destination: torch.Tensor, real_origin: torch.Tensor, synthetic: torch.Tensor
     ) -> torch.Tensor:
-        """Equation (1): return the discriminator's loss, a scalar, from its logits of the three kinds of image."""
+        """Return the discriminator's loss (equation (1)), a scalar, from its logits of the three kinds of image."""
         loss = _cross_entropy(real_origin, ORIGIN, "real_origin")
         loss = loss + _cross_entropy(synthetic, SYNTHETIC, "synthetic")
         return loss + _cross_entropy(real_destination, DESTINATION, "real_destination")
 
     def generator(self, synthetic: torch.Tensor) -> torch.Tensor:
-        """Equation (2): return the generator's loss, a scalar, from the discriminator's logits of its images."""
+        """Return the generator's loss (equation (2)), a scalar, from the discriminator's logits of its images."""
         return _cross_entropy(synthetic, DESTINATION, "synthetic")
 
 
 def _cross_entropy(logits: torch.Tensor, label: int, name: str) -> torch.Tensor:
-    """H(1_label, softmax(logits)), the mean over the batch."""
+    """Compute H(1_label, softmax(logits)), averaged over the batch."""
     if logits.dim() != 2 or logits.shape[1] != 3:
         raise ValueError(
-            f"`{name}` must have the shape (batch, 3), one logit a class, got {tuple(logits.shape)}: build the "
+            f"`{name}` must have the shape (batch, 3), one logit per class, got {tuple(logits.shape)}: build the "
             "discriminator with `num_classes` = 3."
         )
     labels = torch.full((logits.shape[0],), label, device=logits.device)

@@ -1,6 +1,6 @@
-"""Networks: one file a family; pure modules without device, optimizer or logging.
+"""Networks, one file per family: pure modules without device, optimizer or logging.
 
-What is exported here and decorated with `record_arguments` may be named in a bundle's `models/network.json`.
+A class that is exported here and decorated with `record_arguments` may be named in a bundle's `models/network.json`.
 """
 
 from .attgan import AttGANGenerator

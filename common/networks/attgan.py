@@ -1,4 +1,4 @@
-"""The generator of AttGAN: one network that decodes an image for any of several domains."""
+"""Generator of AttGAN: one network that decodes an image for any of several domains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .layers import check_image_dims, crop_like, in_full_precision, pad_to_multiple
+from .layers import check_at_least_one, check_image_dims, crop_like, in_full_precision, pad_to_multiple
 
 NEGATIVE_SLOPE = 0.2  # of the encoder's LeakyReLU
 WIDEST = 16  # times `channels`: the most features a layer has
@@ -30,9 +30,9 @@ class AttGANGenerator(nn.Module):
         in_channels: Channels of the source image.
         out_channels: Channels of the translated image.
         channels: Features of the first layer, doubled by each further one up to 16 times as many.
-        num_layers: Strided 4x4 convolutions of the encoder, and transposed ones of the decoder, >= 2.
-        shortcut_layers: Decoder layers behind which the encoder's feature of equal size is concatenated.
-        inject_layers: Decoder layers behind which the target is concatenated once more.
+        num_layers: Number of strided 4x4 convolutions of the encoder and of transposed ones of the decoder, >= 2.
+        shortcut_layers: Number of decoder layers after which the encoder's feature of equal size is concatenated.
+        inject_layers: Number of decoder layers after which the target is concatenated once more.
 
     Attributes:
         feature_channels: Channels of the feature that `features` returns.
@@ -41,7 +41,7 @@ class AttGANGenerator(nn.Module):
         ValueError: If an argument is outside of its range, or the target does not fit the image or `num_domains`.
 
     Differences from the official code:
-        It writes a label as -0.5 and 0.5 an attribute; here it is 0 and 1, or the weights of a blend.
+        It writes a label as -0.5 and 0.5 per attribute; here it is 0 and 1, or the weights of a blend.
 
     Example:
         >>> network = AttGANGenerator(3, channels=4, num_layers=3)
@@ -66,10 +66,9 @@ class AttGANGenerator(nn.Module):
         inject_layers: int = 1,
     ) -> None:
         super().__init__()
-        sizes = {"num_domains": num_domains, "in_channels": in_channels, "out_channels": out_channels}
-        for name, value in {**sizes, "channels": channels}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        check_at_least_one(
+            num_domains=num_domains, in_channels=in_channels, out_channels=out_channels, channels=channels
+        )
         if num_layers < 2:
             raise ValueError(f"`num_layers` must be >= 2, got {num_layers}.")
         for name, value in (("shortcut_layers", shortcut_layers), ("inject_layers", inject_layers)):
@@ -96,13 +95,13 @@ class AttGANGenerator(nn.Module):
         """Translate `(B, C, H, W)` in [-1, 1] to `(B, out_channels, H, W)` in (-1, 1).
 
         Args:
-            image: `(B, C, H, W)` in [-1, 1].
-            target: `(B, num_domains)`, one-hot, or weights of a blend of domains.
+            image: Image `(B, C, H, W)` in [-1, 1].
+            target: Target `(B, num_domains)`, one-hot, or weights of a blend of domains.
         """
         return self.features(image, target)[0]
 
     def features(self, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Translate, and return with it the feature that may guide the discriminator.
+        """Translate, and also return the feature that may guide the discriminator.
 
         Returns:
             The output `(B, out_channels, H, W)`, and the last activation of the decoder
@@ -134,7 +133,7 @@ class AttGANGenerator(nn.Module):
 
 
 def _labelled(feature: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """`(B, C, H, W)` and `(B or 1, num_domains)` to `(B, C + num_domains, H, W)`."""
+    """Append the label: `(B, C, H, W)` and `(B or 1, num_domains)` become `(B, C + num_domains, H, W)`."""
     label = target.to(feature.dtype)[:, :, None, None]
     return torch.cat([feature, label.expand(feature.shape[0], -1, feature.shape[2], feature.shape[3])], dim=1)
 

@@ -1,4 +1,4 @@
-"""The demo's generator: small enough to train on a CPU in minutes."""
+"""Generator of the demo: small enough to train on a CPU in minutes."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class CompactGenerator(nn.Module):
     bottom, and as many sub-pixel up-samplings, to each of which the encoder's feature of equal size is added. No
     activation at the output. Group norm keeps no running statistics: the same in `train()` and in `eval()`.
 
-    The full-resolution level is about half of the cost; without it (a sub-pixel head on half the resolution) edges stay
-    soft. The up-sampling convolutions start as nearest-neighbour interpolation and have no bias, hence no checkerboard
-    (Aitken et al., "Checkerboard artifact free sub-pixel convolution", arXiv 2017, section 3).
+    The full-resolution level is about half of the cost; without it (a sub-pixel head on half the resolution) edges
+    remain soft. The up-sampling convolutions start as nearest-neighbour interpolation and have no bias, hence no
+    checkerboard (Aitken et al., "Checkerboard artifact free sub-pixel convolution", arXiv 2017, section 3).
 
     Args:
-        spatial_dims: 2 or 3.
+        spatial_dims: Number of spatial dimensions, 2 or 3.
         in_channels: Channels of the source image.
         out_channels: Channels of the translated image.
-        channels: Features of the levels at 1/2, 1/4, 1/8 ... of the resolution; the first is the full-resolution
-            level's too.
-        num_res_units: Residual units (two convolutions each) at the bottom, >= 0.
-        num_groups: Groups of the group norm; must divide each of `channels`. 0 leaves the norm out: its statistics are
-            those of the whole image, so that with it the same tissue comes out differently in a larger field of view.
-        pad_value: Intensity that the image is padded with: the background in [-1, 1].
-        margin: Voxels of background added around the image and cut away again, so that the zeros with which
-            convolutions pad (mid-grey, to them) do not draw a frame; the reach of the convolutions is enough.
+        channels: Features of the levels at 1/2, 1/4, 1/8 ... of the resolution; the first is also that of the
+            full-resolution level.
+        num_res_units: Number of residual units (two convolutions each) at the bottom, >= 0.
+        num_groups: Groups of the group norm; must divide each of `channels`. 0 omits the norm: its statistics are
+            those of the whole image, so that with it the same tissue looks different in a larger field of view.
+        pad_value: Intensity of the padding: the background in [-1, 1].
+        margin: Voxels of background that are added around the image and removed again, so that the zeros with which
+            convolutions pad (mid-grey in these images) do not draw a frame; the reach of the convolutions is enough.
 
     Raises:
         ValueError: If an argument is outside of its range.
@@ -105,7 +105,7 @@ class CompactGenerator(nn.Module):
         """Return the features of each encoder level, full resolution first, the bottom's input last.
 
         Args:
-            image: `(B, C, H, W[, D])` in [-1, 1].
+            image: Image `(B, C, H, W[, D])` in [-1, 1].
 
         Returns:
             For each level `(B, encode_channels[level], H', W'[, D'])` of the padded image, not cropped.
@@ -134,7 +134,7 @@ def _check_arguments(spatial_dims: int, widths: list[int], num_res_units: int, n
 
 
 def _subpixel_upsample(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """Up-sampling by 2 whose first weights are nearest-neighbour interpolation."""
+    """Build an up-sampling by 2 whose initial weights are nearest-neighbour interpolation."""
     convolution = Conv[Conv.CONV, spatial_dims](in_channels, out_channels * 2**spatial_dims, kernel_size=1, bias=False)
     icnr_init(convolution, 2)
     return SubpixelUpsample(

@@ -1,6 +1,6 @@
-"""A VGG16 with batch norm: it tells two domains apart, and its features measure how alike two images look.
+"""VGG16 with batch norm: it distinguishes two domains, and its features measure how alike two images look.
 
-The network of an earlier training stage, for a later stage that uses it but does not train it.
+`load_stage` loads the network of an earlier training stage for a later stage that uses it without training it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .definition import load_definition, read_definition, record_arguments
-from .layers import check_image_dims
+from .layers import check_at_least_one, check_image_dims
 from .weights import load_weights
 
 WIDTHS = (1, 2, 4, 8, 8)  # features of the five stages, in units of `width`
@@ -22,24 +22,24 @@ NUM_FEATURES = 4  # Seo et al., section 3.2: "the first four max-pooling layers"
 
 
 class VGG16BN(nn.Module):
-    """The convolutions of VGG16, configuration D, with batch norm, under a light classifier (2-D).
+    """Convolutions of VGG16, configuration D, with batch norm, under a light classifier (2-D).
 
     Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015, table 1;
-    used by Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.2, to tell NECT from CECT
-    and for the perceptual loss. The channels of the image are three consecutive slices. With the defaults it has
+    used by Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.2, to distinguish NECT from
+    CECT and for the perceptual loss. The channels of the image are three consecutive slices. With the defaults it has
     14,719,938 parameters.
 
     Differences from VGG16: global average pooling and one linear layer replace the three fully connected layers, which
     hold nine tenths of VGG16's weights and fix the image size. The perceptual loss does not see the classifier.
-    The convolutions have no bias, for batch norm would take it away again.
+    The convolutions have no bias, since batch norm would remove it.
 
     Args:
         in_channels: Channels of the image.
-        num_classes: Classes to tell apart.
+        num_classes: Number of classes.
         width: Features of the first stage, 64 in VGG16; the others have 2, 4, 8 and 8 times as many.
 
     Raises:
-        ValueError: If an argument is below 1, or an image has fewer than 32 pixels a side.
+        ValueError: If an argument is below 1, or an image has fewer than 32 pixels per side.
 
     Example:
         >>> network = VGG16BN(width=4).eval()
@@ -52,9 +52,7 @@ class VGG16BN(nn.Module):
     @record_arguments
     def __init__(self, in_channels: int = 3, *, num_classes: int = 2, width: int = 64) -> None:
         super().__init__()
-        for name, value in (("in_channels", in_channels), ("num_classes", num_classes), ("width", width)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        check_at_least_one(in_channels=in_channels, num_classes=num_classes, width=width)
         self.spatial_dims = 2
         self.min_size = 2 ** len(WIDTHS)  # leaves one pixel behind the last max-pooling
         widths = [in_channels, *(width * times for times in WIDTHS)]
@@ -83,7 +81,7 @@ class VGG16BN(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, depth: int) -> nn.Sequential:
-    """3x3 convolutions with batch norm and ReLU, then max-pooling by 2."""
+    """Build 3x3 convolutions with batch norm and ReLU, followed by max-pooling by 2."""
     layers: list[nn.Module] = []
     for inputs in [in_channels, *[out_channels] * (depth - 1)]:
         layers.append(nn.Conv2d(inputs, out_channels, 3, padding=1, bias=False))
@@ -96,24 +94,24 @@ def _check_image(image: torch.Tensor, min_size: int) -> None:
     check_image_dims(image, 2)
     if min(image.shape[2], image.shape[3]) < min_size:
         raise ValueError(
-            f"`image` must have at least {min_size} pixels a side, which five max-poolings halve to 1, got "
+            f"`image` must have at least {min_size} pixels per side, which five max-poolings halve to 1, got "
             f"{image.shape[2]} x {image.shape[3]}: pad or resample it."
         )
 
 
 def load_stage(models_dir: str | Path, *, made_by: str) -> nn.Module:
-    """Build the network that a stage has left in a folder, with its weights, frozen and in `eval()`.
+    """Build the network that an earlier stage left in a folder, with its weights, frozen and in `eval()`.
 
     Args:
-        models_dir: Holds `network.json` and `model.pt`, as a training writes them.
-        made_by: The command that makes them, for the error message.
+        models_dir: Folder with `network.json` and `model.pt`, as a training writes them.
+        made_by: Command that makes them, for the error message.
 
     Returns:
         The network on the CPU; none of its parameters requires a gradient.
 
     Raises:
-        FileNotFoundError: If one of the two files is missing; names the folder and the command.
-        ValueError: If the files do not belong together, or are not what a training writes.
+        FileNotFoundError: If one of the two files is missing; the message names the folder and the command.
+        ValueError: If the files do not belong together, or were not written by a training.
 
     Example:
         >>> try:

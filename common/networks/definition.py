@@ -33,8 +33,8 @@ def record_arguments(init: Init) -> Init:
     decorated records its own arguments. TorchScript leaves the attribute out.
 
     Raises:
-        TypeError: At decoration when `init` takes `*args`, which have no name to be written under; at construction
-            when an argument is not a JSON value.
+        TypeError: At decoration if `init` takes `*args`, which have no names; at construction if an argument is not
+            a JSON value.
 
     Example:
         >>> class Scale(nn.Module):
@@ -67,13 +67,13 @@ def record_arguments(init: Init) -> Init:
 def save_definition(
     path: str | Path, network: nn.Module, *, changes: Mapping[str, Any] | None = None, **facts: Any
 ) -> None:
-    """Write a network's class, constructor arguments and `facts` to a JSON file, whole or not at all.
+    """Write a network's class, constructor arguments and `facts` to a JSON file, atomically.
 
     Args:
-        path: The file, by convention `<bundle_root>/models/network.json`.
-        network: An instance of one of this package's networks (unwrapped: not inside `DistributedDataParallel`).
-        changes: Constructor arguments that `load_definition` shall use instead; the weights must fit both.
-        facts: What else belongs to the weights (codec, domains, spacing, checksum ...), JSON values.
+        path: Path of the file, by convention `<bundle_root>/models/network.json`.
+        network: Instance of one of this package's networks (unwrapped: not inside `DistributedDataParallel`).
+        changes: Constructor arguments that `load_definition` should use instead; the weights must fit both.
+        facts: Further facts about the weights (codec, domains, spacing, checksum ...), JSON values.
 
     Raises:
         TypeError: If the network's class is not one that `load_definition` accepts, or a fact is no JSON value.
@@ -94,8 +94,8 @@ def read_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> dict
     """Return the raw facts of a bundle's `network.json`, or a copy of `default` where there is no file.
 
     Args:
-        bundle_root: The bundle's folder, or its `models` folder.
-        default: What to return instead.
+        bundle_root: Folder of the bundle, or its `models` folder.
+        default: Definition to return instead.
 
     Raises:
         ValueError: If the file is not a JSON object that names a class.
@@ -113,11 +113,11 @@ def load_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> nn.M
     """Build the network that a bundle's `network.json` describes, with fresh weights.
 
     Args:
-        bundle_root: The bundle's folder, or its `models` folder.
-        default: `{"class": ..., "arguments": {...}}`, the paper's network, used where there is no such file.
+        bundle_root: Folder of the bundle, or its `models` folder.
+        default: Definition `{"class": ..., "arguments": {...}}` of the paper's network, used if there is no such file.
 
     Raises:
-        ValueError: If the file names a class outside of this package, or arguments that the class does not take.
+        ValueError: If the file names a class outside this package, or arguments that the class does not take.
 
     Example:
         >>> paper = {"class": "common.networks.CompactGenerator", "arguments": {"channels": [8, 16]}}
@@ -144,7 +144,7 @@ def definition_path(bundle_root: str | Path) -> Path:
 
 
 def _registry() -> dict[str, type[nn.Module]]:
-    """The networks that this package exports and whose constructors are recorded, by class name."""
+    """Collect the networks that this package exports and whose constructors are recorded, by class name."""
     package = sys.modules[__package__]
     exported = {name: getattr(package, name) for name in package.__all__}
     return {

@@ -1,6 +1,6 @@
-"""The discriminator of StarGAN: is the image real, and of which domain is it?
+"""Discriminators of several domains: is the image real, and to which domain does it belong?
 
-GGCL's discriminator: StarGAN's with a decoder that learns the semantics of the generator's feature.
+StarGAN's, and GGCL's, which is StarGAN's with a decoder that learns the semantics of the generator's feature.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .layers import check_image_dims
+from .layers import check_at_least_one, check_image_dims
 from .spectral import SpectralConv2d
 
-NEGATIVE_SLOPE = 0.01  # of each LeakyReLU
+NEGATIVE_SLOPE = 0.01  # slope of each LeakyReLU
 
 
 class StarGANDiscriminator(nn.Module):
-    """Strided convolutions under two heads: a map of real-or-fake scores, and one logit a domain.
+    """Strided convolutions under two heads: a map of real-or-fake scores, and one logit per domain.
 
     Choi et al., "StarGAN: unified generative adversarial networks for multi-domain image-to-image translation", CVPR
-    2018, table 5 of the appendix. Without normalisation, as the gradient penalty wants it.
+    2018, table 5 of the appendix. There is no normalisation, as the gradient penalty requires.
 
-    With the defaults, for 512x512 pixels, it has 44,849,632 parameters, the plain discriminator in table 7 of the KCGAN
-    thesis. StarGAN's own, for 128x128, has `channels=64` and `num_layers=6`.
+    With the defaults, for 512x512 pixels, it has 44,849,632 parameters, like the plain discriminator in table 7 of the
+    KCGAN thesis. StarGAN's own, for 128x128, has `channels=64` and `num_layers=6`.
 
     Args:
         image_size: Pixels along each side of the image, a multiple of `2**num_layers`. The domain head's kernel covers
-            the whole last feature, so that images of another size are refused.
-        num_domains: Domains to tell apart.
+            the whole last feature, so images of another size are refused.
+        num_domains: Number of domains.
         in_channels: Channels of the judged image.
         channels: Features of the first layer, doubled by each further one.
-        num_layers: 4x4 convolutions of stride 2.
+        num_layers: Number of 4x4 convolutions of stride 2.
 
     Raises:
-        ValueError: If an argument is outside of its range, or an image has another size.
+        ValueError: If an argument is out of range, or an image has another size.
 
     Example:
         >>> discriminator = StarGANDiscriminator(64, 3, channels=4, num_layers=4)
@@ -66,7 +66,7 @@ class StarGANDiscriminator(nn.Module):
         self.heads = SourceAndDomainHeads(widths[-1], num_domains, image_size // 2**num_layers)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Judge `(B, C, image_size, image_size)` in [-1, 1].
+        """Judge an image `(B, C, image_size, image_size)` in [-1, 1].
 
         Returns:
             The source map `(B, 1, h, w)`, higher for real, with h = w = `image_size / 2**num_layers`, and the domain
@@ -80,12 +80,12 @@ class StarGANDiscriminator(nn.Module):
 
 
 class SourceAndDomainHeads(nn.Module):
-    """Real or fake at each place of a feature, and the domain from all of it.
+    """Heads that judge real or fake at each place of a feature, and the domain from all of it.
 
     Args:
         in_channels: Channels of the feature.
-        num_domains: Domains to tell apart.
-        size: Voxels along each side of the feature.
+        num_domains: Number of domains.
+        size: Pixels along each side of the feature.
     """
 
     def __init__(self, in_channels: int, num_domains: int, size: int) -> None:
@@ -101,10 +101,8 @@ class SourceAndDomainHeads(nn.Module):
 def check_discriminator_arguments(
     image_size: int, num_domains: int, in_channels: int, channels: int, num_layers: int, *, min_layers: int = 1
 ) -> None:
-    """Refuse what no discriminator of this family can be built with."""
-    for name, value in (("num_domains", num_domains), ("in_channels", in_channels), ("channels", channels)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+    """Raise a ValueError for arguments with which no discriminator of this family can be built."""
+    check_at_least_one(num_domains=num_domains, in_channels=in_channels, channels=channels)
     if num_layers < min_layers:
         raise ValueError(f"`num_layers` must be >= {min_layers}, got {num_layers}.")
     if image_size < 1 or image_size % 2**num_layers:
@@ -115,41 +113,41 @@ def check_discriminator_arguments(
 
 
 def check_image_size(image: torch.Tensor, image_size: int, num_layers: int) -> None:
-    """Refuse an image that the domain head does not cover."""
+    """Raise a ValueError for an image that the domain head does not cover."""
     check_image_dims(image, 2)
     if image.shape[2] != image_size or image.shape[3] != image_size:
         raise ValueError(
-            f"`image` must be {image_size} x {image_size} pixels, for the domain head covers the whole image, got "
+            f"`image` must be {image_size} x {image_size} pixels, since the domain head covers the whole image, got "
             f"{image.shape[2]} x {image.shape[3]}: crop or pad it, or build the discriminator with another "
             f"`image_size` (any multiple of {2**num_layers}, with `num_layers` = {num_layers})."
         )
 
 
 class SemanticDiscriminator(nn.Module):
-    """U-Net under StarGAN's two heads; the decoder gives a semantic map at half of the resolution.
+    """U-Net under StarGAN's two heads; the decoder returns a semantic map at half the resolution.
 
     Choi et al., "CT kernel conversion using multi-domain image-to-image translation with generator-guided contrastive
     learning", MICCAI 2023, section 3.1, "Architecture Improvements"; the KCGAN thesis uses the same. The encoder is
     StarGAN's (strided 4x4 convolutions, LeakyReLU 0.01). Each of the `num_layers - 1` decoder layers is a 1x1
-    convolution and a 2x2 pixel shuffle; the encoder's feature of equal size is concatenated before the next. Spectral
-    normalisation (Miyato et al., ICLR 2018) on all but the two heads, no other.
+    convolution and a 2x2 pixel shuffle; the encoder's feature of equal size is concatenated before the next. All but
+    the two heads have spectral normalisation (Miyato et al., ICLR 2018), and no other.
 
     With the defaults it has 58,874,336 parameters, with the generator 68,105,248 (table 7 of the thesis: 68.1M). At
-    512x512 `features` costs 11.1 GFLOP an image, counted by `torch.utils.flop_counter`.
+    512x512 `features` costs 11.1 GFLOP per image, counted by `torch.utils.flop_counter`.
 
     In `train()` each call advances the power iteration of the spectral norm; in `eval()` it rests. TorchScript does
     not compile torch's spectral norm.
 
     Args:
         image_size: Pixels along each side of the image, a multiple of `2**num_layers`; others are refused.
-        num_domains: Domains to tell apart.
+        num_domains: Number of domains.
         in_channels: Channels of the judged image.
         channels: Features of the first layer, doubled by each further one. The semantic map has `4 * channels`, which
             must be the guiding generator's `feature_channels`: half of its `channels`.
-        num_layers: Strided convolutions, >= 2.
+        num_layers: Number of strided convolutions, >= 2.
 
     Raises:
-        ValueError: If an argument is outside of its range, or an image has another size.
+        ValueError: If an argument is out of range, or an image has another size.
 
     Example:
         >>> discriminator = SemanticDiscriminator(64, 3, channels=2, num_layers=4)
@@ -178,7 +176,7 @@ class SemanticDiscriminator(nn.Module):
             _Layer(SpectralConv2d(narrow, wide, 4, stride=2, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE))
             for narrow, wide in zip([in_channels, *widths], widths)
         )
-        # What a layer gives is as wide as the encoder's feature of equal size: a quarter of it behind the shuffle.
+        # The output of a layer is as wide as the encoder's feature of equal size: a quarter of it after the shuffle.
         inputs = [widths[-1], *(2 * width for width in widths[-2:0:-1])]
         outputs = [*widths[-2:0:-1], self.feature_channels]
         self.ups = nn.ModuleList(
@@ -188,7 +186,7 @@ class SemanticDiscriminator(nn.Module):
         self.heads = SourceAndDomainHeads(widths[-1], num_domains, image_size // 2**num_layers)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Judge `(B, C, image_size, image_size)` in [-1, 1], without the decoder.
+        """Judge an image `(B, C, image_size, image_size)` in [-1, 1], without the decoder.
 
         Returns:
             The source map `(B, 1, h, w)`, higher for real, with h = w = `image_size / 2**num_layers`, and the domain
@@ -197,18 +195,18 @@ class SemanticDiscriminator(nn.Module):
         return self.heads(self._encode(image)[-1])
 
     def features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Judge, and return with it the semantic map `(B, feature_channels, image_size / 2, image_size / 2)`."""
+        """Judge an image, and also return its semantic map `(B, feature_channels, image_size / 2, image_size / 2)`."""
         skips = self._encode(image)
         return *self.heads(skips[-1]), self._decode(skips)
 
     def compare(
         self, real: torch.Tensor, fake: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Judge real and fake images `(B, C, image_size, image_size)` of equal number, reading the weights once.
+        """Judge equal numbers of real and fake images `(B, C, image_size, image_size)`, reading the weights once.
 
         Returns:
-            Source map and domain logits of the real ones, as `forward` gives them, then source map and semantic map of
-            the fake ones, as `features` does afterwards.
+            Source map and domain logits of the real images, as `forward` returns them, then source map and semantic map
+            of the fake images, as `features` returns them afterwards.
         """
         number = len(real)
         skips = self._encode(torch.cat([real, fake]), passes=2)
@@ -231,7 +229,7 @@ class SemanticDiscriminator(nn.Module):
 
 
 class _Layer(nn.Sequential):
-    """A spectrally normalised convolution, and what follows it."""
+    """Spectrally normalised convolution with the layers that follow it."""
 
     def forward(self, feature: torch.Tensor, passes: int = 1) -> torch.Tensor:
         convolution, *following = self

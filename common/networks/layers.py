@@ -1,15 +1,13 @@
-"""Pad an image to a size that a strided network accepts, and crop the result back.
+"""Layers and helpers that several networks share.
 
-The sizes are computed so that they survive tracing and export with dynamic sizes: a branch would be frozen, ONNX
-divides integers towards zero where Python rounds down (so nothing negative is divided), and onnxruntime rewrites
-`8 * (1 // n)` to `8 // n` (so no quotient has the numerator 1).
-
-Noise that a scanner cut off at its lowest CT number, put back on average.
-
-What stays in float32 under autocast: the last layer of a generator, whose rounding would be seen in the image.
-
-bfloat16 has 8 bits: between 0.5 and 1 it knows steps of 1/256, 8 HU of a range of 4096. The layers before the last one
-are normalised again, or their errors average out; what the last one rounds is final.
+- `pad_to_multiple` and `crop_like`: an image of any size for a strided network. The sizes are computed such that they
+  survive tracing and export with dynamic sizes: a branch would be frozen, ONNX divides integers towards zero where
+  Python rounds down (so nothing negative is divided), and onnxruntime rewrites `8 * (1 // n)` to `8 // n` (so no
+  quotient has the numerator 1).
+- `RestoreClipped`: noise that a scanner cut off at its lowest CT number, restored on average.
+- `FullPrecisionConv2d` and its kin: float32 under autocast for the last layer of a generator, whose rounding would be
+  visible in the image. bfloat16 has 8 bits: between 0.5 and 1 its steps are 1/256, 8 HU of a range of 4096. Earlier
+  layers are normalised again, or their errors average out; the rounding of the last one is final.
 """
 
 from __future__ import annotations
@@ -22,14 +20,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+SHARES = 200  # points of the tabulated function
+SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.95
+
 
 def check_image_dims(image: torch.Tensor, spatial_dims: int) -> None:
-    """Refuse an image whose number of axes is not batch, channel and the spatial ones.
+    """Raise a ValueError for an image whose axes are not batch, channel and the spatial ones.
 
     Convolutions accept an image without its batch axis and would take the batch for the channels.
 
     Args:
-        image: `(B, C, H, W[, D])`.
+        image: Image `(B, C, H, W[, D])`.
         spatial_dims: 2 or 3.
 
     Raises:
@@ -42,19 +43,26 @@ def check_image_dims(image: torch.Tensor, spatial_dims: int) -> None:
         )
 
 
+def check_at_least_one(**sizes: int) -> None:
+    """Raise a ValueError that names the first of some arguments that is below 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+
+
 def pad_to_multiple(image: torch.Tensor, multiple: int, value: float) -> torch.Tensor:
-    """Pad each spatial axis symmetrically to a multiple of `multiple`, and to at least twice of it.
+    """Pad each spatial axis symmetrically to a multiple of `multiple`, and to at least twice that number.
 
     The second rule keeps two voxels along each axis at the bottom of a U-Net: an instance norm of one voxel has no
     variance, and torch refuses it in training.
 
     Args:
-        image: `(B, C, H, W[, D])`.
-        multiple: The product of the network's strides; even.
-        value: What to pad with: the background, -1.0 for an image in [-1, 1].
+        image: Image `(B, C, H, W[, D])`.
+        multiple: Product of the network's strides; even.
+        value: Padding value: the background, -1.0 for an image in [-1, 1].
 
     Returns:
-        `(B, C, H', W'[, D'])`; the odd voxel goes to the far side.
+        Image `(B, C, H', W'[, D'])`; an odd voxel goes to the far side.
 
     Example:
         >>> pad_to_multiple(torch.zeros(1, 1, 240, 24), 16, -1.0).shape
@@ -72,14 +80,14 @@ def pad_to_multiple(image: torch.Tensor, multiple: int, value: float) -> torch.T
 
 
 def crop_like(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Undo `pad_to_multiple`: keep the central part that has the reference's spatial size.
+    """Undo `pad_to_multiple`: keep the central part with the reference's spatial size.
 
     Args:
-        image: `(B, C, H', W'[, D'])`.
-        reference: `(B, any, H, W[, D])`, the image before padding.
+        image: Image `(B, C, H', W'[, D'])`.
+        reference: Image `(B, any, H, W[, D])` before padding.
 
     Returns:
-        `(B, C, H, W[, D])`.
+        Image `(B, C, H, W[, D])`.
     """
     for axis in range(2, image.dim()):
         size = reference.shape[axis]
@@ -87,31 +95,28 @@ def crop_like(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return image
 
 
-SHARES = 200  # points of the tabulated function
-SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.95
-
-
 class RestoreClipped(nn.Module):
-    """Replaces values at the lower limit by what lies below it on average, given their neighbourhood.
+    """Replacement of values at the lower limit by their expected value below it, given their neighbourhood.
 
-    A scanner stores nothing below -1024 HU, where much of a sharp kernel's noise in air belongs. What is left has a
-    mean above -1000 HU, which no linear filter can mend: a softer kernel made from it shows air too bright. Where
+    A scanner stores nothing below -1024 HU, where much of a sharp kernel's noise in air belongs. The remainder has a
+    mean above -1000 HU, which no linear filter can correct: a softer kernel made from it shows air too bright. Where
     values y are normal with mean m and standard deviation s, and all below a limit c are stored as c, two things can be
-    measured in a neighbourhood: the share q at the limit and the mean excess e over it. With t = (m - c) / s, the
-    density phi and the distribution function Phi of the standard normal,
+    measured in a
+    neighbourhood: the share q at the limit and the mean excess e over it. With t = (m - c) / s, the density phi and the
+    distribution function Phi of the standard normal,
 
         q = Phi(-t),    e = s (phi(t) + t Phi(t)),    c - E[y | y < c] = s (phi(t) / Phi(-t) - t),
 
     so that the average depth below the limit is e r(q) with a fixed function r (moments of a censored normal
-    distribution; Greene, "Econometric analysis", chapter 19). Values above the limit stay as they are.
+    distribution; Greene, "Econometric analysis", chapter 19). Values above the limit are unchanged.
 
     Args:
-        limit: The lowest stored value.
-        below: Neighbours above it are other tissue and do not count.
+        limit: Lowest stored value.
+        below: Upper limit of this tissue; neighbours above it do not count.
         size: Pixels along each side of the neighbourhood, odd.
 
     Raises:
-        ValueError: If `size` is not odd, or `below` does not lie above `limit`.
+        ValueError: If `size` is not odd, or `below` is not above `limit`.
 
     Example:
         >>> noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -134,7 +139,7 @@ class RestoreClipped(nn.Module):
         self.register_buffer("depths", depth_by_share(shares).float(), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Restore (B, C, H, W); the gradient passes through the values above the limit only."""
+        """Restore (B, C, H, W); the gradient passes only through the values above the limit."""
         check_image_dims(image, 2)
         clipped = (image <= self.limit).to(image)
         similar = (image < self.below).to(image)
@@ -148,7 +153,7 @@ class RestoreClipped(nn.Module):
         return F.avg_pool2d(rows, (1, self.size), stride=1, padding=(0, self.size // 2))
 
     def _depth(self, share: torch.Tensor) -> torch.Tensor:
-        """R at shares of any shape, linear between the tabulated points."""
+        """Evaluate r at shares of any shape, linearly between the tabulated points."""
         intervals = self.depths.shape[0] - 1
         position = ((share - self.first) * self.scale).clamp(0.0, float(intervals))
         left = position.floor().clamp(max=float(intervals - 1))
@@ -157,7 +162,7 @@ class RestoreClipped(nn.Module):
 
 
 def depth_by_share(share: torch.Tensor) -> torch.Tensor:
-    """r(q): average depth below the limit over the mean excess above it, for shares q in (0, 1) at the limit.
+    """Compute r(q): average depth below the limit over mean excess above it, for shares q in (0, 1) at the limit.
 
     Example:
         >>> depth_by_share(torch.tensor([0.5]))  # half of a distribution around the limit: its two sides are alike
@@ -169,14 +174,14 @@ def depth_by_share(share: torch.Tensor) -> torch.Tensor:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Inside, operations on `device` keep the types of what they are given."""
+    """Return a context in which operations on `device` keep the types of their inputs."""
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
 def in_full_precision(layer: Callable[[torch.Tensor], torch.Tensor], feature: torch.Tensor) -> torch.Tensor:
-    """`layer(feature)`, in float32 under autocast; in the precision of its weights elsewhere.
+    """Apply a layer in float32 under autocast, and in the precision of its weights elsewhere.
 
     Example:
         >>> with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -190,7 +195,7 @@ def in_full_precision(layer: Callable[[torch.Tensor], torch.Tensor], feature: to
 
 
 class FullPrecisionConv2d(nn.Conv2d):
-    """A convolution that is computed in float32 under autocast: the last one of a generator.
+    """Convolution that is computed in float32 under autocast: the last one of a generator.
 
     Example:
         >>> with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -199,7 +204,7 @@ class FullPrecisionConv2d(nn.Conv2d):
     """
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Convolve `(B, C, H, W)`."""
+        """Convolve a feature `(B, C, H, W)`."""
         if torch.jit.is_scripting():
             return self._conv_forward(feature, self.weight, self.bias)
         else:
@@ -207,10 +212,10 @@ class FullPrecisionConv2d(nn.Conv2d):
 
 
 class FullPrecisionConv3d(nn.Conv3d):
-    """The same in 3-D."""
+    """Convolution in 3-D that is computed in float32 under autocast."""
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Convolve `(B, C, H, W, D)`."""
+        """Convolve a feature `(B, C, H, W, D)`."""
         if torch.jit.is_scripting():
             return self._conv_forward(feature, self.weight, self.bias)
         else:

@@ -1,4 +1,4 @@
-"""The generator of Normalized Edge Consistency: a deep residual U-Net that takes any image size."""
+"""Generator of Normalized Edge Consistency: a deep residual U-Net for images of any size."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class NECGenerator(nn.Module):
     The state dict's keys are those of MONAI's `UNet`, so weights of a bare `UNet` of the same shape load as they are.
 
     Args:
-        spatial_dims: 2 or 3.
+        spatial_dims: Number of spatial dimensions, 2 or 3.
         in_channels: Channels of the source image.
         out_channels: Channels of the translated image.
-        channels: Features of each level, the finest first; None: the paper's 8 levels in 2-D, its first 5 in 3-D.
-        num_res_units: Convolutions in the residual unit of each encoder level (paper: 9); 0: plain convolutions.
-        pad_value: Intensity that the image is padded with: the background in [-1, 1].
+        channels: Features of each level, the finest first; by default the paper's 8 levels in 2-D, its first 5 in 3-D.
+        num_res_units: Convolutions in the residual unit of each encoder level (paper: 9); 0 for plain convolutions.
+        pad_value: Intensity of the padding: the background in [-1, 1].
 
     Raises:
         ValueError: If an argument is outside of its range.
@@ -103,11 +103,11 @@ class NECGenerator(nn.Module):
         """Return the features of each encoder level, the finest (stride 2) first, the bottom last.
 
         Args:
-            image: `(B, C, H, W[, D])` in [-1, 1].
+            image: Image `(B, C, H, W[, D])` in [-1, 1].
 
         Returns:
             For each level `(B, encode_channels[level], H', W'[, D'])` of the padded image; the padding is not
-            cropped, for the levels' grids do not line up with the image's edge.
+            cropped, since the levels' grids are not aligned with the image's edge.
         """
         check_image_dims(image, self.spatial_dims)
         feature = pad_to_multiple(image, self.multiple, self.pad_value)

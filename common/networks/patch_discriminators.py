@@ -1,6 +1,7 @@
-"""The discriminator of Normalized Edge Consistency: PatchGANs on an image pyramid.
+"""Discriminators of patches and of whole images.
 
-The discriminator of neural contrast enhancement: a DCGAN that tells more than two kinds of image apart.
+The PatchGANs on an image pyramid of Normalized Edge Consistency, and the DCGAN of neural contrast enhancement, which
+distinguishes more than two kinds of image.
 """
 
 from __future__ import annotations
@@ -16,27 +17,30 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm as add_spectral_norm
 
 from .definition import record_arguments
-from .layers import check_image_dims
+from .layers import check_at_least_one, check_image_dims
+
+NEGATIVE_SLOPE = 0.2  # slope of each LeakyReLU; section 4.1
+POOLED_SIZE = 4  # side of the feature under the head: DCGAN's figure 1
 
 
 class PatchDiscriminatorPyramid(nn.Module):
-    """`num_scales` patch discriminators on the image average-pooled by 1, 2, 4 ...; each gives a map of logits.
+    """Patch discriminators on the image average-pooled by 1, 2, 4 ...; each returns a map of logits.
 
     Jaouen, Conze, Visvikis, "One-sided unsupervised medical image synthesis with normalized edge consistency",
     IEEE ISBI 2024, section 3: "a 3-layer, 3-scale patch discriminator"; the pyramid is that of Wang et al., CVPR
     2018, section 3.2. With the defaults 8,285,379 parameters in 2-D.
 
     Args:
-        spatial_dims: 2 or 3.
+        spatial_dims: Number of spatial dimensions, 2 or 3.
         in_channels: Channels of the judged image.
-        num_scales: Discriminators, >= 1; scale i sees the image pooled by 2**i.
+        num_scales: Number of discriminators, >= 1; scale i sees the image pooled by 2**i.
         channels: Features of the first layer, doubled by each further one.
-        num_layers: Layers behind the first one, >= 1. The strides multiply to 2**num_layers, so 3 layers need at
-            least 24 pixels a side on the coarsest scale; take fewer for images of 64-128 pixels.
+        num_layers: Number of layers after the first one, >= 1. The strides multiply to 2**num_layers, so 3 layers need
+            at least 24 pixels per side on the coarsest scale; take fewer for images of 64-128 pixels.
         norm: MONAI's name of the normalization, or (name, arguments), or None. Running statistics are refused: real
             and fake batches would be normalised by each other's.
-        spectral_norm: Constrain each convolution's largest singular value to 1 (Miyato et al., ICLR 2018); in
-            `train()` each call then advances the power iteration. Needs `norm=None`, for a norm behind the
+        spectral_norm: Whether to constrain each convolution's largest singular value to 1 (Miyato et al., ICLR 2018);
+            in `train()` each call then advances the power iteration. Requires `norm=None`, since a norm after the
             convolution would undo the constraint. TorchScript does not compile torch's spectral norm.
 
     Raises:
@@ -68,14 +72,12 @@ class PatchDiscriminatorPyramid(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}.")
-        for name, value in (("num_scales", num_scales), ("channels", channels), ("num_layers", num_layers)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        check_at_least_one(num_scales=num_scales, channels=channels, num_layers=num_layers)
         if spectral_norm and norm is not None:
-            raise ValueError(f"`norm` must be None when `spectral_norm` is on, for it would undo it, got {norm!r}.")
+            raise ValueError(f"`norm` must be None when `spectral_norm` is on, since it would undo it, got {norm!r}.")
         self.spatial_dims = spatial_dims
         self.num_layers = num_layers
-        # Each stride-2 layer halves the side, rounding down; each of the two stride-1 layers takes one pixel off.
+        # Each stride-2 layer halves the side, rounding down; each of the two stride-1 layers removes one pixel.
         self.min_size = 3 * 2**num_layers
         self.pool = Pool[Pool.AVG, spatial_dims](kernel_size=2)
         self.scales = nn.ModuleList(
@@ -96,10 +98,10 @@ class PatchDiscriminatorPyramid(nn.Module):
                 add_spectral_norm(module)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Judge patches of `(B, C, H, W[, D])` in [-1, 1].
+        """Judge the patches of an image `(B, C, H, W[, D])` in [-1, 1].
 
         Returns:
-            One map of logits `(B, 1, h, w[, d])` a scale, the finest first, without activation.
+            One map of logits `(B, 1, h, w[, d])` per scale, the finest first, without activation.
         """
         check_image_dims(image, self.spatial_dims)
         self._check_size(image)
@@ -115,23 +117,19 @@ class PatchDiscriminatorPyramid(nn.Module):
         for scale in range(len(self.scales)):
             if min(sides) < self.min_size:
                 raise ValueError(
-                    f"scale {scale} (of {len(self.scales)}, from 0) must see at least {self.min_size} pixels a side "
+                    f"scale {scale} (of {len(self.scales)}, from 0) must see at least {self.min_size} pixels per side "
                     f"with `num_layers` = {self.num_layers}, but there the image {list(image.shape[2:])} is {sides}: "
                     "use fewer `num_layers` or `num_scales`, or a larger image."
                 )
             sides = [side // 2 for side in sides]
 
 
-NEGATIVE_SLOPE = 0.2  # of each LeakyReLU; section 4.1
-POOLED_SIZE = 4  # a side of the feature under the head: DCGAN's figure 1
-
-
 class DCGANDiscriminator(nn.Module):
-    """Convolutions, each followed by bilinear down-sampling by 2, and one score a class for the whole image (2-D).
+    """Convolutions with bilinear down-sampling by 2, and one score per class for the whole image (2-D).
 
     Radford et al., "Unsupervised representation learning with deep convolutional generative adversarial networks",
     ICLR 2016, with the changes of Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, sections 3.3
-    and 4.1: bilinear down-sampling instead of strides, group norm behind all convolutions, LeakyReLU with slope 0.2.
+    and 4.1: bilinear down-sampling instead of strides, group norm after all convolutions, LeakyReLU with slope 0.2.
     With the defaults it has 25,249,347 parameters.
 
     What the paper leaves open, and what was chosen: kernels are 3x3, since without stride DCGAN's even or 5x5 kernels
@@ -141,12 +139,12 @@ class DCGANDiscriminator(nn.Module):
 
     Args:
         in_channels: Channels of the judged image.
-        num_classes: Scores an image; 1 for a discriminator of real and synthetic.
+        num_classes: Number of scores per image; 1 for a discriminator of real and synthetic.
         channels: Features of each layer, at full, 1/2, 1/4 ... of the resolution.
         num_groups: Groups of the group norm; must divide each of `channels`.
 
     Raises:
-        ValueError: If an argument is outside of its range, or an image has fewer than 2**len(channels) pixels a side.
+        ValueError: If an argument is outside of its range, or an image has fewer than 2**len(channels) pixels per side.
 
     Example:
         >>> discriminator = DCGANDiscriminator(channels=(8, 16))
@@ -174,11 +172,11 @@ class DCGANDiscriminator(nn.Module):
         self.head = nn.Linear(channels[-1] * POOLED_SIZE**2, num_classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Judge `(B, C, H, W)` in [-1, 1]; return the logits `(B, num_classes)`, without activation."""
+        """Judge an image `(B, C, H, W)` in [-1, 1]; return the logits `(B, num_classes)`, without activation."""
         check_image_dims(image, 2)
         if min(image.shape[2], image.shape[3]) < self.min_size:
             raise ValueError(
-                f"`image` must have at least {self.min_size} pixels a side, which {len(self.layers)} layers halve to "
+                f"`image` must have at least {self.min_size} pixels per side, which {len(self.layers)} layers halve to "
                 f"1, got {image.shape[2]} x {image.shape[3]}: use fewer `channels`, or a larger image."
             )
         return self.head(self.pool(self.layers(image)).flatten(1))
@@ -194,10 +192,7 @@ def _layer(in_channels: int, out_channels: int, num_groups: int) -> nn.Sequentia
 
 
 def _check_arguments(in_channels: int, num_classes: int, channels: Sequence[int], num_groups: int) -> None:
-    sizes = {"in_channels": in_channels, "num_classes": num_classes, "num_groups": num_groups}
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+    check_at_least_one(in_channels=in_channels, num_classes=num_classes, num_groups=num_groups)
     if len(channels) < 1 or any(width < 1 or width % num_groups for width in channels):
         raise ValueError(
             f"`channels` must hold the features of at least 1 layer, each a multiple of `num_groups` ({num_groups}), "

@@ -1,4 +1,4 @@
-"""The feature network of contrastive unpaired translation: encoder features to embeddings of patches."""
+"""Feature network of contrastive unpaired translation: from encoder features to embeddings of patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .definition import record_arguments
 
 
 class PatchFeatureMLP(nn.Module):
-    """Pick locations in each encoder feature and embed each by the level's own two-layer perceptron.
+    """Two-layer perceptrons, one per level, that embed sampled locations of each encoder feature.
 
     Park, Efros, Zhang, Zhu, "Contrastive learning for unpaired image-to-image translation", ECCV 2020, section 3
     (the network H of "Multilayer, patchwise contrastive learning") and appendix C.1.
@@ -22,7 +22,7 @@ class PatchFeatureMLP(nn.Module):
     Args:
         in_channels: Channels of each feature: the generator's `encode_channels`, or a part of them.
         out_channels: Size of an embedding.
-        num_patches: Locations a feature (all where a feature has fewer); 0: all locations.
+        num_patches: Number of locations per feature (all where a feature has fewer); 0 for all locations.
 
     Raises:
         ValueError: If an argument is outside of its range, or the number of features or locations does not fit.
@@ -68,9 +68,9 @@ class PatchFeatureMLP(nn.Module):
         """Embed patches of each feature.
 
         Args:
-            features: `(B, in_channels[level], H, W[, D])` for each level.
-            locations: For each level the flat indices `(P,)` into `H * W[* D]`; None: drawn with torch's RNG,
-                without repetition.
+            features: Feature `(B, in_channels[level], H, W[, D])` of each level.
+            locations: Flat indices `(P,)` into `H * W[* D]` for each level; by default drawn with torch's RNG, without
+                repetition.
 
         Returns:
             For each level the embeddings `(B, P, out_channels)`, of length 1, in at least float32; and the locations.

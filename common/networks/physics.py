@@ -1,4 +1,4 @@
-"""A generator that starts where the classical method ends: a learnable radial filter, refined by a network."""
+"""Generator that starts from the classical method: a learnable radial filter, refined by a network."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .definition import record_arguments
 from .layers import RestoreClipped, check_image_dims, without_autocast
 from .stargan import StarGANGenerator
 
-INITIAL_INTERVALS = 240  # of the filter that is started from
+INITIAL_INTERVALS = 240  # intervals of the initial filter
 
 
 class RadialFilterBank(nn.Module):
-    """One radially symmetric filter for each pair of reconstruction kernels, as a finite convolution.
+    """Bank of radially symmetric filters, one per pair of reconstruction kernels, as finite convolutions.
 
     H(f) = H_0(f) exp(s(f) - s(0)), f in lp/mm: H_0 is a fitted filter to start from (`set`), s a cubic spline of
-    learnable coefficients, 0 at first. The learnt part is positive and smooth, and 1 at f = 0, so that HU of uniform
-    regions stay. Between a kernel and itself H is the identity. Reconstruction is linear in the kernel, hence the
-    filter towards a blend of kernels is that blend of filters.
+    learnable coefficients, initially 0. The learnt part is positive and smooth, and 1 at f = 0, so that HU of uniform
+    regions are preserved. Between a kernel and itself H is the identity. Reconstruction is linear in the kernel, hence
+    the filter towards a blend of kernels is that blend of filters.
 
     Args:
         num_domains: Number of kernels.
-        size: Taps along each side, odd.
-        num_knots: Spline intervals from 0 to `max_frequency`.
-        max_frequency: lp/mm; constant above. The corner of 0.55 mm pixels lies at 1.29 lp/mm.
+        size: Number of taps along each side, odd.
+        num_knots: Number of spline intervals from 0 to `max_frequency`.
+        max_frequency: Frequency in lp/mm above which s is constant. The corner of 0.55 mm pixels lies at 1.29 lp/mm.
 
     Raises:
         ValueError: If `size` is not odd, or `num_knots` is below 2.
@@ -61,7 +61,7 @@ class RadialFilterBank(nn.Module):
         self.register_buffer("changes", 1 - torch.eye(num_domains), persistent=False)
 
     def gains(self, frequency: torch.Tensor) -> torch.Tensor:
-        """H of all pairs at frequencies (...) in lp/mm: (source, target, ...)."""
+        """Evaluate H of all pairs at frequencies (...) in lp/mm: (source, target, ...)."""
         shape = frequency.shape
         position = (frequency.flatten() / self.step).clamp(max=float(self.num_knots))
         origin = self._basis(torch.zeros(1, dtype=position.dtype, device=position.device))
@@ -70,7 +70,7 @@ class RadialFilterBank(nn.Module):
         return gains.reshape([self.num_domains, self.num_domains] + list(shape))
 
     def _initial(self, frequency: torch.Tensor) -> torch.Tensor:
-        """H_0 at frequencies (N,), linear between its points: (source, target, N)."""
+        """Evaluate H_0 at frequencies (N,), linearly between its points: (source, target, N)."""
         intervals = self.initial.shape[2] - 1
         position = (frequency / self.fine_step).clamp(max=float(intervals))
         left = position.floor().clamp(max=float(intervals - 1))
@@ -84,10 +84,10 @@ class RadialFilterBank(nn.Module):
         """Filter (B, 1, H, W) with mirrored borders.
 
         Args:
-            image: Any linear intensity.
-            source: (B, num_domains) or (1, num_domains), one-hot.
-            target: Likewise, one-hot or the weights of a blend.
-            spacing_mm: (B,) or (1,) pixel size.
+            image: Image in any linear intensity.
+            source: Source kernels (B, num_domains) or (1, num_domains), one-hot.
+            target: Target kernels of the same shape, one-hot or the weights of a blend.
+            spacing_mm: Pixel sizes (B,) or (1,).
         """
         kernel = self.taps(source, target, spacing_mm)
         padded = mirrored(image, self.size // 2)
@@ -96,14 +96,14 @@ class RadialFilterBank(nn.Module):
         return F.conv2d(padded.transpose(0, 1), kernel[:, None], groups=kernel.shape[0]).transpose(0, 1)
 
     def taps(self, source: torch.Tensor, target: torch.Tensor, spacing_mm: torch.Tensor) -> torch.Tensor:
-        """The convolution kernels (B, size, size): inverse Fourier transforms of H on the grid's frequencies."""
+        """Compute the convolution kernels (B, size, size): inverse Fourier transforms of H on the grid."""
         gains = self.gains(self.radius / spacing_mm[:, None, None])  # (source, target, B, size, size)
         weights = source.T[:, None] * target.T[None]  # (source, target, B)
         wanted = (gains * weights[..., None, None]).sum(dim=0).sum(dim=0)
         return self.cosines @ wanted @ self.cosines / self.size**2
 
     def _basis(self, position: torch.Tensor) -> torch.Tensor:
-        """Uniform cubic B-splines at positions (N,) in knot intervals: (N, num_knots + 3)."""
+        """Evaluate uniform cubic B-splines at positions (N,) in knot intervals: (N, num_knots + 3)."""
         distance = (position[:, None] - self.centres).abs()
         near = (4 - 6 * distance**2 + 3 * distance**3) / 6
         far = (2 - distance).clamp_min(0) ** 3 / 6
@@ -111,12 +111,12 @@ class RadialFilterBank(nn.Module):
 
     @torch.no_grad()
     def set(self, source: int, target: int, gain: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Start one pair of kernels from a fitted filter.
+        """Initialise one pair of kernels with a fitted filter.
 
         Args:
-            source: Index of the kernel.
-            target: Index of the kernel.
-            gain: From frequencies (N,) in lp/mm to gains (N,); 1 at 0.
+            source: Index of the source kernel.
+            target: Index of the target kernel.
+            gain: Function from frequencies (N,) in lp/mm to gains (N,); 1 at 0.
         """
         points = gain(np.arange(INITIAL_INTERVALS + 1) * self.fine_step)
         self.initial[source, target] = torch.from_numpy(np.asarray(points)).to(self.initial)
@@ -136,25 +136,25 @@ def mirrored(image: torch.Tensor, border: int) -> torch.Tensor:
 
 
 class PhysicsGenerator(nn.Module):
-    """A kernel conversion as a scanner would do it, a filter in lp/mm, and what no filter can do as a residual.
+    """Kernel conversion by a filter in lp/mm, as a scanner would do it, with a residual for what no filter can do.
 
     filtered = filter(RestoreClipped(image)), output = filtered + `residual_scale` * StarGANGenerator(filtered, target),
     limited to [-1, 1] as a scanner limits what it stores. The residual's last layer starts at zero: an untrained
     generator is the classical filter that `filters.set` was given, applied to an image whose noise in air is not cut
     off at -1024 HU.
 
-    Unlike the papers' generator it must know the kernel that the image has, and its pixel size: its label is
+    Unlike the papers' generator it must know the kernel and the pixel size of the image: its label is
     `ConversionLabels` [target | source | spacing_mm].
 
     Args:
         num_domains: Number of kernels.
-        channels: Of the refining network; 0 leaves it out.
-        num_res_blocks: Of the refining network.
-        filter_size: Taps along each side.
-        num_knots: See `RadialFilterBank`.
+        channels: Channels of the refining network; 0 omits it.
+        num_res_blocks: Number of residual blocks of the refining network.
+        filter_size: Number of taps along each side.
+        num_knots: Number of spline intervals, see `RadialFilterBank`.
         residual_scale: Largest change by the refining network, in [-1, 1] units (0.02 is 41 HU of the range 4095).
-        air_below: What counts as air where clipped noise is restored, in [-1, 1] (-0.89 is -799 HU of the range -1024
-            to 3071); null leaves clipped noise as it is.
+        air_below: Upper limit of air where clipped noise is restored, in [-1, 1] (-0.89 is -799 HU of the range -1024
+            to 3071); None leaves clipped noise as it is.
 
     Example:
         >>> network = PhysicsGenerator(3, channels=8, num_res_blocks=1)
@@ -194,7 +194,7 @@ class PhysicsGenerator(nn.Module):
         return filtered.clamp(-1.0, 1.0)
 
     def features(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Convert, and return with it the refining network's feature that guides the discriminator."""
+        """Convert, and also return the refining network's feature that guides the discriminator."""
         if self.refine is None:
             raise ValueError("`channels` must be > 0 for a generator that guides its discriminator, got 0.")
         filtered = self._filtered(image, label)

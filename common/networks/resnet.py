@@ -1,7 +1,4 @@
-"""The generator of CycleGAN and CUT: one direction between two domains.
-
-The stages of residual translation networks: stem, down-sampling, residual block, up-sampling and head.
-"""
+"""Residual generator of CycleGAN and CUT, for one direction between two domains, and its stages."""
 
 from __future__ import annotations
 
@@ -10,17 +7,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from .definition import record_arguments
-from .layers import FullPrecisionConv2d, check_image_dims, crop_like, pad_to_multiple
+from .layers import FullPrecisionConv2d, check_at_least_one, check_image_dims, crop_like, pad_to_multiple
+
+ENCODED_BLOCKS = (1, 5)  # the residual blocks whose output CUT compares
 
 
 class ResidualBlock(nn.Module):
-    """Two reflection-padded 3x3 convolutions with instance norm, added to their input; no activation behind the sum.
+    """Two reflection-padded 3x3 convolutions with instance norm, added to their input; no activation after the sum.
 
     Johnson, Alahi, Fei-Fei, "Perceptual losses for real-time style transfer and super-resolution", ECCV 2016, as
     CycleGAN (Zhu et al., ICCV 2017, appendix 7.2) and UNIT use it.
 
     Args:
-        width: Features that come in and go out.
+        width: Number of input and output features.
 
     Example:
         >>> ResidualBlock(4)(torch.zeros(1, 4, 8, 6)).shape
@@ -43,7 +42,7 @@ class ResidualBlock(nn.Module):
 
 
 class BlurPool(nn.Module):
-    """Half the resolution behind a binomial low-pass filter (1, 2, 1) / 4 along each axis.
+    """Halving of the resolution after a binomial low-pass filter (1, 2, 1) / 4 along each axis.
 
     Zhang, "Making convolutional networks shift-invariant again", ICML 2019. The border is mirrored.
 
@@ -66,22 +65,22 @@ class BlurPool(nn.Module):
 
 
 def stem(in_channels: int, width: int) -> nn.Sequential:
-    """A reflection-padded 7x7 convolution, its instance norm and ReLU."""
+    """Build a reflection-padded 7x7 convolution with instance norm and ReLU."""
     return nn.Sequential(_reflecting(in_channels, width, 7), nn.InstanceNorm2d(width), nn.ReLU())
 
 
 def down_convolution(width: int, *, antialias: bool) -> nn.Conv2d:
-    """The convolution of a down-sampling to twice the features; with `antialias` it keeps the resolution."""
+    """Build the convolution of a down-sampling to twice the features; with `antialias` it keeps the resolution."""
     return nn.Conv2d(width, 2 * width, 3, stride=1 if antialias else 2, padding=1)
 
 
 def behind_down(width: int, *, antialias: bool) -> nn.Sequential:
-    """What follows `down_convolution`: instance norm, ReLU, and with `antialias` the halving of the resolution."""
+    """Build what follows `down_convolution`: instance norm, ReLU, and with `antialias` the halving of resolution."""
     return nn.Sequential(nn.InstanceNorm2d(2 * width), nn.ReLU(), *([BlurPool()] if antialias else []))
 
 
 def upsampling(width: int, *, antialias: bool) -> nn.Sequential:
-    """Twice the resolution and half the features: a strided transposed convolution, or bilinear and a convolution."""
+    """Build an up-sampling by 2 to half the features: a transposed convolution, or bilinear and a convolution."""
     half = width // 2
     layers: list[nn.Module]
     if antialias:
@@ -92,12 +91,12 @@ def upsampling(width: int, *, antialias: bool) -> nn.Sequential:
 
 
 def head(width: int, out_channels: int) -> nn.Conv2d:
-    """The last, reflection-padded 7x7 convolution."""
+    """Build the last, reflection-padded 7x7 convolution."""
     return FullPrecisionConv2d(width, out_channels, 7, padding=3, padding_mode="reflect")
 
 
 def start_normal(network: nn.Module) -> None:
-    """Draw all convolutions from a normal distribution of SD 0.02 and set their biases to zero, as CycleGAN does."""
+    """Initialise all convolutions from a normal distribution of SD 0.02 with zero biases, as CycleGAN does."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, 0.0, 0.02)
@@ -107,9 +106,6 @@ def start_normal(network: nn.Module) -> None:
 
 def _reflecting(inputs: int, outputs: int, kernel_size: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, padding_mode="reflect")
-
-
-ENCODED_BLOCKS = (1, 5)  # the residual blocks whose output CUT compares
 
 
 class ResNetGenerator(nn.Module):
@@ -156,10 +152,9 @@ class ResNetGenerator(nn.Module):
         antialias: bool = False,
     ) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "channels": channels}
-        for name, value in {**sizes, "num_res_blocks": num_res_blocks}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        check_at_least_one(
+            in_channels=in_channels, out_channels=out_channels, channels=channels, num_res_blocks=num_res_blocks
+        )
         self.spatial_dims = 2
         self.multiple = 4
         self.pad_value = -1.0  # air

@@ -1,4 +1,4 @@
-"""The generator of neural contrast enhancement: SPADE residual blocks that see the image at every resolution."""
+"""Generator of neural contrast enhancement: SPADE residual blocks that see the image at every resolution."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from .definition import record_arguments
-from .layers import FullPrecisionConv2d, check_image_dims, crop_like, pad_to_multiple
+from .layers import FullPrecisionConv2d, check_at_least_one, check_image_dims, crop_like, pad_to_multiple
 
 NEGATIVE_SLOPE = 0.2  # of each LeakyReLU; section 4.1
 
 
 class SPADEGenerator(nn.Module):
-    """SPADE residual blocks, each followed by bilinear up-sampling by 2, that map an image in [-1, 1] to another (2-D).
+    """SPADE residual blocks with bilinear up-sampling by 2 that map an image in [-1, 1] to another (2-D).
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, sections 3.3 and 4.1; the block is that of
     Park et al., "Semantic image synthesis with spatially-adaptive normalization", CVPR 2019, appendix A. The channels
@@ -30,13 +30,13 @@ class SPADEGenerator(nn.Module):
     - The first block's input is a 3x3 convolution of the area-averaged image, as in Park et al.
     - The output is a 3x3 convolution, without activation, of the last up-sampling and the image.
     - The hidden features of a modulation are 128, as in Park et al.; no spectral norm is mentioned, and there is none.
-    - Group norm has 8 groups and no weights of its own, for the modulation follows it. The concatenated image keeps
+    - Group norm has 8 groups and no weights of its own, since the modulation follows it. The concatenated image keeps
       its values: it goes to the convolutions beside the normalised features.
     - A block's shortcut is a modulated 1x1 convolution where the image was concatenated, else the identity.
 
     Group norm keeps no running statistics: the same in `train()` and in `eval()`, but its statistics are those of the
     whole image. MONAI's SPADE would normalise the modulation itself, so that a tissue's value would cancel, and resize
-    the image by nearest neighbour: the first is taken out, the second has nothing left to do.
+    the image by nearest neighbour: the first is removed, the second then has nothing to do.
 
     Args:
         in_channels: Channels of the source image.
@@ -44,9 +44,9 @@ class SPADEGenerator(nn.Module):
         channels: Features of each block, coarsest first; n blocks work at 1/2**n ... 1/2 of the resolution.
         num_groups: Groups of the group norm; must divide each of `channels`.
         spade_channels: Hidden features of a modulation.
-        residual: Not in the paper: the output is the image plus the last convolution, which starts at 0, so that the
-            network starts as the identity.
-        pad_value: Intensity that the image is padded with, to a multiple of 2**n: the background in [-1, 1].
+        residual: Whether the output is the image plus the last convolution, which starts at 0, so that the network
+            starts as the identity; not in the paper.
+        pad_value: Intensity of the padding to a multiple of 2**n: the background in [-1, 1].
 
     Raises:
         ValueError: If an argument is outside of its range.
@@ -103,10 +103,10 @@ class SPADEGenerator(nn.Module):
 
 
 class _Modulation(SPADE):
-    """Group norm, then a scale and a shift for each voxel and feature, which two convolutions read from the image.
+    """Group norm, then a scale and a shift per voxel and feature, which two convolutions compute from the image.
 
     Park et al., equations (1) to (3). MONAI puts an instance norm behind the convolutions that give scale and shift; it
-    would take the image's mean away, and with it what the HU say. They are plain here, as in the paper.
+    would remove the image's mean, and with it the information in the HU. They are plain here, as in the paper.
     """
 
     def __init__(self, channels: int, image_channels: int, num_groups: int, hidden_channels: int) -> None:
@@ -123,12 +123,12 @@ class _SPADEResidualBlock(nn.Module):
     """Twice modulation, LeakyReLU and 3x3 convolution, added to the shortcut; Park et al., appendix A.
 
     Args:
-        in_channels: Features that come in.
-        out_channels: Features that go out.
+        in_channels: Number of input features.
+        out_channels: Number of output features.
         image_channels: Channels of the image.
         num_groups: Groups of the group norm.
         hidden_channels: Hidden features of the modulations.
-        beside: The image is concatenated to the features that come in.
+        beside: Whether the image is concatenated to the input features.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class _SPADEResidualBlock(nn.Module):
 
 
 class _Unmodulated(nn.Module):
-    """The feature as it is; TorchScript compiles both kinds of shortcut from the same lines."""
+    """Identity in place of a modulation: TorchScript compiles both kinds of shortcut from the same lines."""
 
     def forward(self, feature: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         return feature
@@ -182,10 +182,9 @@ def _check_arguments(
     spade_channels: int,
     residual: bool,
 ) -> None:
-    sizes = {"in_channels": in_channels, "out_channels": out_channels}
-    for name, value in {**sizes, "num_groups": num_groups, "spade_channels": spade_channels}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+    check_at_least_one(
+        in_channels=in_channels, out_channels=out_channels, num_groups=num_groups, spade_channels=spade_channels
+    )
     if len(channels) < 1 or any(width < 1 or width % num_groups for width in channels):
         raise ValueError(
             f"`channels` must hold the features of at least 1 block, each a multiple of `num_groups` ({num_groups}), "
@@ -193,6 +192,6 @@ def _check_arguments(
         )
     if residual and in_channels != out_channels:
         raise ValueError(
-            "`residual` adds the image to the output and needs as many channels of both, got `in_channels` = "
-            f"{in_channels} and `out_channels` = {out_channels}."
+            "`residual` adds the image to the output and needs the same number of channels in both, got "
+            f"`in_channels` = {in_channels} and `out_channels` = {out_channels}."
         )

@@ -18,20 +18,20 @@ class SpectralConv2d(nn.Conv2d):
     """`torch.nn.utils.parametrizations.spectral_norm` of a `Conv2d`: the same values and state dict, in less time.
 
     Miyato et al., "Spectral normalization for generative adversarial networks", ICLR 2018, section 2.1: a convolution
-    with W / sigma(W), where sigma is W's largest singular value, by one step of the power method a call in `train()`.
+    with W / sigma(W), where sigma is W's largest singular value, by one step of the power method per call in `train()`.
 
-    A deep layer has far more weights than its image has voxels (134 MB for GGCL's last one), so that each pass over
-    them counts. Three things save passes: sigma divides the output, instead of the weights, (W x) / sigma = (W / sigma)
+    A deep layer has far more weights than its image has voxels (134 MB for GGCL's last one), so each pass over them
+    matters. Three things save passes: sigma divides the output, instead of the weights, (W x) / sigma = (W / sigma)
     x, forward and in the gradients; on a CPU few places are gathered and multiplied by the weights as they lie in
-    memory; and such a product is not cast to half precision, for casting the weights would take longer.
+    memory; and such a product is not cast to half precision, since casting the weights would take longer.
 
     Args:
-        in_channels: Features that come in.
-        out_channels: Features that go out.
-        kernel_size: Of both axes.
-        stride: Of both axes.
-        padding: Zeros on each side.
-        bias: Add one.
+        in_channels: Number of input features.
+        out_channels: Number of output features.
+        kernel_size: Size of the kernel along both axes.
+        stride: Stride along both axes.
+        padding: Number of zeros on each side.
+        bias: Whether to add a bias.
 
     Raises:
         ValueError: If the batch of a call does not divide into `passes`.
@@ -59,11 +59,11 @@ class SpectralConv2d(nn.Conv2d):
         spectral_norm(self)
 
     def forward(self, feature: torch.Tensor, passes: int = 1) -> torch.Tensor:
-        """Convolve `(B, C, H, W)`.
+        """Convolve a feature `(B, C, H, W)`.
 
         Args:
-            feature: The image.
-            passes: Of so many equal parts of the batch each is normalised as in a call of its own.
+            feature: Feature to convolve.
+            passes: Number of equal parts of the batch, each of which is normalised as in a call of its own.
         """
         parametrizations: Any = self.parametrizations
         kernel: torch.Tensor = parametrizations.weight.original
@@ -76,7 +76,7 @@ class SpectralConv2d(nn.Conv2d):
         return output if self.bias is None else output + self.bias[:, None, None]
 
     def _sigma(self, kernel: torch.Tensor) -> torch.Tensor:
-        """The largest singular value, as torch's parametrization finds it, from its buffers."""
+        """Compute the largest singular value from the buffers, as torch's parametrization does."""
         parametrizations: Any = self.parametrizations
         norm = parametrizations.weight[0]
         with without_autocast(kernel.device):
@@ -89,7 +89,7 @@ class SpectralConv2d(nn.Conv2d):
             return norm._u.clone() @ (matrix @ norm._v.clone())
 
     def _product(self, feature: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        """The convolution with the weights as they are, without bias."""
+        """Convolve with the weights as they are, without bias."""
         size, stride, padding = self.kernel_size[0], self.stride[0], self.pads
         height, width = ((side + 2 * padding - size) // stride + 1 for side in feature.shape[2:])
         if feature.device.type != "cpu" or feature.shape[0] * height * width > MOST_PLACES:

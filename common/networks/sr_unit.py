@@ -1,4 +1,4 @@
-"""The generators of SR-UNIT: encoders and decoders of two domains of different resolution with one latent space."""
+"""Generators of SR-UNIT: encoders and decoders of two domains of different resolution with one latent space."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from .super_resolution import (
 
 
 class SRUNITGenerator(nn.Module):
-    """The way of SR-UNIT from a clinical slice to a micro slice of `factor` times its size: what is deployed (2-D).
+    """SR-UNIT from a clinical slice to a micro slice of `factor` times its size: the part that is deployed (2-D).
 
     Zheng et al., SPIE Medical Imaging 2020, section 2.4 and figure 1; after Liu, Breuel, Kautz, "Unsupervised
     image-to-image translation networks", NeurIPS 2017. The latent space lies at the clinical resolution; its code is
     the encoders' output and the mean of UNIT's posterior, whose variance is 1. The last residual blocks of both
-    encoders and the first of both decoders are the same ones, and belong to this module; what only the way back needs
-    is `SRUNITBackGenerator`.
+    encoders and the first of both decoders are shared and belong to this module; what only the way back needs is
+    `SRUNITBackGenerator`.
 
-    `forward` adds no noise and is the same in `train()` and `eval()`. The noise of training is the method's.
+    `forward` adds no noise and is the same in `train()` and `eval()`. The method adds the noise of training.
 
     The paper gives no sizes. Here: a 7x7 convolution and three private blocks, one shared block before and one behind
     the code, three private blocks and the up-sampling of `SuperResolutionGenerator`, all of 64 features: with the
-    defaults 691,221 parameters. Without norm, tiles that overlap by `margin` give what the whole image gives.
+    defaults 691,221 parameters. Without norm, tiles that overlap by `margin` give the result of the whole image.
 
     Args:
         in_channels: Channels of the clinical image.
         out_channels: Channels of the micro image.
-        factor: 2, 4 or 8.
+        factor: Factor of the resolution: 2, 4 or 8.
         channels: Features of the code, a multiple of `factor`.
-        num_res_blocks: Private residual blocks of each encoder and each decoder.
-        num_shared_blocks: Residual blocks that both encoders share, and as many that both decoders share.
+        num_res_blocks: Number of private residual blocks of each encoder and each decoder.
+        num_shared_blocks: Number of residual blocks that both encoders share, and that both decoders share.
         norm: None, or "INSTANCE" behind each convolution of the private parts but the last.
 
     Attributes:
@@ -106,16 +106,16 @@ class SRUNITGenerator(nn.Module):
 
 
 class SRUNITBackGenerator(nn.Module):
-    """The private parts of SR-UNIT's way from micro to clinical: the micro encoder and the clinical decoder (2-D).
+    """Private parts of SR-UNIT from micro to clinical: the micro encoder and the clinical decoder (2-D).
 
     The shared blocks are those of the `SRUNITGenerator` that it is called with. With the defaults 489,803 parameters.
 
     Args:
         in_channels: Channels of the micro image.
         out_channels: Channels of the clinical image.
-        factor: 2, 4 or 8; the micro encoder goes down by it.
+        factor: Factor of the resolution: 2, 4 or 8; the micro encoder down-samples by it.
         channels: Features of the code, as many as the generator's.
-        num_res_blocks: Private residual blocks of each encoder and each decoder.
+        num_res_blocks: Number of private residual blocks of each encoder and each decoder.
         norm: None, or "INSTANCE" behind each convolution but the last.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The generator of the CT kernel-conversion family: one network that translates into any of several domains."""
+"""Generator of the CT kernel-conversion family: one network that translates into any of several domains."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .definition import record_arguments
-from .layers import FullPrecisionConv2d, check_image_dims, crop_like, pad_to_multiple
+from .layers import FullPrecisionConv2d, check_at_least_one, check_image_dims, crop_like, pad_to_multiple
 
 UPSAMPLINGS = ("pixelshuffle", "transposed")
 
@@ -20,20 +20,20 @@ class StarGANGenerator(nn.Module):
     transposed convolution, whose overlap draws a checkerboard.
 
     With the defaults it has 9,230,912 parameters, with "transposed" 8,411,712. At 512x512 one image costs 351.8 GFLOP,
-    counted by `torch.utils.flop_counter` (two operations a multiply-add, convolutions alone).
+    counted by `torch.utils.flop_counter` (two operations per multiply-add, only convolutions).
 
     Instance norm is affine and keeps no running statistics: the same in `train()` and in `eval()`, but a tissue's
     value depends on what else is in the field of view. Images whose sides are not multiples of 4 are padded with
     air (-1) and cropped back; 512x512 and 352x472 need none.
 
     Args:
-        num_domains: Length of the target vector. For two vendors, whose label is the kernels of both and a mask that
-            tells which of them counts, the number of kernels plus 2.
+        num_domains: Length of the target vector. For two vendors, whose label is the kernels of both and a mask of
+            the vendor, the number of kernels plus 2.
         in_channels: Channels of the source image.
         out_channels: Channels of the translated image.
         channels: Features at full resolution; twice and four times that at 1/2 and 1/4.
-        num_res_blocks: Residual blocks (two convolutions each) at 1/4 of the resolution.
-        upsample: "pixelshuffle" or "transposed".
+        num_res_blocks: Number of residual blocks (two convolutions each) at 1/4 of the resolution.
+        upsample: Kind of up-sampling: "pixelshuffle" or "transposed".
 
     Raises:
         ValueError: If an argument is outside of its range, or the target does not fit the image or `num_domains`.
@@ -64,10 +64,9 @@ class StarGANGenerator(nn.Module):
         upsample: str = "pixelshuffle",
     ) -> None:
         super().__init__()
-        sizes = {"num_domains": num_domains, "in_channels": in_channels, "out_channels": out_channels}
-        for name, value in {**sizes, "channels": channels}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        check_at_least_one(
+            num_domains=num_domains, in_channels=in_channels, out_channels=out_channels, channels=channels
+        )
         if num_res_blocks < 0:
             raise ValueError(f"`num_res_blocks` must be >= 0, got {num_res_blocks}.")
         if upsample not in UPSAMPLINGS:
@@ -93,16 +92,16 @@ class StarGANGenerator(nn.Module):
         """Translate `(B, C, H, W)` in [-1, 1] to `(B, out_channels, H, W)` in (-1, 1).
 
         Args:
-            image: `(B, C, H, W)` in [-1, 1].
-            target: `(B, num_domains)`, one-hot, or weights of a blend of domains.
+            image: Image `(B, C, H, W)` in [-1, 1].
+            target: Target `(B, num_domains)`, one-hot, or weights of a blend of domains.
         """
         return self.features(image, target)[0]
 
     def features(self, image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Translate, and return with it the feature that guides the discriminator.
+        """Translate, and also return the feature that guides the discriminator.
 
         Returns:
-            The output `(B, out_channels, H, W)`, and the activation behind the first up-sampling
+            The output `(B, out_channels, H, W)`, and the activation after the first up-sampling
             `(B, feature_channels, H'/2, W'/2)`, of the padded image, not cropped.
         """
         output, decoded, _ = self.both_features(image, target)
@@ -111,7 +110,7 @@ class StarGANGenerator(nn.Module):
     def both_features(
         self, image: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Likewise, with the encoder's feature of the decoder's size: the activation behind the first down-sampling."""
+        """Translate, and also return the decoder's feature and the encoder's after the first down-sampling."""
         check_image_dims(image, 2)
         rows = target.shape[0] if target.dim() == 2 else 0
         if (rows != 1 and rows != image.shape[0]) or target.shape[-1] != self.num_domains:
@@ -134,7 +133,7 @@ class StarGANGenerator(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with instance norm, added to their input; no activation behind the sum."""
+    """Two 3x3 convolutions with instance norm, added to their input; no activation after the sum."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -149,12 +148,12 @@ class _ResidualBlock(nn.Module):
 
 
 def _block(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
-    """A convolution, its instance norm and ReLU."""
+    """Build a convolution with instance norm and ReLU."""
     return nn.Sequential(convolution, nn.InstanceNorm2d(convolution.out_channels, affine=True), nn.ReLU(inplace=True))
 
 
 def _upsampling(width: int, upsample: str) -> nn.Sequential:
-    """Twice the resolution and half of the features, instance norm and ReLU."""
+    """Build an up-sampling by 2 to half the features, with instance norm and ReLU."""
     half = width // 2
     if upsample == "transposed":
         return _block(nn.ConvTranspose2d(width, half, 4, stride=2, padding=1, bias=False))

@@ -1,9 +1,8 @@
-"""The two generators of SR-CycleGAN: from clinical to micro CT and back, between images of different size.
+"""Generators of SR-CycleGAN between images of different size: from clinical to micro CT, and back.
 
-The stages of networks that change the resolution: residual blocks, sub-pixel up-sampling, strided down-sampling.
-
-All convolutions continue the image by its edge values: zeros (mid-grey, to them) would draw a frame, and a mirrored
-border would need an image larger than the kernel.
+Their stages are residual blocks, sub-pixel up-sampling and strided down-sampling. All convolutions continue the image
+by its edge values: zeros (mid-grey in these images) would draw a frame, and a mirrored border would need an image
+larger than the kernel.
 """
 
 from __future__ import annotations
@@ -14,38 +13,38 @@ from torch import nn
 from torch.nn import functional as F
 
 from .definition import record_arguments
-from .layers import FullPrecisionConv2d, check_image_dims
+from .layers import FullPrecisionConv2d, check_at_least_one, check_image_dims
 
 FACTORS = (2, 4, 8)
 NORMS = (None, "INSTANCE")
 OUTPUTS = ("tanh", "linear", "residual")
-STEM_REACH = 3  # pixels on each side, of the 7x7 convolutions at both ends
+STEM_REACH = 3  # reach in pixels on each side of the 7x7 convolutions at both ends
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int = 3, *, bias: bool = True) -> nn.Conv2d:
-    """A convolution that keeps the size of `(B, in_channels, H, W)`."""
+    """Build a convolution that keeps the size of `(B, in_channels, H, W)`."""
     padding = kernel_size // 2
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, padding_mode="replicate", bias=bias)
 
 
 def head(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """The last, 7x7 convolution."""
+    """Build the last, 7x7 convolution."""
     return FullPrecisionConv2d(in_channels, out_channels, 7, padding=3, padding_mode="replicate")
 
 
 def activated(layer: nn.Conv2d, norm: str | None) -> nn.Sequential:
-    """A convolution with its norm and PReLU."""
+    """Append norm and PReLU to a convolution."""
     return nn.Sequential(layer, _norm(layer.out_channels, norm), nn.PReLU())
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, added to their input, without activation behind the sum.
+    """Two 3x3 convolutions, added to their input, without activation after the sum.
 
     He et al., "Deep residual learning for image recognition", CVPR 2016, without the last activation.
 
     Args:
-        channels: Features that come in and go out.
-        norm: None or "INSTANCE", behind each convolution.
+        channels: Number of input and output features.
+        norm: Normalisation after each convolution: None or "INSTANCE".
 
     Example:
         >>> ResidualBlock(4)(torch.zeros(1, 4, 8, 6)).shape
@@ -65,12 +64,12 @@ class ResidualBlock(nn.Module):
 
 
 def residual_blocks(channels: int, count: int, norm: str | None) -> nn.Sequential:
-    """`count` residual blocks in a row."""
+    """Build `count` residual blocks in a row."""
     return nn.Sequential(*(ResidualBlock(channels, norm) for _ in range(count)))
 
 
 def upsampling(channels: int, factor: int, norm: str | None) -> nn.Sequential:
-    """log2(factor) stages of 3x3 convolution and 2x2 pixel shuffle, each of which halves the features.
+    """Build log2(factor) stages of 3x3 convolution and 2x2 pixel shuffle, each of which halves the features.
 
     Without norm the convolutions start as nearest-neighbour interpolation and have no bias, hence no checkerboard
     (Aitken et al., "Checkerboard artifact free sub-pixel convolution", arXiv 2017, section 3).
@@ -87,9 +86,9 @@ def upsampling(channels: int, factor: int, norm: str | None) -> nn.Sequential:
 
 
 def downsampling(channels: int, factor: int, norm: str | None) -> nn.Sequential:
-    """log2(factor) strided convolutions, each of which doubles the features.
+    """Build log2(factor) strided convolutions, each of which doubles the features.
 
-    Their 4x4 kernels are centred on the 2x2 pixels that become one, as average pooling is: nothing shifts.
+    Their 4x4 kernels are centred on the 2x2 pixels that become one, like average pooling: nothing shifts.
 
     Maps `(B, channels / factor, factor H, factor W)` to `(B, channels, H, W)`.
     """
@@ -103,11 +102,11 @@ def downsampling(channels: int, factor: int, norm: str | None) -> nn.Sequential:
 
 
 def upsampling_margin(convolutions: int, factor: int) -> int:
-    """Low-resolution pixels from a border, within which an up-sampled output depends on what lies beyond it.
+    """Compute how many low-resolution pixels from a border an up-sampled output depends on what lies beyond it.
 
     Args:
-        convolutions: Reach at low resolution, in its pixels, of all that lies before the up-sampling.
-        factor: Of the up-sampling, behind which a 7x7 convolution follows.
+        convolutions: Reach of all layers before the up-sampling, in low-resolution pixels.
+        factor: Factor of the up-sampling, which a 7x7 convolution follows.
 
     Example:
         >>> upsampling_margin(3, 8)  # 3 + 1 + 1/2 + 1/4 + 3/8, rounded up
@@ -122,16 +121,16 @@ def upsampling_margin(convolutions: int, factor: int) -> int:
 def check_scale_arguments(
     *, factor: int, channels: int, norm: str | None, output: str | None = None, **counts: int
 ) -> None:
-    """Refuse what cannot be built.
+    """Check arguments that the networks of this kind share.
 
     Raises:
-        ValueError: If an argument is out of its range; `counts` must be >= 0.
+        ValueError: If an argument is out of range; `counts` must be >= 0.
     """
     if factor not in FACTORS:
         raise ValueError(f"`factor` must be one of {FACTORS}, got {factor}.")
     if channels < factor or channels % factor:
         raise ValueError(
-            f"`channels` must be a multiple of `factor` ({factor}), for they are halved with each doubling of the "
+            f"`channels` must be a multiple of `factor` ({factor}), since they are halved with each doubling of the "
             f"resolution, got {channels}."
         )
     if norm not in NORMS:
@@ -288,7 +287,7 @@ class DownSamplingGenerator(nn.Module):
 
 
 def _head(in_channels: int, out_channels: int, output: str) -> nn.Conv2d:
-    """The last convolution."""
+    """Build the last convolution."""
     layer = head(in_channels, out_channels)
     if output == "residual":
         nn.init.zeros_(layer.weight)
@@ -297,11 +296,9 @@ def _head(in_channels: int, out_channels: int, output: str) -> nn.Conv2d:
 
 
 def _check_image_channels(in_channels: int, out_channels: int, output: str) -> None:
-    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+    check_at_least_one(in_channels=in_channels, out_channels=out_channels)
     if output == "residual" and in_channels != out_channels:
         raise ValueError(
-            "`output` = 'residual' adds the image to the output and needs as many channels of both, got `in_channels` "
-            f"= {in_channels} and `out_channels` = {out_channels}."
+            "`output` = 'residual' adds the image to the output and needs the same number of channels in both, got "
+            f"`in_channels` = {in_channels} and `out_channels` = {out_channels}."
         )

@@ -1,4 +1,4 @@
-"""The generators of UNIT: encoders and decoders of two domains with one latent space."""
+"""Generators of UNIT: encoders and decoders of two domains with one latent space."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .resnet import ResidualBlock, behind_down, down_convolution, head, start_no
 
 
 class UNITGenerator(nn.Module):
-    """The way of UNIT from source to target: what is deployed (2-D).
+    """UNIT from source to target: the part that is deployed (2-D).
 
     Liu, Breuel, Kautz, "Unsupervised image-to-image translation networks", NeurIPS 2017, section 3 and appendix A. The
     code is the encoders' output and the mean of the posterior, whose variance is 1. The last residual blocks of both
-    encoders and the first of both decoders are the same ones, and belong to this module; what only the way back needs
-    is `UNITBackGenerator`.
+    encoders and the first of both decoders are shared and belong to this module; what only the way back needs is
+    `UNITBackGenerator`.
 
-    `forward` adds no noise and is the same in `train()` and `eval()`; the noise of training is the method's. Images
+    `forward` adds no noise and is the same in `train()` and `eval()`; the method adds the noise of training. Images
     whose sides are not multiples of 4 are padded with air (-1); `forward` crops them back. With the defaults
     10,185,473 parameters.
 
@@ -26,14 +26,14 @@ class UNITGenerator(nn.Module):
         in_channels: Channels of the source image.
         out_channels: Channels of the target image.
         channels: Features at full resolution; the code has four times as many, at 1/4 of the resolution.
-        num_res_blocks: Private residual blocks of each encoder and each decoder.
-        num_shared_blocks: Residual blocks that both encoders share, and as many that both decoders share.
+        num_res_blocks: Number of private residual blocks of each encoder and each decoder.
+        num_shared_blocks: Number of residual blocks that both encoders share, and that both decoders share.
 
     Raises:
         ValueError: If an argument is outside of its range.
 
     Differences from the official code:
-        The code shares no weights, only the codes' distribution, as its successor MUNIT; the paper shares the blocks.
+        The code shares no weights, only the codes' distribution, like its successor MUNIT; the paper shares the blocks.
         Its up-sampling repeats pixels and its decoders have layer norm; here they are the paper's transposed
         convolutions, with the encoders' instance norm.
 
@@ -81,7 +81,7 @@ class UNITGenerator(nn.Module):
 
 
 class UNITBackGenerator(nn.Module):
-    """The private parts of UNIT's way from target to source: the target encoder and the source decoder (2-D).
+    """Private parts of UNIT from target to source: the target encoder and the source decoder (2-D).
 
     The shared blocks are those of the `UNITGenerator` that it is called with. With the defaults 7,825,153 parameters.
 
@@ -89,7 +89,7 @@ class UNITBackGenerator(nn.Module):
         in_channels: Channels of the target image.
         out_channels: Channels of the source image.
         channels: Features at full resolution, as many as the generator's.
-        num_res_blocks: Private residual blocks of the encoder and the decoder.
+        num_res_blocks: Number of private residual blocks of the encoder and the decoder.
 
     Raises:
         ValueError: If an argument is outside of its range.

@@ -1,4 +1,4 @@
-"""Load a network's weights from a file of plain tensors, whole or not at all."""
+"""Loading a network's weights from a file of plain tensors, completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def load_weights(network: Network, path: str | Path) -> Network:
     """Copy a flat state dict (`model.pt`) into `network` and return it.
 
     The file is read with `weights_only=True`: nothing in it is executed. Every name and shape is compared first, so
-    a file that does not fit leaves the network as it was.
+    a file that does not fit leaves the network unchanged.
 
     Args:
-        network: Built by `load_definition` from the `network.json` that lies beside the weights.
-        path: The weights, by convention `<bundle_root>/models/model.pt`.
+        network: Network built by `load_definition` from the `network.json` beside the weights.
+        path: Path of the weights, by convention `<bundle_root>/models/model.pt`.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -1,4 +1,4 @@
-"""Bind a target domain to a multi-domain generator: what is exported and what an inferer runs."""
+"""Binding a target domain to a multi-domain generator, which is then exported and run by inferers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import Any
 import torch
 from torch import nn
 
-_TOLERANCE = 1e-6  # of the sum of a blend's weights
+_TOLERANCE = 1e-6  # tolerance of the sum of a blend's weights
 
 
 class WithTarget(nn.Module):
-    """A multi-domain generator as a network of one tensor, which MONAI's inferers and exports take.
+    """Multi-domain generator as a network of one tensor, which MONAI's inferers and exports accept.
 
     Its state dict is the generator's: `model.pt` fits both, whatever target is bound.
 
-    A generator of one direction has a single target, of which it need not be told: its weights are `[1.0]`, and it is
-    called with the image alone.
+    A generator of one direction has a single target: its weights are `[1.0]`, and it is called with the image alone.
 
     Args:
-        network: Called with the image `(B, C, H, W)` and the target `(1, num_domains)`.
-        target: One weight a domain, as `target_weights` gives them.
-        source: For a generator that depends on them, the source kernel and the pixel size of the images, as
-            `source_label` gives them; `from_source` binds others.
+        network: Generator, called with the image `(B, C, H, W)` and the target `(1, num_domains)`.
+        target: One weight per domain, as `target_weights` returns them.
+        source: Source kernel and pixel size of the images, for a generator that depends on them, as `source_label`
+            returns them; `from_source` binds others.
 
     Raises:
-        ValueError: If `target` is no vector; its length is for the network to check.
+        ValueError: If `target` is not a vector; the network checks its length.
 
     Example:
         >>> from common.networks import StarGANGenerator
@@ -47,8 +46,8 @@ class WithTarget(nn.Module):
         weights = torch.as_tensor(target, dtype=torch.float32).detach().clone()
         if weights.dim() != 1 or weights.numel() == 0:
             raise ValueError(
-                f"`target` must hold one weight a domain, shape (num_domains,), got the shape {list(weights.shape)}: "
-                "bind one target, which counts for each image of a batch."
+                f"`target` must hold one weight per domain, shape (num_domains,), got the shape {list(weights.shape)}: "
+                "bind one target, which applies to each image of a batch."
             )
         self.network = network
         self.num_weights = weights.numel()
@@ -63,37 +62,37 @@ class WithTarget(nn.Module):
         return self.network(image)
 
     def from_source(self, source: Sequence[float], spacing_mm: float) -> WithTarget:
-        """The same generator and target, for images of a known source kernel and pixel size (`PhysicsGenerator`)."""
+        """Bind the same generator and target to a known source kernel and pixel size (`PhysicsGenerator`)."""
         bound = WithTarget(self.network, self.target[: self.num_weights], [*source, spacing_mm])
         return bound.to(self.target)  # to the device and the precision of this one
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The generator's."""
+        """Return the state of the generator."""
         return self.network.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Into the generator."""
+        """Load a state into the generator."""
         return self.network.load_state_dict(*args, **kwargs)
 
 
 def target_weights(
     domains: Sequence[str], target: str | Mapping[str, float], groups: Sequence[int] | None = None
 ) -> list[float]:
-    """The target vector of a domain, or of a blend of domains.
+    """Build the target vector of a domain, or of a blend of domains.
 
     Args:
-        domains: The names, in the order of the network's target vector.
-        target: One of the names, or the weight of each domain that takes part, >= 0, which sum to 1.
+        domains: Names of the domains, in the order of the network's target vector.
+        target: One of the names, or a blend: weights >= 0 by domain that sum to 1.
         groups: Number of domains of each vendor, for a network that was trained with the vendors' mask
             (`common.methods.DomainLabels`); default: one vendor, no mask.
 
     Returns:
-        One weight a domain; with several vendors followed by the one-hot mask of the target's.
+        One weight per domain; with several vendors followed by the one-hot mask of the target's vendor.
 
     Raises:
-        ValueError: If `target` is neither a name nor a blend; when a name is not among `domains`, a weight is
-            negative, or their sum is not 1; when a blend mixes vendors, or `groups` does not sum to the number of
-            domains; when the only domain is not what is asked for.
+        ValueError: If `target` is neither a name nor a blend, a name is not among `domains`, a weight is negative,
+            the sum is not 1, a blend mixes vendors, `groups` does not sum to the number of domains, or the only
+            domain is not the requested one.
 
     Example:
         >>> target_weights(["B30f", "B50f", "B70f"], "B70f")
@@ -142,16 +141,16 @@ def source_label(
     source: str | None = None,
     pixel_mm: float | None = None,
 ) -> list[float] | None:
-    """The source kernel and pixel size that a network has where no volume tells them, as in an export.
+    """Return the source kernel and pixel size a network assumes where no volume provides them, as in an export.
 
     Args:
-        definition: Of the network, as `read_definition` gives it.
+        definition: Definition of the network, as `read_definition` returns it.
         target: One of its domains, or a blend.
-        source: One of its domains; default: the first one that is not the target.
-        pixel_mm: Default: the middle of the training data's.
+        source: One of its domains; by default the first one that is not the target.
+        pixel_mm: Pixel size; by default the middle of the training data's range.
 
     Returns:
-        One weight a domain, followed by the pixel size; None for a generator that sees the image alone.
+        One weight per domain, followed by the pixel size; None for a generator that sees only the image.
 
     Raises:
         ValueError: If `source` is not one of the domains.
@@ -172,7 +171,7 @@ def source_label(
 
 
 def vendors_of(domains: Sequence[str], groups: Sequence[int] | None = None) -> list[list[str]]:
-    """The domains of each vendor, in order; one list of all without `groups`.
+    """Group the domains by vendor, in order; without `groups` all are in one list.
 
     Raises:
         ValueError: If `groups` does not sum to the number of domains.

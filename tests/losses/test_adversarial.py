@@ -115,7 +115,7 @@ def test_errors():
         ValueError, match=r"`criterion` must be one of \('bce', 'least_squares', 'hinge', 'wasserstein'\), got 'wgan'"
     ):
         AdversarialLoss("wgan")
-    with pytest.raises(ValueError, match=r"as many scales, got 3 and 2\."):
+    with pytest.raises(ValueError, match=r"the same number of scales, got 3 and 2\."):
         AdversarialLoss().discriminator(pyramid(1), pyramid(2)[:2])
     with pytest.raises(ValueError, match=r"`fake_logits` must hold at least one map, got none\."):
         AdversarialLoss().generator([])

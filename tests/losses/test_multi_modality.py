@@ -157,7 +157,7 @@ def test_errors():
         loss(x, x, y, y_lr)
     with pytest.raises(ValueError, match=r"`real_target` must be `factor` = 4 times .* got \[1, 1, 63, 80\]"):
         loss(x, x_sr, y[:, :, :-1], y_lr)
-    with pytest.raises(ValueError, match=r"at least `window` = 11 pixels a side, got \[8, 20\]: use larger patches"):
+    with pytest.raises(ValueError, match=r"at least `window` = 11 pixels per side, got \[8, 20\]: use larger patches"):
         loss(x[:, :, :8], x_sr[:, :, :32], y, y_lr)
     with pytest.raises(ValueError, match=r"`first` and `second` must have the same shape"):
         ssim_loss(x, y)

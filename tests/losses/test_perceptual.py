@@ -85,7 +85,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"`network` must offer `features\(image\)`, .*, but Conv2d does not\."):
         PerceptualLoss(nn.Conv2d(3, 3, 1))
     for weights in ([], [0.5, -1.0]):
-        with pytest.raises(ValueError, match=r"`weights` must hold one weight >= 0 a feature, got \["):
+        with pytest.raises(ValueError, match=r"`weights` must hold one weight >= 0 per feature, got \["):
             build(weights=weights)
-    with pytest.raises(ValueError, match=r"one weight a feature of both images, got 2 weights, 4 and 4 features\."):
+    with pytest.raises(ValueError, match=r"one weight per feature of both images, got 2 weights, 4 and 4 features\."):
         build(weights=[1.0, 1.0])(*images())

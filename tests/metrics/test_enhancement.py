@@ -166,7 +166,7 @@ REMOVAL_SPACING = (2.0, 2.0, 5.0)
 
 @pytest.fixture
 def pair() -> tuple[np.ndarray, np.ndarray]:
-    """(NECT, CECT): a body of 40 HU in which a square of 40 pixels a side is 100 HU brighter after contrast."""
+    """(NECT, CECT): a body of 40 HU in which a square of 40 pixels per side is 100 HU brighter after contrast."""
     nect = np.full((120, 120, 2), -1000.0)
     nect[10:110, 10:110] = 40.0
     cect = nect.copy()

@@ -194,7 +194,7 @@ def test_slices_of_several_sizes() -> None:
         ({"patch": 4}, "`patch` must be a positive odd number of pixels, got 4"),
         ({"levels": 0}, "`levels` must be >= 1, got 0"),
         ({"projections": 0}, "`projections` must be >= 1"),
-        ({"levels": 6}, "`outputs` must have at least 224 pixels a side for 6 levels"),
+        ({"levels": 6}, "`outputs` must have at least 224 pixels per side for 6 levels"),
     ],
 )
 def test_errors_in_options(options: dict[str, Any], message: str) -> None:

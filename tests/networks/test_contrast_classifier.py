@@ -71,7 +71,7 @@ def test_images_that_do_not_fit_are_refused():
     for method in (network, network.features):
         with pytest.raises(ValueError, match=r"`image` must have 4 dimensions .*, got 5\."):
             method(torch.zeros(1, 3, 32, 32, 32))
-        with pytest.raises(ValueError, match=r"at least 32 pixels a side, .*, got 32 x 31: pad or resample it\."):
+        with pytest.raises(ValueError, match=r"at least 32 pixels per side, .*, got 32 x 31: pad or resample it\."):
             method(torch.zeros(1, 3, 32, 31))
 
 

@@ -118,7 +118,7 @@ def test_smallest_image(num_layers):
     discriminator = PatchDiscriminatorPyramid(channels=2, num_scales=2, num_layers=num_layers)
     assert discriminator(torch.randn(2, 1, 2 * least, 2 * least))[1].shape == (2, 1, 1, 1)
     message = (
-        rf"scale 1 \(of 2, from 0\) must see at least {least} pixels a side with `num_layers` = {num_layers}, but "
+        rf"scale 1 \(of 2, from 0\) must see at least {least} pixels per side with `num_layers` = {num_layers}, but "
         rf"there the image \[{2 * least}, {2 * least - 1}\] is \[{least}, {least - 1}\]: use fewer `num_layers` or "
         "`num_scales`, or a larger image"
     )
@@ -204,7 +204,7 @@ def test_torchscript():
 def test_images_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"`image` must have 4 dimensions .*, got 3\."):
         build()(torch.zeros(3, 16, 16))
-    message = r"at least 4 pixels a side, which 2 layers halve to 1, got 3 x 16: use fewer `channels`"
+    message = r"at least 4 pixels per side, which 2 layers halve to 1, got 3 x 16: use fewer `channels`"
     with pytest.raises(ValueError, match=message):
         build()(torch.zeros(1, 3, 3, 16))
 

@@ -186,7 +186,7 @@ def test_wrong_number_of_axes_is_refused(shape):
         ({"channels": (16, 12)}, r"each a multiple of `num_groups` \(8\), got \[16, 12\]\."),
         (
             {"residual": True, "out_channels": 1},
-            r"needs as many channels .* `in_channels` = 3 and `out_channels` = 1\.",
+            r"needs the same number of channels .* `in_channels` = 3 and `out_channels` = 1\.",
         ),
     ],
 )

@@ -195,7 +195,10 @@ def test_a_constant_image_has_no_frame(kind):
         ({"norm": "BATCH"}, r"`norm` must be one of \(None, 'INSTANCE'\), got 'BATCH'\."),
         ({"output": "relu"}, r"`output` must be one of \('tanh', 'linear', 'residual'\), got 'relu'\."),
         ({"in_channels": 0}, r"`in_channels` must be >= 1, got 0\."),
-        ({"out_channels": 2, "output": "residual"}, r"as many channels of both, got `in_channels` = 1 and .* = 2\."),
+        (
+            {"out_channels": 2, "output": "residual"},
+            r"the same number of channels in both, got `in_channels` = 1 and .* = 2\.",
+        ),
     ],
 )
 def test_arguments_out_of_range(kind, arguments, message):

@@ -102,7 +102,9 @@ def test_the_callers_tensor_is_not_shared():
 
 @pytest.mark.parametrize("shape", [(), (1, 3), (0,)])
 def test_target_that_is_no_vector_is_refused(shape):
-    with pytest.raises(ValueError, match=r"`target` must hold one weight a domain, .*, got the shape \[.*\]: bind one"):
+    with pytest.raises(
+        ValueError, match=r"`target` must hold one weight per domain, .*, got the shape \[.*\]: bind one"
+    ):
         build(target=torch.zeros(shape))
 
 
