@@ -35,6 +35,22 @@ _SPECTRAL_NORM = {
     ".weight_v": ".parametrizations.weight.0._v",
 }
 
+_GENERATOR = {
+    "init.": "stem.",
+    "down1.": "downs.0.",
+    "down2.": "downs.1.",
+    "residual.": "blocks.",
+    "up1.": "ups.0.",
+    "up2.": "ups.1.",
+    "out.0.": "head.",
+}
+
+SIEMENS_KERNELS = ("B30f", "B50f", "B70f")  # in the order of the released code's labels
+CODEC = {"hu": [-1024, 3071]}
+
+# For two vendors the generator's label has a mask of two behind the kernels, the discriminator's logits have not.
+_VENDOR_MASK = 2
+
 
 def generator_from_released(state: State) -> StarGANGenerator:
     """Build the generator that a released checkpoint holds, of the sizes that its tensors tell.
@@ -92,17 +108,6 @@ def discriminator_from_released(state: State) -> SemanticDiscriminator | StarGAN
         num_layers=num_layers,
     )
     return _filled(network, state, "discriminator")
-
-
-_GENERATOR = {
-    "init.": "stem.",
-    "down1.": "downs.0.",
-    "down2.": "downs.1.",
-    "residual.": "blocks.",
-    "up1.": "ups.0.",
-    "up2.": "ups.1.",
-    "out.0.": "head.",
-}
 
 
 def _sequential_generator(num_blocks: int) -> dict[str, str]:
@@ -172,13 +177,6 @@ def _filled(network: Network, state: State, role: str) -> Network:
             f"its tensors are not those of one {role} of the released code: {'; '.join(problems[:_SHOWN])}{rest}."
         ) from error
     return network
-
-
-SIEMENS_KERNELS = ("B30f", "B50f", "B70f")  # in the order of the released code's labels
-CODEC = {"hu": [-1024, 3071]}
-
-# For two vendors the generator's label has a mask of two behind the kernels, the discriminator's logits have not.
-_VENDOR_MASK = 2
 
 
 def convert_ggcl(

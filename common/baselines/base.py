@@ -17,8 +17,9 @@ from torch.nn.functional import interpolate
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-
 BACKGROUND = -1.0
+
+MODES = ("nearest", "bicubic")
 
 
 @runtime_checkable
@@ -92,9 +93,6 @@ class Identity:
     def from_dict(cls, content: Mapping[str, Any]) -> Identity:
         """Nothing to read."""
         return cls()
-
-
-MODES = ("nearest", "bicubic")
 
 
 class Interpolation:

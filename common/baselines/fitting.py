@@ -28,6 +28,9 @@ KINDS: dict[str, type[Baseline]] = {
 }
 CURE = "`python -m monai.bundle run training --config_file <bundle>/configs/train.yaml` fits and saves them"
 
+FILE_NAME = "baselines.json"
+logger = logging.getLogger(__name__)
+
 
 def fit_baselines(
     target_volumes: Iterable[np.ndarray],
@@ -107,10 +110,6 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = content.get("format")
         raise ValueError(f"`{path}` must be a baseline file of format {FORMAT}, got {found}; {CURE}.")
     return content
-
-
-FILE_NAME = "baselines.json"
-logger = logging.getLogger(__name__)
 
 
 def fit_and_save(

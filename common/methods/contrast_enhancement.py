@@ -21,6 +21,8 @@ from ..losses.reconstruction import ReconstructionLoss
 from ..losses.three_class import ThreeClassAdversarialLoss
 from .method import TrainingServices, TranslationMethod, frozen
 
+SOURCE, TARGET = 0, 1  # the classes
+
 
 class ContrastEnhancement(TranslationMethod):
     """Supervised learning on pairs of synthetic NECT and real CECT, which are aligned: the paper's Ours-S.
@@ -60,9 +62,6 @@ class ContrastEnhancement(TranslationMethod):
         # The pictures show what the generator saw, and that is the synthetic NECT.
         images = {"real_source": synthetic_nect, "fake_target": predicted_cect.detach(), "real_target": real_cect}
         return {"generator": losses["reconstruction"], **losses, **images}
-
-
-SOURCE, TARGET = 0, 1  # the classes
 
 
 class ContrastClassification(TranslationMethod):

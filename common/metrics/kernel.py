@@ -15,6 +15,13 @@ from .noise import UniformPatches, check_spacing, check_volume, noise_power_spec
 
 THRESHOLD_HU = -950.0
 
+ndimage, _ = optional_import("scipy.ndimage")
+
+# Regions are shrunk so far that no kernel carries their border inside.
+MARGIN_MM = 3.0
+LEAST_VOXELS = 100
+LABELS = {"lung_parenchyma": 1, "emphysema": 2, "blood_pool": 4}
+
 
 def emphysema_index(volume_hu: np.ndarray, lung_mask: np.ndarray, threshold_hu: float = THRESHOLD_HU) -> float:
     """Share of the lung's voxels below the threshold, in percent (also called LAA-950).
@@ -41,14 +48,6 @@ def emphysema_index(volume_hu: np.ndarray, lung_mask: np.ndarray, threshold_hu: 
     if not mask.any():
         raise ValueError("`lung_mask` must hold at least one voxel, got none; there is no lung in this volume.")
     return float(100.0 * (volume[mask] < threshold_hu).mean())
-
-
-ndimage, _ = optional_import("scipy.ndimage")
-
-# Regions are shrunk so far that no kernel carries their border inside.
-MARGIN_MM = 3.0
-LEAST_VOXELS = 100
-LABELS = {"lung_parenchyma": 1, "emphysema": 2, "blood_pool": 4}
 
 
 def kernel_metrics(

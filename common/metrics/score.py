@@ -24,6 +24,13 @@ BODY_HU = -300.0  # CT values above it are of the body
 NOT_INVERTED = -0.1
 UNIT_FACTOR = 2.0  # MR has no unit: images whose ranges differ by more are not comparable as they are
 
+gaussian_filter, _ = optional_import("scipy.ndimage", name="gaussian_filter")
+
+# Slices in which the mask covers less of the field are left out: nearly empty slices inflate PSNR and SSIM.
+MIN_COVERAGE = 0.01
+# Gaussian scale of the NEC paper's evaluation.
+SMOOTHING_MM = 0.5
+
 
 def foreground_mask(volume: np.ndarray, *, threshold_share: float = THRESHOLD_SHARE) -> np.ndarray:
     """Mask of the body or brain in an MR or CT volume; works in any unit, also on volumes encoded to [-1, 1].
@@ -76,14 +83,6 @@ def _large_components(candidate: np.ndarray) -> np.ndarray:
     keep = sizes >= COMPONENT_SHARE * sizes.max()
     keep[0] = False
     return np.asarray(keep[components])
-
-
-gaussian_filter, _ = optional_import("scipy.ndimage", name="gaussian_filter")
-
-# Slices in which the mask covers less of the field are left out: nearly empty slices inflate PSNR and SSIM.
-MIN_COVERAGE = 0.01
-# Gaussian scale of the NEC paper's evaluation.
-SMOOTHING_MM = 0.5
 
 
 def score(

@@ -16,6 +16,9 @@ Slices = Tensor | Sequence[Tensor]
 # Encoded background is -1; a patch counts when its centre lies above this value.
 FOREGROUND_LEVEL = -0.9
 
+# Weight of lost and invented edges beside realism in `unpaired_score`.
+FAITHFULNESS_WEIGHT = 1.0
+
 
 def sliced_wasserstein(
     outputs: Slices,
@@ -93,7 +96,7 @@ def _patches(batches: list[Tensor], name: str, *, patch: int, levels: int, count
     smallest = min(min(bands[-1][0].shape[-2:]) for bands in pyramids)
     if smallest < patch:
         raise ValueError(
-            f"`{name}` must have at least {patch * 2 ** (levels - 1)} pixels a side for {levels} levels of "
+            f"`{name}` must have at least {patch * 2 ** (levels - 1)} pixels per side for {levels} levels of "
             f"{patch}x{patch} patches, got {smallest} pixels at the coarsest level; use fewer levels."
         )
     result = []
@@ -154,10 +157,6 @@ def _quantiles(samples: Tensor, size: int) -> Tensor:
     if ordered.shape[1] == size:
         return ordered
     return functional.interpolate(ordered[None], size=size, mode="linear", align_corners=True)[0]
-
-
-# Weight of lost and invented edges beside realism in `unpaired_score`.
-FAITHFULNESS_WEIGHT = 1.0
 
 
 def edge_disagreement(source: Tensor, output: Tensor, *, epsilon: float = 0.15) -> float:

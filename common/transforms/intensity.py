@@ -22,6 +22,11 @@ from ..images.names import file_name
 AIR_BELOW_HU = -200.0  # every CT of a body shows something below: air around it, lung, or gas
 SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # of int16, in which CT is written
 
+AIR_HU, TISSUE_HU = -1000.0, 45.0  # lung tissue without air, unenhanced
+LUNG_HU_RANGE = (-1200.0, 400.0)  # what [-1, 1] holds; leaves room for noise on air and for enhanced vessels
+AIR_PERCENTILE, TISSUE_PERCENTILE = 5.0, 99.0
+PERCENTILE_SAMPLES = 1_000_000
+
 
 class CheckHUd(MapTransform):
     """Refuses volumes that are not in HU: MR, and CT without its offset (water near 1000 instead of 0).
@@ -123,12 +128,6 @@ def reference_percentiles(
         for entry in tqdm(entries, desc="target intensities")
     ]
     return [float(value) for value in np.median(percentiles, axis=0)]
-
-
-AIR_HU, TISSUE_HU = -1000.0, 45.0  # lung tissue without air, unenhanced
-LUNG_HU_RANGE = (-1200.0, 400.0)  # what [-1, 1] holds; leaves room for noise on air and for enhanced vessels
-AIR_PERCENTILE, TISSUE_PERCENTILE = 5.0, 99.0
-PERCENTILE_SAMPLES = 1_000_000
 
 
 def grey_levels(

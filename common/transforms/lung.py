@@ -39,6 +39,10 @@ NO_LUNG = (
 
 Mask = NDArray[np.bool_]
 
+LUNG, ALL = "lung", "all"
+Region = str | Sequence[Sequence[int]]
+Box = NDArray[np.int64]  # (3, 2): first voxel and one beyond the last, along each axis
+
 
 def lung_mask(volume_hu: np.ndarray, spacing_mm: Sequence[float], *, name: str = "the volume") -> Mask:
     """Both lungs, with the vessels, bronchi and nodules inside them, without trachea and main bronchi.
@@ -187,11 +191,6 @@ def _means(image: np.ndarray, regions: np.ndarray, count: int) -> np.ndarray:
     """Mean of each region; that of the background, label 0, first."""
     sizes = np.bincount(regions.ravel(), minlength=count + 1)
     return np.bincount(regions.ravel(), weights=image.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
-
-
-LUNG, ALL = "lung", "all"
-Region = str | Sequence[Sequence[int]]
-Box = NDArray[np.int64]  # (3, 2): first voxel and one beyond the last, along each axis
 
 
 class FindRegiond(MapTransform):

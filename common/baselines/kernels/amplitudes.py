@@ -19,6 +19,17 @@ fft, _ = optional_import("scipy.fft")
 # Relative SD of a ring's power beyond its sampling error: deviations from the model; and between whole patients.
 NOISE_MODEL_SD, IMAGE_MODEL_SD = 0.05, 0.15
 
+optimize, _ = optional_import("scipy.optimize")
+
+HIGHEST_LP_MM = 1.5
+# log K is a polynomial in f^2 of this degree, in units of (0.5 lp/mm)^2.
+DEGREE = 4
+UNIT_LP_MM = 0.5
+# Prior SDs of the curvature of the common spectrum between rings, and of the amplitudes' coefficients.
+CURVATURE_SD, AMPLITUDE_SD = 0.3, 100.0
+# A white floor is a tenth of the spectrum's least power, to a factor e: left free, it takes the place of white signal.
+FLOOR_SHARE, FLOOR_SD = 0.1, 1.0
+
 
 class Spectrum(NamedTuple):
     """Power of one volume at the rings' frequencies, and what is known about its error.
@@ -76,18 +87,6 @@ def _image_power(volume: np.ndarray, spacing: tuple[float, float]) -> tuple[np.n
     power *= spacing[0] * spacing[1] / (window**2).sum(dtype=np.float64) / volume.shape[2]
     frequency = np.hypot.outer(*(fft.fftfreq(number, step) for number, step in zip(volume.shape, spacing)))
     return ring_means(frequency, power, ring_lp_mm=RING_LP_MM)
-
-
-optimize, _ = optional_import("scipy.optimize")
-
-HIGHEST_LP_MM = 1.5
-# log K is a polynomial in f^2 of this degree, in units of (0.5 lp/mm)^2.
-DEGREE = 4
-UNIT_LP_MM = 0.5
-# Prior SDs of the curvature of the common spectrum between rings, and of the amplitudes' coefficients.
-CURVATURE_SD, AMPLITUDE_SD = 0.3, 100.0
-# A white floor is a tenth of the spectrum's least power, to a factor e: left free, it takes the place of white signal.
-FLOOR_SHARE, FLOOR_SD = 0.1, 1.0
 
 
 class Amplitudes(NamedTuple):

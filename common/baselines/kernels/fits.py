@@ -19,6 +19,12 @@ Volume = tuple[np.ndarray, Sequence[float]]
 # Limit where a soft source keeps little but rounding noise, 32 dB.
 LARGEST_GAIN = 40.0
 
+KNOT_LP_MM = 0.02
+HIGHEST_LP_MM = 2.0
+
+Pair = tuple[np.ndarray, np.ndarray, Sequence[float]]
+Patient = tuple[Mapping[str, np.ndarray], Sequence[float]]
+
 
 def fit_spectra(source_volumes: Iterable[Volume], target_volumes: Iterable[Volume]) -> RadialFilter:
     """H = sqrt(P_target / P_source) from power spectra over whole slices of different patients.
@@ -130,13 +136,6 @@ def _measured(sources: Iterable[Volume], targets: Iterable[Volume]) -> dict[str,
         "source": [measure_spectra(volume, spacing) for volume, spacing in sources],
         "target": [measure_spectra(volume, spacing) for volume, spacing in targets],
     }
-
-
-KNOT_LP_MM = 0.02
-HIGHEST_LP_MM = 2.0
-
-Pair = tuple[np.ndarray, np.ndarray, Sequence[float]]
-Patient = tuple[Mapping[str, np.ndarray], Sequence[float]]
 
 
 def fit_paired(pairs: Iterable[Pair]) -> RadialFilter:

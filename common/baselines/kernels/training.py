@@ -33,6 +33,8 @@ CURE = "`python -m monai.bundle run training --config_file <bundle>/configs/trai
 
 KernelFilters = dict[tuple[str, str], dict[str, RadialFilter]]
 
+FILTERS = "filters.json"
+
 
 def fit_kernel_filters(
     volumes_by_domain: Mapping[str, Iterable[Volume]], pairs: Iterable[Patient] | None = None
@@ -118,9 +120,6 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = content.get("format")
         raise ValueError(f"`{path}` must be a file of radial filters of format {FORMAT}, got {found}; {CURE}.")
     return content
-
-
-FILTERS = "filters.json"
 
 
 def fit_and_save_filters(
