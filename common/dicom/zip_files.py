@@ -1,4 +1,4 @@
-"""Unpacking a zip that somebody sent: nothing outside of the folder, no links, no bombs."""
+"""Unpacking of a zip that somebody sent: nothing outside of the folder, no links, no bombs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []  # removed when the progra
 
 
 def unpacked(archive: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
-    """A temporary folder with the content of a zip, which lasts until the program ends; see `unpack`."""
+    """Unpack a zip into a temporary folder, which lasts until the program ends; see `unpack`."""
     folder = tempfile.TemporaryDirectory(prefix="unpacked_", ignore_cleanup_errors=True)
     _folders.append(folder)
     unpack(archive, folder.name, max_bytes=max_bytes)
@@ -26,13 +26,13 @@ def unpacked(archive: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
 
 
 def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
-    """Unpacks a zip below an existing folder.
+    """Unpack a zip below an existing folder.
 
     Args:
-        archive: the zip.
-        folder: where to.
-        max_bytes: of all files, counted as they are unpacked: what a zip says of its sizes may be wrong.
-        max_files: how many.
+        archive: path of the zip.
+        folder: folder to unpack into.
+        max_bytes: limit of the size of all files, counted as they are unpacked: a zip may be wrong about its sizes.
+        max_files: limit of the number of files.
 
     Raises:
         ValueError: when the zip is damaged or encrypted, has a link or a path that leads out of the folder, or is too
@@ -54,11 +54,11 @@ def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTE
 
 
 def check_members(members: Iterable[zipfile.ZipInfo], name: str) -> None:
-    """Refuses links, and paths that lead out of the folder that a zip is unpacked to.
+    """Refuse links, and paths that lead out of the folder that a zip is unpacked to.
 
     Args:
-        members: of the zip.
-        name: the zip's, for the message.
+        members: members of the zip.
+        name: name of the zip, for the message.
 
     Raises:
         ValueError: naming the member.
@@ -90,7 +90,7 @@ def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
 
 
 def _copy(source: IO[bytes], out: IO[bytes], left: int, name: str) -> int:
-    """Copies at most `left` bytes, and tells how many."""
+    """Copy at most `left` bytes, and return how many."""
     copied = 0
     while block := source.read(BLOCK):
         copied += len(block)

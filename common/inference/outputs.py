@@ -75,7 +75,7 @@ class CheckSourceSeriesd(MapTransform):
 
     Raises:
         ValueError: when the format is unknown; when called, for a source that is not one even series of single-frame
-            DICOM images, see `read_source_series`.
+            DICOM images, see `read_source_series`: the same that the writer uses.
     """
 
     def __init__(self, keys: KeysCollection, output_format: str, *, allow_missing_keys: bool = False) -> None:

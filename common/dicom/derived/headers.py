@@ -1,7 +1,4 @@
-"""The header of each image of a derived series: what it keeps of its source, and what it says of itself.
-
-What made a derived series and from what: the bundle, the equipment, the source images.
-"""
+"""Headers of the images of a derived series: what they keep of their source, and what made them from what."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ from .voxels import Placement, Storage
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-
 MANUFACTURER = "monai-translation-bundles"
 EQUIPMENT = (
     *("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName"),
@@ -30,6 +26,13 @@ EQUIPMENT = (
 )
 SOURCE_IMAGE = ("121322", "Source image for image processing operation")  # codes of PS3.16, context group 7202
 ACQUISITION, PROCESSING = ("109101", "Acquisition Equipment"), ("109102", "Processing Equipment")  # 7005
+EMPTY = (  # type 2: present, even if nobody knows their value
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator", "AcquisitionNumber"),
+)
+MAX_SERIES_NUMBER = 2**31 - 1
+LOSSY_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 93, 111, 112, 203))
+VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Derivation:
     """What made a volume.
 
     Args:
-        bundle: the bundle's name.
-        version: its version.
+        bundle: name of the bundle.
+        version: version of the bundle.
         weights_sha256: checksum of its `model.pt`.
-        target: the domain of the output, or the weights of a blend.
+        target: domain of the output, or the weights of a blend.
     """
 
     bundle: str
@@ -50,11 +53,15 @@ class Derivation:
 
     @property
     def target_name(self) -> str:
-        """The target in words."""
+        """Target in words."""
         return target_name(self.target)
 
     def description(self, rule: DerivedRule, storage: Storage) -> str:
-        """The DerivationDescription.
+        """Return the DerivationDescription.
+
+        Args:
+            rule: rule of what the series may say.
+            storage: storage of its values.
 
         >>> from common.dicom.derived.rules import RULES
         >>> exact = Storage("int16", 1.0, 0.0, (-1024, 3071), 0.0)
@@ -70,7 +77,7 @@ nect2cect 0.1.0, target CECT, weights SHA-256 29ce. Values are exact.
 
 
 def add_equipment(header: Any, source: Stack, derivation: Derivation, now: datetime) -> None:
-    """The software made these images; the scanner contributed to them (PS3.3, C.7.5.1 and C.12.1.1.5)."""
+    """Say that the software made these images and the scanner contributed to them (PS3.3, C.7.5.1 and C.12.1.1.5)."""
     header.Manufacturer, header.ManufacturerModelName = MANUFACTURER, derivation.bundle
     header.SoftwareVersions = derivation.version
     software = _purpose(PROCESSING)
@@ -89,7 +96,7 @@ def add_equipment(header: Any, source: Stack, derivation: Derivation, now: datet
 
 
 def series_reference(source: Stack) -> Dataset:
-    """An item of ReferencedSeriesSequence, with all images of the source."""
+    """Return an item of ReferencedSeriesSequence, with all images of the source."""
     from pydicom import Dataset
 
     reference = Dataset()
@@ -99,10 +106,10 @@ def series_reference(source: Stack) -> Dataset:
 
 
 def image_reference(header: Dataset, same_pixels: bool) -> Dataset:
-    """An item of SourceImageSequence.
+    """Return an item of SourceImageSequence.
 
     Args:
-        header: of the source image.
+        header: header of the source image.
         same_pixels: whether the derived image has the pixels of the source at the same places.
     """
     reference: Dataset = _purpose(SOURCE_IMAGE)
@@ -122,7 +129,7 @@ def _reference(header: Any) -> Dataset:
 
 
 def _purpose(code: tuple[str, str]) -> Any:
-    """A new item that begins with its purpose."""
+    """Return a new item that begins with its purpose."""
     from pydicom import Dataset
 
     purpose, item = Dataset(), Dataset()
@@ -130,15 +137,6 @@ def _purpose(code: tuple[str, str]) -> Any:
     purpose.CodingSchemeDesignator = "DCM"
     item.PurposeOfReferenceCodeSequence = [purpose]
     return item
-
-
-EMPTY = (  # type 2: present, even if nobody knows their value
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
-    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator", "AcquisitionNumber"),
-)
-MAX_SERIES_NUMBER = 2**31 - 1
-LOSSY_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 93, 111, 112, 203))
-VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"
 
 
 def series_header(
@@ -150,13 +148,13 @@ def series_header(
     now: datetime,
     series_number: int | None = None,
 ) -> Dataset:
-    """What all images of a derived series have in common.
+    """Return what all images of a derived series have in common.
 
     Args:
-        source: the series it derives from.
-        rule: what it may say.
+        source: series that it derives from.
+        rule: rule of what it may say.
         derivation: what made it.
-        storage: of its values.
+        storage: storage of its values.
         now: date and time of its making.
         series_number: default: 100 times the source's, plus 1.
     """
@@ -192,14 +190,14 @@ def series_header(
 
 
 def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, placement: Placement) -> Dataset:
-    """The header of the image at one slice of the source.
+    """Return the header of the image at one slice of the source.
 
     Args:
-        common: of `series_header`.
-        source: the series it derives from.
-        index: of the source's slice.
-        rule: what it may say.
-        placement: of the volume.
+        common: what all images have in common, see `series_header`.
+        source: series that it derives from.
+        index: index of the source's slice.
+        rule: rule of what it may say.
+        placement: place of the volume in the source.
     """
     from pydicom.uid import generate_uid
 
@@ -221,7 +219,7 @@ def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, 
 
 
 def _geometry(header: Any, slice_header: Any, placement: Placement) -> None:
-    """The source's own numbers where the grids agree, so that viewers see one geometry and not two."""
+    """Take the source's own numbers where the grids agree, so that viewers see one geometry and not two."""
     columns, rows, _ = placement.shape
     header.Rows, header.Columns = rows, columns
     position = np.array(slice_header.ImagePositionPatient, dtype=float)
@@ -241,7 +239,7 @@ def _geometry(header: Any, slice_header: Any, placement: Placement) -> None:
 
 
 def _decimal(value: float) -> Any:
-    """A number in the 16 characters of a decimal string."""
+    """Return a number in the 16 characters of a decimal string."""
     from pydicom.valuerep import DSfloat
 
     return DSfloat(round(value, 9), auto_format=True)
@@ -259,7 +257,7 @@ def _date(header: Any, now: datetime) -> None:
 
 
 def _copy_worst(header: Any, source: Stack, name: str, *, bad: str, good: str) -> None:
-    """`bad` where any slice says so, `good` where all do, nothing where the source leaves it open."""
+    """Say `bad` where any slice does, `good` where all do, nothing where the source leaves it open."""
     said = [slice_header.get(name) for slice_header in source.headers]
     if name == "LossyImageCompression":
         said += [bad for slice_header in source.headers if _lossy(slice_header)]
@@ -270,6 +268,6 @@ def _copy_worst(header: Any, source: Stack, name: str, *, bad: str, good: str) -
 
 
 def _lossy(slice_header: Any) -> bool:
-    """Whether the file's compression is one that may lose something (PS3.5, A.4)."""
+    """Return whether the file's compression is one that may lose something (PS3.5, A.4)."""
     syntax = str(slice_header.file_meta.get("TransferSyntaxUID", ""))
     return syntax in LOSSY_SYNTAXES or syntax.startswith(VIDEO_SYNTAXES)
