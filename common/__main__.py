@@ -146,11 +146,11 @@ def reading_results(output_dir: str) -> None:
     print(results(output_dir))
 
 
-def demo(bundle: str = "nec_t1t2", *, output_dir: str = "runs/demo") -> None:
+def demo(bundle: str | None = None, *, output_dir: str = "runs/demo") -> None:
     """Run a bundle's demonstration: phantom data, training, translation, evaluation, report; minutes on a CPU.
 
     Args:
-        bundle: a folder of bundles/.
+        bundle: a folder of bundles/, or the path of another bundle; default: the first one, brain MR.
         output_dir: everything goes there.
     """
     from .demo import run_demo
@@ -175,7 +175,7 @@ def leaderboard(
     """Train and score every method of a bundle at one budget; a run that is done is not run again.
 
     Args:
-        bundle: a folder of bundles/.
+        bundle: a folder of bundles/, or the path of another bundle.
         methods: such as nec,cut; default: all; ablations as ablations/NAME, overlays on each other as physics+ggdr.
         budget: images with which each generator is updated; default: the board's.
         seeds: how many, or which: 0,1,2.
@@ -223,7 +223,7 @@ def leaderboard_page(page: str | None = None, *, results: str | None = None) -> 
 
 def features(
     *,
-    bundle: str = "kcgan_kernel_conversion",
+    bundle: str | None = None,
     data: str,
     models_dir: str,
     training_dir: str,
@@ -235,7 +235,8 @@ def features(
     """Draw the clusters of what generator and discriminator see of a test patient: OUTPUT_DIR/features.png.
 
     Args:
-        bundle: of kernels, a folder of bundles/.
+        bundle: of kernels, whose inference.yaml reads the images: a folder of bundles/, or the path of another
+            bundle; default: the first one of kernels.
         data: the data's folder.
         models_dir: the generator's model.pt and network.json.
         training_dir: the output folder of its training, where last.pt has the discriminator.
@@ -244,9 +245,11 @@ def features(
         clusters: how many, the thesis' 12.
         seed: of k-means.
     """
+    from .bundles import KERNEL_CONVERSION, find_bundle, find_bundles, translation_task
     from .reports.features import write_features
 
-    root = Path(__file__).parents[1] / "bundles" / bundle
+    kernel_bundles = [root for root in find_bundles() if translation_task(root) == KERNEL_CONVERSION]
+    root = find_bundle(bundle, among=kernel_bundles)
     places = {"models_dir": models_dir, "training_dir": training_dir, "output_dir": output_dir}
     print(f"Picture: {write_features(root, data, **places, patient=patient, clusters=clusters, seed=seed)}")
 

@@ -2,60 +2,104 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from .bundles import declaration, find_bundle, find_bundles, training_stages
 from .processes import run_child
+from .reports.inputs import read_inputs
 from .reports.tables import results_table
 
-BUNDLES = Path(__file__).parents[1] / "bundles"
-KERNEL = {"trainings": (("physics", "demo"),), "inference": ("--source", "B30f", "--target", "B70f")}
-STAGES = (("demo", "train_classifier"), ("demo", "train_contrast_removal"), ("demo",))
-# What differs from one training with demo.yaml: overlays of train.yaml for each training, of evaluate.yaml, arguments.
-SPECIAL: dict[str, dict[str, Any]] = {
-    "ggcl": KERNEL,
-    "kcgan_kernel_conversion": KERNEL,
-    "nect2cect": {"trainings": STAGES, "evaluation": ("evaluate_removal",)},
-    "sr_cyclegan": {"inference": ("--region", "all")},  # the phantom is all lung
-}
+OVERLAY = Path("configs", "demo.yaml")
 
 
-def run_demo(bundle: str = "nec_t1t2", output_dir: str = "runs/demo") -> None:
+@dataclass(frozen=True)
+class Demonstration:
     """
-    Generates phantom data, trains a bundle with its demo overlay, translates and scores held-out patients, reports.
+    What a bundle may declare about its demonstration, under `demo` in its metadata.
 
     Args:
-        bundle: a folder of `bundles/`.
+        overlays: of `train.yaml`, in order.
+        inference: ids of `inference.yaml` and their values.
+        evaluation: overlays of `evaluate.yaml`, in order.
+    """
+
+    overlays: tuple[str, ...] = ("demo",)
+    inference: Mapping[str, str] = field(default_factory=dict)
+    evaluation: tuple[str, ...] = ()
+
+
+def run_demo(bundle: str | None = None, output_dir: str = "runs/demo") -> None:
+    """
+    Generate phantom data, train a bundle with its demo overlay, translate and score held-out patients, and report.
+
+    Args:
+        bundle: a folder in `bundles`, or the path of another bundle; default: the first one, see `find_bundles`.
         output_dir: gets the data, the weights, the translated volumes, `summary.json`, `metrics.csv`, `report.html`.
 
     Raises:
         ValueError: when there is no such bundle.
+        SystemExit: when a command fails.
     """
-    configs = BUNDLES / bundle / "configs"
-    if not (configs / "demo.yaml").is_file():
-        known = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/demo.yaml"))
-        raise ValueError(f"`bundle` must be one of {known}, got {bundle!r}.")
+    root = demo_bundle(bundle)
     started = time.time()
+    for command in demo_commands(root, output_dir):
+        _run(command)
     out = Path(output_dir)
-    places = ["--bundle_root", _short(BUNDLES / bundle), "--models_dir", str(out / "models")]
-    data = ["--dataset_dir", str(out / "data")]
-    special = SPECIAL.get(bundle, {})
-    for overlays in special.get("trainings", (("demo",),)):
-        _run("monai.bundle", "run", "training", *_files(configs, "train", *overlays), *places, *data,
-             "--output_dir", str(out / "training"))  # fmt: skip
-    _run("monai.bundle", "run", "inference", *_files(configs, "inference"), *places, *data,
-         "--output_dir", str(out / "translated"), *special.get("inference", ()))  # fmt: skip
-    scoring = ("inference", "evaluate", *special.get("evaluation", ()))
-    _run("monai.bundle", "run", "evaluating", *_files(configs, *scoring), *places, *data,
-         "--output_dir", str(out), "--training_dir", str(out / "training"))  # fmt: skip
-    _run("common", "report", str(out))
-    print("\n" + results_table(json.loads((out / "summary.json").read_text())))
+    inputs = read_inputs(out)
+    print("\n" + results_table(inputs.summary, task=inputs.task))
     print(f"\nThe demonstration took {time.time() - started:.0f} s. Research use only.")
     print(f"Report: {out / 'report.html'}   volumes: {out / 'translated'}   numbers: {out / 'metrics.csv'}")
+
+
+def demo_bundle(bundle: str | None = None) -> Path:
+    """
+    Return the folder of a bundle that has a demonstration.
+
+    Args:
+        bundle: see `run_demo`.
+
+    Raises:
+        ValueError: when there is no such bundle.
+    """
+    with_demo = [root for root in find_bundles() if (root / OVERLAY).is_file()]
+    root = find_bundle(bundle, among=with_demo)
+    if not (root / OVERLAY).is_file():
+        raise ValueError(f"`bundle` must be one with a file {OVERLAY.as_posix()}, got {str(root)!r}.")
+    return root
+
+
+def demo_commands(root: Path, output_dir: str | Path) -> list[list[str]]:
+    """
+    Return the commands of a demonstration, in order, without `python -m`.
+
+    Args:
+        root: the bundle's folder.
+        output_dir: see `run_demo`.
+    """
+    plan = declaration(root, "demo", Demonstration) or Demonstration()
+    out = Path(output_dir)
+    bundle = ["--bundle_root", _short(root), "--models_dir", str(out / "models"), "--dataset_dir", str(out / "data")]
+    stages = [(stage.stem,) for stage in training_stages(root)]
+    commands = [
+        ["monai.bundle", "run", "training", *_files(root, "train", *plan.overlays, *stage), *bundle,
+         "--output_dir", str(out / "training")]
+        for stage in (*stages, ())
+    ]  # fmt: skip
+    settings = [word for name, value in plan.inference.items() for word in (f"--{name}", str(value))]
+    commands.append(
+        ["monai.bundle", "run", "inference", *_files(root, "inference"), *bundle,
+         "--output_dir", str(out / "translated"), *settings]
+    )  # fmt: skip
+    commands.append(
+        ["monai.bundle", "run", "evaluating", *_files(root, "inference", "evaluate", *plan.evaluation), *bundle,
+         "--output_dir", str(out), "--training_dir", str(out / "training")]
+    )  # fmt: skip
+    return [*commands, ["common", "report", str(out)]]
 
 
 def _short(path: Path) -> str:
@@ -63,13 +107,13 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _files(configs: Path, *names: str) -> list[str]:
-    files = [_short(configs / f"{name}.yaml") for name in names]
+def _files(root: Path, *names: str) -> list[str]:
+    files = [_short(root / "configs" / f"{name}.yaml") for name in names]
     return ["--config_file", files[0] if len(files) == 1 else str(files)]
 
 
-def _run(module: str, *arguments: str) -> None:
-    print(f"\n$ python -m {module} {shlex.join(arguments)}", flush=True)
-    code = run_child([sys.executable, "-m", module, *arguments])
+def _run(command: list[str]) -> None:
+    print(f"\n$ python -m {shlex.join(command)}", flush=True)
+    code = run_child([sys.executable, "-m", *command])
     if code:
         raise SystemExit(f"The demonstration stopped: the command above ended with exit code {code}.")

@@ -17,6 +17,7 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from torch import nn
 
+from ..bundles import translation_task
 from ..files import write_json
 from ..images.names import SOURCE, file_name
 from ..metrics.score import NOT_INVERTED, UNIT_FACTOR, score
@@ -46,6 +47,8 @@ class TranslationEvaluator(SupervisedEvaluator):
         save: saves `{"pred": volume}`, as in inference; or one for each target.
         output_dir: where all goes.
         bundle_root: for the facts.
+        task: what the cases are translations of, see `common.bundles`, which the report goes by; default: what the
+            bundle declares.
         network: MONAI's property; federated evaluation sets its weights.
         load_label: likewise for label maps.
         label_names: names of the label values.
@@ -85,6 +88,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         truth_keys: Mapping[str, str] | None = None,
         run: dict[str, Any] | None = None,
         training_dir: str | Path | None = None,
+        task: str | None = None,
         val_handlers: Sequence | None = None,
         inferer: Inferer | None = None,
     ) -> None:
@@ -100,6 +104,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         self.load, self.load_label = load, load_label or load
         self.translators, self.save = translators, save
         self.output_dir, self.bundle_root = Path(output_dir), bundle_root
+        self.task = task or translation_task(bundle_root)
         self.label_names = dict(label_names or {})
         self.contrast_inverts = contrast_inverts
         self.data_range, self.matched, self.more_metrics = data_range, matched, more_metrics
@@ -208,7 +213,7 @@ class TranslationEvaluator(SupervisedEvaluator):
             self.output_dir / "cases.json",
             {"cases": self.cases, "label_names": {str(k): v for k, v in self.label_names.items()}},
         )
-        facts = run_facts(bundle_root=self.bundle_root, network=self.network, **self.facts)
+        facts = run_facts(bundle_root=self.bundle_root, network=self.network, task=self.task, **self.facts)
         told = {"warnings": [alarm["text"] for alarm in self.alarms], "alarms": self.alarms}
         write_json(self.output_dir / "run.json", {**facts, **told})
 

@@ -18,6 +18,7 @@ from monai.transforms import MapTransform
 
 from ..data.datalist import VOLUME_SUFFIXES
 from ..dicom.derived.headers import Derivation
+from ..dicom.derived.rules import derived_rule
 from ..dicom.derived.series import write_derived_series
 from ..dicom.derived.source import read_source_series
 from ..dicom.geometry import Stack
@@ -115,6 +116,7 @@ def write_dicom(nifti: Path, folder: Path, source: Any, record: RunRecord, *, ou
         image.affine,
         source=_source_series(source, output_format),
         derivation=Derivation(record.bundle, record.version, record.weights_sha256, record.target),
+        rule=derived_rule(record.root),
         output_dir=folder,
     )
     return folder

@@ -18,6 +18,7 @@ from typing import Any
 from torch import distributed
 
 from ..data.inference_images import common_folder
+from ..dicom.derived.rules import derived_rule
 from ..dicom.reader import part_file
 from ..images.names import output_layout
 from .cases import Failure, failed_cases, raise_failures, run_cases
@@ -141,9 +142,11 @@ def cases_to_do(
         skip_done: leave out images whose outputs are there, see `is_finished`.
 
     Raises:
-        ValueError: when `share` is not two such numbers.
+        ValueError: when `share` is not two such numbers, or no derived series can be written for the bundle.
     """
     number, count = _checked(share)
+    if output_format != NIFTI:
+        derived_rule(record.root)
     if (number, count) == (0, 1) and not skip_done:
         return list(images)
     root = common_folder(images)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ..bundles import metadata_path, read_metadata
 from ..files import checksum
 from ..images.names import target_name
 from ..run_facts import run_facts
@@ -58,8 +58,7 @@ class RunRecord:
     @property
     def version(self) -> str:
         """Of the bundle's metadata, or `unknown`."""
-        path = self.root / "configs" / "metadata.json"
-        return str(json.loads(path.read_text(encoding="utf-8"))["version"]) if path.is_file() else UNKNOWN
+        return str(read_metadata(self.root)["version"]) if metadata_path(self.root).is_file() else UNKNOWN
 
     @property
     def weights_sha256(self) -> str:

@@ -19,6 +19,8 @@ from monai.bundle import ConfigParser
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..bundles import read_metadata
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -117,8 +119,7 @@ def deployed_network(configs: Path, models: Path) -> tuple[nn.Module, int]:
     parser = ConfigParser()
     parser.read_config(str(configs / "inference.yaml"))
     parser.update({"bundle_root": str(configs.parent), "models_dir": str(models), "device": "$torch.device('cpu')"})
-    metadata = json.loads((configs / "metadata.json").read_text())
-    image = next(iter(metadata["network_data_format"]["inputs"].values()))
+    image = next(iter(read_metadata(configs.parent)["network_data_format"]["inputs"].values()))
     return parser.get_parsed_content("network"), int(image["num_channels"])
 
 

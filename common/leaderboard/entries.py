@@ -17,7 +17,7 @@ from typing import Any
 from scipy.stats import ttest_rel, wilcoxon
 
 from ..metrics.summary import NETWORK
-from .boards import Board, title
+from .boards import Board
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -116,7 +116,8 @@ class Entry:
     A line of the table.
 
     Attributes:
-        name: of the method or baseline, as `title` takes it.
+        name: of the method or baseline.
+        title: what the table calls it.
         kind: trained, classical, classical on pairs, supervised or ablation.
         cells: mean and SD over patients, by column.
         seeds: how many; 0 of a baseline.
@@ -124,10 +125,10 @@ class Entry:
         rows: one a patient, direction and seed; empty where the file has none.
         cost: see `training_cost`; mean over seeds.
         directions: those that it was scored in.
-        own: the bundle's own method.
     """
 
     name: str
+    title: str
     kind: str
     cells: dict[str, tuple[float, float]]
     seeds: int = 0
@@ -135,12 +136,6 @@ class Entry:
     rows: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     directions: tuple[str, ...] = ()
-    own: str = ""
-
-    @property
-    def title(self) -> str:
-        """What the table calls it."""
-        return title(self.name, self.own)
 
 
 def kind_of(board: Board, name: str, *, trained: bool) -> str:
@@ -171,6 +166,7 @@ def entry(board: Board, name: str, rows: list[dict[str, Any]], *, costs: list[di
             columns[f"{first} {direction}"] = mean_and_sd(values)
     return Entry(
         name,
+        board.title(name),
         kind_of(board, name, trained=bool(costs)),
         {column: cell for column, cell in columns.items() if cell is not None},
         seeds=len({row.get("seed") for row in rows}) if costs else 0,
@@ -178,7 +174,6 @@ def entry(board: Board, name: str, rows: list[dict[str, Any]], *, costs: list[di
         rows=rows,
         cost=_mean_cost(costs),
         directions=directions,
-        own=board.own,
     )
 
 
@@ -226,12 +221,12 @@ def _summarised(board: Board, name: str, summaries: list[dict[str, Any]], costs:
     spread = mean_and_sd(first)
     return Entry(
         name,
+        board.title(name),
         kind_of(board, name, trained=bool(costs)),
         cells,
         seeds=len(costs),
         seed_sd=spread[1] if spread and len(first) > 1 else None,
         cost={key: sum(cost[key] for cost in costs) / len(costs) for key in costs[0]} if costs else {},
-        own=board.own,
     )
 
 

@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 from ..files import write_text
-from .boards import BOARDS, RESULTS, ROOT, Board, lower_is_better, title
+from .boards import RESULTS, ROOT, Board, find_boards, lower_is_better
 from .entries import ABLATION, UNPAIRED, Entry, earlier_entries, entries, holm, paired_tests, patient_means
 from .run import command
 
@@ -136,7 +136,7 @@ def second_table(board: Board, content: Mapping[str, Any]) -> str:
         lines.append((name, values))
     sign = 1 if lower_is_better(board.columns[0]) else -1
     lines.sort(key=lambda line: mean(sign * v for v in line[1][:: len(board.columns)] if v is not None))
-    cells = [[title(name, board.own), *("" if v is None else number(v) for v in values)] for name, values in lines]
+    cells = [[board.title(name), *("" if v is None else number(v) for v in values)] for name, values in lines]
     head = ["method", *(f"{column} {direction}" for column, direction in columns)]
     return _markdown([head, ["---"] * len(head), *cells])
 
@@ -200,7 +200,7 @@ def write_page(page: str | Path | None = None, *, results: str | Path | None = N
     """
     folder = Path(results or RESULTS)
     parts = [(NOTES / "introduction.md").read_text().strip()]
-    for board in BOARDS.values():
+    for board in find_boards().values():
         found = load(board, folder)
         if found is not None:
             parts.append(section(board, *found))
@@ -225,7 +225,7 @@ def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | Non
         methods = [each.name for each in old if each.seeds]
         if methods:
             seeds = max(each.seeds for each in old)
-            facts["commands"].append(command(board.bundle, board.budget, seeds, methods, board.compact, None))
+            facts["commands"].append(command(board, board.budget, seeds, methods, board.compact, None))
             facts |= {"earlier": before.name, "earlier_methods": methods}
             found += old
     return (facts, found) if found else None
@@ -234,7 +234,7 @@ def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | Non
 def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
     """A bundle's heading, commands, tables and text."""
     lines, ablations = without_ablations(found)
-    parts = [f"## {title(board.own)} (`{board.bundle}`)", "```\n" + "\n".join(facts["commands"]) + "\n```"]
+    parts = [f"## {board.title(board.own)} (`{board.bundle}`)", "```\n" + "\n".join(facts["commands"]) + "\n```"]
     parts += [_source(board, facts), score_table(board, lines), _tests(board, lines)]
     if ablations:
         parts += ["Ablations, beside the method itself:", score_table(board, [best_entry(board, lines), *ablations])]
@@ -251,7 +251,7 @@ def _source(board: Board, facts: dict[str, Any]) -> str:
     size = f"{facts['setting']['budget']:,} images for each generator"
     earlier = ""
     if "earlier" in facts:
-        methods = ", ".join(title(name, board.own) for name in facts["earlier_methods"])
+        methods = ", ".join(board.title(name) for name in facts["earlier_methods"])
         earlier = (
             f"From {_link(facts['earlier'])}: {methods}; {size}, the demonstration's settings. That file was made by"
             " the comparison that this command replaced, with the same configs, data and budget; it has no scores of"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 
 from ..files import write_json
 from ..metrics.summary import NETWORK, read_rows
@@ -74,7 +75,8 @@ def one_run(
     if board.stages:
         shutil.copytree(places["runs"] / f"stages_{seed}" / "models", folder / "models", dirs_exist_ok=True)
     options = {**setting["options"], **pair_of(method)}
-    _train(board, board.files(method, overlay), folder, places, seed, plan, options)
+    lengths = {"max_epochs": plan.epochs, "samples_per_epoch": plan.samples_per_epoch}
+    _train(board, board.files(method, overlay), folder, places, {**lengths, "seed": seed, **options})
     rows = _evaluate(board, folder, places["data"], "evaluation", baselines=baselines)
     facts = json.loads((folder / "evaluation" / "run.json").read_text())
     cost = training_cost(folder, board.configs, plan)
@@ -104,10 +106,14 @@ def train_stages(
     """Train what comes before the methods, once a seed, with the same number of images an epoch."""
     folder = _folder(places["runs"], f"stages_{seed}", setting)
     for stage in board.stages:
-        if not (folder / f"{stage}.done").is_file():
-            files = [*board.files(board.own, overlay), board.configs / f"{stage}.yaml"]
-            _train(board, files, folder, places, seed, plan, setting["options"])
-            (folder / f"{stage}.done").touch()
+        done = folder / f"{stage.stem}.done"
+        if not done.is_file():
+            own_epochs = "max_epochs" in ConfigParser.load_config_file(str(stage))  # is no translation: a classifier
+            lengths = {} if own_epochs else {"max_epochs": plan.epochs}
+            lengths["samples_per_epoch"] = plan.samples_per_epoch
+            files = [*board.files(board.own, overlay), stage]
+            _train(board, files, folder, places, {**lengths, "seed": seed, **setting["options"]})
+            done.touch()
 
 
 def _folder(runs: Path, name: str, setting: dict[str, Any]) -> Path:
@@ -125,21 +131,10 @@ def _folder(runs: Path, name: str, setting: dict[str, Any]) -> Path:
     return folder
 
 
-def _train(
-    board: Board,
-    files: list[Path],
-    folder: Path,
-    places: dict[str, Path],
-    seed: int,
-    plan: Schedule,
-    options: dict[str, Any],
-) -> None:
-    lengths = {"max_epochs": plan.epochs, "samples_per_epoch": plan.samples_per_epoch}
-    if files[-1].stem == "train_classifier":  # a classifier is no translation: its epochs are its config's
-        del lengths["max_epochs"]
+def _train(board: Board, files: list[Path], folder: Path, places: dict[str, Path], options: dict[str, Any]) -> None:
     _call(folder / f"{files[-1].stem}.log", "common.leaderboard.measured", str(folder / "memory.json"), "run",
           "training", "--config_file", str([str(path) for path in files]), *_places(board, folder, places["data"]),
-          "--output_dir", str(folder / "training"), *_options({**lengths, "seed": seed, **options}))  # fmt: skip
+          "--output_dir", str(folder / "training"), *_options(options))  # fmt: skip
 
 
 def _with_second(
@@ -154,7 +149,7 @@ def _with_second(
 
 def _evaluate(board: Board, folder: Path, data: Path, name: str, *, baselines: bool) -> list[dict[str, Any]]:
     """Score the network, and the baselines with it, on the test patients of `data`, in the folder `name`."""
-    options = board.evaluation | ({} if baselines else board.network_alone())
+    options = {**board.evaluation, **({} if baselines else board.network_alone())}
     both = [str(board.configs / f"{name}.yaml") for name in ("inference", "evaluate")]
     _call(folder / f"{name}.log", "monai.bundle", "run", "evaluating", "--config_file", str(both),
           *_places(board, folder, data), "--output_dir", str(folder / name),
@@ -163,7 +158,9 @@ def _evaluate(board: Board, folder: Path, data: Path, name: str, *, baselines: b
 
 
 def _options(values: Mapping[str, Any]) -> list[str]:
-    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+    """Command-line options; MONAI leaves out a None that is not written as an expression."""
+    texts = {name: "$None" if value is None else str(value) for name, value in values.items()}
+    return [word for name, text in texts.items() for word in (f"--{name}", text)]
 
 
 def _places(board: Board, folder: Path, data: Path) -> list[str]:
@@ -212,7 +209,7 @@ def run_leaderboard(
     run, beside those of other methods and seeds that are there already.
 
     Args:
-        bundle: a folder of bundles/.
+        bundle: a folder in `bundles`, or the path of another bundle.
         methods: their names (`Board.files`); default: all but the ablations.
         budget: images with which each generator is updated; default: the demonstration's.
         seeds: how many, from 0, or which.
@@ -233,6 +230,7 @@ def run_leaderboard(
         RunFailedError: when a training or an evaluation fails.
     """
     board = find_board(bundle)
+    bundle = board.bundle
     budget = board.budget if budget is None else budget
     overlay = board.compact if overlay == COMPACT else overlay
     names = list(methods or board.methods())
@@ -244,7 +242,7 @@ def run_leaderboard(
     setting |= {"epochs": epochs, "options": dict(options or {})}
     path = Path(result or RESULTS / f"{bundle}.json")
     refuse_other(path, read_results(path), setting)
-    facts = {"command": command(bundle, budget, seeds, methods, overlay, epochs), "machine": machine()}
+    facts = {"command": command(board, budget, seeds, methods, overlay, epochs), "machine": machine()}
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
         if board.stages:
             train_stages(board, seed, places, overlay, plans[names[0]], setting)
@@ -260,7 +258,7 @@ def run_leaderboard(
 
 
 def command(
-    bundle: str,
+    board: Board,
     budget: int,
     seeds: int | Sequence[int],
     methods: Sequence[str] | None,
@@ -270,14 +268,15 @@ def command(
     """The command that makes these results, without the places of this machine.
 
     Example:
-        >>> command("ggcl", 1200, 3, ["ggcl", "cut"], "compact", None)
+        >>> command(find_board("ggcl"), 1200, 3, ["ggcl", "cut"], "compact", None)
         'python -m common leaderboard --bundle ggcl --budget 1200 --seeds 3 --methods ggcl,cut'
     """
     numbers = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
-    words = ["python", "-m", "common", "leaderboard", "--bundle", bundle, "--budget", str(budget), "--seeds", numbers]
+    words = ["python", "-m", "common", "leaderboard", "--bundle", board.bundle, "--budget", str(budget)]
+    words += ["--seeds", numbers]
     words += ["--methods", ",".join(methods)] if methods else []
-    own = find_board(bundle).compact
-    words += ["--overlay", "None" if overlay is None else Path(overlay).stem] if overlay not in (COMPACT, own) else []
+    if overlay not in (COMPACT, board.compact):
+        words += ["--overlay", "None" if overlay is None else Path(overlay).stem]
     return shlex.join([*words, *(["--epochs", str(epochs)] if epochs else [])])
 
 

@@ -67,23 +67,13 @@ REMOVAL_NOTE = (
 )
 
 
-def is_contrast(methods: Mapping[str, Metrics]) -> bool:
-    """Whether the numbers of a direction are those of contrast enhancement or of its removal.
-
-    >>> is_contrast({"network": {"mse_window": {"mean": 0.1}}}), is_contrast({"network": {"psnr": {"mean": 20.0}}})
-    (True, False)
-    """
-    metrics = {metric for values in methods.values() for metric in values}
-    return "mse_window" in metrics or is_removal(methods)
-
-
 def is_removal(methods: Mapping[str, Metrics]) -> bool:
-    """Whether contrast was removed."""
+    """Whether the removal of contrast was scored in a direction."""
     return any(metric.startswith("removal_") for values in methods.values() for metric in values)
 
 
 def enhancement_blocks(methods: Mapping[str, Metrics]) -> str:
-    """All tables of one direction; empty where the numbers are of something else.
+    """Write all tables of one direction; those for which nothing was scored are left out.
 
     Args:
         methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.

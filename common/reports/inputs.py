@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..bundles import CONTRAST_ENHANCEMENT, KERNEL_CONVERSION, SUPER_RESOLUTION
 from ..files import read_json
 from ..metrics.summary import NETWORK, Summary, read_rows, summarise
 
@@ -46,6 +47,36 @@ class Inputs:
     facts: dict[str, Any] = field(default_factory=dict)
     losses: Columns = field(default_factory=dict)
     validation: Columns = field(default_factory=dict)
+
+    @property
+    def task(self) -> str | None:
+        """What was translated, see `common.bundles`: as the evaluation recorded it, or `task_of_metrics`."""
+        return self.facts.get("task") or task_of_metrics(self.summary)
+
+
+# Metrics that one task alone has, by task.
+METRICS = {
+    KERNEL_CONVERSION: re.compile("noise_sd|nps_error|edge_error|emphysema_index"),
+    CONTRAST_ENHANCEMENT: re.compile("mse_window|removal_.*"),
+    SUPER_RESOLUTION: re.compile("consistency_mse"),
+}
+
+
+def task_of_metrics(summary: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str | None:
+    """
+    Tell the task from the metrics that were scored: a fallback for evaluations that did not record it.
+
+    Args:
+        summary: ``{direction: {method: {metric: ...}}}``.
+
+    Example:
+        >>> task_of_metrics({"B30f->B70f": {"network": {"psnr": {}, "nps_error": {}}}})
+        'kernel_conversion'
+        >>> task_of_metrics({"T1->T2": {"network": {"psnr": {}}}}) is None
+        True
+    """
+    found = {metric for methods in summary.values() for metrics in methods.values() for metric in metrics}
+    return next((task for task, own in METRICS.items() if any(map(own.fullmatch, found))), None)
 
 
 def read_inputs(output_dir: str | os.PathLike[str]) -> Inputs:

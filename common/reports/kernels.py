@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..bundles import KERNEL_CONVERSION
 from ..metrics.kernel import kernel_curves
 from .drawing import Theme, add_legend, new_plot, to_png
-from .inputs import IDENTITY, NETWORK, colour_of, direction_of
-from .scores import Scores, domains_of, is_kernel_conversion
+from .inputs import IDENTITY, NETWORK, colour_of, direction_of, task_of_metrics
+from .scores import Scores, domains_of
 from .tables import Column, method_rows, metric_table, table
 from .volumes import CaseVolumes
 
@@ -47,14 +48,16 @@ KERNEL_NOTE = (
 )
 
 
-def paper_table(summary: Scores, directions: Sequence[str]) -> str:
-    """PSNR, SSIM and RMSE as in the papers: one row a method, columns grouped by direction, mean (SD) over patients.
+def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> str:
+    """
+    Write PSNR, SSIM and RMSE as in the papers: one row per method, columns by direction, mean (SD) over patients.
 
     Args:
         summary: ``{direction: {method: {metric: {"mean": ..., "std": ...}}}}``.
         directions: which, in order; those without scores are left out.
+        task: of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
     """
-    in_hu = is_kernel_conversion(summary)
+    in_hu = (task or task_of_metrics(summary)) == KERNEL_CONVERSION
     columns: list[Column] = []
     flat: dict[str, dict[str, Mapping[str, float]]] = {}
     for direction in directions:

@@ -57,7 +57,7 @@ def write_report(
     save = partial(_save_picture, folder / "pictures")
     show = partial(case_figure, inputs=inputs, window=window, save=save)
     given = list(dict.fromkeys([*inputs.summary, *(case.direction for case in inputs.cases)]))
-    groups = grouped_directions(inputs.summary, given)
+    groups = grouped_directions(inputs.summary, given, task=inputs.task)
     directions = [direction for members in groups.values() for direction in members]
     if len(directions) > FEW_DIRECTIONS:
         body = [overall_verdict(inputs, directions), alarm_section(inputs)]

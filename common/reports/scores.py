@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..bundles import KERNEL_CONVERSION
 from ..metrics.score import NOT_INVERTED
-from .inputs import IDENTITY, INTERPOLATED, NETWORK, PAIRED, UNPAIRED, direction_of, short_name_of
+from .inputs import IDENTITY, INTERPOLATED, NETWORK, PAIRED, UNPAIRED, direction_of, short_name_of, task_of_metrics
 
 # Differences below this are called level, in dB.
 LEVEL_DB = 0.05
@@ -210,25 +211,27 @@ def _joined(parts: Sequence[str]) -> str:
 
 # With more directions than this, a report compares them in common tables and folds the details away.
 FEW_DIRECTIONS = 2
-KERNEL_METRICS = ("noise_sd", "nps_error", "edge_error", "emphysema_index")
 Scores = Mapping[str, Mapping[str, Metrics]]
 
 
-def grouped_directions(summary: Scores, directions: Sequence[str]) -> dict[str, list[str]]:
-    """Directions under their headings: those between CT kernels by sharpness, all others as they are under none.
+def grouped_directions(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> dict[str, list[str]]:
+    """
+    Sort directions under headings: those between CT kernels by sharpness, all others as they are under none.
 
     Args:
         summary: ``{direction: {method: {metric: {"mean": ...}}}}``.
         directions: such as ``"B30f->B70f"``, each once.
+        task: of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
 
     Example:
         >>> scores = {"network": {"edge_error": {"mean": 0.1}}}
         >>> grouped_directions({"B30f->B70f": scores}, ["B30f->B70f", "B70f->B50f", "B50f->B30f"])
         {'Sharp to soft': ['B50f->B30f', 'B70f->B50f'], 'Soft to sharp': ['B30f->B70f']}
     """
-    rank = {domain: place for place, domain in enumerate(softest_first(summary, directions))}
-    if not rank:
+    kernels = softest_first(summary, directions) if (task or task_of_metrics(summary)) == KERNEL_CONVERSION else []
+    if not kernels:
         return {"": list(directions)}
+    rank = {domain: place for place, domain in enumerate(kernels)}
     pairs = sorted((domains_of(direction) for direction in directions), key=lambda pair: (rank[pair[0]], rank[pair[1]]))
     names = {domains_of(direction): direction for direction in directions}
     groups = {
@@ -239,12 +242,20 @@ def grouped_directions(summary: Scores, directions: Sequence[str]) -> dict[str, 
 
 
 def softest_first(summary: Scores, directions: Sequence[str]) -> list[str]:
-    """Kernels from soft to sharp: by the noise of their images, else by the numbers in their names; empty if unknown.
+    """
+    Sort CT kernels from soft to sharp: by the noise of their images, else by the numbers in their names.
 
     One scan has more noise the sharper its kernel is, whatever the vendor calls it.
+
+    Args:
+        summary: see `grouped_directions`.
+        directions: between kernels.
+
+    Returns:
+        The kernels; empty where neither tells.
     """
     domains = sorted({domain for direction in directions for domain in domains_of(direction)})
-    if not is_kernel_conversion(summary) or any(len(set(domains_of(direction))) < 2 for direction in directions):
+    if any(len(set(domains_of(direction))) < 2 for direction in directions):
         return []
     noise: dict[str, list[float]] = {}
     for direction, methods in summary.items():
@@ -257,12 +268,6 @@ def softest_first(summary: Scores, directions: Sequence[str]) -> list[str]:
         return sorted(domains, key=lambda domain: sum(noise[domain]) / len(noise[domain]))
     numbers = {domain: int(found.group()) for domain in domains if (found := re.search(r"\d+", domain))}
     return sorted(domains, key=lambda domain: numbers[domain]) if len(set(numbers.values())) == len(domains) else []
-
-
-def is_kernel_conversion(summary: Scores) -> bool:
-    """Whether the numbers are those of converted CT kernels."""
-    found = {metric for methods in summary.values() for metrics in methods.values() for metric in metrics}
-    return bool(found & set(KERNEL_METRICS))
 
 
 def domains_of(direction: str) -> tuple[str, str]:

@@ -14,15 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ..bundles import CONTRAST_ENHANCEMENT, KERNEL_CONVERSION, SUPER_RESOLUTION
 from . import curves, html, kernels, tables
 from .drawing import THEMES, inset_png
-from .enhancement import ABDOMEN_WINDOW, enhancement_blocks, is_contrast, is_removal, removal_panel
+from .enhancement import ABDOMEN_WINDOW, enhancement_blocks, is_removal, removal_panel
 from .inputs import NETWORK, Case, Inputs, direction_of
 from .kernels import KERNEL_NOTE, kernel_table, paper_table
 from .panels import Panel, case_panels, case_png, ct_note, outline_legend, panel_png
-from .scores import alarms, is_kernel_conversion, is_region, overall, region_lines, verdict
+from .scores import alarms, is_region, overall, region_lines, verdict
 from .super_resolution import (
-    is_super_resolution,
     super_resolution_blocks,
     super_resolution_figure,
     super_resolution_lines,
@@ -39,12 +39,12 @@ Save = Callable[[str, bytes], Any]
 def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Save) -> str:
     """The panels of one patient as HTML; their composed picture goes to the pictures folder."""
     scores = inputs.summary.get(case.direction, {})
-    if is_super_resolution(scores):
+    if inputs.task == SUPER_RESOLUTION:
         return super_resolution_figure(case, name, inputs=inputs, window=window, save=save)
     volumes = load_case(case)
-    contrast = is_contrast(scores)
+    contrast = inputs.task == CONTRAST_ENHANCEMENT
     axial = axial_slice(volumes, inputs.label_names, chest=not contrast)
-    window = window or (ABDOMEN_WINDOW if contrast else None)
+    window = window or (ABDOMEN_WINDOW if contrast and axial.hu else None)
     panels = case_panels(axial, direction=case.direction, label_names=inputs.label_names, window=window)
     panels += [removal_panel(axial)] if is_removal(scores) and axial.target is not None else []
     title = _title(case, axial, inputs)
@@ -114,7 +114,8 @@ def verdict_sections(inputs: Inputs) -> str:
     for direction, methods in inputs.summary.items():
         result = verdict(direction, methods)
         sentence = f"<p>{escape(result.text)}</p>"
-        lines = [*region_lines(methods), *super_resolution_lines(methods)]
+        lines = region_lines(methods)
+        lines += super_resolution_lines(methods) if inputs.task == SUPER_RESOLUTION else []
         cards.append(html.section("Verdict", sentence, html.bullets(lines), kind=f"verdict {result.kind}"))
     return "\n".join(cards)
 
@@ -127,15 +128,21 @@ def alarm_section(inputs: Inputs) -> str:
 def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, number: int) -> list[str]:
     """Numbers and pictures of a direction."""
     heading = f"{direction_of(direction)}: numbers"
-    more = html.block(
-        "Noise, sharpness and emphysema index", kernel_table(inputs.summary, [direction]), note=KERNEL_NOTE
-    )
-    scores = inputs.summary.get(direction, {})
-    more += enhancement_blocks(scores) + super_resolution_blocks(scores)
     return [
-        html.section(heading, direction_numbers(direction, inputs, save, more)),
+        html.section(heading, direction_numbers(direction, inputs, save, _task_blocks(direction, inputs))),
         _pictures(direction, inputs, show, number),
     ]
+
+
+def _task_blocks(direction: str, inputs: Inputs) -> str:
+    """What is measured in the task of the run alone."""
+    scores = inputs.summary.get(direction, {})
+    if inputs.task == KERNEL_CONVERSION:
+        table = kernel_table(inputs.summary, [direction])
+        return html.block("Noise, sharpness and emphysema index", table, note=KERNEL_NOTE)
+    if inputs.task == CONTRAST_ENHANCEMENT:
+        return enhancement_blocks(scores)
+    return super_resolution_blocks(scores) if inputs.task == SUPER_RESOLUTION else ""
 
 
 def direction_numbers(direction: str, inputs: Inputs, save: Save, more: str = "") -> str:
@@ -201,7 +208,7 @@ def _pictures(direction: str, inputs: Inputs, show: Show, number: int) -> str:
     if candidates and metric and number:
         case = max(candidates, key=lambda case: errors[case.patient])
         region = metric.removeprefix("mae_").replace("_", " ")
-        ct = is_kernel_conversion(inputs.summary) or is_contrast(inputs.summary.get(direction, {}))
+        ct = inputs.task in (KERNEL_CONVERSION, CONTRAST_ENHANCEMENT)
         reference = "" if ct else " (the paper's Figure 4)"
         worst = html.block(
             f"Where it fails: the patient with the largest error in {region}",
@@ -232,7 +239,7 @@ def blend_section(inputs: Inputs) -> str:
     directions = list(inputs.blends)
     return html.section(
         "Blends of kernels",
-        html.block("Image quality", paper_table(inputs.blends, directions), note=BLEND_NOTE),
+        html.block("Image quality", paper_table(inputs.blends, directions, task=inputs.task), note=BLEND_NOTE),
         html.block("Noise, sharpness and emphysema index", kernel_table(inputs.blends, directions), note=KERNEL_NOTE),
     )
 
@@ -274,7 +281,7 @@ def conversion_sections(
     """
     directions = [direction for members in groups.values() for direction in members]
     papers = "".join(
-        html.block(heading or "Image quality", paper_table(inputs.summary, members), note=PAPER_NOTE)
+        html.block(heading or "Image quality", paper_table(inputs.summary, members, task=inputs.task), note=PAPER_NOTE)
         for heading, members in groups.items()
     )
     kernels = html.block(

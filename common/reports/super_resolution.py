@@ -46,23 +46,12 @@ SENTENCES = (
 )
 
 
-def is_super_resolution(methods: Mapping[str, Metrics]) -> bool:
-    """Whether the numbers of a direction are those of super-resolution.
-
-    >>> is_super_resolution({"network": {"consistency_mse": {"mean": 9.0}}}), is_super_resolution({"network": {}})
-    (True, False)
-    """
-    return any("consistency_mse" in values for values in methods.values())
-
-
 def super_resolution_blocks(methods: Mapping[str, Metrics]) -> str:
-    """All tables of one direction; empty where the numbers are of something else.
+    """Write all tables of one direction; those for which nothing was scored are left out.
 
     Args:
         methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.
     """
-    if not is_super_resolution(methods):
-        return ""
     blocks = (
         ("Consistency and texture", metric_table(methods, OVERALL), OVERALL_NOTE),
         ("Structures", structure_table(methods), STRUCTURE_NOTE),

@@ -134,10 +134,10 @@ def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: 
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:
-    """Two columns: what is known about the run; nested facts by dotted names, without the warnings."""
+    """Two columns: what is known about the run; nested facts by dotted names, without what other sections say."""
     body = ""
     for name, value in _flat(facts):
-        if name not in ("warnings", "alarms", "training") and value is not None:
+        if name not in ("warnings", "alarms", "training", "task") and value is not None:
             title = name.removesuffix("_mb").replace("_", " ")
             body += f'<tr><th scope="row">{escape(title)}</th><td>{escape(_fact(name, value))}</td></tr>'
     return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>' if body else ""
@@ -200,19 +200,25 @@ SHOWN = {
 FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
 
 
-def results_table(summary: Mapping[str, Mapping[str, Metrics]]) -> str:
-    """Mean and SD a method, and the verdict, for each direction of a ``summary.json``.
+def results_table(summary: Mapping[str, Mapping[str, Metrics]], *, task: str | None = None) -> str:
+    """
+    Write mean and SD per method, and the verdict, for each direction.
 
-    More than two directions are one table of PSNR, a row a direction, with one verdict over all.
+    More than two directions are one table of PSNR with one row per direction and one verdict over all.
 
-    >>> print(results_table({"T1->T2": {"identity": {"psnr": {"mean": 13.5, "std": 0.5}}}}))
-    T1 → T2                     PSNR dB
-    Identity (source as it is)  13.50 ± 0.50
-    <BLANKLINE>
-    T1 → T2: no network was scored here, only baselines.
+    Args:
+        summary: content of a ``summary.json``.
+        task: of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
+
+    Example:
+        >>> print(results_table({"T1->T2": {"identity": {"psnr": {"mean": 13.5, "std": 0.5}}}}))
+        T1 → T2                     PSNR dB
+        Identity (source as it is)  13.50 ± 0.50
+        <BLANKLINE>
+        T1 → T2: no network was scored here, only baselines.
     """
     if len(summary) > FEW_DIRECTIONS:
-        return _many_directions(summary)
+        return _many_directions(summary, task)
     parts = [_direction(direction, methods) for direction, methods in summary.items()]
     matched = any("matched" in metric for methods in summary.values() for row in methods.values() for metric in row)
     return "\n\n".join([*parts, FOOTNOTE] if matched else parts)
@@ -228,11 +234,11 @@ def _direction(direction: str, methods: Mapping[str, Metrics]) -> str:
     return _aligned(table) + "\n\n" + verdict(direction, methods).text
 
 
-def _many_directions(summary: Mapping[str, Mapping[str, Metrics]]) -> str:
+def _many_directions(summary: Mapping[str, Mapping[str, Metrics]], task: str | None) -> str:
     metric, (heading, form) = "psnr", SHOWN["psnr"]
     methods = ordered(method for scored in summary.values() for method in scored)
     table = [[heading, *(name_of(method).split(" (")[0] for method in methods)]]
-    for group, directions in grouped_directions(summary, list(summary)).items():
+    for group, directions in grouped_directions(summary, list(summary), task=task).items():
         table += [[group]] if group else []
         for direction in directions:
             cells = (_text_cell(summary[direction].get(method, {}).get(metric), form) for method in methods)

@@ -11,7 +11,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from common import preflight
-from common.leaderboard import BOARDS
+from common.leaderboard import find_board
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
 from common.phantoms import generate_phantom
 from tests.helpers.bundles import ROOT
@@ -179,7 +179,7 @@ def test_the_two_bundles_differ_in_the_guidance_and_the_length_of_training_alone
     }
 
 
-@pytest.mark.parametrize("method", BOARDS["kcgan_kernel_conversion"].shared)
+@pytest.mark.parametrize("method", find_board("kcgan_kernel_conversion").shared)
 def test_a_training_that_the_leaderboards_share_is_the_same_in_both_bundles(method):
     """They differ in parts of the guidance alone, and the method uses the guidance in neither, or one of its own."""
     ggcl, kcgan = (parsed(b, "train", f"baselines/{method}", "leaderboard").config for b in BUNDLES)

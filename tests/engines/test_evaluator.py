@@ -96,3 +96,16 @@ def test_each_target_may_have_its_own_metrics(tmp_path: Path) -> None:
     assert removed["direction"] == "truth->NECT"
     assert removed["removal_true_hu"] == pytest.approx(50.0)
     assert removed["removal_correct_hu"] == 0.0  # the source was handed through
+
+
+def test_the_task_is_recorded_as_the_bundle_declares_it_unless_an_overlay_says_otherwise(tmp_path: Path) -> None:
+    def recorded(**options: Any) -> str | None:
+        evaluate(tmp_path, case, **options)
+        return json.loads((tmp_path / "out" / "run.json").read_text())["task"]
+
+    case = make_case(tmp_path)
+    assert recorded() is None
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"translation_task": "contrast_enhancement"}))
+    assert recorded() == "contrast_enhancement"
+    assert recorded(task="sequence_translation") == "sequence_translation"

@@ -26,6 +26,9 @@ def record(folder: Path, **more: object) -> RunRecord:
 def images(tmp_path) -> list[dict[str, str]]:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "model.pt").write_bytes(b"weights")
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    metadata = {"version": "0.1.0", "translation_task": "sequence_translation"}
+    write_json(tmp_path / "bundle" / "configs" / "metadata.json", metadata)
     items = []
     for name in ("b/x", "a/x", "a/y", "c/x", "c/y"):
         path = tmp_path / "in" / f"{name}.nii.gz"

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from common.leaderboard.boards import BOARDS
+from common.leaderboard import find_board
 from common.leaderboard.entries import entries, entry, holm, mean_and_sd, paired_tests, patient_means, seed_sd
 from common.leaderboard.page import best_entry, cost_table, ranked, score_table, significance
 
-BOARD = BOARDS["ggcl"]
+BOARD = find_board("ggcl")
 DIRECTIONS = ("B30f->B70f", "B70f->B30f")
 COST = {"parameters": 1000, "generator_images": 240, "discriminator_updates": 300, "seconds": 90.0}
 
@@ -128,7 +128,7 @@ def test_the_cost_of_a_method_stands_beside_it(content):
 
 
 def test_lower_is_better_where_it_is():
-    board = BOARDS["nect2cect"]
+    board = find_board("nect2cect")
     mse = type(board)(board.bundle, board.own, ("mse_window",), 1)
     lines = [
         entry(mse, name, [{"patient": "a", "direction": "x->y", "mse_window": value}], costs=[COST])

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from common import preflight
-from common.leaderboard import BOARDS, RunFailedError, run_leaderboard
+from common.leaderboard import RunFailedError, find_board, find_boards, run_leaderboard
 from common.leaderboard.boards import ROOT, pair_of
 from common.leaderboard.budget import forward_flop, schedule, training_seconds
 from common.leaderboard.page import second_table
@@ -105,10 +105,10 @@ def test_wrong_arguments_name_the_right_ones():
         pair_of("cut:B30f")
 
 
-@pytest.mark.parametrize("bundle", BOARDS)
+@pytest.mark.parametrize("bundle", find_boards())
 def test_every_method_gets_the_same_number_of_generator_images(bundle):
     """Iterations are images over the batch, of which every n-th updates the generator (StarGAN and its kin: 5th)."""
-    board = BOARDS[bundle]
+    board = find_board(bundle)
     for method in board.methods():
         plan = schedule(board.files(method, board.compact), board.budget)
         iterations = plan.epochs * (plan.samples_per_epoch // plan.batch_size)
@@ -118,14 +118,14 @@ def test_every_method_gets_the_same_number_of_generator_images(bundle):
 
 def test_the_default_budget_is_the_demonstrations():
     """demo.yaml of the kernels: 12 epochs of 100 images, a fifth of them for the generator; of the lung: 30 of 80."""
-    plan = schedule(BOARDS["ggcl"].files("ggcl", "demo"), 240)
+    plan = schedule(find_board("ggcl").files("ggcl", "demo"), 240)
     assert (plan.epochs, plan.samples_per_epoch, plan.critic_steps) == (12, 100, 5)
-    plan = schedule(BOARDS["sr_cyclegan"].files("unit", "demo"), 2400)
+    plan = schedule(find_board("sr_cyclegan").files("unit", "demo"), 2400)
     assert (plan.epochs, plan.samples_per_epoch, plan.critic_steps) == (30, 80, 1)
 
 
 def test_a_budget_that_does_not_divide_is_refused_with_those_that_do():
-    files = BOARDS["ggcl"].files("ggcl", "demo")
+    files = find_board("ggcl").files("ggcl", "demo")
     with pytest.raises(
         ValueError, match=r"multiple of 48 images \(12 epochs of batches of 4.*got 250: give 240 or 288"
     ):
@@ -174,7 +174,7 @@ def test_runs_are_added_beside_others_and_instead_of_the_same(tmp_path):
 
 
 def test_the_board_knows_where_its_bundle_is():
-    assert all((board.configs / "train.yaml").is_file() for board in BOARDS.values())
+    assert all((board.configs / "train.yaml").is_file() for board in find_boards().values())
     assert Path("pyproject.toml").resolve().parent == ROOT or (ROOT / "pyproject.toml").is_file()
 
 
@@ -204,13 +204,13 @@ def test_a_second_test_set_is_scored_once_and_changes_no_training(board, monkeyp
     assert content["runs"][0]["rows"] == board["content"]["runs"][0]["rows"]
     assert content["second_baselines"] == [{**row, "method": "identity", "psnr": 20.5}]
     assert len(calls) == 1
-    table = second_table(BOARDS["nec_t1t2"], content).splitlines()
+    table = second_table(find_board("nec_t1t2"), content).splitlines()
     assert table[2].startswith("| NEC | 30.50 |")
     assert table[3].startswith("| identity | 20.50 |")
 
 
 def test_a_run_that_another_bundle_has_done_is_taken_from_there(tmp_path):
-    board = BOARDS["kcgan_kernel_conversion"]
+    board = find_board("kcgan_kernel_conversion")
     setting = {"bundle": "kcgan_kernel_conversion", "budget": 8}
     path = tmp_path / "kcgan_kernel_conversion.json"
     runs = [{"method": name, "seed": 0, "rows": []} for name in ("stargan", "physics", "cut:B30f:B70f")]
@@ -221,10 +221,10 @@ def test_a_run_that_another_bundle_has_done_is_taken_from_there(tmp_path):
     assert shared_run(board, "stargan", 1, path, setting) is None, "another seed"
     assert shared_run(board, "physics", 0, path, setting) is None, "physics trains with the bundle's own guidance"
     assert shared_run(board, "stargan", 0, path, {**setting, "budget": 9}) is None, "another budget"
-    assert shared_run(BOARDS["ggcl"], "stargan", 0, path, SETTING) is None
+    assert shared_run(find_board("ggcl"), "stargan", 0, path, SETTING) is None
 
 
-@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+@pytest.mark.parametrize("board", find_boards().values(), ids=find_boards())
 def test_the_overrides_of_an_evaluation_leave_no_id_without_use(board):
     parser = ConfigParser()
     parser.read_config([str(board.configs / f"{name}.yaml") for name in ("inference", "evaluate")])

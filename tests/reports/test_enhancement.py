@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -14,12 +15,11 @@ from common.reports.enhancement import (
     CORRECT,
     FALSE,
     enhancement_blocks,
-    is_contrast,
     is_removal,
     organ_table,
     removal_panel,
 )
-from common.reports.inputs import read_inputs
+from common.reports.inputs import read_inputs, task_of_metrics
 from common.reports.sections import case_figure
 from common.reports.volumes import AxialSlice
 from tests.helpers.abdomen import write_run
@@ -97,10 +97,41 @@ def test_the_terminal_shows_the_papers_measures() -> None:
 def test_other_runs_have_none_of_it() -> None:
     kernels = {"network": {"psnr": {"mean": 40.0}, "nps_error": {"mean": 0.1}}}
     assert enhancement_blocks(kernels) == ""
-    assert not is_contrast(kernels)
+    assert not is_removal(kernels)
     removed = {"network": {"removal_false_hu": {"mean": 1.0}}}
     assert is_removal(removed)
-    assert is_contrast(removed)
+
+
+@pytest.mark.parametrize(
+    ("metric", "task"),
+    [
+        ("nps_error", "kernel_conversion"),
+        ("mse_window", "contrast_enhancement"),
+        ("removal_false_hu", "contrast_enhancement"),
+        ("consistency_mse", "super_resolution"),
+        ("psnr_window", None),
+        ("psnr", None),
+    ],
+)
+def test_an_evaluation_that_recorded_no_task_is_told_by_its_metrics(metric, task, tmp_path: Path) -> None:
+    summary = {"a->b": {"identity": {"psnr": {"mean": 1.0}}, "network": {metric: {"mean": 1.0}}}}
+    assert task_of_metrics(summary) == task
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert read_inputs(tmp_path).task == task
+    (tmp_path / "run.json").write_text(json.dumps({"task": "sequence_translation"}))
+    assert read_inputs(tmp_path).task == "sequence_translation"
+
+
+def test_a_recorded_task_gives_the_page_of_an_older_evaluation_that_has_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ["p0"], removal=True)
+    facts = json.loads((run / "run.json").read_text())
+    pages = []
+    for task in ({}, {"task": "contrast_enhancement"}, {"task": "kernel_conversion"}):
+        (run / "run.json").write_text(json.dumps(facts | task))
+        pages.append(write_report(run, cases=0).read_text(encoding="utf-8"))
+    assert pages[0] == pages[1]
+    assert "Enhancement by organ" in text_of(pages[1])
+    assert "Enhancement by organ" not in text_of(pages[2])
 
 
 def test_the_map_is_blue_where_contrast_was_and_red_elsewhere() -> None:

@@ -13,9 +13,10 @@ from monai.deploy.core import AppContext, Application
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
+from ...bundles import read_metadata
 from ...dicom.derived.rules import derived_rule
 from .operators import BundleTranslationOperator, DerivedSeriesWriterOperator
-from .translate import Target, read_metadata
+from .translate import Target
 
 
 def selection_rules(modality: str, series: str | None = None) -> str:
@@ -62,7 +63,7 @@ class TranslationApp(Application):
         context: AppContext = Application.init_app_context(self.argv)
         bundle, output = Path(context.model_path).resolve(), Path(context.output_path)
         read_metadata(bundle)
-        rules = selection_rules(derived_rule(bundle.name).modality, self.series)
+        rules = selection_rules(derived_rule(bundle).modality, self.series)
         output.mkdir(parents=True, exist_ok=True)
         self.work_dir = tempfile.TemporaryDirectory(prefix="translation_", dir=context.workdir or None)
         loader = DICOMDataLoaderOperator(

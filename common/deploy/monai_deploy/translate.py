@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ import nibabel as nib
 import numpy as np
 from monai.bundle import ConfigWorkflow
 
+from ...bundles import read_metadata
 from ...data.datalist import VOLUME_SUFFIXES
 from ...dicom.derived.headers import Derivation
+from ...dicom.derived.rules import DerivedRule, derived_rule
 from ...dicom.derived.series import write_derived_series
 from ...dicom.derived.source import read_source_series
 from ...dicom.geometry import Stack
@@ -32,11 +33,13 @@ class Translation:
         path: NIfTI file of the volume, on the source's grid or on a finer one.
         source: the series it was made from.
         derivation: what made it.
+        rule: what a derived series may say of it.
     """
 
     path: Path
     source: Stack
     derivation: Derivation
+    rule: DerivedRule
 
 
 def translate_series(
@@ -89,7 +92,7 @@ def translate_series(
         target=workflow.parser.get_parsed_content("target"),
     )
     (path,) = (found for found in output.rglob("*") if found.name.endswith(VOLUME_SUFFIXES))
-    return Translation(path, source, derivation)
+    return Translation(path, source, derivation, derived_rule(folder))
 
 
 def write_translation(translation: Translation, output_dir: str | Path) -> Path:
@@ -113,33 +116,10 @@ def write_translation(translation: Translation, output_dir: str | Path) -> Path:
         image.affine,
         source=translation.source,
         derivation=translation.derivation,
+        rule=translation.rule,
         output_dir=folder,
     )
     return folder
-
-
-def read_metadata(bundle: str | Path) -> dict[str, Any]:
-    """
-    The metadata of a bundle.
-
-    Args:
-        bundle: its folder.
-
-    Raises:
-        FileNotFoundError: when the folder is none.
-
-    >>> read_metadata("absent")
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: 'absent' is not a bundle: it has no configs/metadata.json. Name the bundle's folder with `-m`.
-    """
-    path = Path(bundle) / "configs" / "metadata.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{str(bundle)!r} is not a bundle: it has no configs/metadata.json. Name the bundle's folder with `-m`."
-        )
-    metadata: dict[str, Any] = json.loads(path.read_text())
-    return metadata
 
 
 def _linked(files: list[Path], folder: Path) -> Path:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 from monai.bundle import ConfigParser
 
+from ...bundles import read_metadata
 from ...data.datalist import VOLUME_SUFFIXES
 from ...errors import collected_warnings
 from ...inference.inferers import weight_facts
@@ -153,17 +154,12 @@ def translate(
     facts = {
         "notice": NOTICE,
         "bundle": bundle_root.name,
-        "version": metadata(bundle_root)["version"],
+        "version": read_metadata(bundle_root)["version"],
         "target": parser.get_parsed_content("target"),
         **weight_facts(parser.get_parsed_content("models_dir")),
         "warnings": warnings,
     }
     return Translated(path, facts)
-
-
-def metadata(bundle_root: Path) -> dict[str, Any]:
-    """Of `configs/metadata.json`."""
-    return json.loads((bundle_root / "configs" / "metadata.json").read_text())
 
 
 def definition(bundle_root: Path) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
+from ...bundles import read_metadata
 from ...errors import DiskFullError, causes, own_error
 from .images import one_image
-from .running import definition, inference_parameters, metadata, overrides, translate
+from .running import definition, inference_parameters, overrides, translate
 from .training import train, training_parameters
 
 UNREADABLE = (EOFError, zlib.error)  # of a file that was cut off
@@ -58,7 +59,7 @@ class TranslationTask(InferTask):
     """
 
     def __init__(self, bundle_root: Path, *, max_output_gb: float) -> None:
-        facts = metadata(bundle_root)
+        facts = read_metadata(bundle_root)
         super().__init__(
             type=InferType.OTHERS,
             labels={},
@@ -121,7 +122,7 @@ class TranslationTraining(TrainTask):
     """
 
     def __init__(self, bundle_root: Path, studies: Path) -> None:
-        super().__init__(f"Training: {metadata(bundle_root)['task']}")
+        super().__init__(f"Training: {read_metadata(bundle_root)['task']}")
         self.bundle_root, self.studies = bundle_root, studies
 
     def config(self) -> dict[str, Any]:

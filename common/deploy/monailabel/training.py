@@ -15,6 +15,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from ...bundles import training_stages
 from ...data.datalist import DATALIST_NAME
 from ...processes import run_child
 from .running import PLACES, STEPS, hyper_parameters, overrides
@@ -83,7 +84,6 @@ def _require(condition: bool, domain: str, images: Mapping[str, str]) -> None:
         )
 
 
-FIRST_STAGES = ("train_classifier", "train_contrast_removal")  # of nect2cect, before the training itself
 OVERLAYS = "overlays"
 
 
@@ -127,10 +127,8 @@ def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: 
 
 def stages(bundle_root: Path, overlays: Sequence[Path]) -> list[list[Path]]:
     """The config files of each training, in order: those that the last one builds on come first."""
-    configs = bundle_root / "configs"
-    first = [configs / f"{name}.yaml" for name in FIRST_STAGES]
-    files = [configs / "train.yaml", *overlays]
-    return [*([*files, stage] for stage in first if stage.is_file()), files]
+    files = [bundle_root / "configs" / "train.yaml", *overlays]
+    return [*([*files, stage] for stage in training_stages(bundle_root)), files]
 
 
 def dataset(studies: Path, images: Mapping[str, str], bundle_root: Path, work: Path) -> Path:

@@ -65,7 +65,7 @@ class Derivation:
 
         >>> from common.dicom.derived.rules import RULES
         >>> exact = Storage("int16", 1.0, 0.0, (-1024, 3071), 0.0)
-        >>> print(Derivation("nect2cect", "0.1.0", "29ce", "CECT").description(RULES["nect2cect"], exact))
+        >>> print(Derivation("nect2cect", "0.1.0", "29ce", "CECT").description(RULES["contrast_enhancement"], exact))
         SYNTHETIC contrast, research use only, not for diagnosis. Made from the source images by the MONAI bundle \
 nect2cect 0.1.0, target CECT, weights SHA-256 29ce. Values are exact.
         """

@@ -1,15 +1,26 @@
-"""What the DICOM series of a synthetic image may say, for each bundle: a table of attributes kept, set and left out."""
+"""What the DICOM series of a synthetic image may say, by task: a table of attributes kept, set and left out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...bundles import (
+    CONTRAST_ENHANCEMENT,
+    KERNEL_CONVERSION,
+    SEQUENCE_TRANSLATION,
+    SUPER_RESOLUTION,
+    TASK,
+    metadata_path,
+    translation_task,
+)
 
 RESEARCH = "research use only"
 SHORT_STRING = 16  # characters of the value representation SH (PS3.5, table 6.2-1)
 LONG_STRING = 64  # of LO
 
-# Who, which visit, and where in space. All that is not named in this file is left out, private attributes first.
+# Who, which visit, and where in space. Whatever this file does not name is left out, private attributes first.
 IDENTITY = (
     *("SpecificCharacterSet", "TimezoneOffsetFromUTC", "Modality"),
     *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize"),
@@ -29,8 +40,8 @@ CT_EXPOSURE = (
     *("GeneratorPower", "FocalSpots"),
 )
 WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
-# That the patient was given an agent stays true of an image made from the enhanced one.
-AGENT = (
+# An image made from an enhanced one still shows a patient who was given a contrast agent.
+CONTRAST_AGENT = (
     *("ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusRoute", "ContrastBolusVolume"),
     *("ContrastBolusStartTime", "ContrastBolusStopTime", "ContrastBolusTotalDose", "ContrastFlowRate"),
     *("ContrastFlowDuration", "ContrastBolusIngredient", "ContrastBolusIngredientConcentration"),
@@ -50,11 +61,12 @@ class DerivedRule:
     """What a derived series says.
 
     Args:
-        modality: of the source and of the output, `CT` or `MR`.
-        title: what the image is; `{target}` stands for the target's name. With `RESEARCH` it is the SeriesDescription.
-        image_type: its ImageType.
-        keep: attributes taken over from the source; no other is.
-        set_to: attributes that get a value of their own; `{target}` as above, None is an empty value.
+        modality: modality of the source and of the output, `CT` or `MR`.
+        title: description of the image; `{target}` stands for the target's name. Followed by `RESEARCH` it becomes
+            the SeriesDescription.
+        image_type: values of ImageType.
+        keep: keywords of the attributes that are copied from the source; no others are.
+        set_to: keywords and values of further attributes; `{target}` as above, None is an empty value.
     """
 
     modality: str
@@ -64,65 +76,58 @@ class DerivedRule:
     set_to: Mapping[str, str | None] = field(default_factory=dict)
 
     def description(self, target: str) -> str:
-        """The SeriesDescription, cut where DICOM's 64 characters end, never in the words of warning.
+        """Return the SeriesDescription; if it exceeds DICOM's 64 characters, the title is cut and never the warning.
 
-        >>> RULES["nect2cect"].description("CECT")
-        'SYNTHETIC contrast, research use only'
+        Example:
+            >>> RULES["contrast_enhancement"].description("CECT")
+            'SYNTHETIC contrast, research use only'
         """
         return self.title.format(target=target)[: LONG_STRING - len(RESEARCH) - 2] + f", {RESEARCH}"
 
     def values(self, target: str) -> dict[str, str | None]:
-        """The attributes that are set, with the target's name in them.
+        """Return the attributes of `set_to` with the target's name filled in.
 
-        >>> RULES["ggcl"].values("B70f")
-        {'ConvolutionKernel': 'B70f synthetic'}
+        Example:
+            >>> RULES["kernel_conversion"].values("B70f")
+            {'ConvolutionKernel': 'B70f synthetic'}
         """
         return {name: _fill(value, target) for name, value in self.set_to.items()}
 
 
 def _fill(value: str | None, target: str) -> str | None:
-    """A name too long for SH becomes `synthetic` alone: the DerivationDescription has it in full."""
+    """Shorten what is too long for SH to `synthetic`: the DerivationDescription has the target's name in full."""
     filled = None if value is None else value.format(target=target)
     return "synthetic" if filled is not None and len(filled) > SHORT_STRING else filled
 
 
 SYNTHETIC_KERNEL = {"ConvolutionKernel": "{target} synthetic"}
-KERNEL = DerivedRule(
-    "CT", "SYNTHETIC kernel {target}", CT_IMAGE, IDENTITY + CT_EXPOSURE + WINDOW + AGENT, SYNTHETIC_KERNEL
-)
-CONTRAST = DerivedRule(
-    "CT", "SYNTHETIC contrast", CT_IMAGE, (*IDENTITY, *CT_EXPOSURE, *WINDOW, "ConvolutionKernel")
-)  # nothing may suggest that an agent was given
-RESOLUTION = DerivedRule(
-    "CT",
-    "SYNTHETIC resolution {target}",
-    CT_IMAGE,
-    IDENTITY + CT_EXPOSURE + WINDOW + AGENT,
-    SYNTHETIC_KERNEL,
-)
-SEQUENCE = DerivedRule("MR", "SYNTHETIC {target}", MR_IMAGE, IDENTITY + AGENT, NO_SEQUENCE)
-
+KEPT_OF_CT = (*IDENTITY, *CT_EXPOSURE, *WINDOW)
 RULES = {
-    "ggcl": KERNEL,
-    "kcgan_kernel_conversion": KERNEL,
-    "nect2cect": CONTRAST,
-    "sr_cyclegan": RESOLUTION,
-    "nec_t1t2": SEQUENCE,
+    KERNEL_CONVERSION: DerivedRule(
+        "CT", "SYNTHETIC kernel {target}", CT_IMAGE, KEPT_OF_CT + CONTRAST_AGENT, SYNTHETIC_KERNEL
+    ),
+    # Nothing may suggest that a contrast agent was given.
+    CONTRAST_ENHANCEMENT: DerivedRule("CT", "SYNTHETIC contrast", CT_IMAGE, (*KEPT_OF_CT, "ConvolutionKernel")),
+    SUPER_RESOLUTION: DerivedRule(
+        "CT", "SYNTHETIC resolution {target}", CT_IMAGE, KEPT_OF_CT + CONTRAST_AGENT, SYNTHETIC_KERNEL
+    ),
+    SEQUENCE_TRANSLATION: DerivedRule("MR", "SYNTHETIC {target}", MR_IMAGE, IDENTITY + CONTRAST_AGENT, NO_SEQUENCE),
 }
 
 
-def derived_rule(bundle: str) -> DerivedRule:
-    """The rule of a bundle.
+def derived_rule(bundle_root: str | Path) -> DerivedRule:
+    """Return the rule of a bundle, by the `translation_task` of its metadata.
 
     Args:
-        bundle: the name of its folder.
+        bundle_root: the bundle's folder.
 
     Raises:
-        ValueError: when the table has no such bundle: no series is written by guessed rules.
+        ValueError: when the metadata name no task of the table: no series is written by guessed rules.
     """
-    if bundle not in RULES:
+    task = translation_task(bundle_root)
+    if task not in RULES:
         raise ValueError(
-            f"`bundle` must be one of {sorted(RULES)}, for which it is known what a derived series may say, got"
-            f" {bundle!r}. Rename the bundle's folder, or pass a `rule`."
+            f"`{TASK}` in {str(metadata_path(bundle_root))!r} must be one of {sorted(RULES)}, for which it is known"
+            f" what a derived DICOM series may say, got {task!r}: set it to what the bundle does."
         )
-    return RULES[bundle]
+    return RULES[task]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..geometry import Stack
 from .headers import Derivation, image_header, series_header
-from .rules import DerivedRule, derived_rule
+from .rules import DerivedRule
 from .source import read_source_series
 from .voxels import choose_storage, place
 
@@ -28,8 +28,8 @@ def write_derived_series(
     *,
     source: Stack,
     derivation: Derivation,
+    rule: DerivedRule,
     output_dir: str | Path,
-    rule: DerivedRule | None = None,
     series_number: int | None = None,
     now: datetime | None = None,
 ) -> list[Path]:
@@ -44,8 +44,8 @@ def write_derived_series(
         affine: (4, 4) affine, to RAS in mm.
         source: series that it was made from, see `read_source_series`.
         derivation: what made it.
+        rule: rule of what the series may say, see `derived_rule`.
         output_dir: folder of the new series.
-        rule: rule of what the series may say; default: that of the bundle.
         series_number: default: 100 times the source's, plus 1.
         now: date and time of the making; default: now.
 
@@ -55,13 +55,13 @@ def write_derived_series(
     Raises:
         FileExistsError: when `output_dir` exists.
         ValueError: when the volume does not lie on the source's grid or on a finer one, has values that are not finite
-            or do not fit, or is of another modality than the bundle's.
+            or do not fit, or is of another modality than the rule's.
 
     Example:
         >>> write_derived_series(image.dataobj, image.affine, source=read_source_series("scan"),
-        ...     derivation=Derivation("ggcl", "0.1.0", checksum, "B70f"), output_dir="out")  # doctest: +SKIP
+        ...     derivation=Derivation("ggcl", "0.1.0", checksum, "B70f"), rule=derived_rule("bundles/ggcl"),
+        ...     output_dir="out")  # doctest: +SKIP
     """
-    rule = rule or derived_rule(derivation.bundle)
     folder = Path(output_dir)
     if folder.exists():
         raise FileExistsError(f"`output_dir` {str(folder)!r} exists already: name a new folder, or remove it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 import nibabel as nib
@@ -10,8 +11,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from common.bundles import BUNDLES
 from common.dicom.derived.headers import Derivation
-from common.dicom.derived.rules import RULES, derived_rule
+from common.dicom.derived.rules import derived_rule
 from common.dicom.derived.series import write_derived_series
 from common.dicom.derived.source import read_source_series
 from common.images import finer_affine
@@ -29,7 +31,7 @@ TARGETS["nec_t1t2"] = "T2"
 
 
 def modality_of(bundle):
-    return RULES[bundle].modality
+    return derived_rule(BUNDLES / bundle).modality
 
 
 def source_folder(tmp_path, bundle="ggcl", **more):
@@ -40,7 +42,14 @@ def derive(tmp_path, volume=HU, affine=AFFINE, bundle="ggcl", target=None, sourc
     source = source or read_source_series(source_folder(tmp_path, bundle))
     derivation = Derivation(bundle, "0.1.0", "ab" * 32, target or TARGETS[bundle])
     paths = write_derived_series(
-        volume, affine, source=source, derivation=derivation, output_dir=tmp_path / "derived", now=NOW, **options
+        volume,
+        affine,
+        source=source,
+        derivation=derivation,
+        rule=derived_rule(BUNDLES / bundle),
+        output_dir=tmp_path / "derived",
+        now=NOW,
+        **options,
     )
     return source, [dcmread(path) for path in paths]
 
@@ -123,7 +132,7 @@ def test_a_constant_volume_is_written(tmp_path):
     np.testing.assert_allclose(values(images[0]), 0.25, atol=1e-6)
 
 
-@pytest.mark.parametrize("bundle", RULES)
+@pytest.mark.parametrize("bundle", TARGETS)
 def test_patient_study_and_frame_stay_and_series_and_instances_are_new(tmp_path, bundle):
     source, images = derive(tmp_path, bundle=bundle)
     for header, image in zip(source.headers, images):
@@ -138,7 +147,7 @@ def test_patient_study_and_frame_stay_and_series_and_instances_are_new(tmp_path,
     assert images[0].SeriesDate + images[0].SeriesTime == "20260102030405"
 
 
-@pytest.mark.parametrize("bundle", RULES)
+@pytest.mark.parametrize("bundle", TARGETS)
 def test_every_series_says_that_it_is_synthetic_and_for_research(tmp_path, bundle):
     _, images = derive(tmp_path, bundle=bundle)
     for image in images:
@@ -153,7 +162,7 @@ def test_every_series_says_that_it_is_synthetic_and_for_research(tmp_path, bundl
         assert image.BitsAllocated == 16
 
 
-@pytest.mark.parametrize("bundle", RULES)
+@pytest.mark.parametrize("bundle", TARGETS)
 def test_nothing_private_and_no_name_of_the_sources_protocol_is_kept(tmp_path, bundle):
     _, images = derive(tmp_path, bundle=bundle)
     for image in images:
@@ -310,9 +319,14 @@ def test_a_series_of_another_modality_is_refused(tmp_path):
         derive(tmp_path, source=source)
 
 
-def test_no_rule_is_guessed_for_an_unknown_bundle():
-    with pytest.raises(ValueError, match=r"`bundle` must be one of .* got 'mine'\. Rename the bundle's folder"):
-        derived_rule("mine")
+@pytest.mark.parametrize(("metadata", "found"), [({}, "None"), ({"translation_task": "denoising"}, "'denoising'")])
+def test_no_rule_is_guessed_for_a_bundle_that_does_not_say_what_it_does(tmp_path, metadata, found):
+    path = tmp_path / "configs" / "metadata.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(metadata))
+    message = rf"`translation_task` in .* must be one of \['contrast_enhancement', .*, got {found}: set"
+    with pytest.raises(ValueError, match=message):
+        derived_rule(tmp_path)
 
 
 def test_a_single_slice_is_a_series(tmp_path):

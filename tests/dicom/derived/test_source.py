@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from common.bundles import KERNEL_CONVERSION
 from common.dicom import image_readers, source_files
 from common.dicom.derived.headers import Derivation
+from common.dicom.derived.rules import RULES
 from common.dicom.derived.series import write_derived_series
 from common.dicom.derived.source import read_source_series
 from tests.helpers.dicom_files import change, change_all, counted_parsing
@@ -55,7 +57,8 @@ def test_values_come_to_the_slices_where_they_belong_whatever_the_numbers(folder
     number(folder, numbers)
     derivation = Derivation("ggcl", "0.1.0", "ab" * 32, "B70f")
     source = read_source_series(folder)
-    paths = write_derived_series(HU, AFFINE, source=source, derivation=derivation, output_dir=tmp_path / "out")
+    made = {"source": source, "derivation": derivation, "rule": RULES[KERNEL_CONVERSION]}
+    paths = write_derived_series(HU, AFFINE, output_dir=tmp_path / "out", **made)
     images = [dcmread(path) for path in paths]
     assert [image.InstanceNumber for image in images] == [header.InstanceNumber for header in source.headers]
     assert {int(image.InstanceNumber) for image in images} == set(numbers)
