@@ -4,7 +4,7 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo test test-slow test-interop test-faults bench lint clean
+.PHONY: help demo docs test test-slow test-interop test-faults bench lint clean
 .SECONDARY:
 
 ENVIRONMENTS := clean label deploy flare
@@ -24,6 +24,14 @@ $(VENV)/dev: $(VENV)/core
 
 demo: $(VENV)/core  ## phantom, training, translation, evaluation, report: 10 minutes on 2 cores
 	$(PYTHON) -m common demo $(BUNDLE) --output_dir runs/demo$(if $(filter-out nec_t1t2,$(BUNDLE)),_$(BUNDLE))
+
+$(VENV)/docs: $(VENV)/core
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs  ## the pages and an API reference in build/docs; a warning is an error: half a minute
+	$(PYTHON) -m sphinx -q -W --keep-going -c docs . build/docs
+	@echo "Pages: build/docs/docs/index.html"
 
 test: $(VENV)/dev  ## the core test suite: 13 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadscope -m "not slow and not interop and not faults"

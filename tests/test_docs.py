@@ -206,6 +206,30 @@ def test_the_files_and_names_of_common_that_a_page_mentions_exist(page):
         assert is_defined(name), name
 
 
+def test_every_page_is_in_the_table_of_contents_of_the_built_docs():
+    """`make docs` builds them; a page that no table of contents lists would be missed there."""
+    listed = []
+    for index in (ROOT / "docs" / "index.md", ROOT / "docs" / "api" / "index.md"):
+        for block in re.findall(r"```{toctree}\n(.*?)```", index.read_text(), flags=re.DOTALL):
+            for entry in (line for line in block.splitlines() if line and not line.startswith(":")):
+                folder = ROOT if entry.startswith("/") else index.parent
+                listed.append((folder / f"{entry.removeprefix('/')}.md").relative_to(ROOT))
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("bundles/*/docs/*.md")]
+    assert sorted([*listed, Path("docs/index.md")]) == sorted(page.relative_to(ROOT) for page in pages)
+
+
+def test_every_public_package_is_in_the_api_reference():
+    public = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for file in (ROOT / "common").rglob("__init__.py")
+        if "__all__" in file.read_text()
+    }
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    modules = re.findall(r"\.\. automodule:: (\S+)", pages)
+    assert len(set(modules)) == len(modules)
+    assert public - set(modules) == set()
+
+
 def is_defined(name: str) -> bool:
     """Whether a dotted name is a module of `common` or bound in one; does not import, as some need other programs."""
     file, parts = ROOT / "common", name.split(".")[1:]
