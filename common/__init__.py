@@ -1,5 +1,4 @@
-"""
-Shared package of the MONAI translation bundles: networks, losses, methods, engines, data, metrics, reports.
+"""Shared package of the MONAI translation bundles: networks, losses, methods, engines, data, metrics, reports.
 
 A bundle's config says `$import common` and then names what it needs, `common.losses.AdversarialLoss`; each part is
 imported when it is first named.

@@ -19,8 +19,7 @@ OVERLAY = Path("configs", "demo.yaml")
 
 @dataclass(frozen=True)
 class Demonstration:
-    """
-    What a bundle may declare about its demonstration, under `demo` in its metadata.
+    """What a bundle may declare about its demonstration, under `demo` in its metadata.
 
     Args:
         overlays: of `train.yaml`, in order.
@@ -34,8 +33,7 @@ class Demonstration:
 
 
 def run_demo(bundle: str | None = None, output_dir: str = "runs/demo") -> None:
-    """
-    Generate phantom data, train a bundle with its demo overlay, translate and score held-out patients, and report.
+    """Generate phantom data, train a bundle with its demo overlay, translate and score held-out patients, and report.
 
     Args:
         bundle: a folder in `bundles`, or the path of another bundle; default: the first one, see `find_bundles`.
@@ -57,8 +55,7 @@ def run_demo(bundle: str | None = None, output_dir: str = "runs/demo") -> None:
 
 
 def demo_bundle(bundle: str | None = None) -> Path:
-    """
-    Return the folder of a bundle that has a demonstration.
+    """Return the folder of a bundle that has a demonstration.
 
     Args:
         bundle: see `run_demo`.
@@ -74,8 +71,7 @@ def demo_bundle(bundle: str | None = None) -> Path:
 
 
 def demo_commands(root: Path, output_dir: str | Path) -> list[list[str]]:
-    """
-    Return the commands of a demonstration, in order, without `python -m`.
+    """Return the commands of a demonstration, in order, without `python -m`.
 
     Args:
         root: the bundle's folder.

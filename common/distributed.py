@@ -1,5 +1,4 @@
-"""
-The processes of one training: which one this is, and what they draw and hold together.
+"""The processes of one training: which one this is, and what they draw and hold together.
 
 Data-parallel training without a wrapper around the networks.
 
@@ -32,8 +31,7 @@ def processes() -> int:
 
 
 def joined(part: torch.Tensor) -> torch.Tensor:
-    """
-    The batch of all processes together, in the order in which a single process would have drawn it.
+    """The batch of all processes together, in the order in which a single process would have drawn it.
 
     Args:
         part: this process's, (B, ...), of equal shape in all of them.
@@ -54,8 +52,7 @@ def joined(part: torch.Tensor) -> torch.Tensor:
 
 
 def own_part(batch: torch.Tensor) -> torch.Tensor:
-    """
-    This process's part of the batch of all processes: (B * processes, ...) to (B, ...); undoes `joined`.
+    """This process's part of the batch of all processes: (B * processes, ...) to (B, ...); undoes `joined`.
 
     Example:
         >>> own_part(torch.tensor([3, 1])).tolist()  # alone
@@ -65,8 +62,7 @@ def own_part(batch: torch.Tensor) -> torch.Tensor:
 
 
 def draw_for_each(count: int, draw: Callable[[int], torch.Tensor]) -> torch.Tensor:
-    """
-    Random numbers of each image of this process's batch: those that a single process would draw for the joined batch.
+    """Draw random numbers for this rank's images as a single process would for the joined batch.
 
     All processes have the same random state (`TranslationTrainer` sees to it), draw for all images, and take their own.
 
@@ -93,8 +89,7 @@ def broadcast_weights(networks: Iterable[nn.Module]) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """
-    Averages the gradients over the ranks, in one message.
+    """Averages the gradients over the ranks, in one message.
 
     `DistributedDataParallel` does this from hooks in `forward`; a GAN calls parts of a network (`encode`), calls it
     several times before one backward pass, and freezes it in between, each of which those hooks forbid or restrict.
@@ -113,8 +108,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def check_same_epoch(epoch: int, device: torch.device) -> None:
-    """
-    Refuses to train when the ranks resumed different states.
+    """Refuses to train when the ranks resumed different states.
 
     Raises:
         ValueError: on every rank.
@@ -128,8 +122,7 @@ def check_same_epoch(epoch: int, device: torch.device) -> None:
 
 
 def join_batch_norms(network: nn.Module) -> None:
-    """
-    Lets the batch normalizations of a network see the images of all ranks; alone, they stay what they are.
+    """Lets the batch normalizations of a network see the images of all ranks; alone, they stay what they are.
 
     The normalization of Ioffe and Szegedy ("Batch normalization", ICML 2015, algorithm 1) depends on the whole batch;
     with the statistics of each rank's own images, ranks would train another network than one process does, and their
@@ -147,8 +140,7 @@ def join_batch_norms(network: nn.Module) -> None:
 
 
 class JoinedBatchNorm(_BatchNorm):
-    """
-    A batch normalization whose statistics, in training, are those of the batches of all ranks.
+    """A batch normalization whose statistics, in training, are those of the batches of all ranks.
 
     Args:
         norm: the one that it stands for, whose weights and buffers it shares.
@@ -170,12 +162,13 @@ class JoinedBatchNorm(_BatchNorm):
             raise ValueError(f"`input` must have at least 2 dimensions (batch, channel), got {input.dim()}.")
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """
+        """Normalise a batch by the statistics of all ranks.
+
         Args:
             input: (B, C, ...), of equal shape on all ranks.
 
         Returns:
-            of the same shape and type.
+            A tensor of the same shape and type.
         """
         if not (self.training and is_distributed()):
             return super().forward(input)

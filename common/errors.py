@@ -1,5 +1,4 @@
-"""
-Errors that we raise for what a user gave, how they are found in a chain of causes, and warnings as data.
+"""Errors that we raise for what a user gave, how they are found in a chain of causes, and warnings as data.
 
 The command lines show the message of such an error alone, without a traceback.
 """
@@ -42,8 +41,7 @@ EXPECTED = (
 
 @contextmanager
 def disk_full_names(path: str | Path, *, needed: int | None = None) -> Iterator[None]:
-    """
-    Turn the system's word that a disk is full, which names no file, into an error that says what to do.
+    """Turn the system's word that a disk is full, which names no file, into an error that says what to do.
 
     Args:
         path: what is being written; whoever writes it removes what it has of it.
@@ -77,8 +75,7 @@ def _free(path: Path) -> str:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """
-    Follow `raise ... from`, from the outermost error to the first cause.
+    """Follow `raise ... from`, from the outermost error to the first cause.
 
     What merely was being handled when an error was raised (`__context__`) is not its cause and is left out.
 
@@ -94,8 +91,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def own_error(error: BaseException) -> BaseException | None:
-    """
-    Find the error that tells a user what to do: one of `EXPECTED` that this package raised itself.
+    """Find the error that tells a user what to do: one of `EXPECTED` that this package raised itself.
 
     MONAI and Ignite wrap what a component raises in errors of their own.
 
@@ -127,8 +123,7 @@ _collectors: ContextVar[tuple[_Collector, ...]] = ContextVar("collectors", defau
 
 @contextmanager
 def collected_warnings(*, issued: bool = False) -> Iterator[list[str]]:
-    """
-    Collect what this package logs as a warning in this context; it reaches the log as well.
+    """Collect what this package logs as a warning in this context; it reaches the log as well.
 
     A call is isolated from other threads: the messages are those of its own `contextvars` context. Whoever hands work
     to another thread lets it run in a copy of the context, or its warnings are missed here.
@@ -158,8 +153,7 @@ def collected_warnings(*, issued: bool = False) -> Iterator[list[str]]:
 
 
 class _IssuedWarnings:
-    """
-    Hand Python's warnings to the collectors of the context that issues them.
+    """Hand Python's warnings to the collectors of the context that issues them.
 
     The `warnings` module keeps its filters and its hook for the whole process: they are replaced once for all threads,
     and put back when the last one is done. All that was issued meanwhile is then issued again, as the filters want it.

@@ -1,5 +1,4 @@
-"""
-Files and outputs that appear under their name only when they are complete, and JSON read and written.
+"""Files and outputs that appear under their name only when they are complete, and JSON read and written.
 
 A file is written under a hidden temporary name, several outputs together in a hidden folder; both are then renamed.
 """
@@ -29,8 +28,7 @@ SUFFIX = ".partial"  # no reader of ours takes a file of this name for an image
 
 @contextmanager
 def atomic_write(path: str | Path, *, needed: int | None = None) -> Iterator[IO[bytes]]:
-    """
-    Open a file for writing under a hidden, temporary name; it gets its own when the context ends without an error.
+    """Open a file for writing under a hidden, temporary name; it gets its own when the context ends without an error.
 
     When the process is killed or the power fails, the file is absent, or as it was before. What a killed process left
     under its temporary name is removed when the file is written again.
@@ -98,8 +96,7 @@ NAME = f"outputs.{socket.gethostname()}"  # nodes share a folder, and cannot see
 
 
 class Staging:
-    """
-    A context with a hidden folder below an output folder; what was not published when it ends is removed.
+    """A context with a hidden folder below an output folder; what was not published when it ends is removed.
 
     A process that is killed leaves the hidden folder, and nothing under an output's name; the next one on
     the same machine removes it.
@@ -136,8 +133,7 @@ class Staging:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def publish(self, staged: Sequence[Path]) -> list[Path]:
-        """
-        Move files and folders to the same place below the output folder, one after the other; what is there goes.
+        """Move files and folders to the same place below the output folder, one after the other; what is there goes.
 
         Args:
             staged: paths below `folder`.
@@ -157,8 +153,7 @@ class Staging:
 
 
 def read_json(path: str | os.PathLike[str], *, cure: str = "write the file again") -> dict[str, Any]:
-    """
-    Read a JSON object.
+    """Read a JSON object.
 
     Args:
         path: the file, in UTF-8.

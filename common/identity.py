@@ -25,8 +25,7 @@ def release_name(version: str, digest: str) -> str:
 
 
 def require_release(name: str, version: str) -> None:
-    """
-    Refuses a config of another release than the imported `common`.
+    """Refuses a config of another release than the imported `common`.
 
     A released bundle's configs say `$from common import release_<version>_<digest> as common`. A `common` that was
     installed from its source has no digest: its version alone must agree.
@@ -74,9 +73,11 @@ def _copies() -> list[Path]:
 
 
 def _readable(name: str) -> str:
-    """
-    >>> _readable("release_0_1_0_0123abcd")
-    '0.1.0 (0123abcd)'
+    """Write the name of a release for people.
+
+    Example:
+        >>> _readable("release_0_1_0_0123abcd")
+        '0.1.0 (0123abcd)'
     """
     match = NAME.fullmatch(name)
     return f"{match['version'].replace('_', '.')} ({match['digest']})" if match else name

@@ -17,8 +17,7 @@ STATUS = Path("/proc/self/status")
 
 
 def keep_memory() -> bool:
-    """
-    Lets this process keep freed blocks of up to 1 GiB; tells whether it does.
+    """Lets this process keep freed blocks of up to 1 GiB; tells whether it does.
 
     glibc returns blocks above 32 MB to the system as soon as they are freed. A layer's output is such a block, which
     the system must then clear anew for each layer: a third of the time of a GGCL training on a CPU
@@ -41,8 +40,7 @@ def available_memory() -> int | None:
 
 
 def peak_memory_mb() -> float:
-    """
-    The most resident memory that this process has had, in MiB; where the system keeps no such number, what it has now.
+    """Return the peak resident memory of this process in MiB, or the present one where the system records no peak.
 
     Linux's own number is read, as `getrusage` there also counts what the parent had at the fork. macOS gives bytes
     where other systems give KiB.

@@ -51,8 +51,7 @@ MOVED = {
 
 
 def moved_attribute(package: str, name: str) -> Any:
-    """
-    Find a name that a package exported before it moved.
+    """Find a name that a package exported before it moved.
 
     Args:
         package: dotted name of the package that was asked.

@@ -1,5 +1,4 @@
-"""
-The first expression of every `run` list: it refuses mistyped overrides and missing paths before work starts.
+"""The first expression of every `run` list: it refuses mistyped overrides and missing paths before work starts.
 
 It also refuses values of a wrong kind: `--batch_size four` would otherwise fail deep inside a component.
 """
@@ -32,8 +31,7 @@ PLACES = ("_dir", "bundle_root")
 
 
 def refuse_wrong_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """
-    Compares the top-level values of a configuration with those that the bundle's own files give for the same ids.
+    """Compares the top-level values of a configuration with those that the bundle's own files give for the same ids.
 
     A number must stay a number, a switch a switch, a folder a text; expressions pass, as their value is not known yet.
 
@@ -108,8 +106,7 @@ REFERENCE = re.compile(r"[@%]((?:\w|::|#)+)")
 
 
 def check(*, exists: str | Path | None = None, config: ConfigParser | None = None) -> None:
-    """
-    Checks the ids of a bundle's merged configuration, and that its data exist.
+    """Checks the ids of a bundle's merged configuration, and that its data exist.
 
     MONAI accepts an override or overlay id that nothing reads (`--max_epoch 3`) without a word. Here an id is valid if
     MONAI names it, if the bundle's `train.yaml` or `inference.yaml` has it, if something in the configuration refers
@@ -241,8 +238,7 @@ def _arguments(target: str) -> set[str] | None:
 
 
 def _show_expected_errors_without_traceback() -> None:
-    """
-    On the command line, an error that we raise ourselves ends in its message, not in 60 lines of parser frames.
+    """On the command line, an error that we raise ourselves ends in its message, not in 60 lines of parser frames.
 
     `BUNDLE_TRACEBACK=1` shows them. Programs that import MONAI's functions are left alone.
     """

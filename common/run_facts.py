@@ -22,8 +22,7 @@ START = time.time()
 
 
 def run_facts(*, bundle_root: str | Path, network: nn.Module | None = None, **more: Any) -> dict[str, Any]:
-    """
-    Versions, command, time, memory and checksums of this process, for `run.json` and the report.
+    """Versions, command, time, memory and checksums of this process, for `run.json` and the report.
 
     Args:
         bundle_root: the bundle's folder.

@@ -1,5 +1,4 @@
-"""
-Reading a `datalist.json` (MONAI's decathlon form).
+"""Reading a `datalist.json` (MONAI's decathlon form).
 
 The form of a datalist, checked before anything of it is used: a file from elsewhere can hold any JSON.
 """
@@ -18,14 +17,15 @@ LONGEST_SHOWN = 60
 
 
 def check_form(datalist: Mapping[str, Any], path: Path) -> None:
-    """
+    """Check the form of a datalist before anything in it is used: a file from elsewhere can hold any JSON.
+
     Args:
-        datalist: as parsed.
-        path: of its file, for messages.
+        datalist: parsed content.
+        path: its file, for messages.
 
     Raises:
-        ValueError: when a list is none, an entry is no object, a patient or a domain is no name, a text is empty or has
-            a NUL, or `label_names` does not map whole numbers to names.
+        ValueError: when a list is not a list, an entry not an object, a patient or domain not a name, a text empty or
+            with a NUL, or `label_names` does not map whole numbers to names.
 
     Example:
         >>> check_form({"test": ["scan.nii.gz"]}, Path("datalist.json"))
@@ -45,8 +45,7 @@ def check_form(datalist: Mapping[str, Any], path: Path) -> None:
 
 
 def image_of(entry: Mapping[str, Any], key: str, place: str) -> str:
-    """
-    The path that an entry has under a key.
+    """The path that an entry has under a key.
 
     Args:
         entry: of a datalist.
@@ -94,8 +93,7 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
 def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
-    """
-    The datalist of a data folder, checked, and the folder that its relative paths start from.
+    """The datalist of a data folder, checked, and the folder that its relative paths start from.
 
     Args:
         dataset_dir: a folder with a `datalist.json`, or a datalist file of any name.
@@ -137,8 +135,7 @@ def _refuse_leakage(datalist: dict[str, Any], path: Path) -> None:
 
 
 def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
-    """
-    The entries of one list of a datalist, with absolute paths.
+    """The entries of one list of a datalist, with absolute paths.
 
     Args:
         dataset_dir: see `read_datalist`.
@@ -157,8 +154,7 @@ def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
 
 
 def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str, str]]:
-    """
-    The images of one domain in a list, whether an entry is one image (`image`, `domain`) or all of a patient's.
+    """The images of one domain in a list, whether an entry is one image (`image`, `domain`) or all of a patient's.
 
     Returns:
         items `{"image": absolute path, "patient": name}`.

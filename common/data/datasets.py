@@ -1,5 +1,4 @@
-"""
-Training data: axial slices of encoded volumes, alone or in 2.5-D stacks, and unpaired draws from two domains.
+"""Training data: axial slices of encoded volumes, alone or in 2.5-D stacks, and unpaired draws from two domains.
 
 A 2.5-D stack is three neighbouring axial slices as one image of three channels.
 """
@@ -22,8 +21,7 @@ BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as
 def axial_slices(
     volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
 ) -> list[torch.Tensor]:
-    """
-    The axial slices that show something: at least `min_foreground` of their voxels lie above the background.
+    """The axial slices that show something: at least `min_foreground` of their voxels lie above the background.
 
     Args:
         volumes: encoded volumes of shape (C, X, Y, Z) in [-1, 1].
@@ -63,8 +61,7 @@ def validation_images(
     volumes: bool = False,
     cache: VolumeCache | None = None,
 ) -> list[dict[str, torch.Tensor]]:
-    """
-    What validation translates: `{"image": source}`, and `label`, the target, where the validation list has pairs.
+    """What validation translates: `{"image": source}`, and `label`, the target, where the validation list has pairs.
 
     Args:
         dataset_dir: see `load_datalist`.
@@ -86,8 +83,7 @@ def validation_images(
 
 
 class UnpairedDataset(SeededDataset):
-    """
-    Source `i`, and a target drawn at random: what unpaired translation trains on.
+    """Source `i`, and a target drawn at random: what unpaired translation trains on.
 
     Args:
         source: encoded images of shape (C, H, W[, D]).
@@ -132,8 +128,7 @@ STACK = 3  # neighbouring slices that a 2.5-D network sees as channels
 def axial_stacks(
     volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
 ) -> list[torch.Tensor]:
-    """
-    Cut 2.5-D stacks: three neighbouring axial slices, the middle one of which shows something.
+    """Cut 2.5-D stacks: three neighbouring axial slices, the middle one of which shows something.
 
     They overlap: a volume of Z slices has Z - 2 stacks. They are views, so that they cost no memory beside the
     volumes. For pairs, `UnpairedDataset(axial_stacks(sources), axial_stacks(targets, like=sources), paired=True)`

@@ -1,5 +1,4 @@
-"""
-Training data of several CT domains: axial slices of volumes in whole HU, on disk or in memory.
+"""Training data of several CT domains: axial slices of volumes in whole HU, on disk or in memory.
 
 A data set gives slices of all domains, aligned slices of one patient in two domains, or unpaired slices of two domains.
 """
@@ -48,8 +47,7 @@ class DomainVolume(NamedTuple):
 def load_domains(
     dataset_dir: str, key: str, domains: Sequence[str], load: Callable, *, cache: VolumeCache | None = None
 ) -> list[DomainVolume]:
-    """
-    The volumes of some domains in one list of a datalist, with a progress bar.
+    """The volumes of some domains in one list of a datalist, with a progress bar.
 
     Args:
         dataset_dir: see `common.data.load_datalist`.
@@ -71,8 +69,7 @@ def load_domains(
 
 
 class MultiDomainDataset(SeededDataset):
-    """
-    Axial slices of several domains, each with its domain and pixel size: what StarGAN trains on.
+    """Axial slices of several domains, each with its domain and pixel size: what StarGAN trains on.
 
     Args:
         volumes: of all domains; each holds at least one slice.
@@ -122,8 +119,7 @@ def conversions(
     targets: Sequence[str] | None = None,
     cache: VolumeCache | None = None,
 ) -> list[dict[str, torch.Tensor]]:
-    """
-    What validation converts: some slices of each validation volume, into every other domain.
+    """What validation converts: some slices of each validation volume, into every other domain.
 
     Args:
         dataset_dir: see `common.data.load_datalist`.
@@ -167,8 +163,7 @@ def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
 
 
 class PairedDomainsDataset(SeededDataset):
-    """
-    A slice in one domain, and the same slice in another one drawn at random.
+    """A slice in one domain, and the same slice in another one drawn at random.
 
     Args:
         volumes: of patients who have several of the domains, on one grid each.
@@ -222,8 +217,7 @@ class PairedDomainsDataset(SeededDataset):
 
 
 class TwoDomainDataset(SeededDataset):
-    """
-    Slice `i` of the source, and a slice of the target drawn at random: what the methods of two domains train on.
+    """Slice `i` of the source, and a slice of the target drawn at random: what the methods of two domains train on.
 
     Args:
         volumes: of these domains, and maybe of others; each holds at least one slice.

@@ -1,5 +1,4 @@
-"""
-Finding the images that an inference translates: NIfTI files, and the volumes in DICOM files, folders and zips.
+"""Finding the images that an inference translates: NIfTI files, and the volumes in DICOM files, folders and zips.
 
 The images that an inference between several domains converts, each with the domain that its datalist gives it.
 
@@ -31,8 +30,7 @@ logger = logging.getLogger(__name__)
 def find_images(
     dataset_dir: str | Path, *, domain: str | None = None, modality: str | None = None
 ) -> list[dict[str, Any]]:
-    """
-    The images that an inference translates, as MONAI data items.
+    """The images that an inference translates, as MONAI data items.
 
     An item is `{"image": path}`, or, for a DICOM volume that has no path of its own, `{"image": [name, file, ...]}`:
     `name` is a path below `dataset_dir`, made of PatientID and SeriesNumber, after which the output is called.
@@ -155,8 +153,7 @@ def _source(entry: dict[str, Any], domain: str | None, place: str) -> str:
 def find_conversions(
     dataset_dir: str | Path, domains: Sequence[str], target: str | Mapping[str, float], *, source: str | None = None
 ) -> list[dict[str, str]]:
-    """
-    The images that an inference converts, as MONAI data items `{"image": path, "domain": name}`.
+    """The images that an inference converts, as MONAI data items `{"image": path, "domain": name}`.
 
     A datalist's `test` list tells each image's domain. Of a patient with one volume a domain, those of `source` are
     taken, or, without it, all but the target's; a patient without one is left out, with a warning. What has no datalist
@@ -210,8 +207,7 @@ def _images(entry: Mapping[str, Any], domains: Sequence[str], wanted: Sequence[s
 
 
 class LoadMappedd(MapTransform):
-    """
-    `LoadImaged` that keeps the values' type, and gives the voxels of NIfTI volumes as a view of the disk.
+    """`LoadImaged` that keeps the values' type, and gives the voxels of NIfTI volumes as a view of the disk.
 
     Volumes from DICOM are held in memory, as 16 bit where they fit.
 

@@ -1,6 +1,4 @@
-"""
-Patches from inside of lungs: what super-resolution trains on, unpaired or with the truth of each patch.
-"""
+"""Patches from inside of lungs: what super-resolution trains on, unpaired or with the truth of each patch."""
 
 from __future__ import annotations
 
@@ -16,8 +14,7 @@ MAX_TRIES = 1000
 
 
 class PatchVolume:
-    """
-    A volume to draw patches from.
+    """A volume to draw patches from.
 
     Args:
         image: encoded, (1, X, Y, Z) in [-1, 1], axial slices along Z.
@@ -47,8 +44,7 @@ class PatchVolume:
 def draw_patch(
     volume: PatchVolume, size: Sequence[int], rng: np.random.Generator, *, max_tries: int = MAX_TRIES
 ) -> torch.Tensor:
-    """
-    An axial patch at a random place; one of which any voxel lies outside of the mask is rejected and drawn again.
+    """An axial patch at a random place; one of which any voxel lies outside of the mask is rejected and drawn again.
 
     Args:
         volume: where from.
@@ -86,8 +82,7 @@ def draw_patch(
 
 
 class UnpairedPatchDataset(SeededDataset):
-    """
-    A patch of a clinical volume, and one of a micro volume drawn at random.
+    """A patch of a clinical volume, and one of a micro volume drawn at random.
 
     Zheng et al., SPIE Medical Imaging 2020, sections 2.5 and 3.2: 32x32 and 256x256 pixels, 2000 patches a volume;
     a clinical patch of which any voxel lies outside of the lung mask is rejected.
@@ -168,8 +163,7 @@ def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:
 
 
 class PairedPatchDataset(SeededDataset):
-    """
-    A patch of a clinical volume, and the same place of its fine truth, which only a phantom has.
+    """A patch of a clinical volume, and the same place of its fine truth, which only a phantom has.
 
     A fine slice is the mean of those that lie within the clinical slice.
 

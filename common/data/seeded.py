@@ -14,10 +14,9 @@ from ..distributed import processes, rank
 
 
 class SeededDataset(Dataset):
-    """
-    A data set whose items depend on (`seed`, epoch, index) alone, whatever was drawn before and in whichever process.
+    """A data set whose items depend on (`seed`, epoch, index) alone, whatever was drawn before and in any process.
 
-    A resumed training sees what the uninterrupted one would have seen, and no state of a generator has to be saved.
+    A resumed training sees what an uninterrupted one would have seen, and no generator state has to be saved.
     Subclasses set `seed` and make an item in `draw`.
     """
 
@@ -34,8 +33,7 @@ class SeededDataset(Dataset):
         return self.draw(epoch, index, np.random.default_rng([self.seed, epoch, index]))
 
     def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """
-        Make the item of an epoch and an index.
+        """Make the item of an epoch and an index.
 
         Args:
             epoch: counts from 1.
@@ -58,8 +56,7 @@ def draw_seed(rng: np.random.Generator) -> int:
 
 
 class EpochSampler(Sampler):
-    """
-    A permutation of the data an epoch, as pairs (epoch, index), split over the ranks of a distributed training.
+    """A permutation of the data an epoch, as pairs (epoch, index), split over the ranks of a distributed training.
 
     The permutation depends on (`seed`, epoch). Ranks take turns within it, so that the batches of all ranks together
     are the batch that a single process with the joined batch size would have drawn.

@@ -33,8 +33,7 @@ OVERHEAD = 8192  # bytes that a file has beside its tensors, at most
 
 
 class VolumeCache:
-    """
-    A folder of prepared volumes, which any number of trainings may share at the same time.
+    """A folder of prepared volumes, which any number of trainings may share at the same time.
 
     An entry is named after its source (path, size and time of change of each file), the settings of what prepares it,
     and the versions of MONAI and of this package. It is made anew when one of them changes, or a checksum does not fit.
@@ -67,8 +66,7 @@ class VolumeCache:
     def get(
         self, source: str | Path, prepare: Callable, arrange: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> dict[str, Any]:
-        """
-        `arrange(prepare({"image": source}))`: mapped from its file where there is one, or made and kept.
+        """`arrange(prepare({"image": source}))`: mapped from its file where there is one, or made and kept.
 
         Args:
             source: an image file, or a folder of them.
@@ -159,17 +157,16 @@ def _entries(folder: Path) -> list[tuple[int, int, Path]]:
 def cache_volumes(
     entries: Sequence[dict[str, Any]], transform: Callable, *, key: str = "image", cache: VolumeCache | None = None
 ) -> list[torch.Tensor]:
-    """
-    Loads and encodes volumes once, with a progress bar.
+    """Load and encode volumes once, with a progress bar.
 
     Args:
         entries: data items; `entries[i][key]` is the path of a volume.
-        transform: from the path to an encoded volume of shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
-        cache: where the encoded volumes are kept and mapped from, for archives larger than the memory; default: memory.
+        transform: maps a data item to an encoded volume of shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
+        key: name of the image in an entry.
+        cache: where encoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
 
     Returns:
-        tensors of shape (C, X, Y, Z) that know their file, in the order of `entries`. Each axial slice is one piece of
-        memory.
+        One tensor of shape (C, X, Y, Z) per entry, which knows its file; each axial slice is contiguous in memory.
 
     Raises:
         ValueError: when there is no entry.
@@ -188,8 +185,7 @@ def load_patch_volumes(
     mask_key: str | None = None,
     cache: VolumeCache | None = None,
 ) -> list[PatchVolume]:
-    """
-    Loads and encodes volumes once, with their masks.
+    """Loads and encodes volumes once, with their masks.
 
     Args:
         entries: data items `{"image": path}`.
@@ -210,8 +206,7 @@ def load_patch_volumes(
 
 
 def slice_by_slice(volume: torch.Tensor) -> torch.Tensor:
-    """
-    The same volume (..., Z) as a plain tensor with each axial slice in one piece of memory, or of a file.
+    """The same volume (..., Z) as a plain tensor with each axial slice in one piece of memory, or of a file.
 
     Example:
         >>> slice_by_slice(torch.zeros(1, 4, 5, 6)).stride()

@@ -1,5 +1,4 @@
-"""
-The domain of a DICOM series: its kernel, its contrast agent or its sequence.
+"""The domain of a DICOM series: its kernel, its contrast agent or its sequence.
 
 T1, T2, PD or FLAIR of an MR series, by what its description and its times say; in doubt neither.
 """
@@ -31,8 +30,7 @@ START, END = r"(?<![a-z0-9])", r"(?![a-z0-9*])"
 
 
 def sequence_of(header: Mapping[str, Any]) -> tuple[str | None, str]:
-    """
-    One of T1, T2, PD and FLAIR, or None and the reason.
+    """One of T1, T2, PD and FLAIR, or None and the reason.
 
     SeriesDescription and ProtocolName are searched for words; EchoTime, RepetitionTime and InversionTime of spin echoes
     are compared with the ranges that all textbooks agree on at 1.5 and 3 T, with gaps between them. What only one of
@@ -56,10 +54,8 @@ def sequence_of(header: Mapping[str, Any]) -> tuple[str | None, str]:
     times = f"TR {header.get('RepetitionTime')}, TE {header.get('EchoTime')}, TI {header.get('InversionTime')} ms"
     if timed is not None and said and timed not in said:
         return None, f"its description says {' and '.join(said)}, its times {timed} ({times})"
-    if timed is not None:
-        return timed, ""
-    if len(said) == 1:
-        return said[0], ""
+    if timed is not None or len(said) == 1:
+        return timed or said[0], ""
     if said:
         return None, f"its description says {' and '.join(said)}, and its times do not decide ({times})"
     return None, f"its sequence is not recognised (description {text.strip()!r}, {times})"
@@ -112,8 +108,7 @@ def kernel_of(header: Header) -> Domain:
 
 
 def contrast_of(header: Header) -> Domain:
-    """
-    CECT where a contrast agent is named that was not only swallowed, else NECT.
+    """CECT where a contrast agent is named that was not only swallowed, else NECT.
 
     The tag is often wrong: scanners copy it to all series of an examination, or leave it out. A series whose
     description contradicts it has no domain.
@@ -141,8 +136,7 @@ HEADER_RULES: Mapping[str, tuple[str, Callable[[Header], Domain]]] = {
 
 
 def find_in_dicom(folder: Path, rule: str, *, names: Mapping[str, str] | None = None) -> Findings:
-    """
-    The DICOM series below a folder, with the domain that their headers state; the patient is PatientID.
+    """The DICOM series below a folder, with the domain that their headers state; the patient is PatientID.
 
     Args:
         folder: where to look, at any depth.

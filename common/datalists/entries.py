@@ -1,5 +1,4 @@
-"""
-From the images of patients to the lists of a datalist: who has all domains on one grid.
+"""From the images of patients to the lists of a datalist: who has all domains on one grid.
 
 What a made datalist holds, as text for people: counts, who is unpaired, what was left out and why.
 """
@@ -23,13 +22,14 @@ Combination = Mapping[str, FoundImage]  # one image a domain
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """
+    """A patient and the combinations of images, one per domain, that can be paired.
+
     Args:
-        name: of the patient.
-        images: all of them.
-        aligned: combinations of all domains on one grid.
-        paired: combinations for `training_paired`, aligned or, if asked for, of any grids.
-        incomplete: why there is none that is aligned; "" where there is.
+        name: name of the patient.
+        images: all images of the patient.
+        aligned: combinations on one grid.
+        paired: combinations for `training_paired`: aligned or, on request, on different grids.
+        incomplete: why there is no aligned combination; "" where there is one.
     """
 
     name: str
@@ -40,8 +40,7 @@ class Patient:
 
 
 def by_patient(images: Iterable[FoundImage], domains: Sequence[str], *, misaligned: bool = False) -> list[Patient]:
-    """
-    Patients in the order of their names, with what can be paired of their images.
+    """Patients in the order of their names, with what can be paired of their images.
 
     Images are paired within a session. Of those on one grid there must be one of each domain: with two nobody knows
     which belongs to which.
@@ -102,8 +101,7 @@ def _reason(sessions: Mapping[Any, Sequence[FoundImage]], domains: Sequence[str]
 
 
 def build_lists(patients: Sequence[Patient], home: Mapping[str, str], root: Path) -> dict[str, list[dict[str, str]]]:
-    """
-    The lists of a datalist.
+    """The lists of a datalist.
 
     Args:
         patients: all.
@@ -169,8 +167,7 @@ SHOWN = 5  # names a reason
 def datalist_report(
     content: Mapping[str, Any], patients: Sequence[Patient], home: Mapping[str, str], left_out: Mapping[str, str]
 ) -> str:
-    """
-    A table of patients and images by split and domain, and what is not in it.
+    """A table of patients and images by split and domain, and what is not in it.
 
     Args:
         content: the datalist.

@@ -15,8 +15,7 @@ RESERVED = ("patient", "domain", "image", "label")  # keys of an entry that no d
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """
-    What the headers of an image say, without its voxels.
+    """What the headers of an image say, without its voxels.
 
     Args:
         shape: voxels along each axis.
@@ -35,8 +34,7 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class FoundImage:
-    """
-    An image that a rule found.
+    """An image that a rule found.
 
     Args:
         path: a NIfTI file, or the folder of one DICOM series.
@@ -59,10 +57,11 @@ class FoundImage:
 
 @dataclass
 class Findings:
-    """
+    """What a rule found.
+
     Args:
-        images: found.
-        left_out: why, by the names of what was not taken.
+        images: images found.
+        left_out: reason by name of what was left out.
     """
 
     images: list[FoundImage] = field(default_factory=list)
@@ -70,8 +69,7 @@ class Findings:
 
 
 def domain_names(domains: Mapping[Any, Any] | Sequence[Any] | str | None) -> dict[str, str] | None:
-    """
-    What the user wants of the names that a rule finds, as {found: domain}; None takes all as they are.
+    """What the user wants of the names that a rule finds, as {found: domain}; None takes all as they are.
 
     Args:
         domains: a mapping, a list of names, or one name.

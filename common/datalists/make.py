@@ -21,10 +21,11 @@ from .splits import SHARES, assign_splits, check_shares, given_splits, refuse_le
 
 
 class MadeDatalist(NamedTuple):
-    """
+    """A datalist and its report.
+
     Attributes:
-        path: of the file, written or not.
-        content: what it holds.
+        path: path of the file, written or not.
+        content: the datalist.
         report: counts, what was left out and why, as text.
     """
 
@@ -48,8 +49,7 @@ def make_datalist(
     replace: bool = False,
     dry_run: bool = False,
 ) -> MadeDatalist:
-    """
-    Finds images, splits their patients, and writes the datalist that the bundles read.
+    """Finds images, splits their patients, and writes the datalist that the bundles read.
 
     Args:
         folder: of the data.

@@ -1,5 +1,4 @@
-"""
-Finding images by a pattern of file names with named parts: `{patient}_{domain}.nii.gz`.
+"""Finding images by a pattern of file names with named parts: `{patient}_{domain}.nii.gz`.
 
 Tables that a user wrote: images with their patients and domains, and the splits of patients.
 """
@@ -26,8 +25,7 @@ WILD = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
 def compile_pattern(
     pattern: str, *, required: Sequence[str] = ("patient", "domain"), domains: Sequence[str] = ()
 ) -> re.Pattern[str]:
-    """
-    A pattern of paths below a folder as a regular expression.
+    """A pattern of paths below a folder as a regular expression.
 
     `{name}` is one or more characters of one folder or file name, the same ones where a name comes twice; of several
     the first is as long as possible. `*`, `?` and `**` are as in the shell.
@@ -70,8 +68,7 @@ def compile_pattern(
 def find_by_pattern(
     folder: Path, pattern: str, *, names: Mapping[str, str] | None = None, labels: str | None = None
 ) -> Findings:
-    """
-    The NIfTI files, and folders of DICOM series, whose path below a folder matches.
+    """The NIfTI files, and folders of DICOM series, whose path below a folder matches.
 
     Args:
         folder: where to look, at any depth; hidden files are passed over.
@@ -100,8 +97,7 @@ def find_by_pattern(
 
 
 def attach_labels(folder: Path, pattern: str, images: Sequence[FoundImage]) -> list[FoundImage]:
-    """
-    The images with the label maps of their patients.
+    """The images with the label maps of their patients.
 
     Args:
         folder: where to look.
@@ -147,8 +143,7 @@ REQUIRED = ("patient", "domain", "image")
 
 
 def find_in_csv(folder: Path, file: Path, *, names: Mapping[str, str] | None = None) -> Findings:
-    """
-    The images that a CSV file lists: columns patient, domain, image, and maybe session, label and split.
+    """The images that a CSV file lists: columns patient, domain, image, and maybe session, label and split.
 
     Args:
         folder: where its relative paths start.
@@ -181,8 +176,7 @@ def find_in_csv(folder: Path, file: Path, *, names: Mapping[str, str] | None = N
 
 
 def read_splits(file: str | Path) -> dict[str, str]:
-    """
-    The split of each patient, from an earlier datalist or from a CSV file with the columns patient and split.
+    """The split of each patient, from an earlier datalist or from a CSV file with the columns patient and split.
 
     Raises:
         FileNotFoundError: when the file does not exist.

@@ -1,5 +1,4 @@
-"""
-The DICOM series below a folder that a datalist can name: a folder or a file that is one volume.
+"""The DICOM series below a folder that a datalist can name: a folder or a file that is one volume.
 
 What the headers of an image say: its grid, and of DICOM its series; no voxels are read.
 """
@@ -34,11 +33,12 @@ NOT_ACQUIRED = {"MPR", "REFORMATTED", "SUBTRACTION", "ADC"}  # in ImageType
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """
+    """A DICOM series that is one volume.
+
     Args:
-        place: the folder that holds its files and those of no other volume, or its only file.
-        header: attributes by keyword: of one file, and of the functional groups of its first frame.
-        facts: its grid.
+        place: the folder that holds its files and no other volume's, or its only file.
+        header: attributes by keyword, of one file and of the functional groups of its first frame.
+        facts: grid and files.
     """
 
     place: Path
@@ -47,8 +47,7 @@ class Series:
 
 
 def series_below(folder: Path, *, deep: bool = True) -> tuple[list[Series], dict[str, str]]:
-    """
-    The CT and MR volumes below a folder; hidden files and what is not DICOM are passed over.
+    """The CT and MR volumes below a folder; hidden files and what is not DICOM are passed over.
 
     Args:
         folder: where to look.
@@ -105,8 +104,7 @@ def _refuse_shared(volumes: list[DicomVolume]) -> None:
 
 
 def _series(place: Path, volume: DicomVolume, *, others: int, parts: int) -> Series:
-    """
-    Raises ValueError with the reason why a datalist cannot name the volume, or must not.
+    """Raises ValueError with the reason why a datalist cannot name the volume, or must not.
 
     Args:
         place: its folder.
@@ -157,8 +155,7 @@ TOLERANCE_MM = 1e-2  # as the evaluators
 
 
 def facts_of(path: Path) -> Facts:
-    """
-    The facts of a NIfTI file, or of a folder or a file that is one DICOM series.
+    """The facts of a NIfTI file, or of a folder or a file that is one DICOM series.
 
     Raises:
         ValueError: when it is neither, cut off in its header, or several series.

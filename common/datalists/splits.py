@@ -1,5 +1,4 @@
-"""
-Which patient belongs to training, validation and test.
+"""Which patient belongs to training, validation and test.
 
 The split of each patient: as a table says, else drawn, with the test among those who can be scored.
 
@@ -28,8 +27,7 @@ SHARES = (0.7, 0.1, 0.2)
 
 
 def check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
-    """
-    The shares of training, validation and test as numbers that add up to 1.
+    """The shares of training, validation and test as numbers that add up to 1.
 
     Raises:
         ValueError: when they are not three, negative, or add up to something else.
@@ -49,8 +47,7 @@ def check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
 def draw_splits(
     patients: Iterable[str], shares: Sequence[float] = SHARES, *, seed: int = 0, filled: Iterable[str] = ()
 ) -> dict[str, str]:
-    """
-    Patients in the order of a hash of seed and name: first come the test's, then validation's, then training's.
+    """Patients in the order of a hash of seed and name: first come the test's, then validation's, then training's.
 
     The order of two patients never changes, so that a new patient moves at most two others: the ones at the borders.
 
@@ -90,8 +87,7 @@ def _rounded(number: float) -> int:
 
 
 def given_splits(images: Sequence[FoundImage], split_file: str | Path | None) -> dict[str, str]:
-    """
-    The splits that a table states; one of a patient holds for all of its images.
+    """The splits that a table states; one of a patient holds for all of its images.
 
     Args:
         images: maybe each with its split.
@@ -121,8 +117,7 @@ def assign_splits(
     draw: bool,
     seed: int,
 ) -> dict[str, str]:
-    """
-    Assign patients to splits.
+    """Assign patients to splits.
 
     Args:
         patients: all.
@@ -169,8 +164,7 @@ def _unpaired(
 
 
 def refuse_leaks(images: Iterable[FoundImage]) -> None:
-    """
-    Refuses what two patients share: a file, a DICOM series, or the same voxels.
+    """Refuses what two patients share: a file, a DICOM series, or the same voxels.
 
     Voxels are compared where shapes agree: the middle slices first, then all. So a copy is found under another name,
     compression, number format, place in space or identity.

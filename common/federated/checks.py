@@ -1,5 +1,4 @@
-"""
-What a site checks before it takes part in a round: MONAI's client would go on with each of these faults.
+"""What a site checks before it takes part in a round: MONAI's client would go on with each of these faults.
 
 Paths in a job that each site fills in: `$FEDERATED_DIR/$SITE/data`.
 
@@ -25,8 +24,7 @@ from ..networks.definition import PUBLIC_PACKAGE
 
 
 def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping[str, Any]) -> None:
-    """
-    What a bundle's `run` list does first, and `MonaiAlgo`, which calls the trainer alone, does not.
+    """What a bundle's `run` list does first, and `MonaiAlgo`, which calls the trainer alone, does not.
 
     Raises:
         ValueError: when an id of the files or options has no use.
@@ -39,8 +37,7 @@ def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping
 
 
 def refuse_empty_epochs(trainer: TranslationTrainer, site: str) -> None:
-    """
-    Without an iteration a site would send the global weights back, and FLARE would count them as one iteration's.
+    """Without an iteration a site would send the global weights back, and FLARE would count them as one iteration's.
 
     Raises:
         ValueError: when the site has less than a batch of images.
@@ -54,8 +51,7 @@ def refuse_empty_epochs(trainer: TranslationTrainer, site: str) -> None:
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Any] | None) -> None:
-    """
-    Global weights must be the network's in full; `MonaiAlgo` is content with one name in common.
+    """Global weights must be the network's in full; `MonaiAlgo` is content with one name in common.
 
     Raises:
         ValueError: naming some that differ.
@@ -71,8 +67,7 @@ def check_weights(network: nn.Module, weights: Mapping[str, Any] | None) -> None
 
 
 def site_path(path: str, *, site: str, app_root: str = "") -> str:
-    """
-    A path of a job on this site's machine.
+    """A path of a job on this site's machine.
 
     Args:
         path: may hold `$SITE`, `$APP_ROOT` and variables of the site's environment.
@@ -98,8 +93,7 @@ def site_path(path: str, *, site: str, app_root: str = "") -> str:
 
 
 def refuse_code(options: Any, what: str) -> None:
-    """
-    Refuse configuration values that MONAI would execute.
+    """Refuse configuration values that MONAI would execute.
 
     A string that begins with `$` is evaluated, one with `%` reads another file, `_target_` is called. The networks of
     this package are the exception: to build one is harmless.
@@ -133,8 +127,7 @@ def refuse_code(options: Any, what: str) -> None:
 
 
 def refuse_foreign_files(bundle_root: str | Path, files: Sequence[str], *, app_root: str | Path = "") -> None:
-    """
-    Refuse YAML files that are not the site's own: outside of its bundle, or in what the server sent.
+    """Refuse YAML files that are not the site's own: outside of its bundle, or in what the server sent.
 
     Args:
         bundle_root: the site's bundle.

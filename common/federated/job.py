@@ -1,5 +1,4 @@
-"""
-The job that NVIDIA FLARE runs: two JSON files, without any code.
+"""The job that NVIDIA FLARE runs: two JSON files, without any code.
 
 NVIDIA FLARE's list of the classes that a job may name, which each site keeps itself.
 
@@ -43,8 +42,7 @@ def write_job(
     key_metric: str = "psnr",
     train_options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """
-    Write a job that trains a bundle's generator over several sites by federated averaging.
+    """Write a job that trains a bundle's generator over several sites by federated averaging.
 
     In each round the server sends the generator's weights, each site trains on from them, and the server takes the mean
     weighted by the sites' iterations. At the end it sends the last mean, which each site scores and keeps.
@@ -166,8 +164,7 @@ LIST = "class_allow_list"
 
 
 def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
-    """
-    Add the classes that a job names to a site's `class_allow_list`, so that FLARE builds these and no others.
+    """Add the classes that a job names to a site's `class_allow_list`, so that FLARE builds these and no others.
 
     FLARE refuses jobs with classes outside of this list, on which its own are. The owner of the site decides: read
     what is returned, or look into the job's two JSON files.
@@ -214,8 +211,7 @@ def _paths(config: Any) -> Iterator[str]:
 
 
 def statistics_workflow(bundle_root: str | Path, dataset_dir: str | Path, domain: str) -> ConfigWorkflow:
-    """
-    A bundle's training as `MonaiAlgoStats` takes it, with the training images of one domain as its data.
+    """A bundle's training as `MonaiAlgoStats` takes it, with the training images of one domain as its data.
 
     Args:
         bundle_root: the bundle's folder.
@@ -239,8 +235,7 @@ def statistics_workflow(bundle_root: str | Path, dataset_dir: str | Path, domain
 
 
 def statistics_transforms() -> list[Any]:
-    """
-    How `MonaiAlgoStats` reads an image; its argument `data_stats_transform_list`.
+    """How `MonaiAlgoStats` reads an image; its argument `data_stats_transform_list`.
 
     Its statistics are those of a segmentation. A translation has no labels: what is above the image's mean, on a CT the
     body, takes their place, and the statistics of the foreground are of that.

@@ -27,8 +27,7 @@ EVALUATE = ["configs/inference.yaml", "configs/evaluate.yaml"]
 
 
 class SiteAlgo(ClientAlgo):
-    """
-    Trains a bundle's generator on a site's images, and scores the global generator on the site's test patients.
+    """Trains a bundle's generator on a site's images, and scores the global generator on the site's test patients.
 
     Two `MonaiAlgo` do the work, each with YAML files of the bundle: one runs `train.yaml`, the other `inference.yaml`
     with `evaluate.yaml`. The second builds the network from `network.json`, which the first one's training describes:
@@ -103,8 +102,7 @@ class SiteAlgo(ClientAlgo):
         return self.training
 
     def initialize(self, extra: dict | None = None) -> None:
-        """
-        Builds the site's training, and its evaluation.
+        """Builds the site's training, and its evaluation.
 
         Args:
             extra: of the federated system, `ExtraItems.CLIENT_NAME` and `ExtraItems.APP_ROOT` above all.
@@ -159,8 +157,7 @@ class SiteAlgo(ClientAlgo):
         )
 
     def train(self, data: ExchangeObject, extra: dict | None = None) -> None:
-        """
-        One round: `local_epochs` epochs from the global weights on.
+        """One round: `local_epochs` epochs from the global weights on.
 
         Args:
             data: the global weights.
@@ -177,8 +174,7 @@ class SiteAlgo(ClientAlgo):
         return self._started().get_weights(extra)
 
     def evaluate(self, data: ExchangeObject, extra: dict | None = None) -> ExchangeObject:
-        """
-        Keeps the global weights in `models/`, and scores them on the site's test patients.
+        """Keeps the global weights in `models/`, and scores them on the site's test patients.
 
         Args:
             data: the global weights.

@@ -1,5 +1,4 @@
-"""
-The grid of an image of finer pixels: how a part of a volume, super-resolved and stored, lies in the world.
+"""The grid of an image of finer pixels: how a part of a volume, super-resolved and stored, lies in the world.
 
 A volume as few, wide pixels in axial slices: what body and structure are measured on, free of noise.
 
@@ -20,8 +19,7 @@ FloatArray = NDArray[np.float64]
 
 
 def finer_affine(affine: np.ndarray, factor: int, start: Sequence[int] = (0, 0, 0)) -> FloatArray:
-    """
-    Affine of voxels 1 / `factor` as wide along X and Y, which fill those of a volume from voxel `start` on.
+    """Affine of voxels 1 / `factor` as wide along X and Y, which fill those of a volume from voxel `start` on.
 
     Voxels are boxes, and the affine tells of their centres: the centre of the first fine voxel lies half a coarse
     voxel less half a fine one before that of voxel `start`, so that their outer corners agree.
@@ -44,8 +42,7 @@ def finer_affine(affine: np.ndarray, factor: int, start: Sequence[int] = (0, 0, 
 
 
 class SliceStorage:
-    """
-    How a volume along the patient's axes is stored along those of another one, axial slices last.
+    """How a volume along the patient's axes is stored along those of another one, axial slices last.
 
     Axes and directions are those of the other volume. Its axial axis is moved to the end where it is not there: a file
     can then be written slice after slice.
@@ -83,8 +80,7 @@ PIXEL_MM = 3.0
 
 
 def axial_last(array: np.ndarray, affine: np.ndarray) -> tuple[NDArray[Any], tuple[float, float, float]]:
-    """
-    A view of a volume with its axial axis last, and the voxel sizes in that order.
+    """A view of a volume with its axial axis last, and the voxel sizes in that order.
 
     Args:
         array: shape (X, Y, Z), stored in any order of axes.
@@ -102,8 +98,7 @@ def axial_last(array: np.ndarray, affine: np.ndarray) -> tuple[NDArray[Any], tup
 
 
 def block_factors(shape: Sequence[int], spacing_mm: Sequence[float], *, pixel_mm: float = PIXEL_MM) -> tuple[int, int]:
-    """
-    How many pixels along X and Y make a wide one.
+    """How many pixels along X and Y make a wide one.
 
     Example:
         >>> block_factors((512, 512, 9), (0.7, 0.7, 1.0))
@@ -114,8 +109,7 @@ def block_factors(shape: Sequence[int], spacing_mm: Sequence[float], *, pixel_mm
 
 
 def coarse_volume(image: Any, *, pixel_mm: float = PIXEL_MM, slice_mm: float = 0.0) -> tuple[NDArray[Any], list[float]]:
-    """
-    The block means of an image, and their size.
+    """The block means of an image, and their size.
 
     Args:
         image: a MetaTensor (1, X, Y, Z).
@@ -132,8 +126,7 @@ def coarse_volume(image: Any, *, pixel_mm: float = PIXEL_MM, slice_mm: float = 0
 
 
 def planes(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """
-    The slices of a volume (C, X, Y, Z) along the axis in which it is stored.
+    """The slices of a volume (C, X, Y, Z) along the axis in which it is stored.
 
     Example:
         >>> len(planes(torch.zeros(1, 4, 5, 6))), len(planes(torch.zeros(6, 5, 4, 1).permute(3, 2, 1, 0)))
@@ -149,8 +142,7 @@ def extremes(volume: torch.Tensor) -> tuple[float, float]:
 
 
 def sampled(volume: torch.Tensor, most: int) -> torch.Tensor:
-    """
-    About so many voxels of a volume, or all of them if there are fewer.
+    """About so many voxels of a volume, or all of them if there are fewer.
 
     Args:
         volume: (C, X, Y, Z), whose voxels may lie on the disk: only those that are taken are copied.
@@ -170,8 +162,7 @@ def sampled(volume: torch.Tensor, most: int) -> torch.Tensor:
 
 
 def block_mean(volume: np.ndarray, factors: Sequence[int]) -> np.ndarray:
-    """
-    The mean of blocks of voxels, float32; voxels at the far ends that fill no block are left out.
+    """The mean of blocks of voxels, float32; voxels at the far ends that fill no block are left out.
 
     Example:
         >>> block_mean(np.arange(5.0).reshape(5, 1, 1), [2, 1, 1]).ravel().tolist()

@@ -26,8 +26,7 @@ def source_path(image: Any) -> str | None:
 def output_layout(
     output_dir: str | Path, target: str | Mapping[str, float], *, data_root_dir: str | Path, extension: str = ".nii.gz"
 ) -> FolderLayout:
-    """
-    Where `save_volume` and its like put the translation of a source: `layout.filename(source)`; makes no folder.
+    """Where `save_volume` and its like put the translation of a source: `layout.filename(source)`; makes no folder.
 
     Args:
         output_dir: where it goes.

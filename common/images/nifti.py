@@ -1,5 +1,4 @@
-"""
-The voxels of a NIfTI file as a view of the disk: of any size, and in memory only as far as they are looked at.
+"""The voxels of a NIfTI file as a view of the disk: of any size, and in memory only as far as they are looked at.
 
 Noticing a NIfTI file whose header places its voxels nowhere: no such image can be resampled, or written back.
 
@@ -43,8 +42,7 @@ def is_nifti_volume(path: Any) -> bool:
 
 
 def map_nifti(path: str | Path) -> MetaTensor:
-    """
-    A 3-D NIfTI file as MONAI's `LoadImage` gives it, (X, Y, Z), but as a view of the disk.
+    """A 3-D NIfTI file as MONAI's `LoadImage` gives it, (X, Y, Z), but as a view of the disk.
 
     An uncompressed file of values that need no scaling is mapped itself. Another one is unpacked slice by slice into
     an unnamed file in the system's folder for temporary files (`TMPDIR`), which goes with the tensor, or with the
@@ -99,8 +97,7 @@ UNITS = {1: "metres", 3: "micrometres"}  # codes of xyzt_units
 
 
 def check_grid(path: Path, image: Any) -> None:
-    """
-    Refuses a volume whose affine is no map to millimetres.
+    """Refuses a volume whose affine is no map to millimetres.
 
     Resampling to the pixels of a network costs memory with the volume's size in millimetres: a damaged header can ask
     for terabytes.
@@ -141,8 +138,7 @@ BLOCK = 1 << 20
 
 
 def check_whole(path: Path, image: Any) -> None:
-    """
-    Refuses a NIfTI file that is cut short or whose checksum does not fit.
+    """Refuses a NIfTI file that is cut short or whose checksum does not fit.
 
     nibabel stops reading at the last voxel, before the checksum at the end of a `.nii.gz`: it loads most files with a
     flipped bit, with other voxels. An uncompressed `.nii` has no checksum, of it only the size is seen.

@@ -1,5 +1,4 @@
-"""
-Writing a NIfTI volume slice after slice: of any size, in the memory of a slice, whole or not at all.
+"""Writing a NIfTI volume slice after slice: of any size, in the memory of a slice, whole or not at all.
 
 Saving a translated volume under its source's name, with its target in it.
 """
@@ -40,8 +39,7 @@ def nifti_bytes(shape: Sequence[int], dtype: str = "int16") -> int:
 
 
 class NiftiSliceWriter:
-    """
-    A context in which the slices of a NIfTI-1 file are written in order.
+    """A context in which the slices of a NIfTI-1 file are written in order.
 
     The file has a hidden, temporary name until all of it is written; on an error, or on too few slices, it is removed,
     and a file of the same name that was there before stays.
@@ -162,8 +160,7 @@ class NiftiSliceWriter:
 
 
 class VolumeWriter(NibabelWriter):
-    """
-    MONAI's writer, whose files are whole or absent, and which keeps the last axis of a volume of one slice.
+    """MONAI's writer, whose files are whole or absent, and which keeps the last axis of a volume of one slice.
 
     Args:
         failures: gets the errors that `write` raises, for `SaveImage` hides them.
@@ -223,8 +220,7 @@ class SaveVolumed(SaveImaged):
 def save_volume(
     output_dir: str, target: str | Mapping[str, float], *, data_root_dir: str, dtype: str = "float32", key: str = "pred"
 ) -> SaveImaged:
-    """
-    The transform that writes a volume (1, X, Y, Z) as `<source's name>_synthetic_<target>.nii.gz` on the source's grid.
+    """Return the transform that writes a volume (1, X, Y, Z) as `<source's name>_synthetic_<target>.nii.gz`.
 
     Args:
         output_dir: where it goes.

@@ -1,5 +1,4 @@
-"""
-Build the self-contained zip of a bundle, equal bytes from an equal source, and the index of several zips.
+"""Build the self-contained zip of a bundle, equal bytes from an equal source, and the index of several zips.
 
 The index, `model_info.json`, has the form that MONAI's bundle download reads.
 """
@@ -21,8 +20,7 @@ MODE = 0o100644 << 16  # a plain file, readable by all
 
 
 def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
-    """
-    Builds `<output_dir>/<name>_v<version>.zip`, whole or not at all.
+    """Builds `<output_dir>/<name>_v<version>.zip`, whole or not at all.
 
     It holds one folder `<name>/`: configs (with JSON twins of `train` and `inference`), docs, licence, the weights with
     their `network.json`, and the part of `common` that the configs reach. It runs where MONAI is installed.
@@ -96,8 +94,7 @@ FILE = "model_info.json"
 
 
 def write_index(dist: str | Path, *, base_url: str = "") -> Path:
-    """
-    Writes `<dist>/model_info.json` with an entry `<name>_v<version>` for each zip: its address and SHA-256.
+    """Writes `<dist>/model_info.json` with an entry `<name>_v<version>` for each zip: its address and SHA-256.
 
     Placed at `models/model_info.json` of a repository's tag, `python -m monai.bundle download --source github` finds
     the latest version by it. `install_release` verifies what it installs by its checksums.

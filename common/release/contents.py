@@ -1,5 +1,4 @@
-"""
-What goes into a bundle's release: its own files, `common`, generated JSON twins; no clock, no host.
+"""What goes into a bundle's release: its own files, `common`, generated JSON twins; no clock, no host.
 
 Which parts of `common` a bundle's configs reach: what a release takes along.
 
@@ -35,8 +34,7 @@ NOT_RELEASED = ("release", "deploy", "demo", "leaderboard")  # of the source tre
 
 
 def reached_files(configs: Iterable[Path], *, also: Iterable[Path] = (), package: Path = PACKAGE) -> list[Path]:
-    """
-    The files of a package that configs name, and all that these import, at any depth.
+    """The files of a package that configs name, and all that these import, at any depth.
 
     Args:
         configs: YAML files, whose `common.module.Name` are followed.
@@ -109,8 +107,7 @@ TWINS = ("train", "inference")  # `monai.bundle.load` reads these as JSON only
 
 
 def bundle_contents(bundle: Path) -> dict[str, bytes]:
-    """
-    The files of a release, by their path below its top folder.
+    """The files of a release, by their path below its top folder.
 
     `models/` keeps the deployed network (`model.pt`), what belongs to it (`*.json`) and its README: no discriminator,
     no optimizer, no training state.
@@ -140,8 +137,7 @@ def bundle_contents(bundle: Path) -> dict[str, bytes]:
 
 
 def common_contents(configs: list[Path]) -> tuple[dict[str, bytes], str]:
-    """
-    The part of `common` that configs reach, and the name that its release has in their `imports`.
+    """The part of `common` that configs reach, and the name that its release has in their `imports`.
 
     The command line (`python -m common report`) goes along, with the verbs whose code is there.
     """
@@ -171,8 +167,7 @@ def sha256(data: bytes) -> str:
 
 
 def check_plain_weights(data: bytes, name: str) -> None:
-    """
-    Refuses a `model.pt` that is not a flat dict of plain tensors; nothing in it is executed.
+    """Refuses a `model.pt` that is not a flat dict of plain tensors; nothing in it is executed.
 
     Args:
         data: its content.
@@ -197,8 +192,7 @@ KEYS = ("path", "url", "hash_val", "hash_type")
 
 
 def fetched(bundle: Path) -> dict[str, bytes]:
-    """
-    The files that a bundle's `large_files.yml` lists, by their path in it: from the bundle's folder, else downloaded.
+    """Return the files that `large_files.yml` lists, by path: from the bundle's folder, else downloaded.
 
     Args:
         bundle: the folder that holds the list, or none.

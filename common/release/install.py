@@ -23,8 +23,7 @@ REQUIRED = ("configs/metadata.json", "configs/inference.yaml")
 def install_release(
     archive: str | Path, bundle_dir: str | Path, *, checksum: str | None = None, index: str | Path | None = None
 ) -> Path:
-    """
-    Unpacks a release as `<bundle_dir>/<name>`, whole or not at all.
+    """Unpacks a release as `<bundle_dir>/<name>`, whole or not at all.
 
     Args:
         archive: a zip, or its http(s) address.

@@ -1,5 +1,4 @@
-"""
-Translates a DICOM series by a bundle, as an application of MONAI Deploy. RESEARCH USE ONLY, not for diagnosis.
+"""Translates a DICOM series by a bundle, as an application of MONAI Deploy. RESEARCH USE ONLY, not for diagnosis.
 
 python -m common.deploy.monai_deploy -i DICOM_FOLDER -o OUT -m BUNDLE_FOLDER [--target B70f] [--series TEXT]
   [--set region=all] [-l INFO]

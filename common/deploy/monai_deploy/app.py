@@ -20,8 +20,7 @@ from .translate import Target
 
 
 def selection_rules(modality: str, series: str | None = None) -> str:
-    """
-    The rules, in JSON, by which the SDK selects what a bundle may translate: acquired images of its modality.
+    """The rules, in JSON, by which the SDK selects what a bundle may translate: acquired images of its modality.
 
     Args:
         modality: `CT` or `MR`.
@@ -35,8 +34,7 @@ def selection_rules(modality: str, series: str | None = None) -> str:
 
 
 class TranslationApp(Application):
-    """
-    A DICOM folder in, a derived DICOM series out. RESEARCH USE ONLY.
+    """A DICOM folder in, a derived DICOM series out. RESEARCH USE ONLY.
 
     The SDK's arguments name the folders: `-i` DICOM, `-o` output, `-m` a bundle (or `HOLOSCAN_INPUT_PATH`, ...).
 

@@ -15,8 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class BundleTranslationOperator(Operator):
-    """
-    Translates the selected series by a bundle's own `inference.yaml`.
+    """Translates the selected series by a bundle's own `inference.yaml`.
 
     `MonaiBundleInferenceOperator` of the SDK casts an image to 8 bit on its way out, and hides from the bundle what
     the DICOM headers say (a kernel). This operator hands the bundle the series itself, so that the result is that of
@@ -65,8 +64,7 @@ class BundleTranslationOperator(Operator):
 
 
 class DerivedSeriesWriterOperator(Operator):
-    """
-    Writes a translation as a derived DICOM series of the source's study.
+    """Writes a translation as a derived DICOM series of the source's study.
 
     Named input:
         translation: a `Translation`.
@@ -92,8 +90,7 @@ class DerivedSeriesWriterOperator(Operator):
 
 
 def one_series(selected: Any) -> Any:
-    """
-    The only series of a selection: which of several is meant is not for a program to guess.
+    """The only series of a selection: which of several is meant is not for a program to guess.
 
     Args:
         selected: list of the SDK's `StudySelectedSeries`.

@@ -26,8 +26,7 @@ Target = str | Mapping[str, float]
 
 @dataclass(frozen=True)
 class Translation:
-    """
-    A translated series.
+    """A translated series.
 
     Args:
         path: NIfTI file of the volume, on the source's grid or on a finer one.
@@ -50,8 +49,7 @@ def translate_series(
     target: Target | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Translation:
-    """
-    Runs `configs/inference.yaml` of a bundle on the files of one series.
+    """Runs `configs/inference.yaml` of a bundle on the files of one series.
 
     Args:
         bundle: its folder.
@@ -96,8 +94,7 @@ def translate_series(
 
 
 def write_translation(translation: Translation, output_dir: str | Path) -> Path:
-    """
-    Writes `<source's SeriesInstanceUID>_synthetic_<target>`, a folder with the derived series, and returns it.
+    """Writes `<source's SeriesInstanceUID>_synthetic_<target>`, a folder with the derived series, and returns it.
 
     Args:
         translation: of `translate_series`.

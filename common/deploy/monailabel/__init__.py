@@ -1,5 +1,4 @@
-"""
-An app for MONAI Label that serves the bundles: translated volumes over HTTP, and training from the server.
+"""An app for MONAI Label that serves the bundles: translated volumes over HTTP, and training from the server.
 
 `python -m common.deploy.monailabel APP BUNDLE...` makes its folder, see docs/monai_label.md. The modules `app`,
 `datastore`, `infer_task` and `train_task` import MONAI Label, which has an environment of its own

@@ -28,8 +28,7 @@ MAX_OUTPUT_GB = 2.0  # an answer with its facts is put together in memory
 
 
 class TranslationApp(MONAILabelApp):
-    """
-    Serves the bundles of a folder.
+    """Serves the bundles of a folder.
 
     Args:
         app_dir: the app's folder.

@@ -17,8 +17,7 @@ class App(TranslationApp):
 
 
 def make_app(app_dir: str | Path, *bundle_roots: str | Path) -> Path:
-    """
-    Make the folder that `monailabel start_server --app` takes, with copies of bundles, which training may change.
+    """Make the folder that `monailabel start_server --app` takes, with copies of bundles, which training may change.
 
     Args:
         app_dir: an existing one gets what it lacks.
@@ -43,8 +42,7 @@ def make_app(app_dir: str | Path, *bundle_roots: str | Path) -> Path:
 
 
 def find_bundles(folder: Path, names: str | None = None) -> list[Path]:
-    """
-    The bundles in a folder.
+    """The bundles in a folder.
 
     Args:
         folder: each sub-folder with configs is one.

@@ -17,8 +17,7 @@ from .images import one_image, series_folders
 
 
 class StudiesDatastore(LocalDatastore):
-    """
-    NIfTI files and folders of DICOM series, at any depth below the studies.
+    """NIfTI files and folders of DICOM series, at any depth below the studies.
 
     An image's id is its path below the studies, without the suffix of NIfTI.
 

@@ -14,8 +14,7 @@ MAX_UNPACKED_BYTES = 8 * 2**30
 
 
 def one_image(path: Path, scratch: Path) -> Path:
-    """
-    The NIfTI file, DICOM file or folder of one DICOM series that a path stands for.
+    """The NIfTI file, DICOM file or folder of one DICOM series that a path stands for.
 
     Args:
         path: of a file, of a folder with one series at any depth, or of a zip of such a folder.
@@ -40,8 +39,7 @@ def one_image(path: Path, scratch: Path) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """
-    Unpack a zip into a folder; members stay below it.
+    """Unpack a zip into a folder; members stay below it.
 
     Raises:
         ValueError: when it would take more than 8 GiB, or is damaged.

@@ -1,5 +1,4 @@
-"""
-One inference of a bundle in the server's process, by the bundle's own config, and what a client may set in it.
+"""One inference of a bundle in the server's process, by the bundle's own config, and what a client may set in it.
 
 The output is what the command line would write.
 """
@@ -32,8 +31,7 @@ _TEXT = re.compile(r"(?!_)[\w .,+/-]*")
 
 
 def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str) -> dict[str, Any]:
-    """
-    The values of a request that override a config's ids.
+    """The values of a request that override a config's ids.
 
     What else a request holds is MONAI Label's own and stays out; only what looks like a parameter that this model has
     not is refused, since it would be lost without a word.
@@ -64,8 +62,7 @@ def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str)
 
 
 def plain(name: str, value: Any) -> Any:
-    """
-    A value that a config takes as it is: texts that begin with $, @ or % are evaluated, `_target_` is called.
+    """A value that a config takes as it is: texts that begin with $, @ or % are evaluated, `_target_` is called.
 
     Raises:
         ValueError: when it is, or holds, anything but numbers, truth values, None and harmless texts.
@@ -85,8 +82,9 @@ def plain(name: str, value: Any) -> Any:
 
 
 def hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    The ids of a `train.yaml` that hold plain data, such as `max_epochs`, with their defaults; no place, no component.
+    """Return the ids of a `train.yaml` that hold plain data, such as `max_epochs`, with their defaults.
+
+    Paths and components are left out.
 
     Example:
         >>> hyper_parameters({"max_epochs": 3, "device": "cpu", "network": "$@network_def.to(@device)", "seed": 0})
@@ -129,8 +127,7 @@ class Translated(NamedTuple):
 def translate(
     bundle_root: Path, image: Path, output_dir: Path, given: Mapping[str, Any], *, max_output_gb: float
 ) -> Translated:
-    """
-    Translate one image with a bundle's `inference.yaml`.
+    """Translate one image with a bundle's `inference.yaml`.
 
     Args:
         bundle_root: the bundle's folder.
@@ -168,8 +165,7 @@ def definition(bundle_root: Path) -> dict[str, Any]:
 
 
 def inference_parameters(bundle_root: Path) -> dict[str, Any]:
-    """
-    The parameters of a bundle's inference with their defaults; those to choose from as a list, the default first.
+    """The parameters of a bundle's inference with their defaults; those to choose from as a list, the default first.
 
     A bundle of several kernels has `target` and `source`; of the others both are given by the network.
     """

@@ -1,5 +1,4 @@
-"""
-The inference and the training of a bundle as tasks of MONAI Label.
+"""The inference and the training of a bundle as tasks of MONAI Label.
 
 Inference is a task of no segmentation kind, which returns a volume as it is. An error that the client can mend is
 answered with its reason.
@@ -30,8 +29,7 @@ UNREADABLE = (EOFError, zlib.error)  # of a file that was cut off
 
 
 def reason(error: BaseException) -> str | None:
-    """
-    Why a request is refused, or None when the error is the server's.
+    """Why a request is refused, or None when the error is the server's.
 
     A component wraps an error of ours in others; ours tells what to do.
 
@@ -50,8 +48,7 @@ def reason(error: BaseException) -> str | None:
 
 
 class TranslationTask(InferTask):
-    """
-    Translates an image with a bundle; no label map, no restoring by nearest neighbours, no cast to 8 bit.
+    """Translates an image with a bundle; no label map, no restoring by nearest neighbours, no cast to 8 bit.
 
     Args:
         bundle_root: the bundle's folder.
@@ -79,8 +76,7 @@ class TranslationTask(InferTask):
         return str(self._weights()) if self._weights().is_file() or not validate else None
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """
-        Translate `request["image"]`, a path; returns the path of the output and what made it.
+        """Translate `request["image"]`, a path; returns the path of the output and what made it.
 
         Raises:
             HTTPException: 400 with the reason, when the image or a parameter is refused.
@@ -113,8 +109,7 @@ STATISTICS = ("epoch", "checksum", "training_data")
 
 
 class TranslationTraining(TrainTask):
-    """
-    Trains a bundle on the server's studies.
+    """Trains a bundle on the server's studies.
 
     Args:
         bundle_root: the bundle's folder; its `models` get the weights.

@@ -1,5 +1,4 @@
-"""
-The training of a bundle from a server: the commands that a user would type, one after the other.
+"""The training of a bundle from a server: the commands that a user would type, one after the other.
 
 A datalist for training from the names of the images in a server's studies, where no datalist.json lies there.
 """
@@ -24,8 +23,7 @@ VALIDATION_SHARE = 0.2
 
 
 def datalist_of_names(images: Mapping[str, str], domains: Sequence[str]) -> dict[str, Any]:
-    """
-    The datalist of images that are called `<patient>_<domain>`.
+    """The datalist of images that are called `<patient>_<domain>`.
 
     Of each domain the last fifth of its patients, by name, at least one, is for validation. A patient with all domains
     is also a pair (`training_paired`). Images of other names are left out.
@@ -94,8 +92,7 @@ def training_parameters(bundle_root: Path) -> dict[str, Any]:
 
 
 def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: Mapping[str, Any]) -> None:
-    """
-    Train a bundle on a server's studies; the weights go into the bundle's `models`, where inference reads them.
+    """Train a bundle on a server's studies; the weights go into the bundle's `models`, where inference reads them.
 
     Args:
         bundle_root: the bundle's folder.
