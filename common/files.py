@@ -189,7 +189,11 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write UTF-8 text to a file that readers never see half of."""
-    content = text.encode("utf-8")
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write a file that readers never see half of."""
     with atomic_write(Path(path), needed=len(content)) as file:
         file.write(content)
     return Path(path)

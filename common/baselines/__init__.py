@@ -3,7 +3,7 @@
 from .base import Baseline, Identity, Interpolation
 from .curve import IntensityCurve
 from .enhancement_spread import load_spread, measure_and_save_spread
-from .fitting import fit_and_save, fit_baselines, load_baselines, load_facts, save_baselines
+from .fitting import fit_and_save, fit_baselines, load_baselines, save_baselines
 from .histogram import HistogramMatching, InvertedHistogramMatching
 from .kernels.radial_filter import RadialFilter
 from .kernels.reference import estimate_kernel, kernel_distances
@@ -34,7 +34,6 @@ __all__ = [
     "kernel_distances",
     "kernel_estimator",
     "load_baselines",
-    "load_facts",
     "load_kernel_filters",
     "load_kernel_references",
     "load_spread",

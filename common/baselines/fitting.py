@@ -97,11 +97,6 @@ def load_baselines(path: str | os.PathLike[str]) -> dict[str, Baseline]:
     return {name: KINDS[entry["kind"]].from_dict(entry) for name, entry in content.items()}
 
 
-def load_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The facts that were saved with the baselines; raises like `load_baselines`."""
-    return dict(_read(path)["facts"])
-
-
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"the fitted baselines must exist at `{path}`, found no such file; {CURE}.")

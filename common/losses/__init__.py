@@ -1,7 +1,7 @@
 """Losses, one file each: a pure function beside a small module. All return float32 or float64 scalars."""
 
 from .adversarial import AdversarialLoss, discriminator_loss, generator_loss
-from .gradient_penalty import GradientPenalty, gradient_penalty
+from .gradient_penalty import gradient_penalty
 from .guidance import (
     CosineContentLoss,
     GuidedContrastiveLoss,
@@ -19,7 +19,6 @@ from .three_class import ThreeClassAdversarialLoss
 __all__ = [
     "AdversarialLoss",
     "CosineContentLoss",
-    "GradientPenalty",
     "GuidedContrastiveLoss",
     "MultiModalitySRLoss",
     "NormalizedGradientFieldLoss",

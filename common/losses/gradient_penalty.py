@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from .precision import full_precision
 
@@ -22,14 +21,20 @@ def gradient_penalty(
     reduction: str = "mean",
     place: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Average `(|gradient of the critic's score| - 1)^2` between real and fake over the batch; see `GradientPenalty`.
+    """Penalise gradients not of length 1 on the lines between real and fake: it makes the critic 1-Lipschitz.
+
+    The mean over the batch of `(|gradient of the critic's score| - 1)^2`: Gulrajani et al., "Improved training of
+    Wasserstein GANs", NeurIPS 2017, equation (3), weight 10; Choi et al., "StarGAN", CVPR 2018, equation (8). One place
+    per pair of images is drawn uniformly from the line.
+
+    It is computed in float32, including the critic, even under autocast: the square of a small gradient underflows.
 
     Args:
         critic: Function from images to scores `(B, ...)`; a discriminator with several outputs needs
             `lambda image: discriminator(image)[0]`.
         real: Real images `(B, C, H, W[, D])`; they receive no gradient.
         fake: Fake images of the same shape; they receive no gradient.
-        reduction: How the map of scores of an image becomes one score: "mean" or "sum".
+        reduction: How the map of scores of an image becomes one score: "mean", which the critic's loss uses, or "sum".
         place: Position (B,) in [0, 1], from fake (0) to real (1); by default drawn uniformly.
 
     Returns:
@@ -37,6 +42,10 @@ def gradient_penalty(
 
     Raises:
         ValueError: If `reduction` is unknown, or the images differ in shape.
+
+    Differences from the official code:
+        The released StarGAN and GGCL codes take the gradient of the map's sum (`grad_outputs` of 1), while the critic
+        loss takes its mean: with a 4x4 map the critic's score is held to a slope of 1/16. `reduction="sum"` does so.
 
     Example:
         >>> real, fake = torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
@@ -55,41 +64,6 @@ def gradient_penalty(
         # The images of a batch are independent, so the gradient of the sum holds each image's own.
         (gradient,) = torch.autograd.grad(scores.sum(), image, create_graph=True)
         return (torch.linalg.vector_norm(gradient.flatten(1), dim=1) - 1.0).square().mean()
-
-
-class GradientPenalty(nn.Module):
-    """Penalty on gradients not of length 1 on the lines between real and fake images: it makes the critic 1-Lipschitz.
-
-    Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, equation (3), weight 10; Choi et al.,
-    "StarGAN", CVPR 2018, equation (8). One place per pair of images is drawn uniformly from the line.
-
-    It is computed in float32, including the critic, even under autocast: the square of a small gradient underflows.
-
-    Args:
-        reduction: "mean" for the gradient of the mean over the score map, which the critic's loss uses; "sum" for that
-            of its sum.
-
-    Raises:
-        ValueError: If `reduction` is unknown, or the images differ in shape.
-
-    Differences from the official code:
-        The released StarGAN and GGCL codes take the gradient of the map's sum (`grad_outputs` of 1), while the critic
-        loss takes its mean: with a 4x4 map the critic's score is held to a slope of 1/16. `reduction="sum"` does so.
-
-    Example:
-        >>> penalty = GradientPenalty()
-        >>> penalty(lambda image: 2.0 * image, torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))  # 4 * (2 / 4)^2 = 1
-        tensor(0.)
-    """
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        _check_reduction(reduction)
-        self.reduction = reduction
-
-    def forward(self, critic: Critic, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """Penalise a critic between `(B, C, H, W[, D])` real and fake images; return a scalar."""
-        return gradient_penalty(critic, real, fake, reduction=self.reduction)
 
 
 def _between(real: torch.Tensor, fake: torch.Tensor, place: torch.Tensor | None) -> torch.Tensor:

@@ -17,7 +17,6 @@ from .enhancement import (
 from .image_quality import mae, psnr, rmse, slice_quality, ssim_map
 from .kernel import kernel_curves, kernel_metrics
 from .score import foreground_mask, matched, score
-from .seams import seam_ratio
 from .structures import STRUCTURES, contrast, edge_width, find_structures
 from .summary import read_rows, summarise, write_rows
 from .super_resolution import (
@@ -57,7 +56,6 @@ __all__ = [
     "rmse",
     "scaled_quality",
     "score",
-    "seam_ratio",
     "share_above",
     "slice_quality",
     "sliced_wasserstein",

@@ -36,41 +36,6 @@ class EdgePixels(NamedTuple):
     distance_mm: np.ndarray
 
 
-def edge_curve(
-    volume_hu: np.ndarray, reference_hu: np.ndarray, spacing_mm: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Transfer curve of the edges of a volume, at places found in a reference: like an MTF, up to Nyquist.
-
-    Skin and lung surface of low curvature are located in the smoothed reference to a fraction of a pixel. Pixels around
-    them, sorted by their distance to the edge, form one oversampled edge profile (the slanted-edge method, ISO 12233,
-    on curved edges) under a cosine-squared window; the curve is the modulus of the Fourier transform of its derivative,
-    1 at f = 0. The anatomical edge is no ideal step, and the window lifts steep curves by up to 0.03: compare curves of
-    images of one patient at the same places.
-
-    Args:
-        volume_hu: CT volume `(X, Y, Z)` in HU, Z the axial slice axis.
-        reference_hu: Volume on the same grid that tells where the edges are, e.g. the target image or the true HU.
-        spacing_mm: Voxel size along X, Y (and Z), in mm.
-
-    Returns:
-        Frequencies [lp/mm] from 0 in steps of 0.05 up to Nyquist, curve.
-
-    Raises:
-        ValueError: On unequal shapes, a bad spacing, or when there are too few edges.
-    """
-    volume = check_volume(volume_hu, "volume_hu")
-    reference = check_volume(reference_hu, "reference_hu")
-    if reference.shape != volume.shape:
-        raise ValueError(f"`reference_hu` must have the shape of `volume_hu` {volume.shape}, got {reference.shape}.")
-    pixels = edge_pixels(reference, spacing_mm)
-    if len(pixels.voxels) < LEAST_PIXELS:
-        raise ValueError(
-            f"`reference_hu` must have at least {LEAST_PIXELS} pixels near edges of low curvature between air or lung "
-            f"and soft tissue, got {len(pixels.voxels)}; no edge curve can be measured."
-        )
-    return curve_at(volume, pixels, spacing_mm)
-
-
 def edge_pixels(reference_hu: np.ndarray, spacing_mm: Sequence[float]) -> EdgePixels:
     """Find the pixels for `curve_at`; none where there is no such edge.
 
@@ -88,7 +53,20 @@ def edge_pixels(reference_hu: np.ndarray, spacing_mm: Sequence[float]) -> EdgePi
 
 
 def curve_at(volume_hu: np.ndarray, pixels: EdgePixels, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Transfer curve of a volume at given pixels: frequencies [lp/mm], curve; see `edge_curve`.
+    """Transfer curve of the edges of a volume at given pixels: like an MTF, up to Nyquist.
+
+    The pixels, sorted by their distance to the edge, form one oversampled edge profile (the slanted-edge method, ISO
+    12233, on curved edges) under a cosine-squared window; the curve is the modulus of the Fourier transform of its
+    derivative, 1 at f = 0. The anatomical edge is no ideal step, and the window lifts steep curves by up to 0.03:
+    compare curves of images of one patient at the same pixels.
+
+    Args:
+        volume_hu: CT volume `(X, Y, Z)` in HU, Z the axial slice axis.
+        pixels: What `edge_pixels` found in a volume on the same grid, such as the target image or the true HU.
+        spacing_mm: Voxel size along X, Y (and Z), in mm.
+
+    Returns:
+        Frequencies [lp/mm] from 0 in steps of 0.05 up to Nyquist, curve.
 
     Raises:
         ValueError: If the pixels do not cover the profile, or the volume has no edge there.

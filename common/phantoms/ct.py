@@ -82,11 +82,6 @@ class ParallelBeamScanner:
         return 2 * int(np.ceil(np.hypot(*self.object_shape) * SAMPLES_PER_PIXEL / 2)) + 2
 
     @property
-    def detector_positions_mm(self) -> FloatArray:
-        """Positions (detector_samples,) of the samples in mm from the centre of rotation."""
-        return (np.arange(self.detector_samples) - self.detector_samples // 2) * self.sample_mm
-
-    @property
     def angles_rad(self) -> FloatArray:
         """Angles (views,) of the detector axis in radians, from x (columns) towards y (rows)."""
         return np.pi * (np.arange(self.views) + 0.5) / self.views

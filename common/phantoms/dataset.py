@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..files import atomic_write
+from ..files import write_bytes, write_text
 from ..processes import worker_pool
 
 GZIP_LEVEL = 4
@@ -63,7 +63,7 @@ def write_nifti(path: Path, volume: Volume) -> None:
     image.set_qform(volume.affine, code="scanner")
     # Its float32 quaternion is coarse for flipped axes (1e-3 of a voxel): let both forms say the same.
     image.set_sform(image.get_qform(), code="scanner")
-    write_atomically(path, gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
+    write_bytes(path, gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
 
 
 def _as_integers(data: NDArray[Any], path: Path) -> NDArray[np.int16] | NDArray[np.uint16]:
@@ -75,12 +75,6 @@ def _as_integers(data: NDArray[Any], path: Path) -> NDArray[np.int16] | NDArray[
     if rounded.min() < limits.min or rounded.max() > limits.max:
         raise ValueError(f"Values of {path.name} must fit int16, got {rounded.min():g} to {rounded.max():g}.")
     return rounded.astype(np.int16)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only once it is complete."""
-    with atomic_write(path, needed=len(content)) as file:
-        file.write(content)
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,7 @@ def write_dataset(kind: PhantomKind, parameters: Parameters, output_dir: Path, *
     entries = _write_patients(kind, parameters, output_dir, patients=patients, workers=workers)
     if not datalist_path.exists():
         text = json.dumps(make_datalist(kind, parameters, entries), indent=2)
-        write_atomically(datalist_path, text.encode())
+        write_text(datalist_path, text)
     return datalist_path
 
 

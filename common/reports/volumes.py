@@ -127,15 +127,6 @@ class CaseVolumes:
     zooms: tuple[float, float, float]
 
 
-def load_slice(case: Case, label_names: Mapping[int, str]) -> AxialSlice:
-    """Load a case and choose its slice, see `axial_slice`.
-
-    Raises:
-        ValueError: when the volumes of the case do not share one grid.
-    """
-    return axial_slice(load_case(case), label_names)
-
-
 def load_case(case: Case) -> CaseVolumes:
     """Load all volumes of a case.
 

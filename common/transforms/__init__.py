@@ -10,7 +10,6 @@ from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
 from .guards.contrast import (
     CheckModalityd,
     CheckNoContrastAgentd,
-    ContrastAlarmd,
     masked_correlation,
     mr_contrast,
 )
@@ -19,12 +18,11 @@ from .guards.findings import Finding, Guards
 from .guards.image import CheckHeaderd, CheckImaged, WarnOfContrastd
 from .guards.kernel import FindKerneld, header_kernel
 from .guards.scales import CheckAird, CheckPixelSized, CheckResampledd
-from .intensity import LUNG_HU_RANGE, AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
+from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
 
 __all__ = [
-    "LUNG_HU_RANGE",
     "NOT_INVERTED",
     "AddSourced",
     "CheckAird",
@@ -38,7 +36,6 @@ __all__ = [
     "CheckNonContrastd",
     "CheckPixelSized",
     "CheckResampledd",
-    "ContrastAlarmd",
     "Enhancement",
     "FindKerneld",
     "FindRegiond",

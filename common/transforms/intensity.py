@@ -23,7 +23,6 @@ AIR_BELOW_HU = -200.0  # every CT of a body shows something below: air around it
 SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # of int16, in which CT is written
 
 AIR_HU, TISSUE_HU = -1000.0, 45.0  # lung tissue without air, unenhanced
-LUNG_HU_RANGE = (-1200.0, 400.0)  # what [-1, 1] holds; leaves room for noise on air and for enhanced vessels
 AIR_PERCENTILE, TISSUE_PERCENTILE = 5.0, 99.0
 PERCENTILE_SAMPLES = 1_000_000
 
@@ -160,7 +159,7 @@ def grey_levels(
 class GreyToHUd(MapTransform):
     """Puts micro CT grey values on the scale of HU: air becomes -1000 HU, tissue 45 HU, linearly.
 
-    The same codec then encodes both modalities, `ScaleIntensityRanged` from `LUNG_HU_RANGE`, -1200 to 400 HU, to
+    The same codec then encodes both modalities, `ScaleIntensityRanged` from -1200 to 400 HU to
     [-1, 1], clipped: air is -0.75 and tissue 0.55625 in a clinical and in a micro image.
 
     Args:

@@ -24,7 +24,6 @@ from common.baselines import (
     fit_and_save,
     fit_baselines,
     load_baselines,
-    load_facts,
     save_baselines,
 )
 from common.metrics import score
@@ -67,7 +66,7 @@ def test_the_round_trip_is_exact(baselines: dict[str, Baseline], tmp_path: Path)
     for name, baseline in baselines.items():
         np.testing.assert_array_equal(loaded[name].predict(source), baseline.predict(source))
         assert loaded[name].to_dict() == baseline.to_dict()
-    assert load_facts(path) == {"patients": ["a", "b"], "seed": 3}
+    assert json.loads(path.read_text())["facts"] == {"patients": ["a", "b"], "seed": 3}
 
 
 def test_the_file_holds_coefficients_only(baselines: dict[str, Baseline], tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_error_messages(tmp_path: Path) -> None:
         load_baselines(tmp_path / "broken.json")
     (tmp_path / "other.json").write_text('{"format": 7}')
     with pytest.raises(ValueError, match="must be a baseline file of format 1, got 7"):
-        load_facts(tmp_path / "other.json")
+        load_baselines(tmp_path / "other.json")
     (tmp_path / "new.json").write_text('{"format": 1, "facts": {}, "baselines": {"x": {"kind": "magic"}}}')
     with pytest.raises(ValueError, match=r"got \['magic'\]; update the package"):
         load_baselines(tmp_path / "new.json")
@@ -187,7 +186,7 @@ def test_a_curve_is_fitted_on_the_pairs_that_share_a_grid(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         path = fit_and_save(tmp_path / "models", data, "NECT", "CECT", prepare, [], names=CT)
     assert list(load_baselines(path)) == CT
-    assert load_facts(path)["paired"]
+    assert json.loads(path.read_text())["facts"]["paired"]
     assert "p1: NECT and CECT are not on one grid ((20, 20, 3) and (24, 20, 3) voxels)" in caplog.text
     assert "p0" not in caplog.text
 
@@ -196,4 +195,4 @@ def test_without_a_common_grid_there_is_no_curve_and_training_goes_on(tmp_path):
     data = datalist(tmp_path, [(20, 24)])
     path = fit_and_save(tmp_path / "models", data, "NECT", "CECT", prepare, [], names=CT)
     assert list(load_baselines(path)) == ["identity"]
-    assert not load_facts(path)["paired"]
+    assert not json.loads(path.read_text())["facts"]["paired"]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from common.baselines.kernels.reference import kernel_references
 from common.baselines.kernels.training import (
     FILTERS,
-    fit_kernel_filters,
+    fit_measured,
     measure_domains,
     save_kernel_filters,
     start_from_filters,
@@ -45,7 +45,8 @@ def scan(domain: str, seed: int, slices: int = 2) -> np.ndarray:
 def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     data = {d: [(scan(d, 10 * i + j), (0.7, 0.7)) for j in range(3)] for i, d in enumerate(DOMAINS)}
-    save_kernel_filters(folder / FILTERS, fit_kernel_filters(data), kernel_references(measure_domains(data)))
+    spectra = measure_domains(data)
+    save_kernel_filters(folder / FILTERS, fit_measured(spectra), kernel_references(spectra))
     return folder
 
 

@@ -9,8 +9,8 @@ from monai.data import MetaTensor
 from torch import nn
 
 from common.inference import TileInferer
-from common.metrics import seam_ratio
 from common.networks import SRUNITGenerator, SuperResolutionGenerator
+from tests.helpers.seams import seam_ratio
 
 HALF_RANGE_HU = 800.0  # of the bundle's codec
 TILES = {"tile_size": 20, "batch_size": 2}

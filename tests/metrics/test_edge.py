@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.metrics.edge import curve_at, edge_curve, edge_pixels
+from common.metrics.edge import curve_at, edge_pixels
 
 OVERSAMPLING = 8
 
@@ -23,7 +23,7 @@ def blurred_disc(sigma_mm: float, spacing: tuple[float, float], radius_mm: float
 @pytest.mark.parametrize("sigma_mm", [0.4, 0.7])
 def test_a_blurred_disc_has_the_gaussian_transfer_function(sigma_mm: float, spacing: tuple[float, float]) -> None:
     disc = blurred_disc(sigma_mm, spacing)
-    frequency, curve = edge_curve(disc, disc, spacing)
+    frequency, curve = curve_at(disc, edge_pixels(disc, spacing), spacing)
     assert frequency[0] == 0
     assert curve[0] == pytest.approx(1.0)
     assert frequency[-1] <= 0.5 / max(spacing) < frequency[-1] + 0.05 + 1e-9
@@ -32,10 +32,11 @@ def test_a_blurred_disc_has_the_gaussian_transfer_function(sigma_mm: float, spac
 
 
 def test_noise_hardly_moves_the_curve() -> None:
+    mm = (0.7, 0.7)
     disc = blurred_disc(0.4, (0.7, 0.7))
     noisy = disc + np.random.default_rng(0).normal(0, 40, disc.shape)
-    clean = edge_curve(disc, disc, (0.7, 0.7))[1]
-    np.testing.assert_allclose(edge_curve(noisy, noisy, (0.7, 0.7))[1], clean, atol=0.06)
+    clean = curve_at(disc, edge_pixels(disc, mm), mm)[1]
+    np.testing.assert_allclose(curve_at(noisy, edge_pixels(noisy, mm), mm)[1], clean, atol=0.06)
 
 
 def test_one_set_of_places_serves_many_volumes() -> None:
@@ -52,10 +53,8 @@ def test_small_round_things_are_not_used() -> None:
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    flat, disc = np.zeros((60, 60, 1)), blurred_disc(0.4, (0.7, 0.7))
-    with pytest.raises(ValueError, match="`reference_hu` must have at least 2000 pixels near edges of low curvature"):
-        edge_curve(flat, flat, (0.7, 0.7))
-    with pytest.raises(ValueError, match="`reference_hu` must have the shape of `volume_hu`"):
-        edge_curve(flat, disc, (0.7, 0.7))
+    flat, disc, mm = np.zeros((60, 60, 1)), blurred_disc(0.4, (0.7, 0.7)), (0.7, 0.7)
+    with pytest.raises(ValueError, match="`pixels` must cover the whole profile, got gaps"):
+        curve_at(flat, edge_pixels(flat, mm), mm)
     with pytest.raises(ValueError, match="`volume_hu` must rise from air or lung to soft tissue"):
-        edge_curve(-disc, disc, (0.7, 0.7))
+        curve_at(-disc, edge_pixels(disc, mm), mm)

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from common.files import write_bytes
 from common.phantoms import generate_phantom
 from common.phantoms.brain.phantom import BRAIN, brain_parameters, make_brain
 from common.phantoms.dataset import (
@@ -19,7 +20,6 @@ from common.phantoms.dataset import (
     Volume,
     make_datalist,
     split_counts,
-    write_atomically,
     write_dataset,
     write_nifti,
 )
@@ -229,7 +229,7 @@ class TestInterruption:
 
         monkeypatch.setattr(os, "fsync", stop)
         with pytest.raises(KeyboardInterrupt):
-            write_atomically(tmp_path / "a.nii.gz", b"0123456789")
+            write_bytes(tmp_path / "a.nii.gz", b"0123456789")
         assert not list(tmp_path.iterdir())
 
     def test_interrupted_write_keeps_the_old_file(self, tmp_path, monkeypatch):
@@ -241,7 +241,7 @@ class TestInterruption:
 
         monkeypatch.setattr(os, "replace", stop)
         with pytest.raises(KeyboardInterrupt):
-            write_atomically(path, b"new")
+            write_bytes(path, b"new")
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 

@@ -19,7 +19,7 @@ from common.reports.drawing import DARK, LIGHT, Panel, case_png, enlarged, inset
 from common.reports.inputs import Case
 from common.reports.kernels import case_curves, curves_png
 from common.reports.panels import case_panels, ct_note, edge_agreement
-from common.reports.volumes import AxialSlice, CaseVolumes, axial_slice, choose_slice, find_focus, is_hu, load_slice
+from common.reports.volumes import AxialSlice, CaseVolumes, axial_slice, choose_slice, find_focus, is_hu, load_case
 from tests.helpers.thorax import BRONCHUS, BRONCHUS_SLICE, NAMES, PIXEL_MM, SHAPE, labels, save, thorax
 
 BRAIN_NAMES = {1: "oedema", 2: "tumour", 5: "ventricles"}
@@ -48,7 +48,7 @@ def pixels(png: bytes) -> np.ndarray:
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAR", "PIR"])
 def test_radiological_convention_from_any_orientation(tmp_path: Path, axes: str) -> None:
     path = save_brain(tmp_path / "x.nii.gz", brain(), axes)
-    axial = load_slice(Case("p", "T1->T2", path, path), {})
+    axial = axial_slice(load_case(Case("p", "T1->T2", path, path)), {})
     assert (axial.index, axial.slices) == (4, 9)
     assert axial.pixel_mm == (1.0, 2.0)
     row, column = np.argwhere(axial.source == 300).mean(axis=0) / axial.source.shape
@@ -58,7 +58,7 @@ def test_radiological_convention_from_any_orientation(tmp_path: Path, axes: str)
 
 def test_proportions_are_those_of_the_patient(tmp_path: Path) -> None:
     path = save_brain(tmp_path / "x.nii.gz", brain(), zooms=(2.0, 1.0, 3.0))
-    axial = load_slice(Case("p", "T1->T2", path, path), {})
+    axial = axial_slice(load_case(Case("p", "T1->T2", path, path)), {})
     panel = case_panels(axial)[0]
     height, width = pixels(panel_png(panel, pixel_mm=axial.pixel_mm)).shape[:2]
     rows, columns = axial.source.shape
@@ -116,7 +116,7 @@ def test_edges_tell_kept_lost_and_invented_apart() -> None:
 def test_volumes_on_different_grids_are_refused(tmp_path: Path) -> None:
     source, other = save_brain(tmp_path / "a.nii.gz", brain()), save_brain(tmp_path / "b.nii.gz", brain()[:, :, :5])
     with pytest.raises(ValueError, match=r"`prediction` of patient p must lie on the source's grid \(40, 60, 9\)"):
-        load_slice(Case("p", "T1->T2", source, other), {})
+        load_case(Case("p", "T1->T2", source, other))
 
 
 @pytest.mark.parametrize("window", [(5.0, 5.0), (9.0, 1.0), (1.0, 2.0, 3.0)])
@@ -227,7 +227,7 @@ def test_a_ct_without_lung_has_nothing_to_enlarge() -> None:
 def test_the_enlarged_part_holds_the_bronchus_in_its_middle(tmp_path: Path, axes: str) -> None:
     volume = save(tmp_path / "v.nii.gz", thorax(), axes)
     label = save(tmp_path / "l.nii.gz", labels(), axes)
-    axial = load_slice(Case("p", "B30f->B70f", volume, volume, volume, label), NAMES)
+    axial = axial_slice(load_case(Case("p", "B30f->B70f", volume, volume, volume, label)), NAMES)
     assert axial.inset is not None
     part = axial.source[axial.inset]
     rows, columns = part.shape

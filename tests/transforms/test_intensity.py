@@ -16,7 +16,7 @@ from monai.transforms import Compose, LoadImaged, ScaleIntensityRanged
 from scipy.ndimage import gaussian_filter
 
 from common.images import save_volume, target_name
-from common.transforms import LUNG_HU_RANGE, AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels
+from common.transforms import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels
 
 RANGE = (-1024, 3071)
 
@@ -79,7 +79,7 @@ def test_outputs_are_int16_volumes_that_name_their_target(tmp_path, shape):
 
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-ENCODE = ScaleIntensityRanged("image", *LUNG_HU_RANGE, -1.0, 1.0, clip=True)
+ENCODE = ScaleIntensityRanged("image", -1200.0, 400.0, -1.0, 1.0, clip=True)
 
 
 def occupancy(seed, shape=(96, 96, 8), tissue=0.35):

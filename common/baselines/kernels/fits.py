@@ -11,7 +11,7 @@ from itertools import permutations
 import numpy as np
 
 from ...metrics.noise import check_spacing, check_volume
-from .amplitudes import Amplitudes, Spectrum, VolumeSpectra, fit_amplitudes, measure_spectra
+from .amplitudes import Amplitudes, Spectrum, VolumeSpectra, fit_amplitudes
 from .radial_filter import RadialFilter, cosine_frequencies, cosine_spectrum
 
 Volume = tuple[np.ndarray, Sequence[float]]
@@ -22,72 +22,41 @@ LARGEST_GAIN = 40.0
 KNOT_LP_MM = 0.02
 HIGHEST_LP_MM = 2.0
 
-Pair = tuple[np.ndarray, np.ndarray, Sequence[float]]
 Patient = tuple[Mapping[str, np.ndarray], Sequence[float]]
 
 
-def fit_spectra(source_volumes: Iterable[Volume], target_volumes: Iterable[Volume]) -> RadialFilter:
-    """H = sqrt(P_target / P_source) from power spectra over whole slices of different patients.
-
-    Each patient has a level of their own, so that H(0) = 1, and the log of the ratio is smooth in f^2; see
-    `kernel_amplitudes.fit_amplitudes`. Anatomy that differs between the two groups of patients remains as an error.
-
-    Args:
-        source_volumes: (volume `(X, Y, Z)` in HU, spacing in mm) of each patient, read one at a time.
-        target_volumes: The same of other patients in the target domain.
-
-    Raises:
-        ValueError: If a domain has no volume, or a volume is constant or not finite.
-    """
-    return fit_domains(_measured(source_volumes, target_volumes), "spectra")["source", "target"]
-
-
-def fit_noise(source_volumes: Iterable[Volume], target_volumes: Iterable[Volume]) -> RadialFilter:
-    """H = sqrt(NPS_target / NPS_source) from noise power spectra of uniform soft tissue of different patients.
-
-    Anatomy has no part in it. The regions are judged by the same rule whatever the kernel, and a patient without large
-    uniform organs gives their most uniform ones; see `common.metrics.noise.uniform_patches`.
-
-    Raises:
-        ValueError: As `fit_spectra`, and when a domain has no soft tissue at all.
-    """
-    return fit_domains(_measured(source_volumes, target_volumes), "noise")["source", "target"]
-
-
-def fit_unpaired(source_volumes: Iterable[Volume], target_volumes: Iterable[Volume]) -> RadialFilter:
-    """Both estimates combined by how well each explains its patients; needs no pairs.
-
-    log H is the mean of those of `fit_noise` and `fit_spectra`, each weighted by 1 / scatter^2, where scatter is the
-    root mean square by which the patients' log spectra miss the fit: noise in few or structured regions scatters, and
-    so does anatomy that differs. Where a domain has no soft tissue, only whole slices count.
-
-    Raises:
-        ValueError: As `fit_spectra`.
-
-    Example:
-        >>> rng, knots = np.random.default_rng(0), np.linspace(0.0, 1.5, 61)
-        >>> soften = RadialFilter(knots, np.exp(-3.0 * knots**2), "paired")
-        >>> source, target = (rng.normal(0, 20, (160, 160, 4)) for _ in range(2))
-        >>> mm = (0.7, 0.7, 5.0)
-        >>> fitted = fit_unpaired([(source, mm)], [(soften.apply(target, mm), mm)])
-        >>> bool(abs(fitted.response(np.array(0.3)) - np.exp(-3.0 * 0.3**2)) < 0.04)
-        True
-    """
-    return fit_domains(_measured(source_volumes, target_volumes), "unpaired")["source", "target"]
-
-
 def fit_domains(spectra: Mapping[str, Sequence[VolumeSpectra]], kind: str) -> dict[tuple[str, str], RadialFilter]:
-    """The filters of every direction between domains, from the measured spectra of each domain's patients.
+    """Fit the filters of every direction between domains to the measured spectra of each domain's patients.
 
-    All domains are fitted at once. H = K_target / K_source, times the share of the source's power that is not rounding
-    to whole HU (the Wiener filter for that known noise), at most 32 dB.
+    All domains are fitted at once, and need no pairs: H = K_target / K_source, times the share of the source's power
+    that is not rounding to whole HU (the Wiener filter for that known noise), at most 32 dB. The amplitudes K^2 are
+
+    - `spectra`: power spectra of whole slices. Each patient has a level of their own, so that H(0) = 1, and log K is
+      smooth in f^2, see `fit_amplitudes`. Anatomy that differs between two groups of patients remains as an error.
+    - `noise`: noise power spectra of uniform soft tissue, in which anatomy has no part. The regions are judged by the
+      same rule whatever the kernel; a patient without large uniform organs gives their most uniform ones, see
+      `common.metrics.noise.uniform_patches`.
+    - `unpaired`: both. log K is their mean, each weighted by 1 / scatter^2, where scatter is the root mean square by
+      which the patients' log spectra miss the fit: noise in few or structured regions scatters, and so does anatomy
+      that differs. Where a domain has no soft tissue, only whole slices count.
 
     Args:
         spectra: `{domain: [measure_spectra(...), ...]}`.
         kind: `spectra`, `noise` or `unpaired`.
 
     Raises:
-        ValueError: On an unknown kind, or as `fit_amplitudes`.
+        ValueError: If `kind` is another, a domain has no volume, or, for `noise`, no soft tissue.
+
+    Example:
+        >>> from common.baselines.kernels.amplitudes import measure_spectra
+        >>> rng, knots = np.random.default_rng(0), np.linspace(0.0, 1.5, 61)
+        >>> soften = RadialFilter(knots, np.exp(-3.0 * knots**2), "paired")
+        >>> source, target = (rng.normal(0, 20, (160, 160, 4)) for _ in range(2))
+        >>> mm = (0.7, 0.7, 5.0)
+        >>> spectra = {"a": [measure_spectra(source, mm)], "b": [measure_spectra(soften.apply(target, mm), mm)]}
+        >>> fitted = fit_domains(spectra, "unpaired")["a", "b"]
+        >>> bool(abs(fitted.response(np.array(0.3)) - np.exp(-3.0 * 0.3**2)) < 0.04)
+        True
     """
     knots, curves = _combined(spectra, kind)
     shares = {domain: _kept_share(knots, [item.image for item in items]) for domain, items in spectra.items()}
@@ -131,48 +100,28 @@ def _kept_share(knots: np.ndarray, images: Sequence[Spectrum]) -> np.ndarray:
     return np.asarray(np.clip(1.0 - rounding / power, 0.0, 1.0))
 
 
-def _measured(sources: Iterable[Volume], targets: Iterable[Volume]) -> dict[str, list[VolumeSpectra]]:
-    return {
-        "source": [measure_spectra(volume, spacing) for volume, spacing in sources],
-        "target": [measure_spectra(volume, spacing) for volume, spacing in targets],
-    }
-
-
-def fit_paired(pairs: Iterable[Pair]) -> RadialFilter:
-    """Fit H to aligned pairs by least squares; the pairs are read one at a time and dropped.
+def fit_paired_domains(
+    patients: Iterable[Patient], directions: Iterable[tuple[str, str]] | None = None
+) -> dict[tuple[str, str], RadialFilter]:
+    """Fit H of many directions to aligned volumes by least squares, in one pass over the patients.
 
     H minimises sum |T - H S|^2 over all cosine coefficients S, T of source and target: on one knot alone it would be
     sum S T / sum S^2. The cosine transform needs no window: a slice and its mirror image meet without a step. As the
     transform is orthonormal and the one of `RadialFilter.apply`, this is the least mean-square error in HU.
 
     Args:
-        pairs: (source volume `(X, Y, Z)` in HU, its target, spacing in mm) of each patient.
+        patients: (`{domain: volume (X, Y, Z) in HU}`, spacing in mm) of each patient, all domains aligned.
+        directions: (source, target) pairs; default all of the first patient's domains.
 
     Raises:
         ValueError: If there is no pair, shapes differ, or a source is constant.
 
     Example:
-        >>> source = np.random.default_rng(0).normal(0, 50, (64, 64, 2))
+        >>> source, mm = np.random.default_rng(0).normal(0, 50, (64, 64, 2)), (1, 1, 5)
         >>> sharper = RadialFilter([0.0, 0.5, 2.0], [1.0, 3.0, 3.0], "paired")
-        >>> fitted = fit_paired([(source, sharper.apply(source, (1, 1, 5)), (1, 1, 5))])
+        >>> fitted = fit_paired_domains([({"a": source, "b": sharper.apply(source, mm)}, mm)])["a", "b"]
         >>> fitted.response(np.array([0.25, 0.5])).round(3).tolist()
         [2.0, 3.0]
-    """
-    patients = (({"source": source, "target": target}, spacing) for source, target, spacing in pairs)
-    return fit_paired_domains(patients, [("source", "target")])["source", "target"]
-
-
-def fit_paired_domains(
-    patients: Iterable[Patient], directions: Iterable[tuple[str, str]] | None = None
-) -> dict[tuple[str, str], RadialFilter]:
-    """`fit_paired` for many directions in one pass over the patients.
-
-    Args:
-        patients: (`{domain: volume (X, Y, Z) in HU}`, spacing in mm) of each patient, all domains aligned.
-        directions: (source, target) pairs; default all of the first patient's domains.
-
-    Raises:
-        ValueError: As `fit_paired`.
     """
     wanted = None if directions is None else list(directions)
     equations: dict[tuple[str, str], _NormalEquations] = {}

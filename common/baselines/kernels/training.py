@@ -36,25 +36,6 @@ KernelFilters = dict[tuple[str, str], dict[str, RadialFilter]]
 FILTERS = "filters.json"
 
 
-def fit_kernel_filters(
-    volumes_by_domain: Mapping[str, Iterable[Volume]], pairs: Iterable[Patient] | None = None
-) -> KernelFilters:
-    """Fit the filters of every direction. All iterables are read once, one volume at a time: generators do.
-
-    Args:
-        volumes_by_domain: `{domain: (volume (X, Y, Z) in HU, spacing in mm) of each patient}` of the list `training`.
-        pairs: (`{domain: volume}`, spacing) of each patient of `training_paired`; without it there is no paired
-            filter.
-
-    Returns:
-        `{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired}}`.
-
-    Raises:
-        ValueError: If there are fewer than two domains, or one has no volume.
-    """
-    return fit_measured(measure_domains(volumes_by_domain), pairs)
-
-
 def measure_domains(volumes_by_domain: Mapping[str, Iterable[Volume]]) -> dict[str, list[VolumeSpectra]]:
     """Measure the spectra of each domain's patients: all that unpaired filters and `kernel_references` need."""
     return {
@@ -66,7 +47,19 @@ def measure_domains(volumes_by_domain: Mapping[str, Iterable[Volume]]) -> dict[s
 def fit_measured(
     spectra: Mapping[str, Sequence[VolumeSpectra]], pairs: Iterable[Patient] | None = None
 ) -> KernelFilters:
-    """`fit_kernel_filters` from spectra that `measure_domains` has measured."""
+    """Fit the filters of every direction. The pairs are read once, one patient at a time: a generator does.
+
+    Args:
+        spectra: what `measure_domains` has measured in the list `training`.
+        pairs: (`{domain: volume}`, spacing) of each patient of `training_paired`; without it there is no paired
+            filter.
+
+    Returns:
+        `{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired}}`.
+
+    Raises:
+        ValueError: If there are fewer than two domains, or one has no volume.
+    """
     unpaired = fit_domains(spectra, "unpaired")
     paired = {} if pairs is None else fit_paired_domains(pairs, list(unpaired))
     return {

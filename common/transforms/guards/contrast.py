@@ -17,7 +17,7 @@ from monai.transforms import MapTransform
 from monai.utils import optional_import
 
 from ...images.names import file_name
-from ...metrics.score import NOT_INVERTED, foreground_mask
+from ...metrics.score import foreground_mask
 
 ndimage, _ = optional_import("scipy.ndimage")
 stats, _ = optional_import("scipy.stats")
@@ -59,33 +59,6 @@ def mr_contrast(volume: np.ndarray) -> tuple[str | None, str]:
     if skewness > 0.3 and ratio > 1:
         return "T2", evidence
     return None, evidence
-
-
-class ContrastAlarmd(MapTransform):
-    """
-    Warns when a translation did not invert the contrast of its source, as T1 to T2 must.
-
-    Args:
-        keys: key of the translation, shape (C, X, Y, Z), on the grid of the source.
-        source_key: key of the source.
-    """
-
-    def __init__(self, keys: KeysCollection, *, source_key: str = "image", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.source_key = source_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        source = torch.as_tensor(data[self.source_key])[0].cpu().numpy()
-        mask = foreground_mask(source if source.ndim == 3 else source[..., None]).reshape(source.shape)
-        for key in self.key_iterator(dict(data)):
-            output = torch.as_tensor(data[key])[0].cpu().numpy()
-            correlation = masked_correlation(source, output, mask)
-            if correlation > NOT_INVERTED:
-                logger.warning(
-                    f"The contrast was not inverted: source and translation correlate by {correlation:+.2f} inside the"
-                    f" brain; T1 and T2 of one patient by -0.65 to -0.2. Do not use this translation."
-                )
-        return dict(data)
 
 
 def masked_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:

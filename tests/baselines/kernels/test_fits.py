@@ -9,17 +9,14 @@ from common.baselines.kernels.amplitudes import fit_amplitudes, measure_spectra
 from common.baselines.kernels.fits import (
     LARGEST_GAIN,
     fit_domains,
-    fit_noise,
-    fit_paired,
     fit_paired_domains,
-    fit_spectra,
-    fit_unpaired,
 )
 from common.baselines.kernels.radial_filter import RadialFilter
 
 KNOTS = np.linspace(0.0, 2.0, 201)
 FREQUENCIES = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
 SPACINGS = (0.6, 0.7, 0.8, 0.75)
+Patients = list[tuple[np.ndarray, tuple[float, ...]]]
 
 
 def gain(frequency: np.ndarray, sigma_mm: float = 0.4) -> np.ndarray:
@@ -30,7 +27,7 @@ def blur(sigma_mm: float) -> RadialFilter:
     return RadialFilter(KNOTS, gain(KNOTS, sigma_mm), "paired")
 
 
-def patients(seed: int, sigma_mm: float = 0.0, rounded: bool = False) -> list[tuple[np.ndarray, tuple[float, ...]]]:
+def patients(seed: int, sigma_mm: float = 0.0, rounded: bool = False) -> Patients:
     """White noise of a level of its own for each patient, seen through a Gaussian kernel."""
     rng = np.random.default_rng(seed)
     result = []
@@ -39,6 +36,21 @@ def patients(seed: int, sigma_mm: float = 0.0, rounded: bool = False) -> list[tu
         image = blur(sigma_mm).apply(rng.normal(30, rng.uniform(12, 25), (160, 150, 4)), mm)
         result.append((np.rint(image) if rounded else image, mm))
     return result
+
+
+def fit(kind: str, sources: Patients, targets: Patients) -> RadialFilter:
+    """The filter from source to target, of patients of their own each."""
+    spectra = {
+        "source": [measure_spectra(*patient) for patient in sources],
+        "target": [measure_spectra(*patient) for patient in targets],
+    }
+    return fit_domains(spectra, kind)["source", "target"]
+
+
+def fit_paired(pairs: list[tuple[np.ndarray, np.ndarray, tuple[float, ...]]]) -> RadialFilter:
+    """The filter of aligned (source, target, spacing)."""
+    patients = [({"source": source, "target": target}, mm) for source, target, mm in pairs]
+    return fit_paired_domains(patients, [("source", "target")])["source", "target"]
 
 
 def test_the_paired_fit_recovers_a_filter_within_a_percent() -> None:
@@ -55,9 +67,9 @@ def test_the_paired_fit_is_the_wiener_filter_of_a_noisy_source() -> None:
 
 
 # Whole slices of white noise cannot be told from a white floor, hence the wider tolerance.
-@pytest.mark.parametrize(("fit", "tolerance"), [(fit_noise, 0.02), (fit_unpaired, 0.02), (fit_spectra, 0.04)])
-def test_unpaired_fits_recover_a_filter_from_other_patients(fit, tolerance: float) -> None:  # type: ignore[no-untyped-def]
-    fitted = fit(patients(1), patients(2, 0.4))
+@pytest.mark.parametrize(("kind", "tolerance"), [("noise", 0.02), ("unpaired", 0.02), ("spectra", 0.04)])
+def test_unpaired_fits_recover_a_filter_from_other_patients(kind: str, tolerance: float) -> None:
+    fitted = fit(kind, patients(1), patients(2, 0.4))
     np.testing.assert_allclose(fitted.response(FREQUENCIES), gain(FREQUENCIES), atol=tolerance)
     assert fitted.gains[0] == 1.0
 
@@ -74,7 +86,7 @@ def test_directions_between_three_kernels_are_consistent() -> None:
 
 
 def test_gains_stay_bounded_where_only_rounding_is_left() -> None:
-    fitted = fit_unpaired(patients(3, 1.0, rounded=True), patients(4, rounded=True))
+    fitted = fit("unpaired", patients(3, 1.0, rounded=True), patients(4, rounded=True))
     assert fitted.gains.max() <= LARGEST_GAIN
     # A blur of 1 mm leaves exp(-19.7) of the power at 0.7 lp/mm: far below the rounding noise.
     assert fitted.response(np.array(0.8)) < 5.0
@@ -82,13 +94,13 @@ def test_gains_stay_bounded_where_only_rounding_is_left() -> None:
 
 
 def test_without_soft_tissue_whole_slices_are_used_and_the_noise_fit_says_so() -> None:
-    def lungs(seed: int, sigma_mm: float = 0.0) -> list[tuple[np.ndarray, tuple[float, ...]]]:
+    def lungs(seed: int, sigma_mm: float = 0.0) -> Patients:
         return [(image - 900.0, mm) for image, mm in patients(seed, sigma_mm)]
 
-    expected = fit_spectra(lungs(1), lungs(2, 0.4)).gains
-    np.testing.assert_array_equal(fit_unpaired(lungs(1), lungs(2, 0.4)).gains, expected)
+    expected = fit("spectra", lungs(1), lungs(2, 0.4)).gains
+    np.testing.assert_array_equal(fit("unpaired", lungs(1), lungs(2, 0.4)).gains, expected)
     with pytest.raises(ValueError, match="`spectra` must hold at least 2 domains with a spectrum each"):
-        fit_noise(lungs(1), lungs(2, 0.4))
+        fit("noise", lungs(1), lungs(2, 0.4))
 
 
 def test_the_better_explained_estimate_counts_more() -> None:
@@ -124,8 +136,8 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="`pairs` must have sources that vary"):
         fit_paired([(np.zeros((8, 8, 1)), np.zeros((8, 8, 1)), mm)])
     with pytest.raises(ValueError, match="`volume_hu` must vary, got a constant volume"):
-        fit_spectra([(np.zeros((8, 8, 1)), mm)], [(image, mm)])
+        fit("spectra", [(np.zeros((8, 8, 1)), mm)], [(image, mm)])
     with pytest.raises(ValueError, match=r"`spectra` must hold at least 2 domains .* none for \['target'\]"):
-        fit_unpaired([(image, mm)], [])
+        fit("unpaired", [(image, mm)], [])
     with pytest.raises(ValueError, match="`kind` must be 'spectra', 'noise' or 'unpaired', got 'paired'"):
         fit_domains({"a": [measure_spectra(image, mm)]}, "paired")

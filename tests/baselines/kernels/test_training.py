@@ -10,7 +10,7 @@ import pytest
 from common.baselines.kernels.radial_filter import RadialFilter
 from common.baselines.kernels.reference import KernelReferences, estimate_kernel, kernel_references
 from common.baselines.kernels.training import (
-    fit_kernel_filters,
+    fit_measured,
     load_kernel_filters,
     load_kernel_references,
     measure_domains,
@@ -44,7 +44,7 @@ def references(volumes: Volumes) -> KernelReferences:
 
 def test_both_filters_of_every_direction(volumes: Volumes, tmp_path: Path, references: KernelReferences) -> None:
     aligned = [({domain: image(domain, 50 + i)[0] for domain in SIGMAS_MM}, image("B30f", 50 + i)[1]) for i in (0, 1)]
-    filters = fit_kernel_filters({d: iter(v) for d, v in volumes.items()}, iter(aligned))
+    filters = fit_measured(measure_domains({d: iter(v) for d, v in volumes.items()}), iter(aligned))
     assert len(filters) == 6
     assert all(list(entry) == ["radial_filter", "radial_filter_unpaired"] for entry in filters.values())
     path = save_kernel_filters(tmp_path / "models" / "filters.json", filters, references, {"patients": ["a"]})
@@ -60,7 +60,7 @@ def test_both_filters_of_every_direction(volumes: Volumes, tmp_path: Path, refer
 
 
 def test_without_pairs_there_is_no_paired_filter(volumes: Volumes, tmp_path: Path) -> None:
-    filters = fit_kernel_filters({domain: volumes[domain] for domain in ("B30f", "B50f")})
+    filters = fit_measured(measure_domains({domain: volumes[domain] for domain in ("B30f", "B50f")}))
     assert {direction: list(entry) for direction, entry in filters.items()} == {
         ("B30f", "B50f"): ["radial_filter_unpaired"],
         ("B50f", "B30f"): ["radial_filter_unpaired"],

@@ -15,7 +15,7 @@ import pytest
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from common.transforms import CheckHeaderd, CheckImaged, ContrastAlarmd, WarnOfContrastd, mr_contrast
+from common.transforms import CheckHeaderd, CheckImaged, WarnOfContrastd, mr_contrast
 from tests.helpers.brains import brain
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "brain_mri"
@@ -108,15 +108,6 @@ def test_a_t2_given_as_t1_is_warned_of_with_the_evidence(caplog):
         WarnOfContrastd("image", "T1")({"image": torch.as_tensor(brain(inverted=True))[None]})
     assert "looks T2-weighted" in caplog.text
     assert "skewness" in caplog.text
-
-
-def test_alarm_only_when_the_contrast_was_not_inverted(caplog):
-    source = torch.as_tensor(brain(inverted=False))[None]
-    with caplog.at_level(logging.WARNING):
-        ContrastAlarmd("pred")({"image": source, "pred": -source})
-        assert not caplog.records
-        ContrastAlarmd("pred")({"image": source, "pred": source})
-    assert "not inverted" in caplog.text
 
 
 def save_grid(folder: Path, affine: np.ndarray, unit: str = "mm") -> dict[str, str]:
