@@ -1,4 +1,4 @@
-"""The methods: what one training iteration does, equation by equation."""
+"""Translation methods: one training iteration each, equation by equation."""
 
 from .attgan import AttGAN
 from .contrast_enhancement import (

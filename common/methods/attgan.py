@@ -13,27 +13,27 @@ from .stargan import StarGAN
 
 
 class AttGAN(StarGAN):
-    """One generator for all directions between several domains, which need not come back: it reconstructs instead.
+    """Multi-domain translation by decoding: another domain for the target, the image itself for its own domain.
 
     He et al., "AttGAN: facial attribute editing by only changing what you want", IEEE Trans. Image Process. 28(11),
     2019, equations (7) to (15). Where StarGAN translates there and back, AttGAN decodes the image once for the target
-    and once for its own domain. All else is StarGAN's: targets, critic, gradient penalty, and the guidance of the
-    discriminator, which makes it the second multi-domain method that GGCL or KCGAN can be applied to.
+    and once for its own domain. Everything else is StarGAN's: targets, critic, gradient penalty, and the guidance of
+    the discriminator, which makes it the second multi-domain method that GGCL or KCGAN can be applied to.
 
     Args:
-        generator: See `StarGAN`.
-        discriminator: See `StarGAN`; the paper's D and C, which share their convolutions.
-        reconstruction_weight: lambda_1 = 100 of equation (14).
-        fake_classification_weight: lambda_2 = 10 of equation (14).
-        classification_weight: lambda_3 = 1 of equation (15).
-        others: The arguments of `StarGAN`; `cycle_weight` and `rounding` are none of this method.
+        generator: Generator, see `StarGAN`.
+        discriminator: Discriminator, see `StarGAN`; the paper's D and C, which share their convolutions.
+        reconstruction_weight: Weight lambda_1 = 100 of equation (14).
+        fake_classification_weight: Weight lambda_2 = 10 of equation (14).
+        classification_weight: Weight lambda_3 = 1 of equation (15).
+        others: Further arguments of `StarGAN`, except `cycle_weight` and `rounding`.
 
     Raises:
         TypeError: If an argument of the cycle is given.
 
     Differences from the official code:
-        A CT has exactly one of the kernels, so that C is trained by the cross-entropy over them, not by that of each
-        attribute for itself (equations (8) and (10)). Targets are drawn uniformly, not from the batch. The
+        A CT has exactly one of the kernels, so C is trained by the cross-entropy over them, not by that of each
+        attribute separately (equations (8) and (10)). Targets are drawn uniformly, not from the batch. The
         discriminator is StarGAN's: fully connected layers over 16x16x1024 features would have 270 million weights each.
     """
 
@@ -61,7 +61,10 @@ class AttGAN(StarGAN):
         fake: torch.Tensor,
         back: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Equation (14): lambda_1 L_rec + lambda_2 L_cls_g + L_adv_g; `back` is the label of the image's own domain."""
+        """Compute equation (14): lambda_1 L_rec + lambda_2 L_cls_g + L_adv_g.
+
+        `back` is the label of the image's own domain.
+        """
         with trainer.autocast():
             fake_map, fake_logits = self.discriminator(fake)
             same = self.generator(image, back)

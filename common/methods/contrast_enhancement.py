@@ -1,12 +1,10 @@
-"""Stage 2 of neural contrast enhancement: learn to put back what the frozen remover took out.
+"""Neural contrast enhancement (Seo et al., IEEE WACV 2021): its stages, its joint training and its baseline.
 
-Stage 0 of neural contrast enhancement: a classifier of NECT and CECT, for the perceptual loss.
-
-Stage 1 of neural contrast enhancement: learn to remove the contrast agent from a CECT.
-
-Both stages of neural contrast enhancement in one iteration.
-
-Single, a baseline of neural contrast enhancement: learn to enhance in one stage, from an adversarial loss alone.
+- Stage 0, `ContrastClassification`: a classifier of NECT and CECT, for the perceptual loss.
+- Stage 1, `ContrastRemoval`: learn to remove the contrast from a CECT.
+- Stage 2, `ContrastEnhancement`: learn to restore what the frozen remover removed (Ours-S).
+- `JointContrastEnhancement`: stages 1 and 2 in one iteration (Ours-J).
+- `SingleStageEnhancement`: the baseline Single, which enhances in one stage with an adversarial loss alone.
 """
 
 from __future__ import annotations
@@ -21,47 +19,7 @@ from ..losses.reconstruction import ReconstructionLoss
 from ..losses.three_class import ThreeClassAdversarialLoss
 from .method import TrainingServices, TranslationMethod, frozen
 
-SOURCE, TARGET = 0, 1  # the classes
-
-
-class ContrastEnhancement(TranslationMethod):
-    """Supervised learning on pairs of synthetic NECT and real CECT, which are aligned: the paper's Ours-S.
-
-    Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.2, equations (3) to (5). Of a batch
-    only the CECT, `target`, is used.
-
-    Args:
-        generator: G_N->C, from NECT to CECT; the one that is deployed.
-        remover: G_C->N of stage 1, e.g. from `common.networks.load_stage`; frozen in place, in `eval()`. It is not
-            among the method's networks: an engine neither trains it nor saves it again.
-        generator_optimizer: Steps G_N->C.
-        reconstruction_loss: Equations (3) to (5).
-    """
-
-    def __init__(
-        self,
-        generator: nn.Module,
-        remover: nn.Module,
-        *,
-        generator_optimizer: Optimizer,
-        reconstruction_loss: ReconstructionLoss,
-    ) -> None:
-        super().__init__(generator, networks={"generator": generator}, optimizers={"generator": generator_optimizer})
-        self.remover = remover.requires_grad_(False).eval()
-        self.reconstruction_loss = reconstruction_loss
-
-    def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        real_cect = batch["target"]
-        with trainer.autocast():
-            with torch.no_grad():
-                synthetic_nect = self.remover(real_cect)
-            predicted_cect = self.generator(synthetic_nect)
-        losses = self.reconstruction_loss.terms(predicted_cect, real_cect)  # equations (3) to (5)
-        trainer.update(self.optimizers["generator"], losses["reconstruction"])
-
-        # The pictures show what the generator saw, and that is the synthetic NECT.
-        images = {"real_source": synthetic_nect, "fake_target": predicted_cect.detach(), "real_target": real_cect}
-        return {"generator": losses["reconstruction"], **losses, **images}
+SOURCE, TARGET = 0, 1  # classes of `ContrastClassification`
 
 
 class ContrastClassification(TranslationMethod):
@@ -71,16 +29,17 @@ class ContrastClassification(TranslationMethod):
     and CECT images in our training dataset".
 
     Args:
-        classifier: Called with images, gives logits (B, 2). To the engine it is the `generator`: what is saved.
-        optimizer: Steps the classifier.
+        classifier: Network from images to logits (B, 2). For the engine it is the `generator`, the network that is
+            saved.
+        optimizer: Optimizer of the classifier.
     """
 
     def __init__(self, classifier: nn.Module, optimizer: Optimizer) -> None:
         super().__init__(classifier, networks={"generator": classifier}, optimizers={"generator": optimizer})
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One iteration on `source` and `target`, each (B, C, H, W); returns the loss and the share that is right."""
-        # One batch of both: a batch norm that saw one class at a time would take the difference of their means away.
+        """Perform one iteration on `source` and `target`, each (B, C, H, W), and return the loss and the accuracy."""
+        # One batch of both: a batch norm that saw one class at a time would remove the difference of their means.
         images = torch.cat([batch["source"], batch["target"]])
         labels = torch.full((len(images),), TARGET, device=images.device)
         labels[: len(batch["source"])] = SOURCE
@@ -93,19 +52,19 @@ class ContrastClassification(TranslationMethod):
 
 
 class ContrastRemoval(TranslationMethod):
-    """A generator that makes NECT of CECT, against a discriminator of real NECT, real CECT and synthetic NECT.
+    """Generator of NECT from CECT, against a discriminator of real NECT, real CECT and synthetic NECT.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.1, equations (1) and (2). Batches
-    hold NECT as `source` and CECT as `target`, of whatever patients: here the input is the `target`.
+    contain NECT as `source` and CECT as `target`, of any patients: here the input is the `target`.
 
     Args:
-        remover: G_C->N, from CECT to NECT; the one that is deployed, for stage 2.
-        discriminator: D, gives logits (B, 3).
-        remover_optimizer: Steps G_C->N.
-        discriminator_optimizer: Steps D.
-        adversarial_loss: Equations (1) and (2), with NECT as destination.
-        identity_weight: Of the L1 between a NECT and what the remover makes of it, in which there is nothing to remove.
-            Not in the paper, which has 0.
+        remover: G_C->N, from CECT to NECT; the network that is deployed, for stage 2.
+        discriminator: D, from images to logits (B, 3).
+        remover_optimizer: Optimizer of G_C->N.
+        discriminator_optimizer: Optimizer of D.
+        adversarial_loss: Loss of equations (1) and (2), with NECT as destination.
+        identity_weight: Weight of the L1 between a NECT and the remover's output for it, in which there is nothing to
+            remove. Not in the paper, which has 0.
     """
 
     def __init__(
@@ -153,22 +112,62 @@ class ContrastRemoval(TranslationMethod):
         return {"generator": total, **losses, "discriminator": discriminator_loss, **images}
 
 
+class ContrastEnhancement(TranslationMethod):
+    """Supervised learning on aligned pairs of synthetic NECT and real CECT: the paper's Ours-S.
+
+    Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 3.2, equations (3) to (5). Only the
+    CECT of a batch, `target`, is used.
+
+    Args:
+        generator: G_N->C, from NECT to CECT; the network that is deployed.
+        remover: G_C->N of stage 1, e.g. from `common.networks.load_stage`; frozen in place, in `eval()`. It is not
+            among the method's networks: an engine neither trains it nor saves it again.
+        generator_optimizer: Optimizer of G_N->C.
+        reconstruction_loss: Loss of equations (3) to (5).
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        remover: nn.Module,
+        *,
+        generator_optimizer: Optimizer,
+        reconstruction_loss: ReconstructionLoss,
+    ) -> None:
+        super().__init__(generator, networks={"generator": generator}, optimizers={"generator": generator_optimizer})
+        self.remover = remover.requires_grad_(False).eval()
+        self.reconstruction_loss = reconstruction_loss
+
+    def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        real_cect = batch["target"]
+        with trainer.autocast():
+            with torch.no_grad():
+                synthetic_nect = self.remover(real_cect)
+            predicted_cect = self.generator(synthetic_nect)
+        losses = self.reconstruction_loss.terms(predicted_cect, real_cect)  # equations (3) to (5)
+        trainer.update(self.optimizers["generator"], losses["reconstruction"])
+
+        # The pictures show what the generator saw, and that is the synthetic NECT.
+        images = {"real_source": synthetic_nect, "fake_target": predicted_cect.detach(), "real_target": real_cect}
+        return {"generator": losses["reconstruction"], **losses, **images}
+
+
 class JointContrastEnhancement(TranslationMethod):
     """Remover and enhancer trained jointly, end to end: the paper's Ours-J.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, equations (1) to (5) and section 4.2. The
-    gradient of the reconstruction reaches the remover too, which therefore may leave traces in the synthetic NECT that
+    gradient of the reconstruction also reaches the remover, which may therefore leave traces in the synthetic NECT that
     make the CECT easier to predict; in the paper's words it is "distracted" by G_N->C. Equations (2) and (5) are summed
-    without a weight between them, for the paper gives none.
+    without a weight between them, since the paper gives none.
 
     Args:
-        generator: G_N->C, from NECT to CECT; the one that is deployed.
+        generator: G_N->C, from NECT to CECT; the network that is deployed.
         remover: G_C->N, from CECT to NECT.
-        discriminator: D, gives logits (B, 3).
-        generator_optimizer: Steps G_N->C and G_C->N.
-        discriminator_optimizer: Steps D.
-        adversarial_loss: Equations (1) and (2), with NECT as destination.
-        reconstruction_loss: Equations (3) to (5).
+        discriminator: D, from images to logits (B, 3).
+        generator_optimizer: Optimizer of G_N->C and G_C->N.
+        discriminator_optimizer: Optimizer of D.
+        adversarial_loss: Loss of equations (1) and (2), with NECT as destination.
+        reconstruction_loss: Loss of equations (3) to (5).
     """
 
     def __init__(
@@ -215,18 +214,18 @@ class JointContrastEnhancement(TranslationMethod):
 
 
 class SingleStageEnhancement(TranslationMethod):
-    """A generator that makes CECT of NECT, against a discriminator of real CECT, real NECT and synthetic CECT.
+    """Generator of CECT from NECT, against a discriminator of real CECT, real NECT and synthetic CECT.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 4.2: "Single trains the target model
-    jointly with the discriminator D through an adversarial loss only", with the paper's networks. Equations (1) and (2)
-    therefore, with the domains exchanged.
+    jointly with the discriminator D through an adversarial loss only", with the paper's networks. Hence equations (1)
+    and (2), with the domains exchanged.
 
     Args:
         generator: G_N->C, from NECT (`source`) to CECT (`target`).
-        discriminator: D, gives logits (B, 3).
-        generator_optimizer: Steps G_N->C.
-        discriminator_optimizer: Steps D.
-        adversarial_loss: Equations (1) and (2), with CECT as destination.
+        discriminator: D, from images to logits (B, 3).
+        generator_optimizer: Optimizer of G_N->C.
+        discriminator_optimizer: Optimizer of D.
+        adversarial_loss: Loss of equations (1) and (2), with CECT as destination.
     """
 
     def __init__(

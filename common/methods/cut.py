@@ -14,24 +14,24 @@ from .method import TrainingServices, TranslationMethod, frozen
 
 
 class ContrastiveUnpairedTranslation(TranslationMethod):
-    """One-sided translation: a patch of the output must be recognisable as that patch of the input.
+    """One-sided translation in which a patch of the output must be recognisable as that patch of the input.
 
     Park, Efros, Zhang, Zhu, "Contrastive learning for unpaired image-to-image translation", ECCV 2020,
     equations (1) to (5).
 
     Args:
-        generator: G; must offer `encode(image) -> list of features`, the paper's G_enc.
+        generator: G, with a method `encode(image) -> list of features`, the paper's G_enc.
         discriminator: D.
-        patch_features: H, embeds the features at random places; H_l in equation (4).
-        generator_optimizer: Steps G.
-        discriminator_optimizer: Steps D.
-        features_optimizer: Steps H.
-        adversarial_loss: Equation (1); least squares in the paper (appendix C).
-        contrastive_loss: Equation (3).
-        contrastive_weight: lambda_X of equation (5), 1.
-        identity_weight: lambda_Y of equation (5): 1 is CUT; 0 leaves it out, as FastCUT does.
-        flip_equivariance: FastCUT: every other batch is mirrored before it is translated, and the translation's
-            features are mirrored back before they are compared.
+        patch_features: H, which embeds the features at random places; H_l in equation (4).
+        generator_optimizer: Optimizer of G.
+        discriminator_optimizer: Optimizer of D.
+        features_optimizer: Optimizer of H.
+        adversarial_loss: Loss of equation (1); least squares in the paper (appendix C).
+        contrastive_loss: Loss of equation (3).
+        contrastive_weight: Weight lambda_X of equation (5), 1.
+        identity_weight: Weight lambda_Y of equation (5): 1 is CUT; 0 omits the term, as FastCUT does.
+        flip_equivariance: Whether every other batch is mirrored before it is translated, and the translation's features
+            are mirrored back before they are compared, as in FastCUT.
 
     Differences from the official code:
         Its NCE layers are named by index into a list of layers, which shifts with antialiasing; ours are the
@@ -102,7 +102,7 @@ class ContrastiveUnpairedTranslation(TranslationMethod):
     def _contrastive(
         self, trainer: TrainingServices, source: torch.Tensor, output: torch.Tensor, flipped: bool
     ) -> torch.Tensor:
-        """Equation (4): the mean of equation (3) over encoder levels; both images at the same places."""
+        """Compute equation (4): the mean of equation (3) over encoder levels, with both images at the same places."""
         with trainer.autocast():
             key, locations = self.patch_features(self.encode(source))
             encoded = [feature.flip(-1) for feature in self.encode(output)] if flipped else self.encode(output)

@@ -1,4 +1,4 @@
-"""CycleGAN: two generators, two discriminators, and the way there and back."""
+"""CycleGAN: two generators, two discriminators, and a cycle there and back."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class CycleGAN(TranslationMethod):
     Cycle of Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 4.2.
 
     Args:
-        generator: G, from source to target; the one that is deployed.
+        generator: G, from source to target; the network that is deployed.
         back_generator: F, from target to source.
-        target_discriminator: D_Y, tells real from translated targets.
-        source_discriminator: D_X, tells real from translated sources.
-        generator_optimizer: Steps G and F.
-        discriminator_optimizer: Steps D_X and D_Y.
-        adversarial_loss: Equation (1); least squares in the paper (section 4).
-        cycle_weight: Lambda of equation (3), 10.
-        identity_weight: Of the identity loss, relative to `cycle_weight`: 0.5 in the released code's default,
-            0 leaves it out.
-        cycle_loss: What compares an image with its way there and back, in equation (2); None: the mean absolute
-            difference, the paper's.
-        pool_size: Past translations that the discriminators see again, 50.
+        target_discriminator: D_Y, of real and translated targets.
+        source_discriminator: D_X, of real and translated sources.
+        generator_optimizer: Optimizer of G and F.
+        discriminator_optimizer: Optimizer of D_X and D_Y.
+        adversarial_loss: Loss of equation (1); least squares in the paper (section 4).
+        cycle_weight: Weight lambda of equation (3), 10.
+        identity_weight: Weight of the identity loss relative to `cycle_weight`: 0.5 in the released code's default,
+            0 omits it.
+        cycle_loss: Loss between an image and its cycle in equation (2); by default the paper's mean absolute
+            difference.
+        pool_size: Number of past translations that the discriminators see again, 50.
     """
 
     def __init__(

@@ -15,31 +15,32 @@ Features = list[torch.Tensor]
 
 
 class DualContrastiveTranslation(TranslationMethod):
-    """A patch must be recognisable in its translation, each domain being seen through an encoder of its own.
+    """Contrastive translation in both directions, where each domain is seen through an encoder of its own.
 
     Han, Shoeiby, Petersson, Armin, "Dual contrastive learning for unsupervised image-to-image translation", CVPR
     Workshops 2021, section 3. CUT embeds source and translation by the same encoder; here a source patch goes through
     the encoder of G, which sees real sources, and its translation through that of F, which sees real targets.
 
     Args:
-        generator: G, from source to target; the one that is deployed; must offer `encode(image)`, see CUT.
-        back_generator: F, from target to source; likewise.
-        target_discriminator: D_Y, tells real from translated targets.
-        source_discriminator: D_X, tells real from translated sources.
-        source_features: H_X, embeds what the encoder of G makes of source images.
-        target_features: H_Y, embeds what the encoder of F makes of target images.
-        generator_optimizer: Steps G and F.
-        discriminator_optimizer: Steps D_X and D_Y, before the generators.
-        features_optimizer: Steps H_X and H_Y.
-        adversarial_loss: Section 3.1; least squares, as in the released code.
-        contrastive_loss: Section 3.2, of one encoder level.
-        contrastive_weight: lambda_NCE, 2.
-        identity_weight: lambda_idt, 1: mean absolute difference of G(y) from y and of F(x) from x. 0 leaves it out.
+        generator: G, from source to target; the network that is deployed; with a method `encode(image)`, see CUT.
+        back_generator: F, from target to source; with a method `encode(image)`, see CUT.
+        target_discriminator: D_Y, of real and translated targets.
+        source_discriminator: D_X, of real and translated sources.
+        source_features: H_X, which embeds the features of source images in the encoder of G.
+        target_features: H_Y, which embeds the features of target images in the encoder of F.
+        generator_optimizer: Optimizer of G and F.
+        discriminator_optimizer: Optimizer of D_X and D_Y, which step before the generators.
+        features_optimizer: Optimizer of H_X and H_Y.
+        adversarial_loss: Loss of section 3.1; least squares, as in the released code.
+        contrastive_loss: Loss of section 3.2, for one encoder level.
+        contrastive_weight: Weight lambda_NCE, 2.
+        identity_weight: Weight lambda_idt, 1, of the mean absolute difference of G(y) from y and of F(x) from x; 0
+            omits it.
 
-    Differences from the official code:
-        It halves all of the generators' loss, which Adam does not notice, and steps H_X and H_Y with Adam's default
-        learning rate and betas, which its schedule scales; here they have the generators'. Its layers are named by
-        index, here they are the encoder's levels without the first, the image itself.
+    Differences from the official code: It halves the whole loss of the generators, which makes no difference to Adam,
+        and steps H_X and H_Y with Adam's default learning rate and betas, which its schedule scales; here they have the
+        generators'. Its layers are named by index, here they are the encoder's levels without the first, the image
+        itself.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class DualContrastiveTranslation(TranslationMethod):
         fake_target: torch.Tensor,
         fake_source: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """The adversarial terms + lambda_NCE (X and Y) + lambda_idt (both)."""
+        """Sum the adversarial terms, lambda_NCE (X and Y) and lambda_idt (both)."""
         with trainer.autocast():
             target_logits = self.target_discriminator(fake_target)
             source_logits = self.source_discriminator(fake_source)
@@ -130,13 +131,13 @@ class DualContrastiveTranslation(TranslationMethod):
         return {"generator": total, **losses}
 
     def _levels(self, generator: nn.Module, image: torch.Tensor) -> Features:
-        """The levels of an encoder that are compared: all but the image itself."""
+        """Return the levels of an encoder that are compared: all but the image itself."""
         return generator.encode(image)[1:]  # type: ignore[operator]
 
     def _contrastive(
         self, source: Features, source_embedding: nn.Module, output: Features, output_embedding: nn.Module
     ) -> torch.Tensor:
-        """The mean over encoder levels; source (key) and translation (query) at the same places."""
+        """Average over encoder levels, with source (key) and translation (query) at the same places."""
         key, locations = source_embedding(source)
         query, _ = output_embedding(output, locations)
         return torch.stack([self.contrastive_loss(q, k) for q, k in zip(query, key)]).mean()

@@ -1,9 +1,4 @@
-"""What every translation method is: networks, optimizers, and one training iteration.
-
-A pool of past translations that steadies a discriminator.
-
-The learning-rate schedule of CycleGAN and CUT.
-"""
+"""The parts that translation methods share: base class, freezing, image pool and learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -20,32 +15,32 @@ from ..distributed import joined, own_part
 
 
 class TrainingServices(Protocol):
-    """What an engine offers to a method; `common.engines.TranslationTrainer` implements it."""
+    """Services that an engine offers to a method; `common.engines.TranslationTrainer` implements them."""
 
     @property
     def epoch(self) -> int:
-        """The current epoch, counted from 1."""
+        """Current epoch, counted from 1."""
 
     @property
     def step(self) -> int:
-        """The number of the optimizers' step in progress since the training began, from 1; of one or more batches."""
+        """Number of the optimizers' current step since the training began, from 1; a step may take several batches."""
 
     def autocast(self) -> AbstractContextManager:
-        """Mixed precision, when the training uses it."""
+        """Return a context of mixed precision if the training uses it."""
 
     def update(self, optimizer: Optimizer | Sequence[Optimizer], loss: torch.Tensor) -> None:
-        """Back-propagates `loss` and steps one optimizer or several, with all that belongs to a step."""
+        """Back-propagate `loss` and step one optimizer or several, with everything that belongs to a step."""
 
 
 class TranslationMethod:
-    """Base of the method classes: it names the parts that an engine saves, resumes and moves.
+    """Base class of the methods: it names the parts that an engine saves, resumes and moves.
 
     A subclass performs one iteration in `__call__(trainer, batch)` and returns a flat dict: scalar losses, and
     the images `real_source`, `fake_target`, `real_target` for the pictures.
 
     Args:
-        generator: The network that will be deployed.
-        networks: All networks by name; must hold the generator.
+        generator: Network that will be deployed.
+        networks: All networks by name, including the generator.
         optimizers: All optimizers by name.
         pools: Image pools by name.
     """
@@ -64,13 +59,13 @@ class TranslationMethod:
         self.pools = pools or {}
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One iteration on a batch of images in [-1, 1]: `source` and `target`, each (B, C, H, W[, D]), as a rule."""
+        """Perform one iteration on a batch of images in [-1, 1], usually `source` and `target` (B, C, H, W[, D])."""
         raise NotImplementedError
 
 
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Inside, the weights of `networks` receive no gradient; what flows through them does."""
+    """Keep gradients from the weights of `networks` inside the context; they flow through the networks."""
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -82,13 +77,13 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 
 
 class ImagePool:
-    """Mixes past translations into what the discriminator sees.
+    """Pool of past translations that steadies a discriminator.
 
     Shrivastava et al., CVPR 2017, section 2.3: with probability one half an image is exchanged for an older one.
-    Several processes have one pool, of which each holds a copy.
+    Several processes share one pool, of which each holds a copy.
 
     Args:
-        size: Number of images kept; 0 returns the images as they are.
+        size: Number of images kept; 0 returns the images unchanged.
 
     Raises:
         ValueError: If `size` is negative.
@@ -137,17 +132,17 @@ class ImagePool:
 
 
 class ConstantThenLinear(LambdaLR):
-    """Constant, then linearly to zero: the rate reaches 0 one epoch after the last.
+    """Learning-rate schedule of CycleGAN and CUT: constant, then linear to 0, which is reached after the last epoch.
 
     Zhu et al., ICCV 2017, section 4: 100 epochs constant, 100 epochs to zero.
 
     Args:
-        optimizer: Its rates are scheduled; step once an epoch.
+        optimizer: Optimizer whose rates are scheduled; step once per epoch.
         max_epochs: Length of the training.
-        constant: Share of the epochs before the decay, in [0, 1).
+        constant: Fraction of the epochs before the decay, in [0, 1).
 
     Raises:
-        ValueError: If `constant` is outside its range.
+        ValueError: If `constant` is out of range.
 
     Example:
         >>> import torch

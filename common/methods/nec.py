@@ -20,20 +20,20 @@ class NormalizedEdgeConsistency(TranslationMethod):
 
     Args:
         generator: G, from the source to the target domain.
-        discriminator: D, returns logits, or a list of them (one a scale).
-        generator_optimizer: Steps G; without a `discriminator_optimizer` it must hold the weights of G and D.
-        discriminator_optimizer: Steps D. None: G and D share one step (see below).
-        adversarial_loss: Equation (2).
-        edge_loss: Equations (3) and (4).
-        edge_weight: Of the edge term (the paper's equation (1): 1; the released code: 3).
+        discriminator: D, which returns logits, or a list of them, one per scale.
+        generator_optimizer: Optimizer of G; without a `discriminator_optimizer` it must hold the weights of G and D.
+        discriminator_optimizer: Optimizer of D. If None, G and D share one step (see below).
+        adversarial_loss: Loss of equation (2).
+        edge_loss: Loss of equations (3) and (4).
+        edge_weight: Weight of the edge term: 1 in the paper's equation (1), 3 in the released code.
         autoencoding_epochs: Number of epochs at the start in which G also learns to reproduce its input, and D takes
-            the source for the real images. It is in the released code only. The edge term cannot tell a contrast
-            from its inverse; a generator that starts from the anatomy is far likelier to invert the right tissues.
+            the source for the real images; only in the released code. The edge term cannot distinguish a contrast from
+            its inverse; a generator that starts from the anatomy is far more likely to invert the right tissues.
         autoencoding_weight: Weight of L1 in those epochs.
 
     Differences from the official code:
-        It steps G and D with one Adam and leaves D trainable in G's loss, so that D also descends what G minimises.
-        Give no `discriminator_optimizer` to reproduce that (`configs/official.yaml`).
+        It steps G and D with one Adam and leaves D trainable in G's loss, so D also descends what G minimises. Give no
+        `discriminator_optimizer` to reproduce that (`configs/official.yaml`).
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class NormalizedEdgeConsistency(TranslationMethod):
     def _discriminator_loss(
         self, trainer: TrainingServices, real_target: torch.Tensor, fake_target: torch.Tensor
     ) -> torch.Tensor:
-        """D's side of equation (2): E_t log D(t) + E_s log(1 - D(G(s))), as a loss to minimise."""
+        """Compute D's side of equation (2): E_t log D(t) + E_s log(1 - D(G(s))), as a loss to minimise."""
         with trainer.autocast():
             real_logits = self.discriminator(real_target)
             fake_logits = self.discriminator(fake_target.detach())
@@ -97,7 +97,7 @@ class NormalizedEdgeConsistency(TranslationMethod):
     def _generator_losses(
         self, trainer: TrainingServices, real_source: torch.Tensor, fake_target: torch.Tensor, autoencoding: bool
     ) -> dict[str, torch.Tensor]:
-        """Equation (1): G's side of equation (2), in its non-saturating form, plus the edge term of equation (3)."""
+        """Compute equation (1): G's side of equation (2), in non-saturating form, plus the edge term of equation (3)."""
         with trainer.autocast():
             fake_logits = self.discriminator(fake_target)
         losses = {

@@ -1,6 +1,6 @@
-"""StarGAN for CT kernels, and the family that grew from it by guiding the discriminator: GGDR, GGCL, KCGAN.
+"""StarGAN for CT kernels, and the family of guided discriminators that grew from it: GGDR, GGCL, KCGAN.
 
-What a multi-domain generator is told: the vectors that name a target domain.
+`DomainLabels` and `ConversionLabels` are the vectors that tell a multi-domain generator its target.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from .method import TrainingServices, TranslationMethod, frozen
 
 
 class DomainLabels:
-    """Draws targets, writes them as label vectors, and reads the discriminator's domain head accordingly.
+    """Label vectors of target domains, how targets are drawn, and the matching loss of the discriminator's domain head.
 
-    One vendor: the label is one-hot over its kernels (Choi et al., "StarGAN", CVPR 2018, section 3.1). Several vendors:
-    one-hot over the kernels of all vendors, followed by a one-hot mask that says whose they are (section 3.2); the
+    With one vendor the label is one-hot over its kernels (Choi et al., "StarGAN", CVPR 2018, section 3.1). With several
+    vendors it is one-hot over the kernels of all vendors, followed by a one-hot mask of the vendor (section 3.2); the
     classification loss then compares kernels of the same vendor only.
 
     Args:
         num_domains: Number of domains, or a list with the number of each vendor.
-        permute: Take the batch's own domains in another order as targets, as the official code does: at batch 2 and
-            three balanced kernels two thirds of the targets are then the source. Default: uniform over all domains.
+        permute: Whether the targets are the batch's own domains in another order, as in the official code: at batch 2
+            and three balanced kernels two thirds of the targets are then the source. By default they are uniform over
+            all domains.
 
     Raises:
         ValueError: If a number of domains is below 1, or there is only one domain.
@@ -44,7 +45,7 @@ class DomainLabels:
     def __init__(self, num_domains: int | Sequence[int], *, permute: bool = False) -> None:
         self.groups = [num_domains] if isinstance(num_domains, int) else list(num_domains)
         if min(self.groups, default=0) < 1 or sum(self.groups) < 2:
-            raise ValueError(f"`num_domains` must be >= 2, or a list of a number >= 1 a vendor, got {num_domains}.")
+            raise ValueError(f"`num_domains` must be >= 2, or a list with a number >= 1 per vendor, got {num_domains}.")
         self.num_domains = sum(self.groups)
         self.permute = permute
 
@@ -54,7 +55,7 @@ class DomainLabels:
         return self.num_domains + (len(self.groups) if len(self.groups) > 1 else 0)
 
     def draw(self, domain: torch.Tensor) -> torch.Tensor:
-        """A target domain for each of `domain` (B,)."""
+        """Draw a target domain for each of `domain` (B,)."""
         if self.permute:
             together = joined(domain)
             return own_part(together[torch.randperm(len(together)).to(domain.device)])
@@ -64,14 +65,14 @@ class DomainLabels:
     def __call__(
         self, target: torch.Tensor, source: torch.Tensor | None = None, spacing_mm: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The label vectors (B, size) of the target domains (B,); the papers' generators are told nothing else."""
+        """Return the label vectors (B, size) of target domains (B,); the papers' generators see nothing else."""
         label = one_hot(target, self.num_domains).float()
         if len(self.groups) == 1:
             return label
         return torch.cat([label, one_hot(self._group(target), len(self.groups)).float()], dim=1)
 
     def classification_loss(self, logits: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the domain head (B, num_domains) among the domains of each sample's own vendor."""
+        """Compute the cross-entropy of the domain head (B, num_domains) among the domains of each sample's vendor."""
         logits = logits.float()
         if len(self.groups) > 1:
             owner = self._group(torch.arange(self.num_domains, device=domain.device))
@@ -79,16 +80,16 @@ class DomainLabels:
         return cross_entropy(logits, domain)
 
     def _group(self, domain: torch.Tensor) -> torch.Tensor:
-        """The vendor of each domain."""
+        """Return the vendor of each domain."""
         ends = torch.tensor(self.groups, device=domain.device).cumsum(0)
         return torch.bucketize(domain, ends, right=True)
 
 
 class ConversionLabels(DomainLabels):
-    """Labels for a generator that must also know what it converts: target, source, and the pixel size.
+    """Labels for a generator that must also know what it converts: target, source, and pixel size.
 
-    A reconstruction kernel is a function of frequency in lp/mm; what it does to an image of pixels, and what is left to
-    do from the kernel that the image has, follows from the three together (`common.networks.PhysicsGenerator`).
+    A reconstruction kernel is a function of frequency in lp/mm. Its effect on an image of pixels, and what is left to
+    do starting from the image's own kernel, follows from the three together (`common.networks.PhysicsGenerator`).
 
     Args:
         num_domains: Number of domains.
@@ -109,7 +110,7 @@ class ConversionLabels(DomainLabels):
     def __call__(
         self, target: torch.Tensor, source: torch.Tensor | None = None, spacing_mm: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The label vectors (B, size) of target and source domains (B,) and pixel sizes (B,)."""
+        """Return the label vectors (B, size) of target and source domains (B,) and pixel sizes (B,)."""
         if source is None or spacing_mm is None:
             raise ValueError("`source` and `spacing_mm` must be given to a generator that starts from them, got None.")
         hot = [one_hot(domain, self.num_domains).float() for domain in (target, source)]
@@ -126,23 +127,23 @@ class StarGAN(TranslationMethod):
     learns to resemble the feature map with which the generator made that image.
 
     Args:
-        generator: G, called as `generator(image, label)`; with a guidance it must offer
+        generator: G, called as `generator(image, label)`; with a guidance it must have a method
             `features(image, label) -> (translated, feature)`.
-        discriminator: D, `discriminator(image) -> (source_map, domain_logits)`; with a guidance it must offer
+        discriminator: D, `discriminator(image) -> (source_map, domain_logits)`; with a guidance it must have a method
             `compare(real, fake) -> (source_map, domain_logits, fake_source_map, fake_semantic_map)`.
-        labels: Draws the targets and writes their labels.
-        generator_optimizer: Steps G.
-        discriminator_optimizer: Steps D.
+        labels: Labels, which also draw the targets.
+        generator_optimizer: Optimizer of G.
+        discriminator_optimizer: Optimizer of D.
         guidance: Loss of (semantic map, generator feature): None is StarGAN, `CosineContentLoss` GGDR,
-            `GuidedContrastiveLoss` GGCL, `PerceptualGuidanceLoss` KCGAN. One whose `needs_encoder` is true also gets
+            `GuidedContrastiveLoss` GGCL, `PerceptualGuidanceLoss` KCGAN. If its `needs_encoder` is true, it also gets
             the encoder's feature, from the generator's `both_features(image, label)`.
-        guidance_weight: Of that loss; GGCL: lambda_ggcl = 2; KCGAN weighs inside the loss.
-        classification_weight: lambda_cls = 1.
-        cycle_weight: lambda_cyc = 10.
-        penalty_weight: Of the gradient penalty, 10.
-        penalty_reduction: "mean" takes the gradient of what the critic loss is, the mean of the source map; "sum" is
-            the official code's.
-        critic_steps: Updates of D for each update of G, 5.
+        guidance_weight: Weight of the guidance; lambda_ggcl = 2 in GGCL, whereas KCGAN weighs inside the loss.
+        classification_weight: Weight lambda_cls = 1.
+        cycle_weight: Weight lambda_cyc = 10.
+        penalty_weight: Weight of the gradient penalty, 10.
+        penalty_reduction: "mean" penalises the gradient of the mean of the source map, which is the critic loss; "sum"
+            is the official code's.
+        critic_steps: Updates of D per update of G, 5.
         rounding: Step in [-1, 1] to which a translation is rounded before it is translated back (not in the papers). A
             cycle can be closed through traces far below 1 HU, which no saved image keeps.
 
@@ -193,7 +194,7 @@ class StarGAN(TranslationMethod):
         self.adversarial_loss = AdversarialLoss("wasserstein")
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One update of D on `image` (B, C, H, W) of the domains `domain` (B,); every n_critic-th time one of G."""
+        """Update D on `image` (B, C, H, W) of the domains `domain` (B,), and every n_critic-th time also G."""
         image, domain = batch["image"], batch["domain"]
         target = self.labels.draw(domain)
         forth = self.labels(target, domain, batch.get("spacing_mm"))
@@ -210,7 +211,7 @@ class StarGAN(TranslationMethod):
         return {**losses, "real_source": image, "fake_target": fake.detach()}
 
     def _translate(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """G's output, and with a guidance its decoder feature, detached: the key gets no gradient."""
+        """Return G's output and, with a guidance, its decoder feature, detached: the key receives no gradient."""
         if self.guidance is None:
             return self.generator(image, label), []
         name = "both_features" if getattr(self.guidance, "needs_encoder", False) else "features"
@@ -219,7 +220,7 @@ class StarGAN(TranslationMethod):
         return fake, [key.detach() for key in keys]
 
     def _as_saved(self, fake: torch.Tensor) -> torch.Tensor:
-        """A translation rounded to what a file can hold; its gradient passes as if it were not."""
+        """Round a translation to what a file can store; the gradient passes as if it were not rounded."""
         if self.rounding is None:
             return fake
         return fake + ((fake / self.rounding).round() * self.rounding - fake).detach()
@@ -232,7 +233,7 @@ class StarGAN(TranslationMethod):
         fake: torch.Tensor,
         keys: list[torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        """GGCL's equation (4), KCGAN's (6): -L_adv + lambda_cls L_cls^r + the guidance."""
+        """Compute GGCL's equation (4), KCGAN's (6): -L_adv + lambda_cls L_cls^r + the guidance."""
         with trainer.autocast():
             if self.guidance is None:
                 real_map, real_logits = self.discriminator(image)
@@ -266,7 +267,7 @@ class StarGAN(TranslationMethod):
         fake: torch.Tensor,
         back: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """GGCL's equation (5), KCGAN's (7): L_adv + lambda_cls L_cls^f + lambda_cyc L_cyc."""
+        """Compute GGCL's equation (5), KCGAN's (7): L_adv + lambda_cls L_cls^f + lambda_cyc L_cyc."""
         with trainer.autocast():
             fake_map, fake_logits = self.discriminator(fake)
             cycled = self.generator(self._as_saved(fake), back)

@@ -1,7 +1,4 @@
-"""SR-CycleGAN: CycleGAN between images of different resolution, held to its input by the multi-modality loss.
-
-SR-UNIT: UNIT between images of different resolution, held to its input by the multi-modality loss.
-"""
+"""SR-CycleGAN and SR-UNIT: unpaired super-resolution, tied to its input by the multi-modality loss."""
 
 from __future__ import annotations
 
@@ -27,27 +24,27 @@ class SRCycleGAN(CycleGAN):
     Zheng et al., "Multi-modality super-resolution loss for GAN-based super-resolution of clinical CT images using micro
     CT image database", SPIE Medical Imaging 2020, equations (1) to (4) and section 2.3. L_orig is CycleGAN's loss (Zhu
     et al., ICCV 2017, equations (1) to (3) and section 5.2), and so is the iteration. Without the multi-modality loss
-    it is the paper's baseline CycleGAN. Batches hold `source` (B, C, h, w) and `target` (B, C, H, W), the latter's
-    sides multiples of the factor.
+    it is the paper's baseline CycleGAN. Batches contain `source` (B, C, h, w) and `target` (B, C, H, W); the sides of
+    the latter are multiples of the factor.
 
     An identity loss compares a generator's output on an image of its *output's* domain with that image. Here the sizes
-    differ, so that the output is averaged or interpolated to the image's size. G1 would make 2048 x 2048 of a micro
-    patch: it gets the patch's centre, of the clinical patch's size.
+    differ, so the output is averaged or interpolated to the image's size. G1 would make 2048 x 2048 from a micro patch:
+    it gets the patch's centre, of the clinical patch's size.
 
     Args:
-        generator: G1, from source to target; the one that is deployed.
+        generator: G1, from source to target; the network that is deployed.
         back_generator: G2, from target to source.
-        target_discriminator: D_1 of the paper, tells real from generated targets.
-        source_discriminator: D_2, tells real from generated sources.
-        generator_optimizer: Steps G1 and G2.
-        discriminator_optimizer: Steps both discriminators.
-        adversarial_loss: Least squares in the authors' code, halved for the discriminators.
-        mmsr_loss: The last four terms of equation (4); None leaves them out.
-        mmsr_weight: Of all four together, 1; 0 leaves them out.
-        cycle_weight: 1, as in the authors' code.
-        target_identity_weight: Of G1's identity loss, 0.2; 0 leaves it out.
-        source_identity_weight: Of G2's, 0.02; 0 leaves it out.
-        pool_size: Past translations that the discriminators see again, 50.
+        target_discriminator: D_1 of the paper, of real and generated targets.
+        source_discriminator: D_2, of real and generated sources.
+        generator_optimizer: Optimizer of G1 and G2.
+        discriminator_optimizer: Optimizer of both discriminators.
+        adversarial_loss: Adversarial loss; least squares in the authors' code, halved for the discriminators.
+        mmsr_loss: Last four terms of equation (4); None omits them.
+        mmsr_weight: Weight of all four together, 1; 0 omits them.
+        cycle_weight: Weight of the cycle, 1, as in the authors' code.
+        target_identity_weight: Weight of G1's identity loss, 0.2; 0 omits it.
+        source_identity_weight: Weight of G2's identity loss, 0.02; 0 omits it.
+        pool_size: Number of past translations that the discriminators see again, 50.
 
     Raises:
         ValueError: If the sizes of a batch do not fit the generators.
@@ -99,7 +96,7 @@ class SRCycleGAN(CycleGAN):
         fake_target: torch.Tensor,
         fake_source: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Equation (4); CycleGAN's generators have the first two terms of L_orig."""
+        """Compute equation (4); CycleGAN's generators have the first two terms of L_orig."""
         check_scales(real_source, fake_target, real_target, fake_source)
         losses = super()._generator_losses(trainer, real_source, real_target, fake_target, fake_source)
         total = losses["generator"]
@@ -117,7 +114,7 @@ class SRCycleGAN(CycleGAN):
     def _target_identity(
         self, trainer: TrainingServices, real_target: torch.Tensor, size: tuple[int, ...]
     ) -> torch.Tensor:
-        """G1 on the centre of a micro patch, averaged to its size."""
+        """Apply G1 to the centre of a micro patch and average to its size."""
         height, width = (min(side, whole) for side, whole in zip(size, real_target.shape[2:]))
         top, left = (real_target.shape[2] - height) // 2, (real_target.shape[3] - width) // 2
         centre = real_target[:, :, top : top + height, left : left + width]
@@ -126,7 +123,7 @@ class SRCycleGAN(CycleGAN):
         return l1_loss(F.adaptive_avg_pool2d(same.float(), (height, width)), centre)
 
     def _source_identity(self, trainer: TrainingServices, real_source: torch.Tensor) -> torch.Tensor:
-        """G2 on a clinical patch, interpolated to its size."""
+        """Apply G2 to a clinical patch and interpolate to its size."""
         with trainer.autocast():
             same = self.back_generator(real_source)
         size = [int(side) for side in real_source.shape[2:]]
@@ -165,11 +162,11 @@ class SRUNIT(UNIT):
     Without the multi-modality loss it is the paper's baseline UNIT. Batches are those of `SRCycleGAN`.
 
     Args:
-        generator: Clinical encoder, shared blocks, micro decoder; the one that is deployed.
+        generator: Clinical encoder, shared blocks, micro decoder; the network that is deployed.
         back_generator: Micro encoder and clinical decoder, which use the generator's shared blocks.
-        mmsr_loss: The last four terms of equation (4); None leaves them out.
-        mmsr_weight: Of all four together, 1; 0 leaves them out.
-        others: The arguments of `UNIT`.
+        mmsr_loss: Last four terms of equation (4); None omits them.
+        mmsr_weight: Weight of all four together, 1; 0 omits them.
+        others: Further arguments of `UNIT`.
 
     Raises:
         ValueError: If the sizes of a batch do not fit the generators.
@@ -197,7 +194,7 @@ class SRUNIT(UNIT):
         fake_target: torch.Tensor,
         fake_source: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """UNIT's equation (2), from the generators' side, and Zheng et al.'s (4)."""
+        """Compute UNIT's equation (2), from the generators' side, and Zheng et al.'s (4)."""
         losses = super()._generator_losses(trainer, real, codes, noisy_codes, fake_target, fake_source)
         if self.mmsr_loss is None or self.mmsr_weight <= 0:
             return losses

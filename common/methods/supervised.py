@@ -1,8 +1,7 @@
-"""Pix2Pix: the supervised reference, trained on aligned pairs.
+"""Supervised training on pairs.
 
-A generator of several domains trained on aligned pairs: what an unpaired method of those domains could reach.
-
-A network trained directly on pairs, aligned or not.
+`Pix2Pix` is the supervised reference on aligned pairs, `PairedConversion` the same for a generator of several domains,
+and `PairedRegression` regression on pairs that need not be aligned.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ class Pix2Pix(TranslationMethod):
     Isola et al., "Image-to-image translation with conditional adversarial networks", CVPR 2017, equations (1) to (4).
 
     Args:
-        generator: G, from the source to the target domain. Its noise z is left out, as the paper ends up doing in
-            practice (section 2.1: it learned to ignore it; their dropout is not part of a medical translation).
-        discriminator: D, takes source and target concatenated along the channels.
-        generator_optimizer: Steps G.
-        discriminator_optimizer: Steps D.
-        adversarial_loss: Equation (1).
-        reconstruction_weight: Lambda of equation (4), 100.
+        generator: G, from the source to the target domain. Its noise z is omitted, as in the paper's practice (section
+            2.1: it learned to ignore it; their dropout is not part of a medical translation).
+        discriminator: D, called with source and target concatenated along the channels.
+        generator_optimizer: Optimizer of G.
+        discriminator_optimizer: Optimizer of D.
+        adversarial_loss: Loss of equation (1).
+        reconstruction_weight: Weight lambda of equation (4), 100.
     """
 
     def __init__(
@@ -75,14 +74,14 @@ class Pix2Pix(TranslationMethod):
 
 
 class PairedConversion(TranslationMethod):
-    """Predicts the same slice in another domain, by its mean absolute difference, without an adversary.
+    """Prediction of the same slice in another domain with a mean absolute difference and no adversary.
 
-    The supervised end of the scale for StarGAN and its kin, on their own generator; not in the papers.
+    It is the supervised end of the scale for StarGAN and its kin, with their own generator; not in the papers.
 
     Args:
-        generator: Called as `generator(image, label)`; the one that is deployed.
-        labels: Writes the targets' labels.
-        generator_optimizer: Steps it.
+        generator: Generator, called as `generator(image, label)`; the network that is deployed.
+        labels: Labels of the targets.
+        generator_optimizer: Optimizer of the generator.
     """
 
     def __init__(self, generator: nn.Module, *, labels: DomainLabels, generator_optimizer: Optimizer) -> None:
@@ -90,7 +89,7 @@ class PairedConversion(TranslationMethod):
         self.labels = labels
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One update on `image` (B, C, H, W) of the domains `domain` (B,), whose truth is `truth` in `target` (B,)."""
+        """Perform one update on `image` (B, C, H, W) of the domains `domain` (B,), with its `truth` in `target` (B,)."""
         image, truth = batch["image"], batch["truth"]
         label = self.labels(batch["target"], batch["domain"], batch.get("spacing_mm"))
         with trainer.autocast():
@@ -101,16 +100,16 @@ class PairedConversion(TranslationMethod):
 
 
 class PairedRegression(TranslationMethod):
-    """Predicts the target of each pair, without an adversary.
+    """Prediction of the target of each pair without an adversary.
 
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 1, rule this out for NECT and CECT of
     a patient, which are never aligned: where an organ's place differs between the two, the best prediction is a blur
-    over its places. This is the baseline that shows by how much.
+    over its places. This baseline shows how much it blurs.
 
     Args:
-        generator: From `source` to `target`; the one that is deployed.
-        generator_optimizer: Steps it.
-        reconstruction_loss: Between prediction and target.
+        generator: Generator from `source` to `target`; the network that is deployed.
+        generator_optimizer: Optimizer of the generator.
+        reconstruction_loss: Loss between prediction and target.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""UNIT: two variational auto-encoders with one latent space, and the way there and back."""
+"""UNIT: two variational auto-encoders with one latent space, and a cycle there and back."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ class UNIT(TranslationMethod):
 
     Liu, Breuel, Kautz, "Unsupervised image-to-image translation networks", NeurIPS 2017, equations (2) to (8).
 
-    Each code is the encoder's output plus noise of variance 1, in training only: the generators themselves add none.
+    In training each code is the encoder's output plus noise of variance 1; the generators themselves add none.
 
     Args:
-        generator: Source encoder, shared blocks, target decoder; the one that is deployed.
+        generator: Source encoder, shared blocks, target decoder; the network that is deployed.
         back_generator: Target encoder and source decoder, which use the generator's shared blocks.
-        target_discriminator: Tells real from generated targets.
-        source_discriminator: Tells real from generated sources.
-        generator_optimizer: Steps both generators.
-        discriminator_optimizer: Steps both discriminators, before the generators.
-        adversarial_loss: Least squares, as in the released code; equations (5) and (6) have cross-entropy.
-        reconstruction_weight: Of the way into the code and back within a domain, 10.
-        cycle_weight: Of the way to the other domain and back, 10.
-        kl_weight: Of the codes' divergence from the normal distribution, on both ways, 0.01.
+        target_discriminator: Discriminator of real and generated targets.
+        source_discriminator: Discriminator of real and generated sources.
+        generator_optimizer: Optimizer of both generators.
+        discriminator_optimizer: Optimizer of both discriminators, which step before the generators.
+        adversarial_loss: Adversarial loss; least squares, as in the released code; equations (5) and (6) have
+            cross-entropy.
+        reconstruction_weight: Weight of the reconstruction through the code within a domain, 10.
+        cycle_weight: Weight of the cycle through the other domain, 10.
+        kl_weight: Weight of the codes' divergence from the normal distribution in both, 0.01.
 
     Raises:
-        ValueError: If the generators do not bring the images of a batch back to their size.
+        ValueError: If the generators do not restore the size of a batch's images.
 
     Differences from the official code:
-        It takes the sum over a discriminator's scales, here it is the mean; and see `UNITGenerator`.
+        It takes the sum over a discriminator's scales, here it is the mean; see also `UNITGenerator`.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class UNIT(TranslationMethod):
         fake_target: torch.Tensor,
         fake_source: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Equation (2), from the generators' side."""
+        """Compute equation (2), from the generators' side."""
         with trainer.autocast():
             target_logits = self.target_discriminator(fake_target)
             source_logits = self.source_discriminator(fake_source)
@@ -125,7 +126,7 @@ class UNIT(TranslationMethod):
         return {"generator": total, **losses}
 
     def _check_sizes(self, real: Pair, fake_target: torch.Tensor, fake_source: torch.Tensor) -> None:
-        """Refuse a batch that comes back in another size."""
+        """Raise a ValueError for a batch that is returned in another size."""
         for name, image, fake in (("source", real[0], fake_target), ("target", real[1], fake_source)):
             if image.shape[2:] != fake.shape[2:]:
                 raise ValueError(
@@ -152,7 +153,7 @@ class UNIT(TranslationMethod):
         fake_target: torch.Tensor,
         fake_source: torch.Tensor,
     ) -> torch.Tensor:
-        """Equations (5) and (6), from the discriminators' side."""
+        """Compute equations (5) and (6), from the discriminators' side."""
         with trainer.autocast():
             target_logits = (
                 self.target_discriminator(real[1]),
@@ -167,16 +168,16 @@ class UNIT(TranslationMethod):
 
 
 def with_noise(code: torch.Tensor) -> torch.Tensor:
-    """A draw from the posterior: the code plus normal noise of variance 1."""
+    """Draw from the posterior: the code plus normal noise of variance 1."""
     shape = code.shape[1:]
     return code + draw_for_each(len(code), lambda n: torch.randn(n, *shape, dtype=code.dtype, device=code.device))
 
 
 def _divergence(code: torch.Tensor) -> torch.Tensor:
-    """Twice the KL divergence of N(code, 1) from N(0, 1), a feature; the released code leaves the half out as well."""
+    """Compute twice the KL divergence of N(code, 1) from N(0, 1) per feature; the released code omits the half too."""
     return code.float().square().mean()
 
 
 def _distance(image: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """The mean absolute difference: a Laplacian likelihood."""
+    """Compute the mean absolute difference: a Laplacian likelihood."""
     return l1_loss(image.float(), real)

@@ -136,7 +136,7 @@ def test_with_two_vendors_only_kernels_of_the_same_vendor_compete():
 
 @pytest.mark.parametrize("wrong", [1, 0, [2, 0], []])
 def test_too_few_domains_are_refused(wrong):
-    with pytest.raises(ValueError, match="`num_domains` must be >= 2, or a list of a number >= 1 a vendor"):
+    with pytest.raises(ValueError, match="`num_domains` must be >= 2, or a list with a number >= 1 per vendor"):
         DomainLabels(wrong)
 
 
