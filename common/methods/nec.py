@@ -97,7 +97,7 @@ class NormalizedEdgeConsistency(TranslationMethod):
     def _generator_losses(
         self, trainer: TrainingServices, real_source: torch.Tensor, fake_target: torch.Tensor, autoencoding: bool
     ) -> dict[str, torch.Tensor]:
-        """Compute equation (1): G's side of equation (2), in non-saturating form, plus the edge term of equation (3)."""
+        """Compute equation (1): G's side of equation (2), non-saturating, plus the edge term of equation (3)."""
         with trainer.autocast():
             fake_logits = self.discriminator(fake_target)
         losses = {

@@ -89,7 +89,7 @@ class PairedConversion(TranslationMethod):
         self.labels = labels
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Perform one update on `image` (B, C, H, W) of the domains `domain` (B,), with its `truth` in `target` (B,)."""
+        """Perform one update on `image` (B, C, H, W) of the domains `domain` (B,), with its `truth` in `target`."""
         image, truth = batch["image"], batch["truth"]
         label = self.labels(batch["target"], batch["domain"], batch.get("spacing_mm"))
         with trainer.autocast():

@@ -1,4 +1,4 @@
-"""Image quality per patient, and what to measure where no truth exists."""
+"""Metrics: image quality per patient, and measures for cases without a truth."""
 
 from __future__ import annotations
 

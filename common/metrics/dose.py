@@ -1,4 +1,4 @@
-"""What no network can know of a patient's enhancement: its spread over patients, and one fitted dose factor."""
+"""Limits of predicting a patient's enhancement from a NECT: its spread over patients, and one fitted dose factor."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ Spread = Mapping[str, Mapping[str, float]]
 
 
 def enhancement_spread(patients: Iterable[Patient], label_names: Names | None = None) -> dict[str, dict[str, float]]:
-    """Mean and SD over patients of each organ's true enhancement; to be measured once, on the training patients.
+    """Compute mean and SD over patients of each organ's true enhancement, once, on the training patients.
 
-    Dose, body weight, timing and the patient's circulation decide how much an organ enhances, and a NECT shows none of
-    these: the SD is what the best prediction from a NECT, the mean, still misses.
+    Dose, body weight, timing and the patient's circulation determine how much an organ enhances, and a NECT shows none
+    of
+    these: the SD is the error that remains for the best prediction from a NECT, the mean.
 
     Args:
-        patients: (NECT, aligned CECT, label map), each `(X, Y, Z)`, in HU; read one at a time.
-        label_names: Name of each label value; default the abdomen phantom's.
+        patients: Triples (NECT, aligned CECT, label map), each `(X, Y, Z)`, in HU; read one at a time.
+        label_names: Name of each label value; by default the abdomen phantom's.
 
     Returns:
         `{organ: {"mean_hu": ..., "sd_hu": ..., "patients": ...}}`, with the sample SD, for every label that at least
         two patients have.
 
     Raises:
-        ValueError: On unequal shapes or values that are not finite.
+        ValueError: If shapes differ or values are not finite.
 
     Example:
         >>> nect, labels = np.full((2, 2, 1), 40.0), np.full((2, 2, 1), 6)
@@ -54,23 +55,23 @@ def enhancement_spread(patients: Iterable[Patient], label_names: Names | None = 
 def irreducible_values(
     labels: np.ndarray, spread: Spread, *, body: np.ndarray, label_names: Names | None = None
 ) -> dict[str, float]:
-    """The error that remains to whoever predicts every organ's mean enhancement, and nothing else, without fault.
+    """Compute the error that remains for a perfect prediction of every organ's mean enhancement, and nothing else.
 
-    Its expected square in a voxel is the variance over patients of that organ's enhancement. Noise, and what varies
-    inside an organ, come on top.
+    Its expected square in a voxel is the variance over patients of that organ's enhancement. Noise and variation inside
+    an organ add to it.
 
     Args:
         labels: Label map `(X, Y, Z)` of the patient.
-        spread: Of `enhancement_spread` over other patients.
-        body: Boolean mask, same shape.
-        label_names: Name of each label value; default the abdomen phantom's.
+        spread: Result of `enhancement_spread` over other patients.
+        body: Boolean mask of the same shape.
+        label_names: Name of each label value; by default the abdomen phantom's.
 
     Returns:
         `irreducible_rmse_hu` over the body, and `irreducible_<organ>_hu`, the SD in each reported organ that
         occurs.
 
     Raises:
-        ValueError: On an SD that is not a number >= 0, or an empty body.
+        ValueError: If an SD is not a number >= 0, or the body is empty.
 
     Example:
         >>> labels = np.array([[[6, 6, 0, 0]]])
@@ -93,24 +94,24 @@ def irreducible_values(
 
 
 def dose_values(prediction: np.ndarray, truth: np.ndarray, source: np.ndarray, *, body: np.ndarray) -> dict[str, float]:
-    """Error inside the body as predicted, and after one factor a patient on the predicted change.
+    """Compute the error inside the body as predicted, and after one factor per patient on the predicted change.
 
     With p = prediction - source and t = truth - source, over all voxels of the body, the factor is the least-squares
     sum(p t) / sum(p^2), at least 0 (a dose is not negative): no other makes the RMSE smaller. It sees the truth, so it
-    is no result but tells how much of the error is dose.
+    is not a result, but shows how much of the error is due to dose.
 
     Args:
         prediction: Predicted CECT `(X, Y, Z)` in HU.
-        truth: Aligned CECT, same shape.
-        source: The NECT, same shape.
-        body: Boolean mask, same shape.
+        truth: Aligned CECT of the same shape.
+        source: NECT of the same shape.
+        body: Boolean mask of the same shape.
 
     Returns:
         `rmse_body_hu` and `psnr_body` [dB, range 300 HU]; `dose_factor`, and with it `rmse_dose_hu` and
         `psnr_dose` [dB]. Where nothing was changed there is no factor, and the errors are equal.
 
     Raises:
-        ValueError: On an empty body.
+        ValueError: If the body is empty.
 
     Example:
         >>> nect, body = np.zeros((1, 1, 2)), np.ones((1, 1, 2)) > 0
@@ -138,5 +139,5 @@ def _rmse(error: np.ndarray) -> float:
 
 
 def _psnr(rmse_hu: float) -> float:
-    """Over the window's width, at most 100 dB as elsewhere."""
+    """Compute the PSNR over the window's width, at most 100 dB as elsewhere."""
     return PSNR_CEILING_DB if rmse_hu == 0.0 else min(float(20.0 * np.log10(RANGE_HU / rmse_hu)), PSNR_CEILING_DB)

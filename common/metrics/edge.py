@@ -16,12 +16,12 @@ KDTree, _ = optional_import("scipy.spatial", name="cKDTree")
 
 # Between air or lung and soft tissue.
 LEVEL_HU = -500.0
-# Smoothing of the reference in which edges are located: noise moves them by hundredths of a millimetre.
+# Smoothing of the reference in which edges are located: noise then shifts them by hundredths of a millimetre.
 SMOOTHING_MM = 1.5
-# Profiles reach so far to both sides, in steps of a quarter of a pixel.
+# Reach of profiles to both sides, in steps of a quarter of a pixel.
 REACH_MM = 6.0
 OVERSAMPLING = 4
-# Edges are straight enough when the normal turns less than this over REACH_MM, a radius of curvature of 20 mm.
+# Edges are straight enough if the normal turns less than this over REACH_MM, a radius of curvature of 20 mm.
 LARGEST_TURN_RAD = 0.3
 # Smoothed HU at the profile's ends: below the first on one side, above the second on the other.
 DARK_HU, BRIGHT_HU = -650.0, -300.0
@@ -30,7 +30,7 @@ FREQUENCY_STEP_LP_MM = 0.05
 
 
 class EdgePixels(NamedTuple):
-    """Pixels near edges: flat `voxels` of the volume, signed `distance_mm` to the edge (bright side positive)."""
+    """Pixels near edges: flat `voxels` of the volume, and signed `distance_mm` to the edge (bright side positive)."""
 
     voxels: np.ndarray
     distance_mm: np.ndarray
@@ -40,7 +40,7 @@ def edge_pixels(reference_hu: np.ndarray, spacing_mm: Sequence[float]) -> EdgePi
     """Find the pixels for `curve_at`; none where there is no such edge.
 
     Raises:
-        ValueError: On a wrong shape or spacing.
+        ValueError: If shape or spacing is invalid.
     """
     reference = check_volume(reference_hu, "reference_hu")
     spacing = np.array(check_spacing(spacing_mm))
@@ -53,20 +53,20 @@ def edge_pixels(reference_hu: np.ndarray, spacing_mm: Sequence[float]) -> EdgePi
 
 
 def curve_at(volume_hu: np.ndarray, pixels: EdgePixels, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Transfer curve of the edges of a volume at given pixels: like an MTF, up to Nyquist.
+    """Compute the transfer curve of the edges of a volume at given pixels: like an MTF, up to Nyquist.
 
     The pixels, sorted by their distance to the edge, form one oversampled edge profile (the slanted-edge method, ISO
     12233, on curved edges) under a cosine-squared window; the curve is the modulus of the Fourier transform of its
-    derivative, 1 at f = 0. The anatomical edge is no ideal step, and the window lifts steep curves by up to 0.03:
+    derivative, 1 at f = 0. The anatomical edge is not an ideal step, and the window lifts steep curves by up to 0.03:
     compare curves of images of one patient at the same pixels.
 
     Args:
         volume_hu: CT volume `(X, Y, Z)` in HU, Z the axial slice axis.
-        pixels: What `edge_pixels` found in a volume on the same grid, such as the target image or the true HU.
+        pixels: Result of `edge_pixels` for a volume on the same grid, such as the target image or the true HU.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
 
     Returns:
-        Frequencies [lp/mm] from 0 in steps of 0.05 up to Nyquist, curve.
+        Frequencies [lp/mm] from 0 in steps of 0.05 up to Nyquist, and the curve.
 
     Raises:
         ValueError: If the pixels do not cover the profile, or the volume has no edge there.
@@ -93,7 +93,7 @@ def curve_at(volume_hu: np.ndarray, pixels: EdgePixels, spacing_mm: Sequence[flo
 
 
 def _slice_pixels(image: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels `(n, 2)` of a slice within reach of an edge, and their signed distances [mm]."""
+    """Find the pixels `(n, 2)` of a slice within reach of an edge, and their signed distances [mm]."""
     smooth = ndimage.gaussian_filter(np.clip(image, -1024, 3071), SMOOTHING_MM / spacing)
     points, normals = _edge_points(smooth, spacing)
     if len(points) == 0:
@@ -112,7 +112,7 @@ def _slice_pixels(image: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _edge_points(smooth: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points [mm] about 1 mm apart on usable edges of a smoothed slice, and normals that point to the bright side."""
+    """Find points [mm] about 1 mm apart on usable edges of a smoothed slice, and normals towards the bright side."""
     points, normals = [np.empty((0, 2))], [np.empty((0, 2))]
     for contour in measure.find_contours(smooth, LEVEL_HU):
         path = contour * spacing
@@ -132,7 +132,7 @@ def _edge_points(smooth: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _usable(smooth: np.ndarray, spacing: np.ndarray, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """+1 or -1 where the edge is straight and dark against bright (the sign turns the normal to the bright side)."""
+    """Return +1 or -1, the sign that turns the normal to the bright side, where the edge is straight; 0 elsewhere."""
     reach = int(REACH_MM)
     ahead, behind = (np.roll(normal, shift, axis=0) for shift in (-reach, reach))
     turn = np.minimum((ahead * normal).sum(axis=1), (behind * normal).sum(axis=1))

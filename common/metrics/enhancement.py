@@ -1,6 +1,6 @@
-"""Errors of a predicted contrast enhancement in HU, against the aligned contrast-enhanced volume.
+"""Enhancement in HU: errors of a predicted CECT against the aligned one, and how well contrast was removed from one.
 
-How well contrast was removed from a CECT: correct against false change, the paper's Figure 5 in numbers.
+The removal is Figure 5 of Seo et al., WACV 2021, in numbers: correct against false change.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def contrast_metrics(
     spread: Spread | None = None,
     window_hu: tuple[float, float] = WINDOW_HU,
 ) -> dict[str, float]:
-    """All numbers of a predicted CECT beside the general ones; undefined numbers are left out.
+    """Compute all numbers of a predicted CECT beside the general ones; undefined numbers are omitted.
 
     Args:
         prediction: Predicted CECT `(X, Y, Z)` in HU, Z the axial slice axis.
-        truth: The CECT on the same grid; aligned, or all but the first group below measures the misalignment.
-        labels: Organs and lesions, same shape.
+        truth: CECT on the same grid; if it is not aligned, all but the first group below measure the misalignment.
+        labels: Organs and lesions, of the same shape.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        label_names: Name of each label value; default the abdomen phantom's.
-        source: The NECT, same shape.
-        spread: Of `enhancement_spread` over the training patients; loaded, never measured on what is scored.
+        label_names: Name of each label value; by default the abdomen phantom's.
+        source: NECT of the same shape.
+        spread: Result of `enhancement_spread` over the training patients; loaded, never measured on what is scored.
         window_hu: The paper's window.
 
     Returns:
@@ -47,7 +47,7 @@ def contrast_metrics(
         labels and a spread: the numbers of `irreducible_values`.
 
     Raises:
-        ValueError: On unequal shapes, values that are not finite, a bad spacing, or a window that does not rise.
+        ValueError: If shapes differ, values are not finite, the spacing is invalid, or the window does not rise.
 
     Example:
         >>> nect = np.full((40, 40, 1), -1000.0); nect[5:35, 5:35] = 40.0
@@ -79,15 +79,15 @@ def contrast_metrics(
 def enhancement_errors(
     prediction: np.ndarray, truth: np.ndarray, masks: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[float, float]]:
-    """Mean error (prediction minus truth) and mean absolute error inside each organ, in HU.
+    """Compute mean error (prediction minus truth) and mean absolute error inside each organ, in HU.
 
-    Source and truth show the same organ, so that this is also the error of the enhancement. The first is free of noise
-    (an organ has hundreds of voxels); the second holds what is left of the source's noise.
+    Source and truth show the same organ, so this is also the error of the enhancement. The mean error is free of noise
+    (an organ has hundreds of voxels); the absolute one contains the rest of the source's noise.
 
     Args:
         prediction: Predicted CECT `(X, Y, Z)` in HU.
-        truth: Aligned CECT, same shape.
-        masks: Boolean masks by organ, of `organ_masks`.
+        truth: Aligned CECT of the same shape.
+        masks: Boolean masks by organ, from `organ_masks`.
 
     Example:
         >>> aorta = {"aorta": np.ones((1, 1, 2), dtype=bool)}
@@ -108,23 +108,23 @@ def false_enhancement(
     labels: np.ndarray | None = None,
     label_names: Names | None = None,
 ) -> float | None:
-    """Mean |prediction - source| in HU where the truth does not enhance; None where there is no such place.
+    """Average |prediction - source| in HU where the truth does not enhance; None where there is no such place.
 
-    Bone, fat, bowel, cysts and what has no label inside the body count, as far as the true change, smoothed over
-    2.5 mm, stays within 6 HU; without labels the true change alone decides, and a slight enhancement (muscle, 12 HU)
-    is counted by its noise.
+    Bone, fat, bowel, cysts and unlabelled parts of the body count as far as the true change, smoothed over 2.5 mm,
+    stays within 6 HU. Without labels the true change alone decides, and slight enhancement (muscle, 12 HU) is counted
+    depending on its noise.
 
     Args:
         prediction: Predicted CECT `(X, Y, Z)` in HU.
-        truth: Aligned CECT, same shape.
-        source: The NECT, same shape.
+        truth: Aligned CECT of the same shape.
+        source: NECT of the same shape.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        body: Boolean mask; default `foreground_mask` of the truth.
-        labels: Label map, same shape.
-        label_names: Names of its values; default the abdomen phantom's.
+        body: Boolean mask; by default `foreground_mask` of the truth.
+        labels: Label map of the same shape.
+        label_names: Names of its values; by default the abdomen phantom's.
 
     Raises:
-        ValueError: On unequal shapes, values that are not finite, or a bad spacing.
+        ValueError: If shapes differ, values are not finite, or the spacing is invalid.
     """
     prediction, truth, source = checked(truth, prediction=prediction, truth=truth, source=source)
     inside = foreground_mask(truth) if body is None else body
@@ -133,10 +133,11 @@ def false_enhancement(
 
 
 def share_above(truth: np.ndarray, masks: Mapping[str, np.ndarray], level_hu: float = WINDOW_HU[1]) -> dict[str, float]:
-    """Percent of each organ's true voxels above a level: a network whose output ends there cannot reach them.
+    """Compute the percentage of each organ's true voxels above a level, which a network limited to it cannot reach.
 
-    >>> share_above(np.array([[[150.0, 210.0]]]), {"kidney_cortex": np.ones((1, 1, 2)) > 0})
-    {'kidney_cortex': 50.0}
+    Example:
+        >>> share_above(np.array([[[150.0, 210.0]]]), {"kidney_cortex": np.ones((1, 1, 2)) > 0})
+        {'kidney_cortex': 50.0}
     """
     return {name: float(100.0 * (truth[mask] > level_hu).mean()) for name, mask in masks.items()}
 
@@ -160,7 +161,7 @@ def _organ_values(
 
 
 class RemovalMaps(NamedTuple):
-    """What a synthetic NECT changed, in HU `(X, Y, Z)`: `correct` where contrast was, `false` elsewhere."""
+    """Change by a synthetic NECT, in HU `(X, Y, Z)`: `correct` where contrast was, `false` elsewhere."""
 
     correct: np.ndarray
     false: np.ndarray
@@ -175,24 +176,24 @@ def removal_maps(
     spacing_mm: Sequence[float],
     body: np.ndarray | None = None,
 ) -> RemovalMaps:
-    """Split what was removed from a CECT into correct and false, as Figure 5 of Seo et al., WACV 2021, colours it.
+    """Split the change from a CECT into correct and false, as Figure 5 of Seo et al., WACV 2021, colours it.
 
     Contrast was where the true difference CECT - NECT, smoothed over 2.5 mm, exceeds 6 HU. There the removal
     CECT - synthetic NECT is correct (blue in the figure), in the rest of the body it is false (red). The paper had no
-    aligned NECT and judged by eye; this needs one.
+    aligned NECT and judged by eye; this function requires one.
 
     Args:
         synthetic_nect: Output of the contrast remover `(X, Y, Z)` in HU.
-        nect: The true NECT, aligned with the CECT, same shape.
-        cect: The CECT that was given to the remover, same shape.
+        nect: True NECT of the same shape, aligned with the CECT.
+        cect: CECT of the same shape, the input of the remover.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        body: Boolean mask; default `foreground_mask` of the CECT.
+        body: Boolean mask; by default `foreground_mask` of the CECT.
 
     Returns:
         Both maps, 0 where they do not apply, and the mask of where contrast was.
 
     Raises:
-        ValueError: On unequal shapes, values that are not finite, or a bad spacing.
+        ValueError: If shapes differ, values are not finite, or the spacing is invalid.
     """
     synthetic, before, after = checked(cect, synthetic_nect=synthetic_nect, nect=nect, cect=cect)
     inside = foreground_mask(after) if body is None else np.asarray(body, dtype=bool)
@@ -210,23 +211,23 @@ def removal_metrics(
     label_names: Names | None = None,
     source: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Figure 5 in two numbers, with the arguments of the evaluator: for the direction CECT to NECT.
+    """Summarise Figure 5 in numbers, for the direction CECT to NECT, with the arguments of the evaluator.
 
     Args:
         prediction: Synthetic NECT `(X, Y, Z)` in HU.
-        truth: The true NECT, aligned with the CECT.
-        labels: Taken because all metrics are called alike; the true difference tells where contrast was.
+        truth: True NECT, aligned with the CECT.
+        labels: Not used (all metrics are called alike): the true difference shows where contrast was.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        label_names: Likewise.
-        source: The CECT; without it there is no number.
+        label_names: Not used.
+        source: CECT; without it there are no numbers.
 
     Returns:
         `removal_correct_hu`: mean of CECT - synthetic NECT where contrast was; `removal_true_hu`: mean of
         CECT - NECT there, what it should be; `removal_false_hu`: mean |CECT - synthetic NECT| in the body elsewhere.
-        What is undefined is left out.
+        Undefined numbers are omitted.
 
     Raises:
-        ValueError: As `removal_maps`.
+        ValueError: As in `removal_maps`.
 
     Example:
         >>> nect = np.full((40, 40, 1), -1000.0); nect[5:35, 5:35] = 40.0

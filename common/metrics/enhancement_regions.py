@@ -1,4 +1,4 @@
-"""Where contrast medium enhances an abdomen and where it does not: organs by label, quiet tissue by its change too."""
+"""Regions of an abdomen that contrast medium enhances (organs by label) and that it does not (also by their change)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .noise import check_spacing, check_volume
 
 gaussian_filter, _ = optional_import("scipy.ndimage", name="gaussian_filter")
 
-# Values of the abdomen phantom's label map; other data name their own.
+# Values of the abdomen phantom's label map; other data have their own names.
 LABELS = {
     "liver": 1,
     "spleen": 2,
@@ -30,7 +30,7 @@ LABELS = {
     "enhancing_lesion": 15,
     "fat": 16,
 }
-# What is reported one by one; cysts do not enhance, and a network that lights them up hides them.
+# Organs that are reported separately; cysts do not enhance, and a network that brightens them hides them.
 ORGANS = (
     "aorta",
     "portal_vein",
@@ -43,7 +43,7 @@ ORGANS = (
     "cyst",
 )
 QUIET = ("bone", "fat", "bowel", "cyst")
-# The noise of a routine NECT, 20 HU, leaves 2 HU of itself after this Gaussian: the tolerance is three of these.
+# The noise of a routine NECT, 20 HU, is 2 HU after this Gaussian: the tolerance is three times that.
 SMOOTHING_MM = 2.5
 TOLERANCE_HU = 6.0
 
@@ -51,14 +51,14 @@ Names = Mapping[int, str] | Mapping[str, str]
 
 
 def checked(reference: np.ndarray, **volumes: np.ndarray | None) -> list[np.ndarray]:
-    """The given volumes in float64, all of one shape `(X, Y, Z)`; those that are None are left out.
+    """Return the given volumes in float64, all of one shape `(X, Y, Z)`; those that are None are omitted.
 
     Args:
-        reference: Gives the shape.
-        volumes: By the names that errors use.
+        reference: Volume that gives the shape.
+        volumes: Volumes by their names in error messages.
 
     Raises:
-        ValueError: If one is not three-dimensional, not finite, or of another shape.
+        ValueError: If a volume is not three-dimensional, not finite, or of another shape.
     """
     found = []
     for name, volume in volumes.items():
@@ -75,10 +75,11 @@ def checked(reference: np.ndarray, **volumes: np.ndarray | None) -> list[np.ndar
 
 
 def label_values(label_names: Names | None) -> dict[str, int]:
-    """Value of each label name; the phantom's where none are given.
+    """Return the value of each label name; by default the phantom's.
 
-    >>> label_values({"7": "aorta"}), label_values(None)["liver"]
-    ({'aorta': 7}, 1)
+    Example:
+        >>> label_values({"7": "aorta"}), label_values(None)["liver"]
+        ({'aorta': 7}, 1)
     """
     return dict(LABELS) if label_names is None else {name: int(value) for value, name in label_names.items()}
 
@@ -86,11 +87,12 @@ def label_values(label_names: Names | None) -> dict[str, int]:
 def organ_masks(
     labels: np.ndarray, label_names: Names | None = None, organs: Sequence[str] = ORGANS
 ) -> dict[str, np.ndarray]:
-    """Boolean mask `(X, Y, Z)` of each organ that occurs.
+    """Return a boolean mask `(X, Y, Z)` for each organ that occurs.
 
-    >>> masks = organ_masks(np.array([[[1, 1, 6]]]))
-    >>> {name: int(mask.sum()) for name, mask in masks.items()}
-    {'aorta': 1, 'liver': 2}
+    Example:
+        >>> masks = organ_masks(np.array([[[1, 1, 6]]]))
+        >>> {name: int(mask.sum()) for name, mask in masks.items()}
+        {'aorta': 1, 'liver': 2}
     """
     values = label_values(label_names)
     whole = np.rint(labels)
@@ -99,7 +101,7 @@ def organ_masks(
 
 
 def smooth_change(after_hu: np.ndarray, before_hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    """Difference of two aligned volumes `(X, Y, Z)` in HU after an in-plane Gaussian of 2.5 mm, against noise.
+    """Subtract two aligned volumes `(X, Y, Z)` in HU and smooth by an in-plane Gaussian of 2.5 mm, against noise.
 
     Raises:
         ValueError: On a bad spacing.
@@ -111,16 +113,16 @@ def smooth_change(after_hu: np.ndarray, before_hu: np.ndarray, spacing_mm: Seque
 def quiet_region(
     change_hu: np.ndarray, body: np.ndarray, labels: np.ndarray | None = None, label_names: Names | None = None
 ) -> np.ndarray:
-    """Voxels of the body that contrast medium leaves alone.
+    """Find the voxels of the body that contrast medium does not change.
 
-    These are bone, fat, bowel, cysts and what has no label, as far as the smoothed true change stays within 6 HU: walls
-    of bowel and the partial volumes beside an enhancing organ are left out. Without labels the change alone decides.
+    These are bone, fat, bowel, cysts and unlabelled voxels, as far as the smoothed true change stays within 6 HU: bowel
+    walls and partial volumes beside an enhancing organ are excluded. Without labels the change alone decides.
 
     Args:
         change_hu: `smooth_change` of the truth against the source.
         body: Boolean mask of the same shape.
         labels: Label map of the same shape.
-        label_names: Names of its values; default the abdomen phantom's.
+        label_names: Names of its values; by default the abdomen phantom's.
 
     Returns:
         Boolean mask `(X, Y, Z)`.

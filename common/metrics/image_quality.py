@@ -7,7 +7,7 @@ from monai.utils.module import optional_import
 
 structural_similarity, _ = optional_import("skimage.metrics", name="structural_similarity")
 
-# An exact prediction has an infinite PSNR, which no mean and no JSON can hold.
+# An exact prediction has an infinite PSNR, which neither a mean nor JSON can represent.
 PSNR_CEILING_DB = 100.0
 # 11x11 Gaussian window, sigma 1.5 (Wang et al., 2004).
 SSIM_WINDOW = 11
@@ -15,25 +15,27 @@ SSIM_SIGMA = 1.5
 
 
 def rmse(prediction: np.ndarray, truth: np.ndarray, *, mask: np.ndarray | None = None) -> float:
-    """Root mean squared error of arrays of equal shape, in their unit; inside `mask` where given.
+    """Compute the root mean squared error of arrays of equal shape, in their unit, inside `mask` if given.
 
-    >>> rmse(np.array([[3.0, 0.0]]), np.array([[0.0, 4.0]])) == 12.5**0.5
-    True
+    Example:
+        >>> rmse(np.array([[3.0, 0.0]]), np.array([[0.0, 4.0]])) == 12.5**0.5
+        True
     """
     return float(np.sqrt(np.mean(_error(prediction, truth, mask) ** 2)))
 
 
 def mae(prediction: np.ndarray, truth: np.ndarray, *, mask: np.ndarray | None = None) -> float:
-    """Mean absolute error of arrays of equal shape, in their unit; inside `mask` where given.
+    """Compute the mean absolute error of arrays of equal shape, in their unit, inside `mask` if given.
 
-    >>> mae(np.array([[3.0, 0.0]]), np.array([[0.0, 4.0]]))
-    3.5
+    Example:
+        >>> mae(np.array([[3.0, 0.0]]), np.array([[0.0, 4.0]]))
+        3.5
     """
     return float(np.mean(np.abs(_error(prediction, truth, mask))))
 
 
 def psnr(prediction: np.ndarray, truth: np.ndarray, *, data_range: float, mask: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio, 20 log10(data_range / RMSE), in dB; at most 100 dB (an exact prediction).
+    """Compute the peak signal-to-noise ratio, 20 log10(data_range / RMSE), in dB; at most 100 dB (if exact).
 
     Args:
         prediction: Predicted slice, shape `(X, Y)`.
@@ -54,14 +56,14 @@ def psnr(prediction: np.ndarray, truth: np.ndarray, *, data_range: float, mask: 
 
 
 def ssim_map(prediction: np.ndarray, truth: np.ndarray, *, data_range: float) -> np.ndarray:
-    """Local structural similarity at every pixel of a slice, shape `(X, Y)`.
+    """Compute the local structural similarity at every pixel of a slice, shape `(X, Y)`.
 
     Standard form with K1 = 0.01, K2 = 0.03 and an 11x11 Gaussian window of sigma 1.5 (Wang, Bovik, Sheikh, Simoncelli,
     "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004). The border of 5 pixels
-    sees mirrored neighbours: `slice_quality` leaves it out of the whole-field mean.
+    sees mirrored neighbours: `slice_quality` excludes it from the whole-field mean.
 
     Raises:
-        ValueError: On unequal shapes, slices smaller than 11 pixels or a data range that is not positive.
+        ValueError: If shapes differ, slices are smaller than 11 pixels, or the data range is not positive.
     """
     _check_range(data_range)
     _check_shapes(prediction, truth)
@@ -85,7 +87,7 @@ def ssim_map(prediction: np.ndarray, truth: np.ndarray, *, data_range: float) ->
 def slice_quality(
     prediction: np.ndarray, truth: np.ndarray, *, data_range: float, mask: np.ndarray | None = None
 ) -> dict[str, float]:
-    """All four measures of one slice.
+    """Compute PSNR, SSIM, RMSE and MAE of one slice.
 
     Args:
         prediction: Predicted slice, shape `(X, Y)`.

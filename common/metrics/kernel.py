@@ -1,7 +1,4 @@
-"""What a physicist asks of a converted CT kernel: noise, its texture, sharpness, and the emphysema index.
-
-Emphysema index: the share of the lung that is darker than a threshold.
-"""
+"""Physical properties of a converted CT kernel: noise, its texture, sharpness, and the emphysema index."""
 
 from __future__ import annotations
 
@@ -17,22 +14,22 @@ THRESHOLD_HU = -950.0
 
 ndimage, _ = optional_import("scipy.ndimage")
 
-# Regions are shrunk so far that no kernel carries their border inside.
+# Regions are shrunk so far that no kernel spreads their border inside.
 MARGIN_MM = 3.0
 LEAST_VOXELS = 100
 LABELS = {"lung_parenchyma": 1, "emphysema": 2, "blood_pool": 4}
 
 
 def emphysema_index(volume_hu: np.ndarray, lung_mask: np.ndarray, threshold_hu: float = THRESHOLD_HU) -> float:
-    """Share of the lung's voxels below the threshold, in percent (also called LAA-950).
+    """Compute the percentage of the lung's voxels below the threshold (also called LAA-950).
 
     P. A. Gevenois et al., "Comparison of computed density and macroscopic morphometry in pulmonary emphysema", Am. J.
     Respir. Crit. Care Med. 152, 1995. It rises with noise, hence with the sharpness of the reconstruction kernel.
 
     Args:
         volume_hu: CT volume `(X, Y, Z)` in HU.
-        lung_mask: Voxels of the lung, same shape.
-        threshold_hu: Below it a voxel counts.
+        lung_mask: Mask of the lung, of the same shape.
+        threshold_hu: Threshold below which a voxel counts.
 
     Raises:
         ValueError: If the shapes differ or the mask is empty.
@@ -59,16 +56,16 @@ def kernel_metrics(
     label_names: Mapping[int, str] | Mapping[str, str] | None = None,
     source: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Compare a converted volume with the target kernel's image of the same patient; undefined numbers are left out.
+    """Compare a converted volume with the target kernel's image of the same patient; undefined numbers are omitted.
 
     Args:
         prediction: Converted volume `(X, Y, Z)` in HU, Z the axial slice axis.
-        truth: The target kernel's image, same shape; places are found in it.
-        labels: Label map, same shape; without it there is no noise SD and no emphysema index.
+        truth: Image of the target kernel, of the same shape; places are located in it.
+        labels: Label map of the same shape; without it there is no noise SD and no emphysema index.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        label_names: Name of each value; `lung_parenchyma`, `emphysema` and `blood_pool` are used. Default: the
+        label_names: Name of each value; `lung_parenchyma`, `emphysema` and `blood_pool` are used. By default the
             values 1, 2 and 4 of the chest phantom.
-        source: Taken because the evaluator calls all metrics alike; these numbers do not depend on it.
+        source: Not used (the evaluator calls all metrics alike).
 
     Returns:
         `noise_sd` and `noise_sd_target` [HU] in the blood pool, shrunk by 3 mm; `noise_sd_error`: |relative
@@ -78,7 +75,7 @@ def kernel_metrics(
         `emphysema_error`: |index - true|, percentage points.
 
     Raises:
-        ValueError: On unequal shapes, values that are not finite, or a bad spacing.
+        ValueError: If shapes differ, values are not finite, or the spacing is invalid.
     """
     truth = check_volume(truth, "truth")
     prediction = check_volume(prediction, "prediction")
@@ -105,18 +102,18 @@ def kernel_metrics(
 def kernel_curves(
     volume_hu: np.ndarray, spacing_mm: Sequence[float], *, reference_hu: np.ndarray | None = None
 ) -> dict[str, list[float]]:
-    """Noise power spectrum and edge curve up to Nyquist as plain lists, for pictures; undefined ones are left out.
+    """Return noise power spectrum and edge curve up to Nyquist as plain lists, for plots; undefined ones are omitted.
 
     Args:
         volume_hu: CT volume `(X, Y, Z)` in HU.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        reference_hu: Where uniform tissue and edges are found; default the volume itself.
+        reference_hu: Volume in which uniform tissue and edges are located; by default the volume itself.
 
     Returns:
         `nps_lp_mm`, `nps` [HU^2 mm^2], `edge_lp_mm`, `edge`.
 
     Raises:
-        ValueError: On a wrong shape or spacing.
+        ValueError: If shape or spacing is invalid.
     """
     reference = volume_hu if reference_hu is None else reference_hu
     return _curves(volume_hu, _places(reference, spacing_mm), spacing_mm)

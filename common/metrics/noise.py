@@ -1,4 +1,4 @@
-"""Noise of CT images: where the object is uniform, how large the noise is there, and its power spectrum."""
+"""Noise of CT images: regions where the object is uniform, standard deviation there, and power spectrum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOW_PASS_MM = 2.0
 # Low-passed SD about a plane. Noise alone leaves 1 to 3 HU, 5 HU where a sharp kernel aliases on large pixels.
 STRUCTURE_HU = 4.0
 LARGEST_STRUCTURE_HU = 8.0
-# Patches count as uniform up to this multiple of the volume's most uniform one, which holds hardly more than noise.
+# Patches count as uniform up to this multiple of the volume's most uniform one, which contains little besides noise.
 STRUCTURE_FACTOR = 1.5
 RING_LP_MM = 0.05
 
@@ -26,7 +26,7 @@ RING_LP_MM = 0.05
 class UniformPatches(NamedTuple):
     """Patches of equal size: `corners` `(n, 3)` (first voxel along X, Y and Z), `size` in pixels (X, Y).
 
-    `structure` `(n,)` is the low-passed SD in HU, rising: what there is besides noise.
+    `structure` `(n,)` is the low-passed SD in HU, ascending: the structure besides noise.
     """
 
     corners: np.ndarray
@@ -42,11 +42,11 @@ def uniform_patches(
     window_hu: tuple[float, float] = SOFT_TISSUE_HU,
     structure_hu: float = STRUCTURE_HU,
 ) -> UniformPatches:
-    """Find patches of uniform soft tissue, whatever the reconstruction kernel and its noise.
+    """Find patches of uniform soft tissue, independently of reconstruction kernel and noise.
 
-    Uniformity is judged on the slice after a Gaussian of 2 mm, which removes what distinguishes kernels: its values
-    stay inside `window_hu`, and its SD about a plane is at most `structure_hu`; where noise alone exceeds that, at
-    most 1.5 times the volume's least SD and 8 HU. Patches overlap by half a side.
+    Uniformity is judged on the slice after a Gaussian of 2 mm, which removes the differences between kernels: its
+    values stay inside `window_hu`, and its SD about a plane is at most `structure_hu`; where noise alone exceeds that,
+    at most 1.5 times the volume's least SD and 8 HU. Patches overlap by half a side.
 
     Args:
         volume_hu: CT volume `(X, Y, Z)` in HU, Z the axial slice axis.
@@ -59,7 +59,7 @@ def uniform_patches(
         The patches, the most uniform first; none where there is no uniform soft tissue of that size.
 
     Raises:
-        ValueError: On a wrong shape, values that are not finite, or a spacing or size that is not positive.
+        ValueError: If the shape is wrong, values are not finite, or spacing or size is not positive.
 
     Example:
         >>> volume = np.full((80, 80, 1), -1000.0); volume[20:60, 20:60] = 40.0
@@ -89,23 +89,23 @@ def noise_power_spectrum(
     ring_lp_mm: float = RING_LP_MM,
     corners: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Radial noise power spectrum of uniform patches, each less its plane and under a Hann window.
+    """Compute the radial noise power spectrum of uniform patches, each minus its plane and under a Hann window.
 
     NPS(f) = dx dy / sum w^2 mean |FFT(w (patch - plane))|^2, averaged over the frequencies of a ring (ICRU Report 87,
     2012, section 4). Its integral over the plane of frequencies is the variance: white noise has sigma^2 dx dy.
 
     Args:
         volume_hu: CT volume `(X, Y, Z)` in HU.
-        patches: From `uniform_patches`, possibly of another volume on the same grid.
+        patches: Patches from `uniform_patches`, possibly of another volume on the same grid.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
         ring_lp_mm: Width of a ring.
-        corners: Go on beyond the Nyquist frequency into the corners of the spectrum.
+        corners: Whether to continue beyond the Nyquist frequency into the corners of the spectrum.
 
     Returns:
-        Mean frequency of each ring [lp/mm], power [HU^2 mm^2]; the ring around 0 is left out, for it is detrended.
+        Mean frequency of each ring [lp/mm] and power [HU^2 mm^2]; the ring around 0 is omitted, since it is detrended.
 
     Raises:
-        ValueError: Without patches, on a wrong shape or spacing.
+        ValueError: If there are no patches, or shape or spacing is invalid.
     """
     volume = check_volume(volume_hu, "volume_hu")
     spacing = check_spacing(spacing_mm)
@@ -123,7 +123,7 @@ def noise_power_spectrum(
 
 
 def noise_sd(volume_hu: np.ndarray, mask: np.ndarray) -> float:
-    """Standard deviation [HU] inside a mask `(X, Y, Z)` about the mean of each slice.
+    """Compute the standard deviation [HU] inside a mask `(X, Y, Z)` about the mean of each slice.
 
     Raises:
         ValueError: If the shapes differ, or the mask has no slice of two voxels.
@@ -146,7 +146,7 @@ def noise_sd(volume_hu: np.ndarray, mask: np.ndarray) -> float:
 def ring_means(
     frequency: np.ndarray, values: np.ndarray, *, ring_lp_mm: float, limit: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean frequency and mean value of each ring that has samples, from half a ring up to `limit`."""
+    """Average frequency and value over each ring that has samples, from half a ring up to `limit`."""
     ring = np.rint(frequency / ring_lp_mm).astype(int)
     ring[frequency > limit] = 0
     counts = np.bincount(ring.ravel())
@@ -156,7 +156,7 @@ def ring_means(
 
 
 def check_volume(volume: np.ndarray, name: str) -> np.ndarray:
-    """A finite floating-point volume `(X, Y, Z)`, or a ValueError that names the argument."""
+    """Return a finite floating-point volume `(X, Y, Z)`, or raise a ValueError that names the argument."""
     volume = np.asarray(volume)
     if volume.ndim != 3:
         raise ValueError(f"`{name}` must have 3 dimensions (X, Y, Z), got shape {volume.shape}; drop the channel axis.")
@@ -167,7 +167,7 @@ def check_volume(volume: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_spacing(spacing_mm: Sequence[float]) -> tuple[float, float]:
-    """The in-plane voxel size in mm, or a ValueError."""
+    """Return the in-plane voxel size in mm, or raise a ValueError."""
     spacing = [float(value) for value in spacing_mm]
     if len(spacing) not in (2, 3) or not all(np.isfinite(value) and value > 0 for value in spacing):
         raise ValueError(f"`spacing_mm` must be 2 or 3 positive numbers in mm, got {list(spacing_mm)}.")
@@ -177,7 +177,7 @@ def check_spacing(spacing_mm: Sequence[float]) -> tuple[float, float]:
 def _slice_patches(
     image: np.ndarray, spacing: tuple[float, float], size: tuple[int, int], window: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Corners `(n, 2)` and structure `(n,)` of a slice's patches inside the window, on a grid of half patches."""
+    """Find corners `(n, 2)` and structure `(n,)` of a slice's patches inside the window, on a grid of half patches."""
     smooth = ndimage.gaussian_filter(np.clip(image, -1024, 3071), [LOW_PASS_MM / step for step in spacing])
     tissue = (smooth > window[0]) & (smooth < window[1])
     places, values = [], []
@@ -191,7 +191,7 @@ def _slice_patches(
 
 
 def _without_plane(patch: np.ndarray) -> np.ndarray:
-    """The patch less its least-squares plane (the axes of a full grid are orthogonal)."""
+    """Subtract the patch's least-squares plane (the axes of a full grid are orthogonal)."""
     result = patch - patch.mean(dtype=np.float64)
     for axis, number in enumerate(patch.shape):
         ramp = (np.arange(number) - (number - 1) / 2).reshape((-1, 1) if axis == 0 else (1, -1))

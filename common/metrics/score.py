@@ -1,6 +1,6 @@
-"""One prediction against its truth: every number of the evaluation, from one pure function.
+"""Score of one prediction against its truth: every number of the evaluation, from one pure function.
 
-Foreground (body or brain) of a volume, so that an empty background does not flatter a score.
+The foreground (body or brain) is scored separately, so that an empty background does not flatter a score.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from .image_quality import slice_quality
 
 ndimage, _ = optional_import("scipy.ndimage")
 
-# Share of the robust range p1..p99 above which a voxel is tissue. On skull-stripped brains (BraTS-like and stroke, T1,
-# T2, FLAIR) it agrees with "not exactly zero" at Dice > 0.97, and it still rejects a Rician background of 3 % noise.
+# Fraction of the robust range p1..p99 above which a voxel is tissue. On skull-stripped brains (BraTS-like and stroke,
+# T1, T2, FLAIR) it agrees with "not exactly zero" at Dice > 0.97, and still rejects a Rician background of 3 % noise.
 THRESHOLD_SHARE = 0.08
-# Components below this share of the largest are noise; above it they are anatomy (two legs, separate gyri).
+# Components below this fraction of the largest are noise; above it they are anatomy (two legs, separate gyri).
 COMPONENT_SHARE = 0.1
-BODY_HU = -300.0  # CT values above it are of the body
+BODY_HU = -300.0  # CT values above it belong to the body
 # Correlation of source and output above which T1 -> T2 counts as not inverted; real pairs lie in [-0.65, -0.2].
 NOT_INVERTED = -0.1
-UNIT_FACTOR = 2.0  # MR has no unit: images whose ranges differ by more are not comparable as they are
+UNIT_FACTOR = 2.0  # MR has no unit: images whose ranges differ by more are not directly comparable
 
 gaussian_filter, _ = optional_import("scipy.ndimage", name="gaussian_filter")
 
-# Slices in which the mask covers less of the field are left out: nearly empty slices inflate PSNR and SSIM.
+# Slices in which the mask covers less of the field are omitted: nearly empty slices inflate PSNR and SSIM.
 MIN_COVERAGE = 0.01
 # Gaussian scale of the NEC paper's evaluation.
 SMOOTHING_MM = 0.5
 
 
 def foreground_mask(volume: np.ndarray, *, threshold_share: float = THRESHOLD_SHARE) -> np.ndarray:
-    """Mask of the body or brain in an MR or CT volume; works in any unit, also on volumes encoded to [-1, 1].
+    """Segment the body or brain in an MR or CT volume of any unit, including volumes encoded to [-1, 1].
 
     An in-plane 3x3 median removes background noise without moving edges, a threshold at `threshold_share` of the
     range p1..p99 separates tissue, components smaller than a tenth of the largest are dropped, and holes (ventricles in
@@ -41,13 +41,13 @@ def foreground_mask(volume: np.ndarray, *, threshold_share: float = THRESHOLD_SH
 
     Args:
         volume: Array of shape `(X, Y, Z)`, Z the axial slice axis, any intensity unit, finite.
-        threshold_share: Threshold as a share of p99 - p1 above p1, in (0, 1).
+        threshold_share: Threshold as a fraction of p99 - p1 above p1, in (0, 1).
 
     Returns:
         Boolean array of shape `(X, Y, Z)`; all False where the volume is constant.
 
     Raises:
-        ValueError: If the volume is not three-dimensional, not finite, or the share lies outside (0, 1).
+        ValueError: If the volume is not three-dimensional, not finite, or the fraction lies outside (0, 1).
 
     Example:
         >>> volume = np.zeros((32, 32, 2)); volume[8:24, 8:24] = 100.0; volume[14:18, 14:18] = 0.0
@@ -97,7 +97,7 @@ def score(
     source: np.ndarray | None = None,
     matched_too: bool = True,
 ) -> dict[str, float]:
-    """Score a predicted volume against the true one; both on one grid and in one unit.
+    """Score a predicted volume against the true one, both on one grid and in one unit.
 
     Image quality is measured in 2-D, slice by slice, then averaged over the slices in which the mask covers at least
     1 % of the field. The `*_matched` pair follows Jaouen, Conze, Visvikis, "One-sided unsupervised medical image
@@ -105,28 +105,28 @@ def score(
     true slice and smoothed by an in-plane Gaussian of scale 0.5 mm. It sees the truth, so it is an optimistic number.
 
     Args:
-        prediction: Predicted volume, shape `(X, Y, Z)`, Z the axial slice axis, in the truth's unit.
-        truth: True volume, same shape.
+        prediction: Predicted volume `(X, Y, Z)`, Z the axial slice axis, in the truth's unit.
+        truth: True volume of the same shape.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        data_range: Intensity width for PSNR and SSIM, in the same unit; default p99 - p1 of the truth.
-        mask: Boolean body or brain mask `(X, Y, Z)`; default `foreground_mask` of the truth.
+        data_range: Intensity width for PSNR and SSIM, in the same unit; by default p99 - p1 of the truth.
+        mask: Boolean body or brain mask `(X, Y, Z)`; by default `foreground_mask` of the truth.
         labels: Integer label map `(X, Y, Z)`, 0 is unlabelled.
         label_names: Name of each label value, e.g. `{1: "oedema"}` (keys may be strings, as in JSON); labels without
             a name are called `label_<value>`.
-        source: The volume that was translated `(X, Y, Z)`, any unit.
-        matched_too: Also compute the `*_matched` pair; CT has a unit and does not need it.
+        source: Volume that was translated `(X, Y, Z)`, any unit.
+        matched_too: Whether to compute the `*_matched` pair too; CT has a unit and does not need it.
 
     Returns:
-        `psnr` [dB], `ssim`, `rmse`, `mae` over the whole field and, as `*_mask`, inside the mask;
-        `psnr_matched`, `ssim_matched`; `mae_<label>` and `bias_<label>` (mean of prediction - truth) for each
-        label that occurs; `source_correlation` and `target_correlation` (Pearson correlation of the source with the
-        prediction and with the truth, inside the mask, when a source is given: where the truth's is negative and the
-        prediction's is not, contrast was not inverted); `slice_jump` (mean absolute difference between neighbouring
-        slices relative to the truth's, 1 = as smooth as the truth). A number that is undefined (one slice only, a
-        constant image) is left out, never NaN.
+        `psnr` [dB], `ssim`, `rmse`, `mae` over the whole field and, as `*_mask`, inside the mask; `psnr_matched`,
+        `ssim_matched`; `mae_<label>` and `bias_<label>` (mean of prediction - truth) for each label that occurs;
+        `source_correlation` and `target_correlation` (Pearson correlation of the source with the prediction and with
+        the truth, inside the mask, if a source is given: where the truth's is negative and the prediction's is not,
+        contrast was not inverted); `slice_jump` (mean absolute difference between neighbouring slices relative to the
+        truth's, 1 = as smooth as the truth). An undefined number (one slice only, a constant image) is omitted, never
+        NaN.
 
     Raises:
-        ValueError: On unequal shapes, values that are not finite, an empty mask or a bad spacing or data range.
+        ValueError: If shapes differ, values are not finite, the mask is empty, or the spacing or data range is invalid.
 
     Example:
         >>> truth = np.pad(np.random.default_rng(0).uniform(50, 100, (24, 24, 2)), ((4, 4), (4, 4), (0, 0)))
@@ -156,12 +156,12 @@ def score(
 
 
 def matched(prediction: np.ndarray, truth: np.ndarray, *, spacing_mm: Sequence[float]) -> np.ndarray:
-    """A slice `(X, Y)` after the NEC paper's two steps: histogram matching to the truth, then 0.5 mm smoothing.
+    """Apply the NEC paper's two steps to a slice `(X, Y)`: histogram matching to the truth, then 0.5 mm smoothing.
 
-    As `skimage.exposure.match_histograms`, but equal values share their *middle* rank. There they take their highest,
-    so that a constant background a little larger than the truth's is lifted to the darkest tissue as a whole: up to
-    3 dB on skull-stripped brains, lost by methods with a clean background and not by those with a noisy one. With the
-    middle rank every rising intensity map of an image scores the same, as it should.
+    Unlike in `skimage.exposure.match_histograms`, equal values share their *middle* rank. There they take their
+    highest, so that a constant background slightly larger than the truth's is lifted to the darkest tissue as a whole:
+    up to 3 dB on skull-stripped brains, lost by methods with a clean background and not by those with a noisy one. With
+    the middle rank every rising intensity map of an image scores the same, as it should.
     """
     _, inverse, counts = np.unique(prediction, return_inverse=True, return_counts=True)
     middle = (np.cumsum(counts) - counts / 2) / prediction.size

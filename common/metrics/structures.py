@@ -1,4 +1,4 @@
-"""How a structure stands out of what surrounds it: its contrast, and how sharp its edge is."""
+"""How structures stand out from their surroundings: contrast, and sharpness of the edge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ndimage, _ = optional_import("scipy.ndimage")
 ndtr, _ = optional_import("scipy.special", name="ndtr")
 
 STRUCTURES = ("vessel", "bronchial_wall", "septum", "tumour")
-# The surroundings begin beyond the blur of a clinical pixel's edge and end before the next structures as a rule.
+# The surroundings begin beyond the blur of a clinical pixel's edge and usually end before the next structures.
 RING_MM = (0.15, 0.6)
 REACH_MM = 0.6
 WIDTH_STEP_MM = 0.01
@@ -27,8 +27,8 @@ Names = Mapping[int, str] | Mapping[str, str]
 class Structure(NamedTuple):
     """Pixels of a structure in a volume: boolean arrays `(X, Y, Z)`.
 
-    `inside` fills more than half of the slice's thickness; `ring` surrounds it, free of all structures;
-    `beside` is free of all other structures. `distance_mm` is that to the border in the slice, negative inside.
+    `inside` fills more than half of the slice's thickness; `ring` surrounds it, free of all structures; `beside` is
+    free of all other structures. `distance_mm` is the distance to the border in the slice, negative inside.
     """
 
     inside: np.ndarray
@@ -44,15 +44,15 @@ def find_structures(
 
     Args:
         labels: Label map `(X, Y, n slices)`, Z the axial slice axis.
-        slices: Of the volume to be measured; each is as thick as n of the label map.
+        slices: Number of slices of the volume to be measured; each is as thick as n of the label map.
         spacing_mm: Pixel size along X and Y.
-        label_names: Names of the label values; others than `STRUCTURES` are surroundings.
+        label_names: Names of the label values; all but `STRUCTURES` are surroundings.
 
     Returns:
-        By name; those of fewer than 200 pixels are left out.
+        Structures by name; those of fewer than 200 pixels are omitted.
 
     Raises:
-        ValueError: If the slices of the label map are no multiple of `slices`, or the spacing is bad.
+        ValueError: If the slices of the label map are not a multiple of `slices`, or the spacing is invalid.
 
     Example:
         >>> labels = np.zeros((40, 40, 2), dtype=int); labels[10:30, 10:30] = 1
@@ -76,9 +76,10 @@ def find_structures(
 
 
 def contrast(image: np.ndarray, structure: Structure) -> float | None:
-    """Mean inside a structure minus mean of its surroundings, in the unit of the image `(X, Y, Z)`.
+    """Subtract the mean of a structure's surroundings from its mean, in the unit of the image `(X, Y, Z)`.
 
-    None where there are no surroundings.
+    Returns:
+        The contrast, or None where there are no surroundings.
     """
     if not structure.ring.any():
         return None
@@ -86,20 +87,20 @@ def contrast(image: np.ndarray, structure: Structure) -> float | None:
 
 
 def edge_width(image: np.ndarray, structure: Structure, spacing_mm: Sequence[float]) -> float | None:
-    """10-90 % width in mm of a structure's edge: of the error function that fits its mean profile best.
+    """Measure the 10-90 % width in mm of a structure's edge: that of the error function that best fits its profile.
 
     The profile is the mean over all pixels at equal distance from the border, in bins of a pixel, 0.6 mm to each side.
-    The error function falls at the border, so that an edge that is sharp but not at its place is wide. An edge blurred
-    by a Gaussian has 2.56 standard deviations, a step at the border less than a pixel. The largest width is the length
-    of the profile, 1.2 mm, which also stands for no edge at all.
+    The error function falls at the border, so an edge that is sharp but misplaced is wide. An edge blurred by a
+    Gaussian has 2.56 standard deviations, a step at the border less than a pixel. The largest width is the length of
+    the profile, 1.2 mm, which also stands for no edge at all.
 
     Args:
         image: Volume `(X, Y, Z)`; the structure is the brighter side.
-        structure: Of `find_structures`.
+        structure: Structure from `find_structures`.
         spacing_mm: Pixel size along X and Y.
 
     Returns:
-        None where the structure or its surroundings are too small for a profile.
+        The width, or None where the structure or its surroundings are too small for a profile.
     """
     pixel = min(check_spacing(spacing_mm))
     used = structure.beside & (np.abs(structure.distance_mm) <= REACH_MM)
@@ -117,7 +118,7 @@ def edge_width(image: np.ndarray, structure: Structure, spacing_mm: Sequence[flo
 
 
 def _fitted_width(distance: np.ndarray, profile: np.ndarray, counts: np.ndarray) -> float:
-    """The width whose falling error function, scaled and shifted in intensity, leaves the least squared error."""
+    """Find the width whose falling error function, scaled and shifted in intensity, has the least squared error."""
     best, least = 2 * REACH_MM, np.inf
     for width in np.arange(WIDTH_STEP_MM, 2 * REACH_MM, WIDTH_STEP_MM):
         shape = ndtr(-distance / (width / SDS_FROM_10_TO_90))
@@ -145,7 +146,7 @@ def _structure(share: np.ndarray, occupied: np.ndarray, spacing: tuple[float, fl
 
 
 def _distance(mask: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """Distance in mm of the pixels of a mask to the nearest pixel outside; infinite where there is none."""
+    """Compute the distance in mm of a mask's pixels to the nearest pixel outside; infinite where there is none."""
     if mask.all():
         return np.full(mask.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing))

@@ -1,4 +1,4 @@
-"""Mean and SD over patients, and the two files of an evaluation: one row a patient (CSV), one summary (JSON)."""
+"""Mean and SD over patients, and the two files of an evaluation: rows per patient (CSV) and a summary (JSON)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import numpy as np
 from ..files import write_text
 
 KEYS = ("patient", "direction", "method")
-NETWORK = "network"  # the method of the bundle's network, whatever trained it
+NETWORK = "network"  # method name of the bundle's network, whatever trained it
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> Summary:
-    """Mean and SD over patients of every metric.
+    """Compute mean and SD over patients of every metric.
 
     Args:
-        rows: One mapping a (patient, direction, method), with those three keys and any number of metrics. A metric
+        rows: One mapping per (patient, direction, method), with those three keys and any number of metrics. A metric
             that is missing, None, NaN or infinite in a row is left out of that mean.
 
     Returns:
@@ -57,7 +57,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> Summary:
 
 
 def write_rows(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows as CSV: patient, direction, method, then the metrics in order of first appearance; atomic.
+    """Write rows as CSV, atomically: patient, direction, method, then the metrics in order of first appearance.
 
     Numbers are written in full precision, missing metrics as empty cells.
     """
@@ -70,7 +70,7 @@ def write_rows(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) 
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read what `write_rows` wrote: metrics as float, empty cells left out."""
+    """Read the file of `write_rows`: metrics as float, empty cells omitted."""
     with open(path, encoding="utf-8", newline="") as file:
         return [
             {key: value if key in KEYS else float(value) for key, value in row.items() if value not in ("", None)}

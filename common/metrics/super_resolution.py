@@ -1,6 +1,6 @@
-"""Scores of a super-resolved volume: against the micro truth of a phantom, and against the volume it was made of.
+"""Scores of a super-resolved volume against the micro truth of a phantom, and against its clinical source.
 
-Texture and sharpness without position: the radial power spectrum of slices, and how far two of them are apart.
+Texture and sharpness are also compared regardless of position, by the radial power spectrum of slices.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from .structures import Names, contrast, edge_width, find_structures
 
 fft, _ = optional_import("scipy.fft")
 
-# An image without any power at a frequency is a million times off, not infinitely.
+# An image without any power at a frequency is off by a factor of a million, not infinitely.
 LARGEST_RATIO = 1e6
 
 
 def radial_power_spectrum(volume: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Power spectrum of the axial slices of a volume, mean over slices and directions.
+    """Compute the power spectrum of the axial slices of a volume, averaged over slices and directions.
 
     P(f) = dx dy / sum w^2 |FFT(w (slice - mean))|^2 with w a Hann window, averaged over rings as wide as the resolution
     of the spectrum, up to the Nyquist frequency. White noise of variance s^2 has P = s^2 dx dy.
 
     Args:
-        volume: `(X, Y, Z)`, Z the axial slice axis.
+        volume: Volume `(X, Y, Z)`, Z the axial slice axis.
         spacing_mm: Pixel size along X and Y.
 
     Returns:
-        Mean frequency of each ring in line pairs a mm, power in squared unit of the volume times mm^2.
+        Mean frequency of each ring in line pairs per mm, and power in the squared unit of the volume times mm^2.
 
     Raises:
-        ValueError: On a wrong shape, values that are not finite, or a bad spacing.
+        ValueError: If the shape is wrong, values are not finite, or the spacing is invalid.
     """
     volume = check_volume(volume, "volume")
     spacing = check_spacing(spacing_mm)
@@ -48,17 +48,17 @@ def radial_power_spectrum(volume: np.ndarray, spacing_mm: Sequence[float]) -> tu
 
 
 def spectrum_distance(prediction: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """Mean over frequencies up to Nyquist of |log10| of the ratio of two radial power spectra: 0 where they agree.
+    """Average |log10| of the ratio of two radial power spectra over frequencies up to Nyquist: 0 where they agree.
 
     1 is a factor of ten in power at every frequency; a ratio counts up to a million. Blind to where structures are.
 
     Args:
-        prediction: `(X, Y, Z)`.
-        truth: Same shape and unit.
+        prediction: Volume `(X, Y, Z)`.
+        truth: Volume of the same shape and unit.
         spacing_mm: Pixel size along X and Y.
 
     Raises:
-        ValueError: On unequal shapes, or a truth without any structure.
+        ValueError: If shapes differ, or the truth has no structure.
 
     Example:
         >>> noise = np.random.default_rng(0).normal(size=(32, 32, 2))
@@ -84,28 +84,28 @@ def super_resolution_metrics(
     label_names: Names | None = None,
     data_range: float,
 ) -> dict[str, float]:
-    """All numbers of one super-resolved volume; what is undefined is left out.
+    """Compute all numbers of one super-resolved volume; undefined ones are omitted.
 
     Slices of the output are as thick as those of the clinical source: the truth of one is the mean of all micro slices
-    within it, see `thick_slices`, in image quality, contrast, edges and spectrum alike.
+    within it, see `thick_slices`, for image quality, contrast, edges and spectrum alike.
 
     Args:
-        prediction: `(f X, f Y, Z)` in HU, Z the axial slice axis.
-        source: The clinical volume `(X, Y, Z)` in HU.
-        truth: Noise-free truth of the prediction's shape in HU; None: only the consistency is measured.
-        labels: Micro label map `(f X, f Y, n Z)`, n micro slices in a slice.
+        prediction: Output `(f X, f Y, Z)` in HU, Z the axial slice axis.
+        source: Clinical volume `(X, Y, Z)` in HU.
+        truth: Noise-free truth of the prediction's shape in HU; if None, only the consistency is measured.
+        labels: Micro label map `(f X, f Y, n Z)`, with n micro slices per slice.
         spacing_mm: Pixel size of the prediction along X and Y.
         label_names: Names of the label values.
         data_range: Width of the intensity range in HU, for PSNR and SSIM.
 
     Returns:
-        `consistency_mse` [HU^2] and `consistency_psnr` [dB], of `consistency`. With a truth: `psnr` [dB],
+        `consistency_mse` [HU^2] and `consistency_psnr` [dB], from `consistency`. With a truth: `psnr` [dB],
         `ssim`, `rmse` and `mae` [HU], means over slices; `spectrum_distance` [decades]. With labels, for each
-        structure: `contrast_<name>` (of its contrast, as a share of the truth's), `edge_width_<name>_mm`,
-        `edge_width_true_<name>_mm` and `edge_ratio_<name>` of both.
+        structure: `contrast_<name>` (relative to the truth's contrast), `edge_width_<name>_mm`,
+        `edge_width_true_<name>_mm` and their ratio `edge_ratio_<name>`.
 
     Raises:
-        ValueError: On shapes that do not fit, or values that are not finite.
+        ValueError: If shapes do not fit, or values are not finite.
 
     Example:
         >>> truth = np.random.default_rng(0).normal(-800.0, 100.0, (32, 32, 1))
@@ -138,15 +138,15 @@ def super_resolution_metrics(
 
 
 def consistency(prediction: np.ndarray, source: np.ndarray, *, data_range: float) -> dict[str, float]:
-    """MSE [HU^2] and PSNR [dB] of an output, averaged over the pixels of its source, against the source.
+    """Compare an output, averaged over the pixels of its source, with the source: MSE [HU^2] and PSNR [dB].
 
     Zheng et al., SPIE Medical Imaging 2020, section 4.2. The source's noise counts too: an output without it is not
     perfectly consistent.
 
     Args:
-        prediction: `(f X, f Y, Z)` in HU, f a whole number.
-        source: `(X, Y, Z)` in HU.
-        data_range: For the PSNR.
+        prediction: Output `(f X, f Y, Z)` in HU, f an integer.
+        source: Source `(X, Y, Z)` in HU.
+        data_range: Width of the intensity range for the PSNR.
 
     Returns:
         `consistency_mse`, `consistency_psnr`.
@@ -173,12 +173,12 @@ def consistency(prediction: np.ndarray, source: np.ndarray, *, data_range: float
 
 
 def thick_slices(volume: np.ndarray, slices: int) -> np.ndarray:
-    """A micro volume `(X, Y, n slices)` as seen in slices n times as thick, `(X, Y, slices)`: their mean.
+    """Average a micro volume `(X, Y, n slices)` over slices n times as thick: `(X, Y, slices)`.
 
-    A clinical slice is thicker than a micro slice, and a super-resolution in plane does not change that.
+    A clinical slice is thicker than a micro slice, and in-plane super-resolution does not change that.
 
     Raises:
-        ValueError: If the volume's slices are no multiple.
+        ValueError: If the number of the volume's slices is not a multiple of `slices`.
 
     Example:
         >>> thick_slices(np.array([[[1.0, 3.0, 5.0, 9.0]]]), 2).tolist()

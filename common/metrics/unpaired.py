@@ -1,6 +1,7 @@
 """Choosing a checkpoint without pairs: does the output look like the target, and is it still the same patient?
 
-Sliced Wasserstein distance between the patches of two sets of images, which need not be paired.
+Realism is the sliced Wasserstein distance between the patches of two sets of images, faithfulness the agreement of
+edges.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from torch.nn import functional
 
 Slices = Tensor | Sequence[Tensor]
 
-# Encoded background is -1; a patch counts when its centre lies above this value.
+# Encoded background is -1; a patch counts if its centre lies above this value.
 FOREGROUND_LEVEL = -0.9
 
-# Weight of lost and invented edges beside realism in `unpaired_score`.
+# Weight of lost and invented edges relative to realism in `unpaired_score`.
 FAITHFULNESS_WEIGHT = 1.0
 
 
@@ -30,7 +31,7 @@ def sliced_wasserstein(
     patches: int = 8192,
     seed: int = 0,
 ) -> float:
-    """Sliced Wasserstein distance between the patches of two sets of images: 0 is indistinguishable.
+    """Compute the sliced Wasserstein distance between the patches of two sets of images; 0 is indistinguishable.
 
     Square patches are drawn from the foreground of every level of a Laplacian pyramid (its last level is the low-pass
     image, which holds the intensities), projected on random directions, sorted, and compared by the mean absolute
@@ -44,17 +45,17 @@ def sliced_wasserstein(
     Args:
         outputs: Slices in [-1, 1]: a tensor `(N, 1, H, W)`, or a sequence of such tensors, of any sizes.
         references: Slices of the target domain, of other patients; N may differ.
-        patch: Side of a patch, in pixels, odd.
+        patch: Side of a patch in pixels, odd.
         levels: Number of pyramid levels; each halves the resolution.
         projections: Number of random directions.
-        patches: Patches drawn from each set at each level (all of them when there are fewer).
-        seed: The only source of randomness.
+        patches: Number of patches drawn from each set at each level (all of them if there are fewer).
+        seed: Random seed, the only source of randomness.
 
     Returns:
         Mean over the levels, in SDs of the references.
 
     Raises:
-        ValueError: On wrong dimensions, images too small for the pyramid, or a set without foreground.
+        ValueError: If dimensions are wrong, images too small for the pyramid, or a set has no foreground.
 
     Example:
         >>> images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -82,7 +83,7 @@ def _batches(images: Slices, name: str) -> list[Tensor]:
 
 
 def as_slices(images: Tensor, name: str) -> Tensor:
-    """Float32 CPU tensor `(N, 1, H, W)`, or a ValueError that names the argument."""
+    """Return a float32 CPU tensor `(N, 1, H, W)`, or raise a ValueError that names the argument."""
     images = torch.as_tensor(images).detach().cpu().float()
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"`{name}` must have shape (N, 1, H, W), got {tuple(images.shape)}.")
@@ -90,7 +91,7 @@ def as_slices(images: Tensor, name: str) -> Tensor:
 
 
 def _patches(batches: list[Tensor], name: str, *, patch: int, levels: int, count: int, seed: int) -> list[Tensor]:
-    """Patches of each pyramid level, `(patches, patch * patch)`, drawn evenly from all foreground centres."""
+    """Draw patches `(patches, patch * patch)` of each pyramid level, evenly from all foreground centres."""
     generator = torch.Generator().manual_seed(seed)
     pyramids = [_laplacian_pyramid(batch, levels) for batch in batches]
     smallest = min(min(bands[-1][0].shape[-2:]) for bands in pyramids)
@@ -117,12 +118,12 @@ def _patches(batches: list[Tensor], name: str, *, patch: int, levels: int, count
 
 
 def _inner(inside: Tensor, margin: int) -> Tensor:
-    """The part of the masks `(N, H, W)` in which a patch's centre may lie."""
+    """Restrict masks `(N, H, W)` to the part in which a patch's centre may lie."""
     return inside[:, margin : inside.shape[1] - margin, margin : inside.shape[2] - margin]
 
 
 def _cut(images: Tensor, corners: Tensor, patch: int) -> Tensor:
-    """Patches `(n, patch * patch)` of images `(N, H, W)` at corners `(n, 3)`: image, row, column."""
+    """Cut patches `(n, patch * patch)` from images `(N, H, W)` at corners `(n, 3)`: image, row, column."""
     offset = torch.arange(patch)
     rows = corners[:, 1, None, None] + offset[:, None]
     columns = corners[:, 2, None, None] + offset
@@ -130,7 +131,7 @@ def _cut(images: Tensor, corners: Tensor, patch: int) -> Tensor:
 
 
 def _laplacian_pyramid(images: Tensor, levels: int) -> list[tuple[Tensor, Tensor]]:
-    """(band, foreground) of each level, finest first; the last band is the low-pass image itself."""
+    """Return (band, foreground) of each level, finest first; the last band is the low-pass image itself."""
     inside = (images > FOREGROUND_LEVEL).float()
     pyramid = []
     for _ in range(levels - 1):
@@ -152,7 +153,7 @@ def _level_distance(outputs: Tensor, references: Tensor, *, projections: int, se
 
 
 def _quantiles(samples: Tensor, size: int) -> Tensor:
-    """`size` evenly spaced quantiles of each row, by linear interpolation: `(rows, n) -> (rows, size)`."""
+    """Compute `size` evenly spaced quantiles of each row by linear interpolation: `(rows, n) -> (rows, size)`."""
     ordered = samples.sort(dim=1).values
     if ordered.shape[1] == size:
         return ordered
@@ -160,7 +161,7 @@ def _quantiles(samples: Tensor, size: int) -> Tensor:
 
 
 def edge_disagreement(source: Tensor, output: Tensor, *, epsilon: float = 0.15) -> float:
-    """Share of the edges that source and output do not have in common: 0 is best, 1 is none; blind to their sign.
+    """Compute the fraction of edges that source and output do not share: 0 is best, 1 is none; blind to their sign.
 
     With the normalised gradient n(I) = grad I / (|grad I| + epsilon) of Jaouen et al., ISBI 2024, equation (4), summed
     over all pixels:
@@ -172,11 +173,11 @@ def edge_disagreement(source: Tensor, output: Tensor, *, epsilon: float = 0.15) 
 
     Args:
         source: Slices in [-1, 1], shape `(N, 1, H, W)`.
-        output: Their translations, same shape.
+        output: Their translations, of the same shape.
         epsilon: Noise threshold, in intensity per pixel.
 
     Raises:
-        ValueError: On unequal or wrong shapes, or an epsilon that is not positive.
+        ValueError: If shapes are wrong or differ, or epsilon is not positive.
 
     Example:
         >>> step = torch.cat([-torch.ones(1, 1, 16, 8), torch.ones(1, 1, 16, 8)], dim=-1)
@@ -206,30 +207,30 @@ def unpaired_metrics(
     patches: int = 8192,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Realism, faithfulness and one number that combines them; lower is better for all three.
+    """Compute realism, faithfulness and one number that combines them; lower is better for all three.
 
     `unpaired_score` = W(outputs, references) / W(sources, references)
     + weight (E(sources, outputs) - E(sources, sources)) / (1 - E(sources, sources))
 
-    with W the `sliced_wasserstein` distance and E the `edge_disagreement`. Handing the source through scores exactly 1:
-    wholly faithful, not at all translated. A realistic image of another patient has a first term near 0 and a second
-    near the weight. Neither term sees whether each tissue got its right intensity *at its place*: an output with the
-    right histogram, the right edges and two tissues exchanged is not noticed.
+    with W the `sliced_wasserstein` distance and E the `edge_disagreement`. Returning the source unchanged scores
+    exactly 1: entirely faithful, not translated at all. A realistic image of another patient has a first term near 0
+    and a second near the weight. Neither term sees whether each tissue got its right intensity *at its place*: an
+    output with the right histogram, the right edges and two tissues exchanged is not noticed.
 
     Args:
         sources: Slices in [-1, 1], shape `(N, 1, H, W)`.
-        outputs: Their translations, same shape.
+        outputs: Their translations, of the same shape.
         references: Slices of the target domain, of other patients, as in `sliced_wasserstein`.
         faithfulness_weight: Weight of the second term, >= 0.
         epsilon: Noise threshold of the edges.
-        patches: Patches drawn from each set at each level.
+        patches: Number of patches drawn from each set at each level.
         seed: Seed of the random patches and directions.
 
     Returns:
         `sliced_wasserstein`, `edge_disagreement`, `unpaired_score`.
 
     Raises:
-        ValueError: As in the two functions above, or when the weight is negative.
+        ValueError: As in the two functions above, or if the weight is negative.
     """
     if faithfulness_weight < 0:
         raise ValueError(f"`faithfulness_weight` must be >= 0, got {faithfulness_weight}.")
@@ -248,12 +249,12 @@ def unpaired_metrics(
 
 
 def unpaired_score(sources: Tensor, outputs: Tensor, references: Slices, *, seed: int = 0) -> float:
-    """The one number of `unpaired_metrics`, lower is better; 1 is the untranslated source."""
+    """Return the combined number of `unpaired_metrics`, lower is better; 1 is the untranslated source."""
     return unpaired_metrics(sources, outputs, references, seed=seed)["unpaired_score"]
 
 
 def normalised_gradient(images: Tensor, *, epsilon: float = 0.15) -> Tensor:
-    """n(I) of images `(N, 1, H, W)`, shape `(N, 2, H - 2, W - 2)` (along W, along H), length in [0, 1).
+    """Compute n(I) of images `(N, 1, H, W)`: `(N, 2, H - 2, W - 2)` (along W, along H), of length in [0, 1).
 
     The Sobel kernels give a unit ramp the gradient 1, so `epsilon` is an intensity per pixel.
     """

@@ -1,7 +1,4 @@
-"""Image quality inside a CT window, as the paper on neural contrast enhancement tabulates it.
-
-Image quality of MR scaled to [0, 1], as the paper on neural contrast enhancement tabulates T2 to PD.
-"""
+"""Image quality as the paper on neural contrast enhancement tabulates it: in a CT window, or of MR scaled to [0, 1]."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from .score import MIN_COVERAGE, foreground_mask
 
 WINDOW_HU = (-100.0, 200.0)
 KERNELS = (11, 7)
-# Five scales halve the image four times; MONAI asks for kernel - 1 pixels times 16.
+# Five scales halve the image four times; MONAI requires kernel - 1 pixels times 16.
 MS_SSIM_DIVISOR = 16
 
 MSE_FACTOR = 100.0  # Table 1: "We scale up MSE on the IXI brain MRI dataset 100 times"
@@ -31,7 +28,7 @@ def window_quality(
     body: np.ndarray | None = None,
     window_hu: tuple[float, float] = WINDOW_HU,
 ) -> dict[str, float]:
-    """MSE, MS-SSIM, PSNR and SSIM of both volumes clipped to the window and scaled to [0, 1], mean over the slices.
+    """Compute MSE, MS-SSIM, PSNR and SSIM of both volumes clipped to the window, scaled to [0, 1], over the slices.
 
     Table 1 of Seo et al., "Neural contrast enhancement of CT image", WACV 2021, gives MSE and MS-SSIM and leaves open:
     the scale of the MSE (its 0.1 on abdomens fits [-1, 1], on which it is four times as large as here), the scales and
@@ -41,17 +38,17 @@ def window_quality(
 
     Args:
         prediction: Predicted volume `(X, Y, Z)` in HU, Z the axial slice axis.
-        truth: True volume, same shape.
-        body: Boolean mask that chooses the slices; default `foreground_mask` of the truth.
+        truth: True volume of the same shape.
+        body: Boolean mask that selects the slices; by default `foreground_mask` of the truth.
         window_hu: Lowest and highest HU.
 
     Returns:
         `mse_window`, `psnr_window` [dB], `ssim_window`, and `ms_ssim_window`; the last is called
-        `ms_ssim_window_kernel7` where the image is too small for a kernel of 11 (112 to 175 pixels) and left out
-        below. No slice, no numbers.
+        `ms_ssim_window_kernel7` where the image is too small for a kernel of 11 (112 to 175 pixels) and omitted
+        below. Without slices there are no numbers.
 
     Raises:
-        ValueError: On unequal shapes, values that are not finite, or a window that does not rise.
+        ValueError: If shapes differ, values are not finite, or the window does not rise.
 
     Example:
         >>> truth = np.full((128, 128, 1), -1000.0); truth[20:100, 20:100] = 50.0
@@ -82,17 +79,18 @@ def window_quality(
 
 
 def ms_ssim_kernel(shape: tuple[int, ...]) -> int | None:
-    """The largest kernel that five scales of a slice of this shape have room for; None where there is none.
+    """Return the largest kernel for which five scales of a slice of this shape have room, or None.
 
-    >>> ms_ssim_kernel((256, 256)), ms_ssim_kernel((128, 256)), ms_ssim_kernel((96, 256))
-    (11, 7, None)
+    Example:
+        >>> ms_ssim_kernel((256, 256)), ms_ssim_kernel((128, 256)), ms_ssim_kernel((96, 256))
+        (11, 7, None)
     """
     fitting = [kernel for kernel in KERNELS if min(shape) // MS_SSIM_DIVISOR > kernel - 1]
     return fitting[0] if fitting else None
 
 
 def ms_ssim(prediction: np.ndarray, truth: np.ndarray, *, kernel: int) -> float:
-    """Mean multi-scale structural similarity of the slices of two volumes `(X, Y, Z)` in [0, 1].
+    """Average the multi-scale structural similarity of the slices of two volumes `(X, Y, Z)` in [0, 1].
 
     Wang, Simoncelli, Bovik, "Multiscale structural similarity for image quality assessment", Asilomar 2003, as MONAI
     computes it.
@@ -119,31 +117,30 @@ def scaled_quality(
     spacing_mm: Sequence[float] | None = None,
     label_names: Mapping[int, str] | None = None,
 ) -> dict[str, float]:
-    """MSE x 100, MS-SSIM, PSNR and SSIM of both volumes scaled to [0, 1] and clipped, mean over the slices.
+    """Compute MSE x 100, MS-SSIM, PSNR and SSIM of both volumes scaled to [0, 1] and clipped, mean over the slices.
 
     Seo et al., "Neural contrast enhancement of CT image", WACV 2021, section 4.4 and Table 1, gives MSE x 100 and
     MS-SSIM and leaves open: how MR is scaled, scales and kernel of the MS-SSIM, and whether the mean runs over images
-    or patients. Here: each true volume by its own percentiles, and a prediction as the network gave it, for it was
-    decoded by the reference percentiles (MR has no unit, and the paper speaks of none); the rest as in
+    or patients. Here: each true volume by its own percentiles, and a prediction as the network returned it, since it
+    was decoded by the reference percentiles (MR has no unit, and the paper mentions none); the rest as in
     `window_quality`. On [-1, 1] the MSE would be four times as large.
 
     Args:
         prediction: Predicted volume `(X, Y, Z)`, decoded to the target's units, Z the axial slice axis.
-        truth: True volume, same shape.
-        reference: What -1 and 1 of the network were decoded to.
-        percentiles: Of the truth, which become 0 and 1.
-        labels: Not used, as the next three: what the evaluator hands to every metric.
-        source: See above.
-        spacing_mm: See above.
-        label_names: See above.
+        truth: True volume of the same shape.
+        reference: Values to which -1 and 1 of the network were decoded.
+        percentiles: Percentiles of the truth that become 0 and 1.
+        labels: Not used, like the next three (the evaluator calls all metrics alike).
+        source: Not used.
+        spacing_mm: Not used.
+        label_names: Not used.
 
     Returns:
         `mse_x100`, `psnr_scaled` [dB], `ssim_scaled`, and `ms_ssim`; the last is called `ms_ssim_kernel7`
-        where the image is too small for a kernel of 11 (112 to 175 pixels) and left out below.
+        where the image is too small for a kernel of 11 (112 to 175 pixels) and omitted below.
 
     Raises:
-        ValueError: On unequal shapes, values that are not finite, a reference that does not rise, or a truth without
-            contrast.
+        ValueError: If shapes differ, values are not finite, the reference does not rise, or the truth has no contrast.
 
     Example:
         >>> truth = np.zeros((32, 32, 1)); truth[8:24, 8:24] = 1000.0

@@ -77,7 +77,7 @@ class StarGANGenerator(nn.Module):
         self.multiple = 4
         self.pad_value = -1.0  # air
         # Zero padding on purpose. A label is a constant channel, and a convolution over a constant that is continued by
-        # itself (reflection, replication) adds a constant, which the instance norm behind it takes away again: the
+        # itself (reflection, replication) adds a constant, which the instance norm behind it removes again: the
         # label would have no effect. Only the zeros beyond the border make its contribution vary over the image.
         self.stem = _block(nn.Conv2d(in_channels + num_domains, channels, 7, padding=3, bias=False))
         self.downs = nn.ModuleList(

@@ -1,4 +1,4 @@
-"""Do the borders between tiles show?"""
+"""Visibility of the borders between tiles."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 
 
 def seam_ratio(image: np.ndarray, borders: Sequence[Sequence[int]]) -> float:
-    """Mean absolute difference of neighbouring pixels across tile borders, over that of all other neighbours.
+    """Divide the mean absolute difference of neighbouring pixels across tile borders by that of all other neighbours.
 
-    1 where borders do not show; a step at the borders raises it. An image without tiles also differs from 1, as its
-    structure near the borders may differ from that elsewhere: compare with it where there is one. Axes without borders
-    do not count.
+    The ratio is 1 where borders are invisible; a step at the borders raises it. An image without tiles also differs
+    from 1, since its structure near the borders may differ from that elsewhere: compare with it if there is one. Axes
+    without borders do not count.
 
     Args:
-        image: `(X, Y)` or `(X, Y, Z)`.
-        borders: Along X, and along Y, the first pixel of each tile but the first.
+        image: Image `(X, Y)` or `(X, Y, Z)`.
+        borders: First pixel of each tile but the first, along X and along Y.
 
     Returns:
         The ratio; infinite for a step in an image that is constant elsewhere, 1 for a constant image.
 
     Raises:
-        ValueError: If there is no border, or one lies outside of the image.
+        ValueError: If there is no border, or one lies outside the image.
 
     Example:
         >>> image = np.tile(np.arange(6.0), (4, 1))
