@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from common.devices import accelerator_name
 from common.memory import peak_memory_mb as own_peak_mb
 from common.processes import worker_pool
 
@@ -76,7 +77,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": accelerator_name(),
         "torch": torch.__version__,
         "commit": _commit(),
     }

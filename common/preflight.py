@@ -6,6 +6,7 @@ It also refuses values of a wrong kind: `--batch_size four` would otherwise fail
 from __future__ import annotations
 
 import difflib
+import glob
 import importlib
 import inspect
 import logging
@@ -18,11 +19,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, cast
 
-import torch
 from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.utils import BundlePropertyConfig
 
+from .devices import check_device
 from .errors import own_error
 
 EXPRESSIONS = ("$", "@", "%")
@@ -52,7 +53,7 @@ def refuse_wrong_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         if isinstance(value, str) and value.startswith(EXPRESSIONS):
             continue
         if id_ == "device":
-            _check_device(value)
+            check_device(value)
         elif id_.endswith(PLACES):
             if _is_path(value) or (value is None and own.get(id_, "") is None):
                 continue
@@ -81,21 +82,6 @@ def _is_path(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_device(value: Any) -> None:
-    if isinstance(value, torch.device):
-        return
-    try:
-        if not isinstance(value, str):
-            raise RuntimeError("a device is named by a text")
-        kind = torch.device(value).type
-    except RuntimeError as error:
-        raise ValueError(f"`device` must be 'cpu' or 'cuda' or 'cuda:1', got {value!r}.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"`device` is {value!r}, but this machine has no CUDA device that PyTorch can use: give 'cpu'."
-        )
 
 
 logger = logging.getLogger(__name__)
@@ -131,16 +117,13 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
         own = _own_values(Path(parser.get_parsed_content("bundle_root", default=".")))
         _refuse_unknown_ids(given, set(own))
         refuse_wrong_kinds(given, own)
-    if exists is not None and not Path(exists).exists() and not any(Path().glob(_relative(exists))):
+        if "device" in given:
+            check_device(parser.get_parsed_content("device"))
+    if exists is not None and not Path(exists).exists() and not glob.glob(str(exists), recursive=True):
         raise FileNotFoundError(
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
             f" or make the default data: `python -m common phantom --help`."
         )
-
-
-def _relative(pattern: str | Path) -> str:
-    """`Path.glob` takes no absolute patterns."""
-    return os.path.relpath(pattern)
 
 
 def _calling_parser() -> ConfigParser | None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .devices import accelerator_name, peak_accelerator_memory_mb
 from .memory import peak_memory_mb
 
 START = time.time()
@@ -45,9 +46,10 @@ def run_facts(*, bundle_root: str | Path, network: nn.Module | None = None, **mo
     if network is not None:
         facts["network"] = type(network).__name__
         facts["parameters"] = sum(p.numel() for p in network.parameters())
-    if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name()
-        facts["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    if (name := accelerator_name()) is not None:
+        facts["gpu"] = name
+    if (peak := peak_accelerator_memory_mb()) is not None:
+        facts["peak_gpu_memory_mb"] = peak
     return {**facts, **more}
 
 

@@ -16,6 +16,8 @@ from monai.bundle import ConfigParser
 from common import preflight
 from common.preflight import refuse_wrong_kinds
 
+from .helpers.devices import pretend
+
 CONFIG = {
     "imports": ["$import common"],
     "bundle_root": ".",
@@ -116,7 +118,7 @@ OVERLAYS = sorted(
         ({"compress": "yes"}, "`compress` must be true or false, such as False, got 'yes'"),
         ({"output_dir": 3}, "`output_dir` must be a path"),
         ({"dataset_dir": ""}, "`dataset_dir` must be a path"),
-        ({"device": "gpu"}, "`device` must be 'cpu' or 'cuda' or 'cuda:1', got 'gpu'"),
+        ({"device": "gpu"}, "`device` must be 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu', got 'gpu'"),
         ({"device": 7}, "`device` must be"),
     ],
 )
@@ -143,10 +145,11 @@ def test_expressions_numbers_and_paths_pass(given):
     refuse_wrong_kinds(given, OWN)
 
 
-def test_a_missing_cuda_device_is_named(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match="no CUDA device that PyTorch can use: give 'cpu'"):
-        refuse_wrong_kinds({"device": "cuda"}, OWN)
+@pytest.mark.parametrize("given", ["cuda", "$'cuda'", "$torch.device('cuda', 0)"])
+def test_a_missing_device_is_named_with_those_that_are_there(monkeypatch, given):
+    pretend(monkeypatch, "mps")
+    with pytest.raises(ValueError, match=r"`device` is 'cuda(:0)?', which .* has: mps:0, cpu\. Give one of these"):
+        preflight.check(config=parser(device=given, imports=["$import torch"]))
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: str(path.relative_to(BUNDLES)))

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from ..devices import has_autocast, to_device, without_autocast
 from ..distributed import average_gradients, broadcast_weights, check_same_epoch, join_batch_norms, rank
 from ..errors import WorkerDiedError, disk_full_names
 from ..files import checksum, remove_partials
@@ -216,6 +217,9 @@ class TranslationTrainer(SupervisedTrainer):
         self.validator, self.val_interval, self.key_metric = validator, val_interval, key_metric
         self.save_interval = save_interval
         self.max_grad_norm = max_grad_norm
+        if amp and not has_autocast(self.state.device):
+            logger.warning(f"`amp`: PyTorch has no mixed precision for {self.state.device}, it stays float32.")
+            amp = False
         self.mixed_precision, self.amp_dtype = amp, getattr(torch, amp_dtype)
         self.grad_scaler = torch.amp.GradScaler(self.state.device.type, enabled=amp and amp_dtype == "float16")
         self.ema = None
@@ -277,7 +281,9 @@ class TranslationTrainer(SupervisedTrainer):
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision on this trainer's device, when it is on."""
-        return torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.mixed_precision)
+        if not self.mixed_precision:
+            return without_autocast(self.state.device)
+        return torch.autocast(self.state.device.type, dtype=self.amp_dtype)
 
     def update(self, optimizer: Optimizer | Sequence[Optimizer], loss: torch.Tensor) -> None:
         """
@@ -305,7 +311,7 @@ class TranslationTrainer(SupervisedTrainer):
 
     def _iterate(self, engine: Engine, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         tensors = {k: v.as_subclass(torch.Tensor) for k, v in batch.items() if torch.is_tensor(v)}
-        batch = {k: v.to(self.state.device, non_blocking=True) for k, v in tensors.items()}
+        batch = {k: to_device(v, self.state.device) for k, v in tensors.items()}
         for network in self.method.networks.values():
             network.train()
         output = self.method(self, batch)

@@ -21,6 +21,7 @@ from torch import nn
 from ..baselines.base import Identity
 from ..baselines.fitting import load_baselines
 from ..baselines.kernels.training import FILTERS, KernelFilters, load_kernel_filters
+from ..devices import to_device
 from ..inference.inferers import source_domain
 from ..networks.with_target import WithTarget, target_weights
 
@@ -71,7 +72,7 @@ class VolumeTranslator:
             self.network.eval()
         item: dict[str, Any] = self.encode({"image": volume})
         with torch.no_grad():
-            item["pred"] = self.inferer(item["image"][None].to(self.device), self.network)[0].cpu()
+            item["pred"] = self.inferer(to_device(item["image"][None], self.device), self.network)[0].cpu()
         return self.decode(item)["pred"]
 
 

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..baselines.kernels.reference import kernel_distances
 from ..baselines.kernels.training import FILTERS, load_kernel_references
+from ..devices import to_device
 from ..metrics.unpaired import unpaired_metrics
 
 LOW_PASS_MM = 3.0  # reconstruction kernels agree below 0.1 lp/mm
@@ -35,7 +36,7 @@ class ConversionBatch:
     def __call__(
         self, batch: dict[str, torch.Tensor], device: Any = None, non_blocking: bool = False, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, ...], dict[str, Any]]:
-        parts = {name: value.to(device, non_blocking=non_blocking) for name, value in batch.items()}
+        parts = {name: to_device(value, device) for name, value in batch.items()}
         if self.labels is None:
             return parts["image"], parts.get("label"), (), {}
         label = self.labels(parts["target"], parts["source"], parts["spacing_mm"])

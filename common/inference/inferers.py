@@ -22,6 +22,7 @@ from monai.utils import convert_to_dst_type
 from torch import nn
 
 from ..data.datasets import STACK, check_depth
+from ..devices import free_memory
 from ..files import checksum
 from ..images.names import SOURCE
 from ..networks.physics import PhysicsGenerator
@@ -31,8 +32,7 @@ from ..networks.with_target import WithTarget, target_weights
 CROP = 128  # pixels along each side of the image on which the demand is measured
 COPIES = 4  # a layer's input and output, as many again for skips and for what a convolution lays out anew
 SHARE = 0.5  # of the free memory
-MOST = {"cpu": 4, "cuda": 64}  # on a processor, more at a time are not faster
-MEMINFO = Path("/proc/meminfo")
+MOST = {"cpu": 4, "cuda": 64, "xpu": 64, "mps": 64}  # on a processor, more at a time are not faster
 
 
 def fitting_batch_size(network: Callable[..., Any], image: torch.Tensor) -> int:
@@ -57,15 +57,6 @@ def fitting_batch_size(network: Callable[..., Any], image: torch.Tensor) -> int:
     corner = image[..., :CROP, :CROP].as_subclass(torch.Tensor)
     demand = COPIES * _largest_layer(network, corner) * image.numel() / corner.numel()
     return max(1, min(most, int(SHARE * free / max(demand, 1))))
-
-
-def free_memory(device: str | torch.device) -> int | None:
-    """Bytes that are free on a device; None where the system does not tell."""
-    if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    lines = MEMINFO.read_text().splitlines() if MEMINFO.is_file() else []
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return found[0] if found else None
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from monai.networks.layers import GaussianFilter
 from torch import nn
 from torch.nn import functional as F
 
+from ..devices import multiplies_bfloat16
 from ..networks.physics import RadialFilterBank, mirrored
 
 FEW = 4  # output channels up to which a convolution leaves most of a processor's registers empty
@@ -209,14 +210,6 @@ class SetPrecision:
             return {"error_over_noise": float(f"{share:.3g}")} if share < float("inf") else {}
         logger.info(f"`--precision fast`: the network computes in bfloat16, {told}.")
         return {"body": BFLOAT16, "error_over_noise": float(f"{share:.3g}")}
-
-
-def multiplies_bfloat16(device: str | torch.device) -> bool:
-    """Whether a device does so by itself; where torch cannot tell, it does not."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 
+from ..devices import to_device
 from ..errors import disk_full_names
 from ..files import Staging
 from ..images.grids import axial_last
@@ -108,7 +109,7 @@ def translated_slabs(
         part = volume.narrow(axis, first, min(start + size + context, depth) - first).as_subclass(torch.Tensor)
         item = dict(encode({"image": MetaTensor(part.float().clone(), meta=dict(volume.meta))}))
         with torch.no_grad():
-            item["pred"] = inferer(item["image"][None].to(device), network)[0].cpu()
+            item["pred"] = inferer(to_device(item["image"][None], device), network)[0].cpu()
         output = torch.as_tensor(decode(item)["pred"]).as_subclass(torch.Tensor)
         yield part.float().narrow(axis, start - first, size), output.narrow(axis, start - first, size)
 

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import nn
 
+from ..devices import to_device
 from ..images.grids import finer_affine
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class TileInferer(Inferer):
     ) -> torch.Tensor:
         """A tile of some slices `(n, C, X, Y)`, super-resolved with its margin, which is then cut away."""
         wide = [(max(0, a - self.margin), min(n, b + self.margin)) for (a, b), n in zip(tile, slices.shape[2:])]
-        seen = slices[:, :, slice(*wide[0]), slice(*wide[1])].contiguous().to(device)
+        seen = to_device(slices[:, :, slice(*wide[0]), slice(*wide[1])].contiguous(), device)
         fine = network(seen)
         expected = [len(slices), *(self.factor * n for n in seen.shape[2:])]
         if fine.dim() != 4 or [fine.shape[0], *fine.shape[2:]] != expected:

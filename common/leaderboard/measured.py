@@ -13,8 +13,7 @@ import runpy
 import sys
 from pathlib import Path
 
-import torch
-
+from ..devices import peak_accelerator_memory_mb
 from ..files import write_json
 from ..memory import peak_memory_mb
 
@@ -27,8 +26,8 @@ def main() -> None:
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
     finally:
         peaks = {"peak_memory_mb": round(peak_memory_mb())}
-        if torch.cuda.is_available():
-            peaks["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        if (peak := peak_accelerator_memory_mb()) is not None:
+            peaks["peak_gpu_memory_mb"] = peak
         earlier = json.loads(path.read_text()) if path.is_file() else {}
         write_json(path, {name: max(value, earlier.get(name, 0)) for name, value in peaks.items()})
 

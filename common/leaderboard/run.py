@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from ..devices import accelerator_name
 from ..files import write_json
 from ..metrics.summary import NETWORK, read_rows
 from ..processes import run_child
@@ -283,4 +284,4 @@ def command(
 def machine() -> dict[str, Any]:
     """What the numbers of time and memory belong to."""
     facts: dict[str, Any] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
-    return {**facts, "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
+    return {**facts, "gpu": accelerator_name()}

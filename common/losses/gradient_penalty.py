@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..devices import without_autocast
 from .precision import full_precision
 
 REDUCTIONS = ("mean", "sum")
@@ -57,7 +58,7 @@ def gradient_penalty(
         raise ValueError(
             f"`real` and `fake` must have the same shape, got {tuple(real.shape)} and {tuple(fake.shape)}."
         )
-    with torch.autocast(device_type=real.device.type, enabled=False):
+    with without_autocast(real.device):
         image = _between(full_precision(real.detach()), full_precision(fake.detach()), place).requires_grad_()
         scores = full_precision(critic(image)).flatten(1)
         scores = scores.mean(dim=1) if reduction == "mean" else scores.sum(dim=1)

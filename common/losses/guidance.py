@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..devices import without_autocast
 from .patch_nce import patch_nce_loss
 from .precision import full_precision
 
@@ -19,7 +20,7 @@ _EPSILON = 1e-7  # added to the length that a vector is divided by, as in the re
 def cosine_content_loss(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Average 1 minus the cosine between the features of a place over all places; see `CosineContentLoss`."""
     _check_features(query, key)
-    with torch.autocast(device_type=query.device.type, enabled=False):
+    with without_autocast(query.device):
         return 1.0 - F.cosine_similarity(full_precision(query), full_precision(key.detach()), dim=1).mean()
 
 
@@ -29,7 +30,7 @@ def guided_contrastive_loss(
     """Compute the cross-entropy of finding each place of the query among the key's; see `GuidedContrastiveLoss`."""
     _check_features(query, key)
     _check_contrast(num_patches, pool, temperature)
-    with torch.autocast(device_type=query.device.type, enabled=False):
+    with without_autocast(query.device):
         pooled = [_pooled(full_precision(feature), pool) for feature in (query, key.detach())]
         places = pooled[0].shape[2]
         chosen = torch.randperm(places, device=query.device)[: num_patches or places]

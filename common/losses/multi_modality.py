@@ -9,6 +9,7 @@ from monai.metrics.regression import compute_ssim_and_cs
 from torch import nn
 from torch.nn import functional as F
 
+from ..devices import without_autocast
 from .precision import full_precision
 
 SSIM_SIGMA = 1.5  # pixels; Wang et al., 2004
@@ -51,7 +52,7 @@ def ssim_loss(
             f"the images must have at least `window` = {window} pixels per side, got {list(first.shape[2:])}: "
             "use larger patches, or a smaller `window`."
         )
-    with torch.autocast(device_type=first.device.type, enabled=False):
+    with without_autocast(first.device):
         similarity, _ = compute_ssim_and_cs(
             first.float(),
             second.float(),

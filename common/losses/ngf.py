@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..devices import without_autocast
 from .precision import full_precision
 
 FORMS = ("paper", "official")
@@ -36,7 +37,7 @@ def image_gradient(image: torch.Tensor) -> torch.Tensor:
             f"`image` must have 4 dimensions (batch, channel, height, width) or 5 (and depth), got {image.dim()}."
         )
     axes = range(2, image.dim())
-    with torch.autocast(device_type=image.device.type, enabled=False):
+    with without_autocast(image.device):
         padded = F.pad(full_precision(image), [1, 1] * len(axes), mode="replicate")
         return torch.stack([_sobel(padded, axis) for axis in axes], dim=2)
 
@@ -72,7 +73,7 @@ def normalized_gradient_field(image: torch.Tensor, epsilon: float, form: str = "
     """
     _check_options(epsilon, form)
     gradient = image_gradient(image)
-    with torch.autocast(device_type=image.device.type, enabled=False):
+    with without_autocast(image.device):
         squared_norm = gradient.square().sum(dim=2, keepdim=True)
         if form == "official":
             return gradient / (squared_norm + epsilon**2).sqrt()
@@ -90,7 +91,7 @@ def normalized_gradient_field_loss(
             f"{tuple(translated.shape)}."
         )
     fields = [normalized_gradient_field(image, epsilon, form) for image in (source, translated)]
-    with torch.autocast(device_type=source.device.type, enabled=False):
+    with without_autocast(source.device):
         alignment = (fields[0] * fields[1]).sum(dim=2)  # <n(s), n(G(s))> of equation (3)
         return 1.0 - 0.5 * alignment.square().mean()
 

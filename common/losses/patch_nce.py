@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..devices import without_autocast
 from .precision import full_precision
 
 
@@ -20,7 +21,7 @@ def patch_nce_loss(query: torch.Tensor, key: torch.Tensor, *, temperature: float
         raise ValueError(
             f"`query` must hold at least 2 patches, since the others are the negatives, got {query.shape[1]}."
         )
-    with torch.autocast(device_type=query.device.type, enabled=False):
+    with without_autocast(query.device):
         query, key = full_precision(query), full_precision(key.detach())
         logits = torch.bmm(query, key.transpose(1, 2)) / temperature  # (B, query patch, key patch)
         own = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])

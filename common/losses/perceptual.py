@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from ..devices import without_autocast
 from .precision import full_precision
 
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # w_i, section 4.1
@@ -87,5 +88,5 @@ class PerceptualLoss(nn.Module):
     def forward(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Compare two `(B, C, H, W)` in [-1, 1]; return a scalar >= 0."""
         features: Callable[[torch.Tensor], list[torch.Tensor]] = self.network.features  # type: ignore[assignment]
-        with torch.autocast(device_type=output.device.type, enabled=False):
+        with without_autocast(output.device):
             return perceptual_distance(features(full_precision(output)), features(full_precision(truth)), self.weights)

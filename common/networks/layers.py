@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from ..devices import has_autocast, without_autocast
 
 SHARES = 200  # points of the tabulated function
 SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.95
@@ -173,13 +174,6 @@ def depth_by_share(share: torch.Tensor) -> torch.Tensor:
     return (density / share - t) / (density + t * (1 - share))
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Return a context in which operations on `device` keep the types of their inputs."""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
 def in_full_precision(layer: Callable[[torch.Tensor], torch.Tensor], feature: torch.Tensor) -> torch.Tensor:
     """Apply a layer in float32 under autocast, and in the precision of its weights elsewhere.
 
@@ -188,7 +182,7 @@ def in_full_precision(layer: Callable[[torch.Tensor], torch.Tensor], feature: to
         ...     in_full_precision(nn.Linear(1, 1), torch.zeros(1, 1, dtype=torch.bfloat16)).dtype
         torch.float32
     """
-    if not torch.amp.is_autocast_available(feature.device.type) or not torch.is_autocast_enabled(feature.device.type):
+    if not has_autocast(feature.device) or not torch.is_autocast_enabled(feature.device.type):
         return layer(feature)
     with without_autocast(feature.device):
         return layer(feature.float())

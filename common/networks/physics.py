@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..devices import without_autocast
 from .definition import record_arguments
-from .layers import RestoreClipped, check_image_dims, without_autocast
+from .layers import RestoreClipped, check_image_dims
 from .stargan import StarGANGenerator
 
 INITIAL_INTERVALS = 240  # intervals of the initial filter

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .layers import without_autocast
+from ..devices import without_autocast
 
 MOST_PLACES = 64  # of a batch's output, up to which a layer's time is that of reading its weights
 

@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 
 from common import preflight
 from tests.helpers.bundles import ROOT
+from tests.helpers.devices import pretend
 from tests.helpers.dicom_series import write_source_series
 from tests.helpers.translations import BUNDLES, OPTIONS, save, sidecars, source, translate
 
@@ -112,7 +113,7 @@ def test_another_choice_is_made_anew(tmp_path):
 
 
 def test_the_device_is_that_of_the_local_rank(tmp_path, as_rank, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pretend(monkeypatch, "cuda", 8)
     for rank, local, index in ((5, 1, 1), (5, None, 0)):
         as_rank(rank, 8, local)
         parser = parsed("nec_t1t2", tmp_path, tmp_path)

@@ -18,6 +18,7 @@ from common.data import load_domain
 from common.methods import DomainLabels
 from common.networks.spectral import SpectralConv2d
 from tests.helpers.bundles import BUNDLE, CONFIGS, ROOT, done
+from tests.helpers.devices import pretend
 from tests.helpers.tiny_trainings import AFTER, CASES, EPOCHS, JOINED_BATCH, train, write_images
 
 BUNDLES = sorted(path.parents[1] for path in (ROOT / "bundles").glob("*/configs/multi_gpu_train.yaml"))
@@ -36,7 +37,7 @@ def test_the_overlays_of_all_bundles_are_one():
 
 
 def test_the_device_is_that_of_the_local_rank(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pretend(monkeypatch, "cuda", 8)
     monkeypatch.setenv("RANK", "5")
     monkeypatch.setenv("LOCAL_RANK", "1")
     parser = ConfigParser()

@@ -127,11 +127,3 @@ def test_inferers_choose_once_unless_they_are_told(monkeypatch):
     sizes.clear()
     StackInferer()(torch.zeros(1, 1, 8, 8, 7), Seen())
     assert sizes == [1, 4, 1]
-
-
-def test_the_system_tells_what_is_free(tmp_path, monkeypatch):
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   5 kB\n")
-    monkeypatch.setattr(inferers, "MEMINFO", tmp_path / "meminfo")
-    assert inferers.free_memory("cpu") == 5 * 1024
-    monkeypatch.setattr(inferers, "MEMINFO", tmp_path / "absent")
-    assert inferers.free_memory("cpu") is None
