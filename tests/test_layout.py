@@ -34,9 +34,10 @@ FLOORS: dict[str, set[str]] = {
     "run_facts": {"memory"},
     "tensor_files": set(),
     "preflight": set(),
+    "bundles": set(),
     # images
     "images": set(),
-    "dicom": {"images"},
+    "dicom": {"images", "bundles"},
     "phantoms": {"processes"},
     # learning
     "losses": set(),
@@ -53,23 +54,20 @@ FLOORS: dict[str, set[str]] = {
     # programs; an engine knows no method
     "inference": {
         *("data", "dicom", "images", "transforms.guards", "metrics", "networks"),
-        *("run_facts", "memory"),
+        *("bundles", "run_facts", "memory"),
     },
     "engines": {
         *("inference", "baselines", "metrics", "images", "networks", "distributed"),
-        *("tensor_files", "run_facts", "memory"),
+        *("bundles", "tensor_files", "run_facts", "memory"),
     },
-    "reports": {"metrics", "data", "networks"},
-    "demo": {"reports", "processes"},
+    "reports": {"metrics", "data", "networks", "bundles"},
+    "demo": {"reports", "processes", "bundles"},
 }
 
 # The top floor: each of them may import all that is below, and none of the others.
 TOP = ("leaderboard", "release", "federated", "deploy.monailabel", "deploy.monai_deploy")
 FLOORS |= {name: set(FLOORS) for name in TOP}
 FLOORS["__main__"] = set(FLOORS)
-
-# Arrows against the plan that go as soon as the derived series are written from the series that was read.
-TEMPORARY = {("dicom", "data")}
 
 # Packages whose parts have a floor of their own.
 DIVIDED = {"deploy": 2, "transforms": 2}
@@ -148,13 +146,9 @@ def floor_of(module: str) -> str:
 def is_allowed(each: Import) -> bool:
     """Whether an import stays on its floor, or goes along an arrow of the plan."""
     source, target = floor_of(each.source), floor_of(each.target)
-    if each.source in ("transforms", "deploy"):  # a package's list of its public names, from all its parts
+    if each.source in ("transforms", "deploy") or source == target:  # the former list the public names of their parts
         return True
-    return (
-        source == target
-        or (source, target) in TEMPORARY
-        or bool({target, f"{target}.{each.name}"} & (FLOORS[source] | GROUND))
-    )
+    return bool({target, f"{target}.{each.name}"} & (FLOORS.get(source, set()) | GROUND))
 
 
 def circle_of(graph: dict[str, set[str]]) -> list[str] | None:
