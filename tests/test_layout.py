@@ -31,17 +31,18 @@ FLOORS: dict[str, set[str]] = {
     "memory": set(),
     "processes": set(),
     "distributed": set(),
-    "run_facts": {"memory"},
+    "devices": {"memory"},
+    "run_facts": {"devices", "memory"},
     "tensor_files": set(),
-    "preflight": set(),
+    "preflight": {"devices"},
     "bundles": set(),
     # images
     "images": set(),
     "dicom": {"images", "bundles"},
     "phantoms": {"processes"},
     # learning
-    "losses": set(),
-    "networks": {"tensor_files"},
+    "losses": {"devices"},
+    "networks": {"devices", "tensor_files"},
     "methods": {"losses", "networks", "distributed"},
     "convert_ggcl": {"networks"},
     # data, numbers and checks
@@ -54,11 +55,11 @@ FLOORS: dict[str, set[str]] = {
     # programs; an engine knows no method
     "inference": {
         *("data", "dicom", "images", "transforms.guards", "metrics", "networks"),
-        *("bundles", "run_facts", "memory"),
+        *("bundles", "devices", "run_facts", "memory"),
     },
     "engines": {
         *("inference", "baselines", "metrics", "images", "networks", "distributed"),
-        *("bundles", "tensor_files", "run_facts", "memory"),
+        *("bundles", "devices", "tensor_files", "run_facts", "memory"),
     },
     "reports": {"metrics", "data", "networks", "bundles"},
     "demo": {"reports", "processes", "bundles"},
