@@ -1,7 +1,4 @@
-"""Import weights that the authors' released code trained: `model.pt` and `network.json` for the bundles.
-
-Read the released code's checkpoints of StarGAN and GGCL into this package's networks.
-"""
+"""Import of StarGAN and GGCL checkpoints of the authors' released code, as `model.pt` and `network.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from .networks.stargan import StarGANGenerator
 State = Mapping[str, torch.Tensor]
 Network = TypeVar("Network", bound=nn.Module)
 
-_SHOWN = 2  # kinds of mismatch named in an error; the rest is counted
+_SHOWN = 2  # number of kinds of mismatch that an error names; the rest is counted
 
 # Running statistics that the released code keeps but never uses (it never calls eval()), and a 1x1 convolution that
 # some of its versions build and never call.
@@ -48,16 +45,16 @@ _GENERATOR = {
 SIEMENS_KERNELS = ("B30f", "B50f", "B70f")  # in the order of the released code's labels
 CODEC = {"hu": [-1024, 3071]}
 
-# For two vendors the generator's label has a mask of two behind the kernels, the discriminator's logits have not.
+# For two vendors the generator's label has a mask of two after the kernels, the discriminator's logits do not.
 _VENDOR_MASK = 2
 
 
 def generator_from_released(state: State) -> StarGANGenerator:
-    """Build the generator that a released checkpoint holds, of the sizes that its tensors tell.
+    """Build the generator of a released checkpoint, with sizes read from its tensors.
 
     Args:
         state: Flat state dict of the released code's `Generator_GGCL` (pixel shuffle) or `Generator` (transposed
-            convolutions, StarGAN's own names), a leading `module.` being ignored.
+            convolutions, StarGAN's own names); a leading `module.` is ignored.
 
     Raises:
         ValueError: If the tensors are not those of such a generator.
@@ -69,7 +66,7 @@ def generator_from_released(state: State) -> StarGANGenerator:
     out_channels = head.shape[0]
     network = _build(
         StarGANGenerator,
-        # The released code's generators give as many channels as they take.
+        # The released code's generators have equal numbers of input and output channels.
         num_domains=stem.shape[1] - out_channels,
         in_channels=out_channels,
         out_channels=out_channels,
@@ -81,11 +78,11 @@ def generator_from_released(state: State) -> StarGANGenerator:
 
 
 def discriminator_from_released(state: State) -> SemanticDiscriminator | StarGANDiscriminator:
-    """Build the discriminator that a released checkpoint holds, of the sizes that its tensors tell.
+    """Build the discriminator of a released checkpoint, with sizes read from its tensors.
 
     Args:
-        state: Flat state dict of the released code's `Discriminator_GGCL` (U-Net) or `Discriminator` (StarGAN's), a
-            leading `module.` being ignored.
+        state: Flat state dict of the released code's `Discriminator_GGCL` (U-Net) or `Discriminator` (StarGAN's); a
+            leading `module.` is ignored.
 
     Raises:
         ValueError: If the tensors are not those of such a discriminator.
@@ -111,7 +108,7 @@ def discriminator_from_released(state: State) -> SemanticDiscriminator | StarGAN
 
 
 def _sequential_generator(num_blocks: int) -> dict[str, str]:
-    """StarGAN's generator is one sequence, in which activations count too."""
+    """Return the prefixes of StarGAN's generator, one sequence in which activations count too."""
     ours = ["stem.0.", "stem.1.", "", "downs.0.0.", "downs.0.1.", "", "downs.1.0.", "downs.1.1.", ""]
     ours += [f"blocks.{block}." for block in range(num_blocks)]
     ours += ["ups.0.0.", "ups.0.1.", "", "ups.1.0.", "ups.1.1.", "", "head."]
@@ -119,7 +116,7 @@ def _sequential_generator(num_blocks: int) -> dict[str, str]:
 
 
 def _discriminator(layers: int) -> dict[str, str]:
-    """Prefixes of up to `layers` layers, of the U-Net and of StarGAN's sequence (convolution, activation, ...)."""
+    """Return the prefixes of up to `layers` layers of the U-Net and of StarGAN's sequence (convolution, ...)."""
     names = {"init_down.": "downs.0.", "init_up.": "ups.0.", "conv1.": "heads.source.", "conv2.": "heads.domain."}
     for layer in range(layers):
         names |= {f"main.{2 * layer}.": f"downs.{layer}.0."}
@@ -133,7 +130,7 @@ def _used(state: State) -> dict[str, torch.Tensor]:
 
 
 def _renamed(state: State, prefixes: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """Replace each name's prefix; names without one of these stay, and are refused as unexpected later."""
+    """Replace each name's prefix; names without one of these are kept, and refused as unexpected later."""
     renamed = {}
     for name, tensor in state.items():
         prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
@@ -149,7 +146,7 @@ def _parametrized(name: str) -> str:
 
 
 def _kernel(state: State, name: str, role: str) -> torch.Tensor:
-    """The convolution kernel of a name; a checkpoint without it is something else."""
+    """Return the convolution kernel of a name, or raise a ValueError if the checkpoint lacks it."""
     tensor = state.get(name)
     if tensor is None or tensor.dim() != 4:
         other = {"generator": "discriminator", "discriminator": "generator"}[role]
@@ -188,22 +185,22 @@ def convert_ggcl(
 ) -> Path:
     """Convert a checkpoint of the released StarGAN or GGCL code to `model.pt`, with `network.json` beside it.
 
-    The sizes of the networks are read off the tensors. Files are read with `weights_only=True`: nothing in them is
-    executed. All files appear together, when each has been converted and written; on an error nothing changes.
+    The sizes of the networks are read from the tensors. Files are read with `weights_only=True`: nothing in them is
+    executed. All files appear together once each has been converted and written; on an error nothing changes.
 
     Args:
         generator: The released code's `<iteration>-G.ckpt`.
-        output: The weights' file, by convention `<bundle>/models/model.pt`.
-        discriminator: `<iteration>-D.ckpt`, to go on training; written to the folder `discriminator` beside `output`,
-            apart because MONAI Label takes each `*.pt` of `models` for a model.
-        domains: The names of the generator's domains, in the order of its label.
+        output: Path of the weights, by convention `<bundle>/models/model.pt`.
+        discriminator: The released code's `<iteration>-D.ckpt`, to continue training; written to the folder
+            `discriminator` beside `output`, because MONAI Label takes each `*.pt` of `models` for a model.
+        domains: Names of the generator's domains, in the order of its label.
 
     Returns:
         `output`.
 
     Raises:
         FileNotFoundError: If a checkpoint does not exist.
-        ValueError: If it holds something else, or `domains` are not as many as the network's.
+        ValueError: If it has another content, or the number of `domains` is not the network's.
     """
     output = Path(output)
     if output.suffix != ".pt":
@@ -267,7 +264,7 @@ def _check_same_domains(of_discriminator: int, of_generator: int) -> None:
 
 
 def _write_together(files: dict[Path, tuple[nn.Module, dict[str, Any]]], folder: Path) -> None:
-    """Write weights and definitions to a hidden folder beside their place, and move them when all are whole."""
+    """Write weights and definitions to a hidden folder beside their place, and move them once all are complete."""
     with Staging(folder) as staging:
         for name, (network, facts) in files.items():
             weights = staging.folder / name

@@ -1,4 +1,4 @@
-"""Classical translations that every network is measured against."""
+"""Classical translations against which every network is measured."""
 
 from .base import Baseline, Identity, Interpolation
 from .curve import IntensityCurve

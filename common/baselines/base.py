@@ -1,8 +1,7 @@
-"""What every classical baseline offers, and what all of them share.
+"""Interface of the classical baselines, their shared checks, and those that need no fit.
 
-The source handed through: what a network gains is measured from here.
-
-Interpolations that every super-resolution is measured against; there is nothing to fit.
+`Identity` returns the source, from which a network's gain is measured; `Interpolation` is the reference of every
+super-resolution.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ MODES = ("nearest", "bicubic")
 
 @runtime_checkable
 class Baseline(Protocol):
-    """A fitted classical translation. It is fitted once, saved with its coefficients, and never refitted."""
+    """Fitted classical translation. It is fitted once, saved with its coefficients, and never refitted."""
 
     name: ClassVar[str]
 
@@ -32,7 +31,7 @@ class Baseline(Protocol):
         """Translate a volume `(X, Y, Z)` encoded to [-1, 1]; float32 of the same shape, in the target's encoding."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Coefficients as plain JSON values."""
+        """Return the coefficients as plain JSON values."""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -73,25 +72,26 @@ def as_coefficients(values: Any, name: str) -> np.ndarray:
 
 
 class Identity:
-    """Return the encoded source as it is.
+    """Baseline that returns the encoded source unchanged.
 
-    >>> float(Identity().predict(np.full((2, 2, 1), 0.5)).max())
-    0.5
+    Example:
+        >>> float(Identity().predict(np.full((2, 2, 1), 0.5)).max())
+        0.5
     """
 
     name: ClassVar[str] = "identity"
 
     def predict(self, encoded: np.ndarray) -> np.ndarray:
-        """A float32 copy of the volume `(X, Y, Z)`."""
+        """Copy the volume `(X, Y, Z)` as float32."""
         return as_encoded(encoded, "encoded").astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nothing to store."""
+        """Return an empty dict: there is nothing to store."""
         return {}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Identity:
-        """Nothing to read."""
+        """Build the baseline: there is nothing to read."""
         return cls()
 
 
@@ -99,14 +99,14 @@ class Interpolation:
     """Axial slices on pixels `factor` times as fine.
 
     Pixels are areas: the outer corners of both grids agree, and nothing shifts. Bicubic is Keys' kernel with a = -0.75,
-    torch's, which overshoots at edges.
+    as in torch, which overshoots at edges.
 
     Args:
         mode: "nearest" or "bicubic".
-        factor: >= 1.
+        factor: Factor of the resolution, >= 1.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> Interpolation("nearest", 2).predict(np.array([[[1.0], [2.0]]]))[:, :, 0].tolist()
@@ -124,7 +124,7 @@ class Interpolation:
         """Map `(X, Y, Z)` of any unit, Z the axial slice axis, to `(factor X, factor Y, Z)`, float32.
 
         Raises:
-            ValueError: If the volume has not three dimensions.
+            ValueError: If the volume does not have three dimensions.
         """
         volume = np.asarray(volume, dtype=np.float32)
         if volume.ndim != 3:

@@ -1,4 +1,4 @@
-"""The best single intensity curve, fitted on aligned pairs: what no network that sees only one voxel can beat."""
+"""The best single intensity curve, fitted on aligned pairs: the limit of any network that sees only one voxel."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ DEFAULT_BINS = 256
 
 
 class IntensityCurve:
-    """Map each value to the mean target value that goes with it: E[target | source], in the mean-square sense optimal.
+    """Map from each value to the mean target value at its places: E[target | source], optimal in the mean-square sense.
 
-    Fitted over the whole field of aligned training pairs and not monotone, so it may invert contrast. It is a
-    *supervised* reference: unpaired methods that come close to it do well.
+    It is fitted over the whole field of aligned training pairs and need not be monotone, so it may invert contrast. It
+    is a *supervised* reference: unpaired methods that come close to it do well.
 
     Args:
         source_values: Mean source value of each bin, encoded to [-1, 1], rising.
         target_values: Mean target value of the same bins, encoded.
-        keep_clipped: Hand -1 and 1 through. In CT they stand for all that lies outside the window, air and bone, to
-            which a change must not be added because of the tissue just inside it.
+        keep_clipped: Whether to keep -1 and 1. In CT they stand for everything outside the window, air and bone, which
+            must not be changed because of the tissue just inside it.
 
     Raises:
         ValueError: If there are fewer than two values, their numbers differ, or the source values do not rise.
@@ -56,7 +56,7 @@ class IntensityCurve:
         Args:
             pairs: Aligned encoded (source, target) volumes of equal shape.
             bins: Number of bins over [-1, 1]; empty bins are bridged by interpolation.
-            keep_clipped: Fit to the values between -1 and 1 only, and hand these two through.
+            keep_clipped: Whether to fit only values between -1 and 1, and to keep these two.
 
         Raises:
             ValueError: If there is no pair, shapes differ, the source is constant, or `bins` is below 2.
@@ -84,7 +84,7 @@ class IntensityCurve:
         return cls(sources[filled] / counts[filled], targets[filled] / counts[filled], keep_clipped=keep_clipped)
 
     def predict(self, encoded: np.ndarray) -> np.ndarray:
-        """Translate a volume `(X, Y, Z)` encoded to [-1, 1]; float32. Values beyond the curve take its end."""
+        """Translate a volume `(X, Y, Z)` encoded to [-1, 1]; float32. Values beyond the curve take its end value."""
         volume = as_encoded(encoded, "encoded")
         result = np.interp(volume, self.source_values, self.target_values)
         if self.keep_clipped:
@@ -92,12 +92,12 @@ class IntensityCurve:
         return np.asarray(result, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"source_values": [...], "target_values": [...]}`, and `keep_clipped` where it is set."""
+        """Return `{"source_values": [...], "target_values": [...]}`, and `keep_clipped` if it is set."""
         values = {"source_values": self.source_values.tolist(), "target_values": self.target_values.tolist()}
         return {**values, "keep_clipped": True} if self.keep_clipped else values
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> IntensityCurve:
-        """Read `to_dict`."""
+        """Rebuild the curve from `to_dict`."""
         keep = bool(content.get("keep_clipped", False))
         return cls(content["source_values"], content["target_values"], keep_clipped=keep)

@@ -1,4 +1,4 @@
-"""The training patients' spread of enhancement: measured once where truth is known, saved, read in evaluation."""
+"""Spread of enhancement over the training patients: measured once where truth is known, saved, read in evaluation."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def measure_and_save_spread(
     *,
     load_label: Callable | None = None,
 ) -> Path | None:
-    """Measures the spread of the true enhancement over `training_paired` and writes `enhancement_spread.json`.
+    """Measure the spread of the true enhancement over `training_paired` and write `enhancement_spread.json`.
 
     Only a phantom has the aligned truth that this needs. No network and no baseline sees the numbers: evaluation prints
-    them as the error that remains to any prediction from a NECT.
+    them as the error that remains for any prediction from a NECT.
 
     Args:
-        models_dir: Where the file goes.
-        dataset_dir: See `common.data.load_datalist`.
+        models_dir: Folder of the file.
+        dataset_dir: Folder of the data set, see `common.data.load_datalist`.
         source: Key of the NECT.
         truth: Key of the aligned CECT.
-        load: From `{"image": path}` to `{"image": volume (1, X, Y, Z)}` in HU.
-        load_label: Likewise for label maps; default `load`.
+        load: Function from `{"image": path}` to `{"image": volume (1, X, Y, Z)}` in HU.
+        load_label: The same for label maps; by default `load`.
 
     Returns:
-        The file, or None where the list has no patients with truth and labels.
+        Path of the file, or None if the list has no patients with truth and labels.
     """
     entries = read_datalist(dataset_dir)[0].get("training_paired") or []
     if not any(truth in entry and "label" in entry for entry in entries):
@@ -53,10 +53,10 @@ def measure_and_save_spread(
 
 
 def load_spread(models_dir: str | Path) -> dict[str, dict[str, float]] | None:
-    """What `measure_and_save_spread` wrote; None where there is no such file (weights from elsewhere, no phantom).
+    """Read the file of `measure_and_save_spread`, or return None without one (foreign weights, no phantom).
 
     Raises:
-        ValueError: If the file is not one of this format.
+        ValueError: If the file does not have this format.
     """
     path = Path(models_dir) / SPREAD_FILE
     if not path.is_file():

@@ -1,7 +1,4 @@
-"""Fit the classical baselines once, on training data; save them; load them in evaluation, which never fits anything.
-
-Fitting the baselines of a bundle at the start of its training.
-"""
+"""Classical baselines: fitted once, at the start of a bundle's training, saved, and loaded in evaluation."""
 
 from __future__ import annotations
 
@@ -41,21 +38,21 @@ def fit_baselines(
     names: Sequence[str] | None = None,
     keep_clipped: bool = False,
 ) -> dict[str, Baseline]:
-    """Fit all baselines of one direction. Both iterables are read once, one volume at a time: generators do.
+    """Fit all baselines of one direction; both iterables are read once, one volume at a time, so generators suffice.
 
     Args:
         target_volumes: Volumes `(X, Y, Z)` of the target domain's *unpaired training* patients, encoded to [-1, 1].
         paired: Aligned (source, target) training volumes, encoded; without them there is no intensity curve.
         quantiles: Number of quantiles of histogram matching.
         bins: Number of bins of the intensity curve.
-        names: Which baselines; default all. Without histogram matching no target volume is read.
+        names: Names of the baselines; by default all. Without histogram matching no target volume is read.
         keep_clipped: See `IntensityCurve`; for CT in a window.
 
     Returns:
         `{name: baseline}` in the order identity, histogram matching, inverted histogram matching, intensity curve.
 
     Raises:
-        ValueError: On an unknown name, when there is no target volume with foreground, or a volume is not encoded.
+        ValueError: If a name is unknown, there is no target volume with foreground, or a volume is not encoded.
 
     Example:
         >>> target = np.full((20, 20, 2), -1.0); target[5:15, 5:15] = 0.5
@@ -78,13 +75,13 @@ def fit_baselines(
 def save_baselines(
     path: str | os.PathLike[str], baselines: Mapping[str, Baseline], facts: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write the coefficients as JSON, atomically, beside `facts` about the fit (patients, direction, codec)."""
+    """Write the coefficients as JSON, atomically, with `facts` about the fit (patients, direction, codec)."""
     content = {name: {"kind": baseline.name} | baseline.to_dict() for name, baseline in baselines.items()}
     return write_json(path, {"format": FORMAT, "facts": dict(facts or {}), "baselines": content})
 
 
 def load_baselines(path: str | os.PathLike[str]) -> dict[str, Baseline]:
-    """Read what `save_baselines` wrote.
+    """Read the file of `save_baselines`.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -118,20 +115,20 @@ def fit_and_save(
     names: Sequence[str] | None = None,
     keep_clipped: bool = False,
 ) -> Path:
-    """Fits the classical baselines on the training lists and writes `baselines.json`; evaluation only reads it.
+    """Fit the classical baselines on the training lists and write `baselines.json`; evaluation only reads it.
 
-    The unpaired ones see the target domain of `training`; the intensity curve sees `training_paired`, and is left out
-    where a datalist has no pairs on one grid. The pairs are read under the domains' names: NECT and CECT are then the
-    two scans that a hospital has, not aligned; the phantom's aligned truth has a key of its own, which is not read.
+    The unpaired ones see the target domain of `training`. The intensity curve sees `training_paired`, and is omitted if
+    a datalist has no pairs on one grid. The pairs are read under the domains' names: NECT and CECT are then the two
+    scans that a hospital has, not aligned; the phantom's aligned truth has its own key, which is not read.
 
     Args:
-        models_dir: Where the file goes.
-        dataset_dir: See `common.data.load_datalist`.
+        models_dir: Folder of the file.
+        dataset_dir: Folder of the data set, see `common.data.load_datalist`.
         source: Source domain.
         target: Target domain.
-        prepare: From `{"image": path}` to an encoded volume of shape (1, X, Y, Z) in [-1, 1].
-        target_volumes: The encoded target volumes of `training`; empty where no unpaired baseline is wanted.
-        names: Which baselines, see `fit_baselines`.
+        prepare: Function from `{"image": path}` to an encoded volume of shape (1, X, Y, Z) in [-1, 1].
+        target_volumes: Encoded target volumes of `training`; empty if no unpaired baseline is wanted.
+        names: Names of the baselines, see `fit_baselines`.
         keep_clipped: See `IntensityCurve`; for CT in a window.
     """
     paired = bool(read_datalist(dataset_dir)[0].get("training_paired"))

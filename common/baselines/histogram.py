@@ -1,4 +1,4 @@
-"""Histogram matching to the target domain: monotone, and with inverted contrast; needs no pairs."""
+"""Histogram matching to the target domain, monotone or with inverted contrast; it needs no pairs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DEFAULT_QUANTILES = 256
 
 
 class HistogramMatching:
-    """Map each foreground value to the target domain's value of the same rank: Q_target(F_source(x)).
+    """Map from each foreground value to the target domain's value of the same rank: Q_target(F_source(x)).
 
     F_source is the cumulative distribution of the volume's own foreground, Q_target the mean quantile function of the
-    target domain's training volumes. The map rises, so it cannot invert contrast: on T1 to T2 it is a straw man.
+    target domain's training volumes. The map rises, so it cannot invert contrast: from T1 to T2 it is a straw man.
     Background becomes -1.
 
     Args:
@@ -63,12 +63,12 @@ class HistogramMatching:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"quantiles": [...]}`."""
+        """Return `{"quantiles": [...]}`."""
         return {"quantiles": self.quantiles.tolist()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Read `to_dict`."""
+        """Rebuild the baseline from `to_dict`."""
         return cls(content["quantiles"])
 
     def _target_ranks(self, ranks: np.ndarray) -> np.ndarray:
@@ -76,9 +76,9 @@ class HistogramMatching:
 
 
 class InvertedHistogramMatching(HistogramMatching):
-    """Map each foreground value to the target domain's value of the opposite rank: Q_target(1 - F_source(x)).
+    """Map from each foreground value to the target domain's value of the opposite rank: Q_target(1 - F_source(x)).
 
-    The darkest source tissue becomes the brightest target tissue. The unpaired baseline that counts for T1 and T2.
+    The darkest source tissue becomes the brightest target tissue. This is the relevant unpaired baseline for T1 and T2.
     """
 
     name: ClassVar[str] = "inverted_histogram_matching"
@@ -88,7 +88,7 @@ class InvertedHistogramMatching(HistogramMatching):
 
 
 def mean_quantiles(target_volumes: Iterable[np.ndarray], *, count: int = DEFAULT_QUANTILES) -> np.ndarray:
-    """Mean over encoded volumes of their foreground quantiles, at `count` evenly spaced ranks from 0 to 1."""
+    """Average the foreground quantiles of encoded volumes, at `count` evenly spaced ranks from 0 to 1."""
     if count < 2:
         raise ValueError(f"`count` must be >= 2 quantiles, got {count}; try {DEFAULT_QUANTILES}.")
     total, number = np.zeros(count), 0
@@ -105,7 +105,7 @@ def mean_quantiles(target_volumes: Iterable[np.ndarray], *, count: int = DEFAULT
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each value in [0, 1]; equal values share their middle rank."""
+    """Compute the rank of each value in [0, 1]; equal values share their middle rank."""
     unique, counts = np.unique(values, return_counts=True)
     middle = (np.cumsum(counts) - counts / 2) / values.size
     return np.asarray(np.interp(values, unique, middle))

@@ -1,8 +1,7 @@
-"""Hounsfield units in and out: checking that an image has them, and translating a change instead of an image.
+"""Intensity transforms: HU in and out, MR percentiles, and grey values of micro CT.
 
-The percentiles that decode a translation into the units of the target domain.
-
-Micro CT has grey values without a unit; air and tissue tell what they are in HU.
+An image is checked to be in HU; a translation adds its change to the source instead of replacing it; micro CT, whose
+grey values have no unit, is put on the scale of HU by air and tissue.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from tqdm import tqdm
 from ..images.grids import extremes
 from ..images.names import file_name
 
-AIR_BELOW_HU = -200.0  # every CT of a body shows something below: air around it, lung, or gas
-SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # of int16, in which CT is written
+AIR_BELOW_HU = -200.0  # every CT of a body has lower values: air around it, lung, or gas
+SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # range of int16, in which CT is written
 
 AIR_HU, TISSUE_HU = -1000.0, 45.0  # lung tissue without air, unenhanced
 AIR_PERCENTILE, TISSUE_PERCENTILE = 5.0, 99.0
@@ -28,14 +27,14 @@ PERCENTILE_SAMPLES = 1_000_000
 
 
 class CheckHUd(MapTransform):
-    """Refuses volumes that are not in HU: MR, and CT without its offset (water near 1000 instead of 0).
+    """Refuse volumes that are not in HU: MR, and CT without its offset (water near 1000 instead of 0).
 
     Args:
         keys: Keys of volumes of shape (C, X, Y, Z).
 
     Raises:
-        ValueError: If no voxel lies below -200 HU, where every CT has its air, or values do not fit int16. The
-            message names the file.
+        ValueError: If no voxel lies below -200 HU, where every CT has air, or values do not fit int16. The message
+            names the file.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -54,22 +53,22 @@ class CheckHUd(MapTransform):
 
 
 def _likely_cause(low: float, high: float) -> str:
-    """What an image without negative values most likely is: the raw values of a scanner, whose air is 0 or 24."""
+    """Name the likely cause of an image without negative values: a scanner's raw values, whose air is 0 or 24."""
     if low < 0 or high > LARGEST_HU:
         return ""
     return " Without negative values the offset is most likely missing: water is then near 1024 or 1000 instead of 0."
 
 
 class ToChangeInHUd(MapTransform):
-    """What a network changed, in HU: decode(G(x)) - decode(x), with x the encoded, clipped image that it saw.
+    """Compute a network's change in HU: decode(G(x)) - decode(x), where x is its encoded, clipped input.
 
-    Together with `AddSourced` an identity network returns its source exactly, whatever lies outside of the encoded
-    range; within it the result is the paper's output.
+    Together with `AddSourced` an identity network returns its source exactly, whatever lies outside the encoded range;
+    within it the result is the paper's output.
 
     Args:
         keys: Keys of outputs in [-1, 1].
         orig_keys: Keys of the encoded images.
-        hu_range: The HU that are -1 and 1.
+        hu_range: HU of -1 and 1.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class ToChangeInHUd(MapTransform):
 
 
 class AddSourced(MapTransform):
-    """Adds a change in HU, on the source's grid, to the source, and rounds to whole HU.
+    """Add a change in HU, on the source's grid, to the source, and round to whole HU.
 
     Args:
         keys: Keys of changes.
@@ -139,12 +138,12 @@ def grey_levels(
     by up to a fifth where a tumour fills half of the field. Measured values (in a hole, in a vessel) are better.
 
     Args:
-        volume: Grey values, any shape.
-        air: Percentile, in [0, 100].
-        tissue: Percentile, above `air`.
+        volume: Grey values of any shape.
+        air: Percentile of air, in [0, 100].
+        tissue: Percentile of tissue, above `air`.
 
     Returns:
-        Grey value of air, grey value of tissue.
+        Grey value of air and grey value of tissue.
 
     Example:
         >>> grey_levels(np.arange(101.0))
@@ -157,14 +156,14 @@ def grey_levels(
 
 
 class GreyToHUd(MapTransform):
-    """Puts micro CT grey values on the scale of HU: air becomes -1000 HU, tissue 45 HU, linearly.
+    """Put micro CT grey values on the scale of HU: air becomes -1000 HU, tissue 45 HU, linearly.
 
     The same codec then encodes both modalities, `ScaleIntensityRanged` from -1200 to 400 HU to
     [-1, 1], clipped: air is -0.75 and tissue 0.55625 in a clinical and in a micro image.
 
     Args:
         keys: Keys of volumes of shape (C, X, Y, Z) in grey values.
-        grey_levels: Grey values of air and tissue; None: the percentiles of each volume, see `grey_levels`.
+        grey_levels: Grey values of air and tissue; by default the percentiles of each volume, see `grey_levels`.
         air_hu: HU of air.
         tissue_hu: HU of tissue.
 

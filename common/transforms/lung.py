@@ -1,6 +1,6 @@
-"""The lung in a CT volume, by threshold and morphology.
+"""The lung in a CT volume, by threshold and morphology, and the part of a volume that is super-resolved.
 
-The part of a volume that is super-resolved: the lungs' bounding box, some slices, or a box.
+That part is the lungs' bounding box, some slices, or a box.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ ndimage, _ = optional_import("scipy.ndimage")
 THRESHOLD_HU = -320.0  # half-way between lung and soft tissue
 LUNG_MEAN_HU = (-940.0, -500.0)  # air in the trachea, in the bowel and around the body is darker
 AIRWAY_MEAN_HU = -900.0
-AIRWAY_AREA_MM2 = 700.0  # of the trachea or a main bronchus in an axial slice: larger is lung
-CLOSING_MM = 4.0  # takes in vessels and walls at the surface of the lung
+AIRWAY_AREA_MM2 = 700.0  # largest area of trachea or a main bronchus in an axial slice: larger is lung
+CLOSING_MM = 4.0  # includes vessels and walls at the surface of the lung
 LARGEST_HOLE_MM2 = 2000.0  # a tumour of 5 cm; the dome of the diaphragm is larger
 TABLE_MM = 3.0  # a table's shell is thinner, as is its contact with the body
-ENCLOSURE = 0.5  # share of a region's surface that must lie against the body; foam lies against the table
-SMALLEST_AREA_MM2 = 1000.0  # of the lungs in their largest axial slice
-SMALLEST_SHARE = 0.05  # of the largest region; a second lung is larger
-SURFACE = 2  # voxels: beyond those at the edge, which are half lung
+ENCLOSURE = 0.5  # fraction of a region's surface that must touch the body; foam touches the table
+SMALLEST_AREA_MM2 = 1000.0  # smallest area of the lungs in their largest axial slice
+SMALLEST_SHARE = 0.05  # relative to the largest region; a second lung is larger
+SURFACE = 2  # in voxels, beyond those at the edge, which are half lung
 NO_LUNG = (
     "has no lung: no region enclosed by the body is darker than {threshold:g} HU, has a mean of {low:g} to {high:g} HU "
     "and covers {area:g} cm2 of a slice{found}. Give a chest CT in HU, or, where all of the volume is lung, no mask."
@@ -45,26 +45,26 @@ Box = NDArray[np.int64]  # (3, 2): first voxel and one beyond the last, along ea
 
 
 def lung_mask(volume_hu: np.ndarray, spacing_mm: Sequence[float], *, name: str = "the volume") -> Mask:
-    """Both lungs, with the vessels, bronchi and nodules inside them, without trachea and main bronchi.
+    """Segment both lungs with the vessels, bronchi and nodules inside them, without trachea and main bronchi.
 
     Zheng et al., SPIE Medical Imaging 2020, section 2.5: "simple thresholding followed by morphological operation to
-    fill holes and remove excess regions". Works on stacks of few slices and on fields of view that cut the lung.
+    fill holes and remove excess regions". It works on stacks of few slices and on fields of view that cut the lung.
 
-    1. What is darker than -320 HU is a candidate; the body is the largest region of the rest, the table cut off.
-    2. Trachea and main bronchi, small dark regions of a slice, are left out.
+    1. Voxels darker than -320 HU are candidates; the body is the largest region of the rest, with the table cut off.
+    2. Trachea and main bronchi, small dark regions of a slice, are excluded.
     3. Of the connected candidates those remain that lie in the body and are as dark as lung, but not as dark as air.
     4. Slice by slice they are closed by 4 mm, and holes of up to 20 cm2 are filled.
 
     Args:
-        volume_hu: Shape (X, Y, Z), axial slices along Z.
+        volume_hu: Volume of shape (X, Y, Z) in HU, axial slices along Z.
         spacing_mm: Voxel size along X, Y, Z.
-        name: Of the volume, for the message.
+        name: Name of the volume, for the message.
 
     Returns:
-        Shape (X, Y, Z).
+        Boolean mask of shape (X, Y, Z).
 
     Raises:
-        ValueError: If the volume has not three dimensions, or no lung.
+        ValueError: If the volume does not have three dimensions, or has no lung.
 
     Example:
         >>> body = np.full((64, 64, 2), -1000.0)
@@ -92,7 +92,7 @@ def lung_mask(volume_hu: np.ndarray, spacing_mm: Sequence[float], *, name: str =
 
 
 class LungMaskd(MapTransform):
-    """Adds the lung mask of a CT volume, see `lung_mask`.
+    """Add the lung mask of a CT volume, see `lung_mask`.
 
     Args:
         keys: Keys of volumes of shape (1, X, Y, Z) in HU, MetaTensors: their affine gives the spacing.
@@ -116,7 +116,7 @@ class LungMaskd(MapTransform):
 
 
 def _body(bright: Mask, pixel_mm: tuple[float, float]) -> Mask:
-    """The largest region of tissue, without what hangs together with it by less than the thickness of a table."""
+    """Find the largest region of tissue, without what is attached to it by less than the thickness of a table."""
     radius_mm = (TABLE_MM + min(pixel_mm)) / 2  # distances are between the centres of pixels
     opened = np.empty_like(bright)
     for z in range(bright.shape[2]):
@@ -129,7 +129,7 @@ def _body(bright: Mask, pixel_mm: tuple[float, float]) -> Mask:
 
 
 def _airway(volume: np.ndarray, dark: Mask, pixel_mm: tuple[float, float]) -> Mask:
-    """Regions of a slice that are small and as dark as air."""
+    """Find the regions of a slice that are small and as dark as air."""
     airway = np.zeros_like(dark)
     for z in range(dark.shape[2]):
         regions, count = ndimage.label(dark[:, :, z])
@@ -141,7 +141,7 @@ def _airway(volume: np.ndarray, dark: Mask, pixel_mm: tuple[float, float]) -> Ma
 
 
 def _lung_regions(volume: np.ndarray, candidates: Mask, body: Mask, pixel_mm: tuple[float, float]) -> Mask:
-    """The connected candidates that look like lung and lie in the body, down to a share of the largest."""
+    """Select the connected candidates that look like lung and lie in the body, down to a fraction of the largest."""
     regions, count = ndimage.label(candidates)
     sizes = np.bincount(regions.ravel(), minlength=count + 1)
     means = _means(volume, regions, count)
@@ -160,7 +160,7 @@ def _lung_regions(volume: np.ndarray, candidates: Mask, body: Mask, pixel_mm: tu
 
 
 def _enclosure(regions: np.ndarray, label: int, box: tuple[slice, ...], body: Mask) -> float:
-    """Share of a region's in-plane surface, a few voxels thick, that is body."""
+    """Compute the fraction of a region's in-plane surface, a few voxels thick, that is body."""
     wide = (*(slice(max(0, side.start - SURFACE), side.stop + SURFACE) for side in box[:2]), box[2])
     region = regions[wide] == label
     cross = ndimage.generate_binary_structure(2, 1)[:, :, None]
@@ -169,7 +169,7 @@ def _enclosure(regions: np.ndarray, label: int, box: tuple[slice, ...], body: Ma
 
 
 def _filled(lung: Mask, airway: Mask, pixel_mm: tuple[float, float]) -> Mask:
-    """A slice of the lung, closed and without holes."""
+    """Close a slice of the lung and fill its holes."""
     width = [(int(CLOSING_MM // size) + 2,) * 2 for size in pixel_mm]
     framed = np.pad(lung, width)  # what lies beyond the field of view is not lung
     closed = _eroded(~_eroded(~framed, CLOSING_MM, pixel_mm), CLOSING_MM, pixel_mm)
@@ -181,35 +181,35 @@ def _filled(lung: Mask, airway: Mask, pixel_mm: tuple[float, float]) -> Mask:
 
 
 def _eroded(plane: Mask, radius_mm: float, pixel_mm: tuple[float, float]) -> Mask:
-    """What is farther than `radius_mm` from the outside; beyond the field of view the plane goes on."""
+    """Keep what is farther than `radius_mm` from the outside; beyond the field of view the plane continues."""
     if plane.all():  # without any outside the distance transform is undefined
         return plane
     return np.asarray(ndimage.distance_transform_edt(plane, sampling=pixel_mm) > radius_mm)
 
 
 def _means(image: np.ndarray, regions: np.ndarray, count: int) -> np.ndarray:
-    """Mean of each region; that of the background, label 0, first."""
+    """Compute the mean of each region, that of the background, label 0, first."""
     sizes = np.bincount(regions.ravel(), minlength=count + 1)
     return np.bincount(regions.ravel(), weights=image.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
 
 
 class FindRegiond(MapTransform):
-    """Adds the box of a CT volume that is to be processed.
+    """Add the box of a CT volume that is to be processed.
 
-    Boxes and slices are counted in voxels of the file, from 0, as viewers show them, the last not included; so they
-    are independent of the orientation in which the volume is processed.
+    Boxes and slices are counted in voxels of the file, from 0, as viewers show them, the last not included; so they are
+    independent of the orientation in which the volume is processed.
 
     Args:
         keys: Keys of volumes (1, X, Y, Z) in HU, along RAS, MetaTensors.
         region: "lung", the bounding box of the lung mask, see `lung_mask`; "all"; or a box
             `[[x0, x1], [y0, y1], [z0, z1]]`.
-        slab: `[z0, z1]`, only these axial slices of the region; None: all of them.
+        slab: `[z0, z1]`, only these axial slices of the region; by default all of them.
         region_key: Key of the result, (3, 2) integers: first voxel and one beyond the last along X, Y and Z of the
-            volume as it is, along RAS.
+            volume along RAS.
 
     Raises:
-        ValueError: If `region` or `slab` is malformed; when called, for a volume that does not contain them, or, for
-            "lung", has no lung there. The message names the file.
+        ValueError: If `region` or `slab` is malformed or, when called, a volume does not contain them or, for "lung",
+            has no lung there. The message names the file.
 
     Example:
         >>> from monai.data import MetaTensor
@@ -241,7 +241,7 @@ class FindRegiond(MapTransform):
         return item
 
     def _box(self, image: Any) -> Box:
-        """The box along the axes of the image."""
+        """Return the box along the axes of the image."""
         whole = [(0, int(n)) for n in image.shape[1:]]
         stored = nib.orientations.io_orientation(np.asarray(image.meta.get("original_affine", image.affine)))
         spans = list(whole)
@@ -276,7 +276,7 @@ def _checked_span(span: Any, rule: str, whole: Any = None) -> tuple[int, int]:
 def _along_ras(
     box: Sequence[tuple[int, int]], stored: np.ndarray, whole: Sequence[tuple[int, int]], argument: str, name: str
 ) -> list[tuple[int, int]]:
-    """A box in voxels of the file along the patient's axes."""
+    """Convert a box in voxels of the file to the patient's axes."""
     spans = [(0, 0)] * 3
     for number, ((start, stop), (axis, direction)) in enumerate(zip(box, stored)):
         size = whole[int(axis)][1]
@@ -291,7 +291,7 @@ def _along_ras(
 
 
 def _around_lung(image: Any, spans: Sequence[tuple[int, int]]) -> Box:
-    """The bounding box of the lung in some slices; the mask is that of the whole volume."""
+    """Find the bounding box of the lung in some slices; the mask is that of the whole volume."""
     name = file_name(image)
     try:
         mask = lung_mask(torch.as_tensor(image)[0].numpy(), image.pixdim.tolist(), name=name)

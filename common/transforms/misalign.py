@@ -1,4 +1,4 @@
-"""Simulated misalignment: volumes perturbed by a small random affine transform, one a patient."""
+"""Simulated misalignment: volumes perturbed by a small random affine transform per patient."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
-BACKGROUND = -1.0  # of an encoded volume
-UNKNOWN = "?"  # what `common.data.load_domain` calls a patient without a name
+BACKGROUND = -1.0  # background of an encoded volume
+UNKNOWN = "?"  # patient in `common.data.load_domain` without a name
 
 
 def misalign(volume: torch.Tensor, k: float, seed: int, *, patient: str) -> torch.Tensor:
@@ -20,17 +20,17 @@ def misalign(volume: torch.Tensor, k: float, seed: int, *, patient: str) -> torc
     Seo et al., "Neural contrast enhancement of CT image", IEEE WACV 2021, section 4.4.1, simulates misalignment by
     transforms of 4 x 4 elements in coordinates that it does not state. Here they are normalised: -1 and 1 are the outer
     faces of the volume along each axis, so that k = 0.02 moves a voxel of a field of 256 mm by 2.6 mm at most for each
-    element. The perturbed volume shows at a place p what the volume had at (I + kU) p. What comes from outside of the
-    field in the plane is background; above the last and below the first slice it is that slice, where the head goes on.
+    element. The perturbed volume shows at a place p what the volume had at (I + kU) p. Outside the field in the plane
+    it is background; above the last and below the first slice it repeats that slice, since the head continues there.
 
     Args:
-        volume: Shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
+        volume: Volume of shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
         k: Degree of distortion; 0 returns the volume as it is.
-        seed: Of the draw, together with `patient`; the same U for every k.
+        seed: Seed of the draw, together with `patient`; the same U for every k.
         patient: Name of the patient.
 
     Returns:
-        Shape (C, X, Y, Z), a plain tensor.
+        Plain tensor of shape (C, X, Y, Z).
 
     Raises:
         ValueError: If the volume has another number of dimensions, or `k` is negative or not finite.
@@ -59,16 +59,16 @@ def misalign(volume: torch.Tensor, k: float, seed: int, *, patient: str) -> torc
 def misalign_patients(
     volumes: Sequence[torch.Tensor], entries: Sequence[Mapping[str, Any]], *, k: float, seed: int = 0
 ) -> list[torch.Tensor]:
-    """`misalign` the volumes of a training list, one draw a patient.
+    """Apply `misalign` to the volumes of a training list, with one draw per patient.
 
     Args:
-        volumes: Encoded, shape (C, X, Y, Z); on one grid with the patient's other domain.
-        entries: The items of the datalist that the volumes are of, with their `patient`.
+        volumes: Encoded volumes of shape (C, X, Y, Z), on one grid with the patient's other domain.
+        entries: Items of the datalist that belong to the volumes, with their `patient`.
         k: Degree of distortion.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: If there are not as many entries as volumes, or one has no patient: all such would get one draw.
+        ValueError: If the numbers of entries and volumes differ, or one has no patient: all such would share one draw.
 
     Example:
         >>> [moved] = misalign_patients([torch.zeros(1, 8, 8, 4)], [{"patient": "p001"}], k=0.05)
@@ -88,15 +88,15 @@ def misalign_patients(
 
 
 def random_affine(k: float, seed: int, *, patient: str) -> np.ndarray:
-    """I + kU, the elements of U uniform in [-1, 1], with the last row (0, 0, 0, 1): an affine transform keeps it.
+    """Draw I + kU with U uniform in [-1, 1]; the last row stays (0, 0, 0, 1), as in any affine transform.
 
     Args:
         k: Degree of distortion, >= 0.
-        seed: U depends on it and on the patient alone.
+        seed: Seed; U depends only on it and on the patient.
         patient: Name of the patient.
 
     Returns:
-        (4, 4), for columns (x, y, z, 1).
+        Matrix (4, 4), for columns (x, y, z, 1).
 
     Raises:
         ValueError: If `k` is negative or not finite.

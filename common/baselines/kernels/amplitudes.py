@@ -1,6 +1,6 @@
-"""One amplitude a reconstruction kernel that explains the power spectra of different patients.
+"""Amplitudes of reconstruction kernels that explain the power spectra of different patients.
 
-Power spectra of CT images: of the noise in uniform tissue, and of whole slices.
+The spectra are those of the noise in uniform tissue and of whole slices.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ DEGREE = 4
 UNIT_LP_MM = 0.5
 # Prior SDs of the curvature of the common spectrum between rings, and of the amplitudes' coefficients.
 CURVATURE_SD, AMPLITUDE_SD = 0.3, 100.0
-# A white floor is a tenth of the spectrum's least power, to a factor e: left free, it takes the place of white signal.
+# A white floor is a tenth of the spectrum's least power, to a factor e: left free, it would absorb white signal.
 FLOOR_SHARE, FLOOR_SD = 0.1, 1.0
 
 
 class Spectrum(NamedTuple):
     """Power of one volume at the rings' frequencies, and what is known about its error.
 
-    `frequency` [lp/mm], `power` [HU^2 mm^2], `relative_sd` of the power, each `(rings,)`; `rounding`: power
-    of the rounding to whole HU; `nyquist` [lp/mm].
+    `frequency` [lp/mm], `power` [HU^2 mm^2] and `relative_sd` of the power are each `(rings,)`; `rounding` is the power
+    of the rounding to whole HU, `nyquist` in lp/mm.
     """
 
     frequency: np.ndarray
@@ -53,10 +53,10 @@ class VolumeSpectra(NamedTuple):
 
 
 def measure_spectra(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> VolumeSpectra:
-    """Measure a volume `(X, Y, Z)` in HU; a volume of whole numbers has the known rounding noise of 1/12 HU^2.
+    """Measure a volume `(X, Y, Z)` in HU; a volume of integers has the known rounding noise of 1/12 HU^2.
 
     Raises:
-        ValueError: On a wrong shape or spacing, values that are not finite, or a constant volume.
+        ValueError: If shape or spacing is invalid, values are not finite, or the volume is constant.
     """
     volume = check_volume(volume_hu, "volume_hu")
     spacing = check_spacing(spacing_mm)
@@ -78,7 +78,7 @@ def measure_spectra(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> Volum
 
 
 def _image_power(volume: np.ndarray, spacing: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Radial power spectrum [HU^2 mm^2] of whole slices, each less its mean and under a Hann window."""
+    """Compute the radial power spectrum [HU^2 mm^2] of whole slices, each minus its mean and under a Hann window."""
     window = np.outer(*(np.hanning(number + 2)[1:-1] for number in volume.shape[:2])).astype(np.float32)
     power = np.zeros(volume.shape[:2])
     for index in range(volume.shape[2]):
@@ -90,7 +90,7 @@ def _image_power(volume: np.ndarray, spacing: tuple[float, float]) -> tuple[np.n
 
 
 class Amplitudes(NamedTuple):
-    """log K of each domain at the knots (a common factor is free), and the patients' scatter about the fit."""
+    """Log K of each domain at the knots (a common factor is free), and the patients' scatter about the fit."""
 
     frequencies_lp_mm: np.ndarray
     log_amplitude: dict[str, np.ndarray]
@@ -98,16 +98,16 @@ class Amplitudes(NamedTuple):
 
 
 def fit_amplitudes(spectra: Mapping[str, Sequence[Spectrum]]) -> Amplitudes:
-    """Explain the spectra of all domains' patients, who need not be the same, by one amplitude a domain.
+    """Explain the spectra of all domains' patients, who need not be the same, by one amplitude per domain.
 
     Patient p of domain d has the power
 
         P(f) = c_p exp(2 log K_d(f) + g(f)) + b_p + rounding
 
-    c_p: dose or contrast of the patient; g: the spectrum that all patients share (anatomy, or the ramp of filtered
-    back-projection); b_p: a white floor (aliased noise); log K_d: a polynomial in f^2 that is 0 at f = 0, because no
-    kernel changes the mean. Fitted to log P by robust least squares over all domains at once, so that H_ab = K_b / K_a
-    is consistent: H_ab H_bc = H_ac.
+    with c_p the dose or contrast of the patient; g the spectrum that all patients share (anatomy, or the ramp of
+    filtered back-projection); b_p a white floor (aliased noise); log K_d a polynomial in f^2 that is 0 at f = 0,
+    because no kernel changes the mean. It is fitted to log P by robust least squares over all domains at once, so that
+    H_ab = K_b / K_a is consistent: H_ab H_bc = H_ac.
 
     Args:
         spectra: Spectra of one sort (noise or image) of each domain's patients.
@@ -134,7 +134,7 @@ def fit_amplitudes(spectra: Mapping[str, Sequence[Spectrum]]) -> Amplitudes:
 
 
 class _Problem:
-    """The least-squares problem of `fit_amplitudes`: parameters are log K's, g, log c_p and log b_p, in this order."""
+    """Least-squares problem of `fit_amplitudes`; its parameters are log K's, g, log c_p and log b_p, in this order."""
 
     def __init__(self, spectra: Mapping[str, Sequence[Spectrum]]) -> None:
         patients = [(index, item) for index, items in enumerate(spectra.values()) for item in items]
@@ -164,7 +164,7 @@ class _Problem:
         self.expected[-self.number :] = (least + np.log(FLOOR_SHARE)) / FLOOR_SD
 
     def _prior(self) -> np.ndarray:
-        """Rows that hold the curvature of g, the mean dose, amplitudes and floors near what `expected` says."""
+        """Return rows that keep the curvature of g, the mean dose, amplitudes and floors near `expected`."""
         rings, first = self.rings.size, self.amplitudes
         rows = np.zeros((rings - 2 + 1 + self.amplitudes + self.number, self.signal.shape[1]))
         rows[: rings - 2, first : first + rings] = np.diff(np.eye(rings), 2, axis=0) / CURVATURE_SD
@@ -174,7 +174,7 @@ class _Problem:
         return rows
 
     def start(self) -> np.ndarray:
-        """The linear least-squares fit to log P less rounding, without floors."""
+        """Compute the linear least-squares fit to log P minus rounding, without floors."""
         kept = np.maximum(1.0 - self.rounding / np.exp(self.log_power), 0.02)
         rows = np.vstack([self.signal * (kept / self.sd)[:, None], self.prior])
         values = (self.log_power + np.log(kept)) * kept / self.sd
@@ -195,11 +195,11 @@ class _Problem:
         return np.vstack([slope / self.sd[:, None], self.prior])
 
     def scatter(self, parameters: np.ndarray) -> float:
-        """Root mean square of log P about the fit, below Nyquist."""
+        """Compute the root mean square of log P about the fit, below Nyquist."""
         misfit = (np.log(self._parts(parameters)[2]) - self.log_power)[self.inside]
         return float(np.sqrt((misfit**2).mean()))
 
 
 def _powers(frequency: np.ndarray) -> np.ndarray:
-    """(f / 0.5)^2, (f / 0.5)^4, ...: `(n, DEGREE)`."""
+    """Return (f / 0.5)^2, (f / 0.5)^4, ...: `(n, DEGREE)`."""
     return np.asarray(np.stack([(frequency / UNIT_LP_MM) ** (2 * power) for power in range(1, DEGREE + 1)], axis=1))

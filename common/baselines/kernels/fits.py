@@ -1,6 +1,6 @@
-"""Radial filters between CT kernels fitted without pairs, from the power spectra of different patients.
+"""Radial filters between CT kernels, fitted to the power spectra of different patients or to aligned pairs.
 
-The radial filter with the least mean-square error on aligned pairs: what no radial filter can beat.
+On aligned pairs the filter has the least mean-square error, which no radial filter can beat.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .radial_filter import RadialFilter, cosine_frequencies, cosine_spectrum
 
 Volume = tuple[np.ndarray, Sequence[float]]
 
-# Limit where a soft source keeps little but rounding noise, 32 dB.
+# Limit, 32 dB, where a soft source contains little but rounding noise.
 LARGEST_GAIN = 40.0
 
 KNOT_LP_MM = 0.02
@@ -28,24 +28,24 @@ Patient = tuple[Mapping[str, np.ndarray], Sequence[float]]
 def fit_domains(spectra: Mapping[str, Sequence[VolumeSpectra]], kind: str) -> dict[tuple[str, str], RadialFilter]:
     """Fit the filters of every direction between domains to the measured spectra of each domain's patients.
 
-    All domains are fitted at once, and need no pairs: H = K_target / K_source, times the share of the source's power
+    All domains are fitted at once, without pairs: H = K_target / K_source, times the fraction of the source's power
     that is not rounding to whole HU (the Wiener filter for that known noise), at most 32 dB. The amplitudes K^2 are
 
-    - `spectra`: power spectra of whole slices. Each patient has a level of their own, so that H(0) = 1, and log K is
-      smooth in f^2, see `fit_amplitudes`. Anatomy that differs between two groups of patients remains as an error.
-    - `noise`: noise power spectra of uniform soft tissue, in which anatomy has no part. The regions are judged by the
-      same rule whatever the kernel; a patient without large uniform organs gives their most uniform ones, see
-      `common.metrics.noise.uniform_patches`.
+    - `spectra`: power spectra of whole slices. Each patient has a separate level, so that H(0) = 1, and log K is smooth
+        in f^2, see `fit_amplitudes`. Anatomy that differs between two groups of patients remains as an error.
+    - `noise`: noise power spectra of uniform soft tissue, which anatomy does not affect. The regions are chosen by the
+        same rule whatever the kernel; a patient without large uniform organs contributes the most uniform regions, see
+        `common.metrics.noise.uniform_patches`.
     - `unpaired`: both. log K is their mean, each weighted by 1 / scatter^2, where scatter is the root mean square by
       which the patients' log spectra miss the fit: noise in few or structured regions scatters, and so does anatomy
       that differs. Where a domain has no soft tissue, only whole slices count.
 
     Args:
-        spectra: `{domain: [measure_spectra(...), ...]}`.
+        spectra: Spectra `{domain: [measure_spectra(...), ...]}`.
         kind: `spectra`, `noise` or `unpaired`.
 
     Raises:
-        ValueError: If `kind` is another, a domain has no volume, or, for `noise`, no soft tissue.
+        ValueError: If `kind` is unknown, a domain has no volume, or, for `noise`, no soft tissue.
 
     Example:
         >>> from common.baselines.kernels.amplitudes import measure_spectra
@@ -70,7 +70,7 @@ def fit_domains(spectra: Mapping[str, Sequence[VolumeSpectra]], kind: str) -> di
 
 
 def _combined(spectra: Mapping[str, Sequence[VolumeSpectra]], kind: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Knots and log K of each domain."""
+    """Return the knots and log K of each domain."""
     if kind not in ("spectra", "noise", "unpaired"):
         raise ValueError(f"`kind` must be 'spectra', 'noise' or 'unpaired', got {kind!r}.")
     fits: list[Amplitudes] = []
@@ -89,7 +89,7 @@ def _combined(spectra: Mapping[str, Sequence[VolumeSpectra]], kind: str) -> tupl
 
 
 def _kept_share(knots: np.ndarray, images: Sequence[Spectrum]) -> np.ndarray:
-    """Share of the domain's power that is not rounding noise, at the knots; held beyond the last spectrum."""
+    """Compute the fraction of the domain's power that is not rounding noise, at the knots (constant at the end)."""
     power, rounding = np.zeros(knots.size), np.zeros(knots.size)
     for image in images:
         known = knots <= image.frequency[-1]
@@ -156,7 +156,7 @@ def _products(
 
 
 class _NormalEquations:
-    """Least squares for the gains of a piecewise linear H, with H(0) = 1 held."""
+    """Least squares for the gains of a piecewise linear H, with H(0) = 1 fixed."""
 
     def __init__(self) -> None:
         self.knots = np.arange(round(HIGHEST_LP_MM / KNOT_LP_MM) + 1) * KNOT_LP_MM

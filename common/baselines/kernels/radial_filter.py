@@ -1,4 +1,4 @@
-"""A radially symmetric filter in line pairs per millimetre: what one CT reconstruction kernel is to another."""
+"""Radially symmetric filter in line pairs per millimetre: the relation of one CT reconstruction kernel to another."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ..base import as_coefficients
 fft, _ = optional_import("scipy.fft")
 
 KINDS = ("paired", "spectra", "noise", "unpaired")
-# CT numbers of 12 bits; what lies below is padding outside the scanner's field, not attenuation.
+# CT numbers of 12 bits; values below are padding outside the scanner's field, not attenuation.
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
 
 
 class RadialFilter:
-    """Multiply the spectrum of every axial slice by a real gain H(f), f in lp/mm, with H(0) = 1.
+    """Multiplication of the spectrum of every axial slice by a real gain H(f), f in lp/mm, with H(0) = 1.
 
     Two kernels K_a, K_b applied to the same raw data give images that differ by H = K_b / K_a, whatever the pixel size
     (up to aliasing, rounding and clipped values). H is linear between the knots and constant beyond the last.
 
     Slices are continued by reflection: the cosine transform of type II is the Fourier transform of the image and its
-    mirror images, so that no border meets the opposite one. The result is clipped to -1024..3071 HU as a scanner does,
-    which matters in air, where the noise of a sharp kernel reaches below. Voxels below -1024 HU are padding and stay as
-    they are; metal above 3071 HU keeps its excess.
+    mirror images, so that no border meets the opposite one. The result is clipped to -1024..3071 HU as on a scanner,
+    which matters in air, where the noise of a sharp kernel reaches below. Voxels below -1024 HU are padding and are not
+    changed; metal above 3071 HU keeps its excess.
 
     Args:
         frequencies_lp_mm: Knots, from 0 on, rising.
@@ -35,7 +35,8 @@ class RadialFilter:
         kind: How it was fitted: `paired`, `spectra`, `noise` or `unpaired`.
 
     Raises:
-        ValueError: On fewer than two knots, knots that do not rise from 0, a gain at 0 that is not 1, unknown kind.
+        ValueError: If there are fewer than two knots, they do not rise from 0, the gain at 0 is not 1, or the kind is
+            unknown.
 
     Example:
         >>> soft = RadialFilter([0.0, 0.5], [1.0, 0.0], "paired")
@@ -63,7 +64,7 @@ class RadialFilter:
             raise ValueError(f"`gains` must begin with 1 so that HU are kept, got {self.gains[0]:g}.")
 
     def response(self, frequency_lp_mm: np.ndarray) -> np.ndarray:
-        """H at any frequencies [lp/mm], same shape."""
+        """Evaluate H at any frequencies [lp/mm]; the result has their shape."""
         return np.asarray(np.interp(frequency_lp_mm, self.frequencies_lp_mm, self.gains))
 
     def apply(self, volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
@@ -74,7 +75,7 @@ class RadialFilter:
             spacing_mm: Voxel size along X, Y (and Z), in mm.
 
         Raises:
-            ValueError: On a wrong shape or spacing, or values that are not finite.
+            ValueError: If shape or spacing is invalid, or values are not finite.
         """
         volume = check_volume(volume_hu, "volume_hu")
         frequency = cosine_frequencies(volume.shape[:2], check_spacing(spacing_mm))
@@ -88,22 +89,22 @@ class RadialFilter:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"frequencies_lp_mm": [...], "gains": [...], "fitted": kind}`."""
+        """Return `{"frequencies_lp_mm": [...], "gains": [...], "fitted": kind}`."""
         knots, gains = self.frequencies_lp_mm.tolist(), self.gains.tolist()
         return {"frequencies_lp_mm": knots, "gains": gains, "fitted": self.kind}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RadialFilter:
-        """Read `to_dict`."""
+        """Rebuild the filter from `to_dict`."""
         return cls(content["frequencies_lp_mm"], content["gains"], content["fitted"])
 
 
 def cosine_frequencies(shape: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
-    """Radial frequency [lp/mm] of each coefficient of `cosine_spectrum`, shape `(X, Y)`."""
+    """Compute the radial frequency [lp/mm] of each coefficient of `cosine_spectrum`, shape `(X, Y)`."""
     axes = [np.arange(number) / (2.0 * number * step) for number, step in zip(shape, spacing_mm)]
     return np.asarray(np.hypot.outer(*axes))
 
 
 def cosine_spectrum(image_hu: np.ndarray) -> np.ndarray:
-    """Orthonormal type-II cosine transform of a slice `(X, Y)`, clipped to CT numbers of 12 bits."""
+    """Compute the orthonormal type-II cosine transform of a slice `(X, Y)`, clipped to CT numbers of 12 bits."""
     return np.asarray(fft.dctn(np.clip(image_hu, LOWEST_HU, HIGHEST_HU), norm="ortho"))

@@ -1,4 +1,4 @@
-"""Which reconstruction kernel made an image? Its power spectra against those of images with known kernels."""
+"""Estimation of an image's reconstruction kernel from its power spectra, by those of images with known kernels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...metrics.noise import RING_LP_MM
 from .amplitudes import Spectrum, VolumeSpectra, measure_spectra
 
 SORTS = ("noise", "image")
-# Levels (dose, contrast) are equalised here, where kernels are alike enough and anatomy is not all.
+# Range in which levels (dose, contrast) are equalised: kernels are similar there, and anatomy does not dominate.
 LEVEL_LP_MM = (0.1, 0.4)
-# Deviations of neighbouring rings go together: a whole curve counts as so many independent ones.
+# Deviations of neighbouring rings are correlated: a whole curve counts as so many independent rings.
 INDEPENDENT_RINGS = 4
 LEAST_SCATTER = 0.1
-# An image this many SDs from every known kernel is as likely of none of them.
+# An image this many SDs from every known kernel is as likely to be of none of them.
 STRANGER_SD = 6.0
 
 
@@ -28,16 +28,16 @@ class Reference(NamedTuple):
 
 
 class KernelReferences(NamedTuple):
-    """What images of each known kernel look like: `{"noise": ..., "image": ...}` at the rings' frequencies [lp/mm].
+    """Spectra of images of each known kernel: `{"noise": ..., "image": ...}` at the rings' frequencies [lp/mm].
 
-    `noise` is missing where a domain has no uniform soft tissue.
+    `noise` is missing if a domain has no uniform soft tissue.
     """
 
     frequencies_lp_mm: np.ndarray
     references: dict[str, Reference]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         curves = {
             sort: {"log_power": {d: c.tolist() for d, c in item.log_power.items()}, "scatter": item.scatter}
             for sort, item in self.references.items()
@@ -46,7 +46,7 @@ class KernelReferences(NamedTuple):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> KernelReferences:
-        """Read `to_dict`."""
+        """Rebuild the references from `to_dict`."""
         references = {
             sort: Reference({d: np.array(c) for d, c in item["log_power"].items()}, float(item["scatter"]))
             for sort, item in content["references"].items()
@@ -58,7 +58,7 @@ def kernel_references(spectra: Mapping[str, Sequence[VolumeSpectra]]) -> KernelR
     """Average the spectra of each domain's patients, each at an equal level.
 
     Args:
-        spectra: `{domain: [measure_spectra(...), ...]}`.
+        spectra: Spectra `{domain: [measure_spectra(...), ...]}`.
 
     Raises:
         ValueError: If a domain has no patient.
@@ -78,19 +78,19 @@ def kernel_references(spectra: Mapping[str, Sequence[VolumeSpectra]]) -> KernelR
 
 
 def estimate_kernel(volume_hu: np.ndarray, spacing_mm: Sequence[float], spectra: KernelReferences) -> tuple[str, float]:
-    """Tell which known kernel made an image, by the shape of its noise and image power spectra.
+    """Estimate which known kernel made an image, by the shape of its noise and image power spectra.
 
     Args:
         volume_hu: CT volume `(X, Y, Z)` in HU.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        spectra: From `kernel_references` of the training images.
+        spectra: Result of `kernel_references` for the training images.
 
     Returns:
         The most likely domain, and its probability in [0, 1] if all known kernels are equally common and an image
-        6 SDs away from all of them is as likely of an unknown one.
+        6 SDs away from all of them is as likely to be of an unknown one.
 
     Raises:
-        ValueError: As `measure_spectra`.
+        ValueError: As in `measure_spectra`.
     """
     distances = kernel_distances(volume_hu, spacing_mm, spectra)
     squares = {domain: INDEPENDENT_RINGS * distance**2 for domain, distance in distances.items()}
@@ -101,18 +101,18 @@ def estimate_kernel(volume_hu: np.ndarray, spacing_mm: Sequence[float], spectra:
 
 
 def kernel_distances(volume_hu: np.ndarray, spacing_mm: Sequence[float], spectra: KernelReferences) -> dict[str, float]:
-    """How far an image's spectra are from each known kernel's: RMS difference of the log power curves.
+    """Compare an image's spectra with each known kernel's: RMS difference of the log power curves.
 
-    In units of the scatter between the patients of one kernel, so that 1 is an ordinary patient. Noise and whole-image
+    The unit is the scatter between the patients of one kernel, so that 1 is an ordinary patient. Noise and whole-image
     spectrum count equally: both come from one image, hence their mean and not their sum.
 
     Args:
         volume_hu: CT volume `(X, Y, Z)` in HU.
         spacing_mm: Voxel size along X, Y (and Z), in mm.
-        spectra: From `kernel_references` of the training images.
+        spectra: Result of `kernel_references` for the training images.
 
     Raises:
-        ValueError: As `measure_spectra`.
+        ValueError: As in `measure_spectra`.
     """
     measured = measure_spectra(volume_hu, spacing_mm)
     squares: dict[str, list[float]] = {}
@@ -144,7 +144,7 @@ def _reference(spectra: Mapping[str, Sequence[Spectrum]], rings: np.ndarray) -> 
 
 
 def _levelled(spectrum: Spectrum, rings: np.ndarray) -> np.ndarray:
-    """Log P at the rings at a level of 0; NaN beyond Nyquist."""
+    """Return log P at the rings at a level of 0; NaN beyond Nyquist."""
     curve = np.interp(rings, spectrum.frequency, np.log(np.maximum(spectrum.power, 1e-12)))
     inside = rings <= spectrum.nyquist
     level = inside & (rings >= LEVEL_LP_MM[0]) & (rings <= LEVEL_LP_MM[1])

@@ -1,7 +1,4 @@
-"""The radial filters of all directions between CT kernels: fitted once, saved with their coefficients, loaded.
-
-Fitting the radial filters of a kernel-conversion bundle at the start of its training.
-"""
+"""Radial filters of all directions between CT kernels: fitted at the start of a bundle's training, saved and loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ FILTERS = "filters.json"
 
 
 def measure_domains(volumes_by_domain: Mapping[str, Iterable[Volume]]) -> dict[str, list[VolumeSpectra]]:
-    """Measure the spectra of each domain's patients: all that unpaired filters and `kernel_references` need."""
+    """Measure the spectra of each domain's patients, which unpaired filters and `kernel_references` need."""
     return {
         domain: [measure_spectra(volume, spacing) for volume, spacing in volumes]
         for domain, volumes in volumes_by_domain.items()
@@ -47,12 +44,11 @@ def measure_domains(volumes_by_domain: Mapping[str, Iterable[Volume]]) -> dict[s
 def fit_measured(
     spectra: Mapping[str, Sequence[VolumeSpectra]], pairs: Iterable[Patient] | None = None
 ) -> KernelFilters:
-    """Fit the filters of every direction. The pairs are read once, one patient at a time: a generator does.
+    """Fit the filters of every direction; the pairs are read once, one patient at a time, so a generator suffices.
 
     Args:
-        spectra: what `measure_domains` has measured in the list `training`.
-        pairs: (`{domain: volume}`, spacing) of each patient of `training_paired`; without it there is no paired
-            filter.
+        spectra: Result of `measure_domains` for the list `training`.
+        pairs: (`{domain: volume}`, spacing) of each patient of `training_paired`; without it there is no paired filter.
 
     Returns:
         `{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired}}`.
@@ -84,7 +80,7 @@ def save_kernel_filters(
 
 
 def load_kernel_filters(path: str | os.PathLike[str]) -> KernelFilters:
-    """Read the filters that `save_kernel_filters` wrote.
+    """Read the filters from the file of `save_kernel_filters`.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -95,7 +91,7 @@ def load_kernel_filters(path: str | os.PathLike[str]) -> KernelFilters:
 
 
 def load_kernel_references(path: str | os.PathLike[str]) -> KernelReferences | None:
-    """Read the reference spectra that `save_kernel_filters` wrote, if any; raises like `load_kernel_filters`."""
+    """Read the reference spectra from the file of `save_kernel_filters`, if any; raise like `load_kernel_filters`."""
     content = _read(path)["kernels"]
     return None if content is None else KernelReferences.from_dict(content)
 
@@ -122,17 +118,17 @@ def fit_and_save_filters(
     load: Callable,
     volumes: Sequence[DomainVolume],
 ) -> Path:
-    """Fits the radial filters of all directions and writes `filters.json`; evaluation only reads it.
+    """Fit the radial filters of all directions and write `filters.json`; evaluation only reads it.
 
-    The unpaired filter sees the list `training`; the paired one `training_paired`, and is left out where a datalist has
-    no pairs.
+    The unpaired filter sees the list `training`; the paired one sees `training_paired`, and is omitted if a datalist
+    has no pairs.
 
     Args:
-        models_dir: Where the file goes.
-        dataset_dir: See `common.data.load_datalist`.
+        models_dir: Folder of the file.
+        dataset_dir: Folder of the data set, see `common.data.load_datalist`.
         domains: Names of the kernels.
-        load: From `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`.
-        volumes: The volumes of `training`.
+        load: Function from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`.
+        volumes: Volumes of `training`.
     """
     by_domain = {domain: _volumes(volumes, domain) for domain in domains}
     spectra = measure_domains(by_domain)
@@ -143,14 +139,18 @@ def fit_and_save_filters(
 
 
 def kernel_estimator(models_dir: str | Path) -> Callable[[np.ndarray, Sequence[float]], tuple[str, float]] | None:
-    """From a volume in HU and its spacing to its kernel and a confidence; None without the training's spectra."""
+    """Return a function from a volume in HU and its spacing to its kernel and a confidence.
+
+    Returns:
+        The function, or None without the training's spectra.
+    """
     path = Path(models_dir) / FILTERS
     references = load_kernel_references(path) if path.is_file() else None
     return None if references is None else partial(estimate_kernel, spectra=references)
 
 
 def start_from_filters(network: PhysicsGenerator, models_dir: str | Path, domains: Sequence[str]) -> None:
-    """Makes a generator's filters the unpaired ones of `filters.json`."""
+    """Initialise a generator's filters with the unpaired ones of `filters.json`."""
     filters = load_kernel_filters(Path(models_dir) / FILTERS)
     for source, target in permutations(domains, 2):
         network.filters.set(domains.index(source), domains.index(target), filters[source, target][UNPAIRED].response)
