@@ -1,10 +1,13 @@
-"""Public names that have moved or changed: configs that use the old name go on working, with a warning."""
+"""Names of before: public names that moved or changed, and sections that the bundles' configs had.
+
+Configs and overlays that use them go on working, with a warning (docs/upgrading.md).
+"""
 
 from __future__ import annotations
 
 import importlib
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 MOVED = {
     "common.data.DicomSeriesReader": "common.dicom.DicomSeriesReader",
@@ -40,7 +43,6 @@ MOVED = {
     "common.metrics.write_json": "common.files.write_json",
     "common.metrics.write_text": "common.files.write_text",
     "common.transforms.CheckNoAgentd": "common.transforms.CheckNoContrastAgentd",
-    "common.transforms.LoadMappedd": "common.data.LoadMappedd",
     "common.transforms.SliceStorage": "common.images.SliceStorage",
     "common.transforms.file_name": "common.images.file_name",
     "common.transforms.finer_affine": "common.images.finer_affine",
@@ -75,3 +77,31 @@ def moved_attribute(package: str, name: str) -> Any:
     warnings.warn(f"{package}.{name} is now {new}; the old name will go in 0.3.", FutureWarning, stacklevel=3)
     module, _, attribute = new.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
+
+
+class FormerSection(NamedTuple):
+    """A component that the configs had, of which they keep the arguments alone.
+
+    Attributes:
+        was: the component, for what refers to it.
+        taker: id of the component that takes the arguments today.
+        target: its `_target_`; another one's references are of before.
+    """
+
+    was: dict[str, Any]
+    taker: str
+    target: str
+
+
+FORMER_SECTIONS = {
+    "train::sampler": FormerSection(
+        was={
+            "_target_": "common.data.EpochSampler",
+            "length": "$len(@train::dataset)",
+            "samples_per_epoch": "@samples_per_epoch",
+            "seed": "@seed",
+        },
+        taker="train::dataloader",
+        target="common.data.epoch_loader",
+    ),
+}

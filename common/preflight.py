@@ -25,6 +25,7 @@ from monai.utils import BundlePropertyConfig
 
 from .devices import check_device
 from .errors import own_error
+from .moved import FORMER_SECTIONS
 
 EXPRESSIONS = ("$", "@", "%")
 WHOLE_NUMBERS = ("_size", "_epochs", "_workers", "_interval")
@@ -113,6 +114,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # an absent GPU decoder is no concern here
     parser = config or _calling_parser()
     if parser is not None:
+        restore_former_sections(parser)
         given = cast(dict[str, Any], parser.config)
         own = _own_values(Path(parser.get_parsed_content("bundle_root", default=".")))
         _refuse_unknown_ids(given, set(own))
@@ -124,6 +126,48 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
             f" or make the default data: `python -m common phantom --help`."
         )
+
+
+def restore_former_sections(parser: ConfigParser) -> dict[str, Any]:
+    """Let overlays of earlier versions work: a component that the configs had is made again where one refers to it.
+
+    Args:
+        parser: of the merged configuration, which may be evaluating already; it is changed.
+
+    Returns:
+        The ids that were set and their content, each after a `FutureWarning`.
+
+    Example:
+        >>> loader = {"_target_": "DataLoader", "dataset": "@train#dataset", "sampler": "@train#sampler"}
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     found = restore_former_sections(ConfigParser({"train": {"sampler": {"seed": 3}, "dataloader": loader}}))
+        >>> found["train::sampler"]["_target_"], found["train::sampler"]["seed"]
+        ('common.data.EpochSampler', 3)
+    """
+    restored: dict[str, Any] = {}
+    for id_, former in FORMER_SECTIONS.items():
+        given, taker = parser.get(id_), parser.get(former.taker)
+        uses = [ref for text in _strings(parser.get()) for ref in REFERENCE.findall(text) if id_ in _prefixes(ref)]
+        ours = isinstance(taker, dict) and taker.get("_target_") == former.target
+        if not isinstance(given, dict) or "_target_" in given or len(uses) <= ours:
+            continue
+        section, name = id_.rsplit("::", 1)
+        # Not `parser[id_] = ...`, which would forget all that was evaluated.
+        restored[id_] = parser.get(section)[name] = {**former.was, **given}
+        warnings.warn(
+            f"`{id_.replace('::', '#')}` holds arguments alone now, which `{former.target}` takes: let"
+            f" `{former.taker.replace('::', '#')}` be that, or give `{id_.replace('::', '#')}` a `_target_`. That it is"
+            " made a component for what refers to it will go in 0.3 (docs/upgrading.md).",
+            FutureWarning,
+            stacklevel=3,
+        )
+    if restored and parser.ref_resolver.items:
+        fresh = ConfigParser(parser.get(), globals=parser.globals)
+        fresh.parse()
+        done = parser.ref_resolver.resolved_content
+        parser.ref_resolver.items.update({i: item for i, item in fresh.ref_resolver.items.items() if i not in done})
+    return restored
 
 
 def _calling_parser() -> ConfigParser | None:
@@ -148,8 +192,7 @@ def _own_values(bundle_root: Path) -> dict[str, Any]:
 def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
     properties = [*TrainProperties.values(), *InferProperties.values(), *MetaProperties.values()]
     standard = {part for p in properties for part in _prefixes(str(cast(dict[str, Any], p)[BundlePropertyConfig.ID]))}
-    referenced = {prefix for text in _strings(config) for ref in REFERENCE.findall(text) for prefix in _prefixes(ref)}
-    known = standard | referenced | own | set(RUN_IDS)
+    known = standard | _referenced(config) | own | set(RUN_IDS)
     for id_, names in _sections(config, known):
         for name in names["given"]:
             if name not in names["valid"]:
@@ -157,6 +200,11 @@ def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
                 near = difflib.get_close_matches(name, sorted(names["valid"]), n=1, cutoff=0.5)
                 hint = f" Did you mean {near[0]!r}?" if near else f" Valid here: {', '.join(sorted(names['valid']))}."
                 raise ValueError(f"The config has no use for the id {full!r}: an override must name an id.{hint}")
+
+
+def _referenced(config: Any) -> set[str]:
+    """The ids that something in a configuration refers to, and those of the sections around them."""
+    return {prefix for text in _strings(config) for ref in REFERENCE.findall(text) for prefix in _prefixes(ref)}
 
 
 def _prefixes(id_: str) -> Iterator[str]:

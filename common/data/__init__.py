@@ -16,15 +16,14 @@ from .domains import (
     load_domains,
     spacing_range,
 )
-from .inference_images import LoadMappedd, common_folder, find_conversions, find_images
+from .inference_images import common_folder, find_conversions, find_images
 from .patches import PairedPatchDataset, PatchVolume, UnpairedPatchDataset, draw_patch
-from .seeded import EpochSampler
+from .seeded import EpochSampler, epoch_loader
 from .volume_cache import VolumeCache, cache_volumes, load_patch_volumes
 
 __all__ = [
     "DomainVolume",
     "EpochSampler",
-    "LoadMappedd",
     "MultiDomainDataset",
     "PairedDomainsDataset",
     "PairedPatchDataset",
@@ -41,6 +40,7 @@ __all__ = [
     "conversions",
     "describe",
     "draw_patch",
+    "epoch_loader",
     "find_conversions",
     "find_images",
     "label_names",

@@ -1,8 +1,6 @@
 """Finding the images that an inference translates: NIfTI files, and the volumes in DICOM files, folders and zips.
 
 The images that an inference between several domains converts, each with the domain that its datalist gives it.
-
-Loading a volume for a translation that goes slice by slice: nothing of it is held in memory that need not be.
 """
 
 from __future__ import annotations
@@ -10,18 +8,14 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.config import KeysCollection
-from monai.transforms import LoadImaged, MapTransform
-
 from ..dicom.files import dicom_files, names_well, require_pydicom, safe_names
-from ..dicom.reader import image_readers, item_of
+from ..dicom.reader import item_of
 from ..dicom.series import Found, find_volumes
 from ..dicom.zip_files import unpacked
-from ..images.nifti import is_nifti_volume, map_nifti
 from .datalist import DATALIST_NAME, VOLUME_SUFFIXES, image_of, load_datalist
 
 logger = logging.getLogger(__name__)
@@ -204,27 +198,3 @@ def _images(entry: Mapping[str, Any], domains: Sequence[str], wanted: Sequence[s
         f"The datalist's test entry of patient {entry.get('patient')!r} must have an `image`, or one for each of the"
         f" kernels {list(domains)}; it has {sorted(entry)}. Correct the entry (docs/data.md)."
     )
-
-
-class LoadMappedd(MapTransform):
-    """`LoadImaged` that keeps the values' type, and gives the voxels of NIfTI volumes as a view of the disk.
-
-    Volumes from DICOM are held in memory, as 16 bit where they fit.
-
-    Args:
-        keys: keys of paths, or of what `find_images` gives.
-    """
-
-    def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        readers: Any = image_readers()
-        self.others = {key: LoadImaged(key, reader=readers, dtype=None) for key in self.keys}
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item):
-            if is_nifti_volume(item[key]):
-                item[key] = map_nifti(item[key])
-            else:
-                item = dict(self.others[key](item))
-        return item

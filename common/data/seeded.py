@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from monai.data import DataLoader
 from monai.transforms import Randomizable
 from torch.utils.data import Dataset, Sampler
 
@@ -87,3 +88,44 @@ class EpochSampler(Sampler):
         order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self.samples_per_epoch]
         for index in order[own::world_size][: len(self)]:
             yield self.epoch, int(index)
+
+
+def epoch_loader(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    samples_per_epoch: int | None = None,
+    num_workers: int = 0,
+    seed: int = 0,
+    sampler: Sampler | Mapping[str, Any] | None = None,
+    drop_last: bool = True,
+    **options: Any,
+) -> DataLoader:
+    """Build the loader of a training, whose epochs depend on (`seed`, epoch) alone.
+
+    Args:
+        dataset: a `SeededDataset`: its items depend on (epoch, index).
+        batch_size: items in an iteration of one process.
+        samples_per_epoch: items in an epoch, see `EpochSampler`; default: all.
+        num_workers: processes that prepare items; 0: the training itself.
+        seed: seed of the order.
+        sampler: another sampler than `EpochSampler`, or further arguments of it.
+        drop_last: whether to leave out the rest of an epoch that fills no batch.
+        options: further arguments of MONAI's `DataLoader`.
+
+    Raises:
+        ValueError: when `sampler` gives an argument that `EpochSampler` has not.
+
+    Example:
+        >>> loader = epoch_loader([0.0, 1.0, 2.0], batch_size=2, samples_per_epoch=4)
+        >>> len(loader), loader.sampler.length
+        (2, 3)
+    """
+    if sampler is None or isinstance(sampler, Mapping):
+        arguments = {"samples_per_epoch": samples_per_epoch, "seed": seed}
+        if unknown := sorted(set(sampler or ()) - {"length", *arguments}):
+            raise ValueError(f"`sampler` may give length, samples_per_epoch and seed of the order, got {unknown}.")
+        sampler = EpochSampler(**{"length": len(dataset), **arguments, **(sampler or {})})  # type: ignore[arg-type]
+    return DataLoader(
+        dataset, num_workers=num_workers, batch_size=batch_size, sampler=sampler, drop_last=drop_last, **options
+    )

@@ -23,8 +23,11 @@ from ..engines.trainer import TranslationTrainer
 from ..networks.definition import PUBLIC_PACKAGE
 
 
-def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping[str, Any]) -> None:
+def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """What a bundle's `run` list does first, and `MonaiAlgo`, which calls the trainer alone, does not.
+
+    Returns:
+        Further options, which make overlays of earlier versions work.
 
     Raises:
         ValueError: when an id of the files or options has no use.
@@ -33,7 +36,9 @@ def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping
     parser = ConfigParser()
     parser.read_config([str(Path(bundle_root, file)) for file in files])
     parser.update({**options, "bundle_root": bundle_root})
+    restored = preflight.restore_former_sections(parser)
     preflight.check(exists=options["dataset_dir"], config=parser)
+    return restored
 
 
 def refuse_empty_epochs(trainer: TranslationTrainer, site: str) -> None:

@@ -120,7 +120,7 @@ class SiteAlgo(ClientAlgo):
         output = Path(site_path(self.output_dir, **site)).resolve()
         places = {"dataset_dir": site_path(self.dataset_dir, **site), "models_dir": str(output / "models")}
         options = {**places, "output_dir": str(output / "training"), **self._training_options()}
-        check_configuration(bundle_root, self.train_files, options)
+        options |= check_configuration(bundle_root, self.train_files, options)
         self.training = MonaiAlgo(
             bundle_root,
             local_epochs=self.local_epochs,

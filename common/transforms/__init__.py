@@ -1,4 +1,4 @@
-"""Intensity codecs and input checks, as MONAI dictionary transforms."""
+"""Loading, intensity codecs and input checks, as MONAI dictionary transforms."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .guards.image import CheckHeaderd, CheckImaged, WarnOfContrastd
 from .guards.kernel import FindKerneld, header_kernel
 from .guards.scales import CheckAird, CheckPixelSized, CheckResampledd
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
+from .loading import LoadImageAndCheckd, LoadMappedd
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
 
@@ -42,6 +43,8 @@ __all__ = [
     "Finding",
     "GreyToHUd",
     "Guards",
+    "LoadImageAndCheckd",
+    "LoadMappedd",
     "LungMaskd",
     "ToChangeInHUd",
     "WarnOfContrastd",

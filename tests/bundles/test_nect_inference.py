@@ -275,8 +275,8 @@ def test_training_and_inference_read_and_encode_images_alike():
         yaml.safe_load((BUNDLE / "configs" / f"{name}.yaml").read_text()) for name in ("train", "inference")
     )
     evaluation = yaml.safe_load((BUNDLE / "configs" / "evaluate.yaml").read_text())
-    steps = inference["load"]["transforms"]
-    assert training["load"]["transforms"] == [evaluation["read"] if step == "@read" else step for step in steps]
+    assert evaluation["read"] is None
+    assert {**training["load"], "read": "@read"} == inference["load"]
     assert training["encode"] == inference["to_network"]
     assert training["hu_range"] == inference["paper_network"]["codec"]["hu"]
     assert training["spacing_mm"] == inference["paper_network"]["spacing_mm"]

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandSpatialCropd
 
-from common.data import EpochSampler, UnpairedDataset, axial_slices, axial_stacks
+from common.data import EpochSampler, UnpairedDataset, axial_slices, axial_stacks, epoch_loader
 
 
 def images(count: int, value: float) -> list[torch.Tensor]:
@@ -75,6 +75,24 @@ def test_ranks_share_an_epoch_without_repetition(monkeypatch, world):
         assert len(list(sampler)) == len(sampler) == 12 // world
         together += list(sampler)
     assert len(set(together)) == 12
+
+
+def test_the_loader_of_a_training_draws_the_epochs_of_its_seed():
+    loader = epoch_loader(UnpairedDataset(images(5, 0), images(5, 100)), batch_size=2, samples_per_epoch=7, seed=4)
+    assert len(loader) == 3, "the last image fills no batch"
+    expected = [index for _, index in EpochSampler(5, samples_per_epoch=7, seed=4)]
+    found = torch.cat([batch["source"].flatten(1).mean(1) for batch in loader]).tolist()
+    assert found == [float(index) for index in expected[:6]]
+
+
+def test_the_order_of_an_epoch_may_be_another_one():
+    dataset = UnpairedDataset(images(5, 0), images(5, 100))
+    more = epoch_loader(dataset, batch_size=1, samples_per_epoch=2, seed=1, sampler={"samples_per_epoch": 4})
+    assert list(more.sampler) == list(EpochSampler(5, samples_per_epoch=4, seed=1))
+    own = EpochSampler(3, seed=2)
+    assert epoch_loader(dataset, batch_size=1, sampler=own).sampler is own
+    with pytest.raises(ValueError, match=r"`sampler` may give .* got \['samples'\]"):
+        epoch_loader(dataset, batch_size=1, sampler={"samples": 4})
 
 
 def test_empty_slices_are_left_out_and_pairs_stay_together():

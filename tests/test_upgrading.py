@@ -1,0 +1,87 @@
+"""What people wrote for earlier versions (docs/upgrading.md) goes on working, with a warning where it will go."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+from common import preflight
+from common.moved import MOVED
+
+ROOT = Path(__file__).parents[1]
+BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/train.yaml"))
+OWN_SAMPLER = {"_target_": "common.data.EpochSampler", "length": 4, "samples_per_epoch": 3}
+OWN_LOADER = {
+    "_target_": "DataLoader",
+    "dataset": "@train#dataset",
+    "batch_size": 1,
+    "sampler": "@train#sampler",
+    "drop_last": False,
+}
+
+
+def loader(folder: Path, overlay: dict, bundle: str = "nec_t1t2") -> torch.utils.data.DataLoader:
+    """The loader that a bundle's training has under an overlay, built by a `run` list behind the preflight."""
+    more = {"bundle_root": str(ROOT / "bundles" / bundle), "samples_per_epoch": 6, "batch_size": 2}
+    run = ["$common.preflight.check()", "$setattr(torch, '_found_loader', @train#dataloader)"]
+    (folder / "overlay.yaml").write_text(yaml.safe_dump({**more, "run": run, "train#dataset": "$[0.0, 1.0, 2.0, 3.0]"}))
+    (folder / "own.yaml").write_text(yaml.safe_dump(overlay))
+    parser = ConfigParser()
+    train = ROOT / "bundles" / bundle / "configs" / "train.yaml"
+    parser.read_config([str(train), str(folder / "overlay.yaml"), str(folder / "own.yaml")])
+    try:
+        parser.get_parsed_content("run")
+        return torch._found_loader
+    finally:
+        if hasattr(torch, "_found_loader"):
+            del torch._found_loader
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_the_arguments_of_the_sampler_may_be_set_at_their_old_ids(tmp_path, recwarn, bundle):
+    found = loader(tmp_path, {"train#sampler#samples_per_epoch": 3, "train#sampler#seed": 5}, bundle)
+    assert (found.sampler.samples_per_epoch, found.sampler.seed, found.sampler.length) == (3, 5, 4)
+    assert (found.batch_size, found.drop_last) == (2, True)
+    assert not [each for each in recwarn if each.category is FutureWarning], "these ids stay"
+
+
+def test_a_sampler_of_ones_own_may_be_set_at_its_old_id(tmp_path, recwarn):
+    found = loader(tmp_path, {"train#sampler": OWN_SAMPLER, "train#dataloader#drop_last": False})
+    assert (found.sampler.samples_per_epoch, found.drop_last) == (3, False)
+    assert not [each for each in recwarn if each.category is FutureWarning]
+
+
+def test_a_loader_of_ones_own_finds_the_sampler_that_the_configs_had(tmp_path):
+    with pytest.warns(FutureWarning, match="`train#sampler` holds arguments alone now"):
+        found = loader(tmp_path, {"train#dataloader": OWN_LOADER, "train#sampler#seed": 5})
+    assert (type(found.sampler).__name__, found.sampler.length) == ("EpochSampler", 4)
+    assert (found.sampler.samples_per_epoch, found.sampler.seed, found.batch_size) == (6, 5, 1)
+
+
+def test_loading_may_be_a_composition_of_ones_own():
+    """As the configs had it: every name of its parts is still there."""
+    parser = ConfigParser()
+    parser.read_config(str(ROOT / "bundles" / "ggcl" / "configs" / "train.yaml"))
+    names = [
+        {"_target_": "common.transforms.CheckHeaderd", "keys": "image"},
+        {"_target_": "LoadImaged", "keys": "image", "reader": "$common.data.image_readers()"},
+        {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": "common.transforms.CheckImaged", "keys": "image"},
+        {"_target_": "common.transforms.CheckHUd", "keys": "image"},
+    ]
+    parser.update({"load": {"_target_": "Compose", "transforms": names}})
+    preflight.check(config=parser)
+    with pytest.warns(FutureWarning, match=re.escape("common.data.image_readers is now common.dicom.image_readers")):
+        steps = parser.get_parsed_content("load").transforms
+    assert [type(step).__name__ for step in steps][1] == "LoadImaged"
+
+
+def test_the_page_names_what_moved():
+    page = (ROOT / "docs" / "upgrading.md").read_text()
+    missing = [old for old in MOVED if f"`{old}`" not in page]
+    assert not missing
