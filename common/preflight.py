@@ -88,6 +88,7 @@ def _is_number(value: Any) -> bool:
 logger = logging.getLogger(__name__)
 
 RUN_IDS = ("imports", "initialize", "run", "finalize", "training", "inference", "evaluating", "_meta_")
+OPTIONAL = ("phantom",)  # of a demonstration, whose data may be left out (`--make_data None`)
 TARGET_KEYS = ("_target_", "_requires_", "_disabled_", "_mode_", "_desc_", "_wrap_")
 REFERENCE = re.compile(r"[@%]((?:\w|::|#)+)")
 
@@ -192,7 +193,7 @@ def _own_values(bundle_root: Path) -> dict[str, Any]:
 def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
     properties = [*TrainProperties.values(), *InferProperties.values(), *MetaProperties.values()]
     standard = {part for p in properties for part in _prefixes(str(cast(dict[str, Any], p)[BundlePropertyConfig.ID]))}
-    known = standard | _referenced(config) | own | set(RUN_IDS)
+    known = standard | _referenced(config) | own | {*RUN_IDS, *OPTIONAL}
     for id_, names in _sections(config, known):
         for name in names["given"]:
             if name not in names["valid"]:

@@ -27,12 +27,15 @@ OWN_LOADER = {
 
 def loader(folder: Path, overlay: dict, bundle: str = "nec_t1t2") -> torch.utils.data.DataLoader:
     """The loader that a bundle's training has under an overlay, built by a `run` list behind the preflight."""
-    more = {"bundle_root": str(ROOT / "bundles" / bundle), "samples_per_epoch": 6, "batch_size": 2}
+    more: dict = {"bundle_root": str(ROOT / "bundles" / bundle), "samples_per_epoch": 6, "batch_size": 2}
     run = ["$common.preflight.check()", "$setattr(torch, '_found_loader', @train#dataloader)"]
-    (folder / "overlay.yaml").write_text(yaml.safe_dump({**more, "run": run, "train#dataset": "$[0.0, 1.0, 2.0, 3.0]"}))
+    train = ROOT / "bundles" / bundle / "configs" / "train.yaml"
+    parts = yaml.safe_load(train.read_text())["train"].keys() - {"sampler", "dataloader"}
+    unused = [f"@train#{name}" for name in sorted(parts)]  # by the replaced data set
+    more |= {"run": run, "finalize": unused, "train#dataset": "$[0.0, 1.0, 2.0, 3.0]"}
+    (folder / "overlay.yaml").write_text(yaml.safe_dump(more))
     (folder / "own.yaml").write_text(yaml.safe_dump(overlay))
     parser = ConfigParser()
-    train = ROOT / "bundles" / bundle / "configs" / "train.yaml"
     parser.read_config([str(train), str(folder / "overlay.yaml"), str(folder / "own.yaml")])
     try:
         parser.get_parsed_content("run")
@@ -74,7 +77,8 @@ def test_loading_may_be_a_composition_of_ones_own():
         {"_target_": "common.transforms.CheckImaged", "keys": "image"},
         {"_target_": "common.transforms.CheckHUd", "keys": "image"},
     ]
-    parser.update({"load": {"_target_": "Compose", "transforms": names}})
+    root = str(ROOT / "bundles" / "ggcl")
+    parser.update({"bundle_root": root, "load": {"_target_": "Compose", "transforms": names}})
     preflight.check(config=parser)
     with pytest.warns(FutureWarning, match=re.escape("common.data.image_readers is now common.dicom.image_readers")):
         steps = parser.get_parsed_content("load").transforms
