@@ -17,9 +17,9 @@ from .guards.enhanced import CheckNonContrastd, Enhancement, enhancement
 from .guards.findings import Finding, Guards
 from .guards.image import CheckHeaderd, CheckImaged, WarnOfContrastd
 from .guards.kernel import FindKerneld, header_kernel
+from .guards.loading import LoadImageAndCheckd, LoadMappedd
 from .guards.scales import CheckAird, CheckPixelSized, CheckResampledd
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
-from .loading import LoadImageAndCheckd, LoadMappedd
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
 

@@ -8,10 +8,10 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, MapTransform
 
-from ..dicom.reader import image_readers
-from ..images.nifti import is_nifti_volume, map_nifti
-from .guards.image import CheckHeaderd, CheckImaged
-from .intensity import CheckHUd
+from ...dicom.reader import image_readers
+from ...images.nifti import is_nifti_volume, map_nifti
+from ..intensity import CheckHUd
+from .image import CheckHeaderd, CheckImaged
 
 
 class LoadImageAndCheckd(Compose):
