@@ -50,7 +50,7 @@ FLOORS: dict[str, set[str]] = {
     "transforms": {"images", "metrics"},
     "transforms.guards": {"transforms", "images", "metrics", "dicom"},
     "data": {"images", "dicom", "tensor_files", "distributed"},
-    "datalists": {"data", "dicom"},
+    "datalists": {"data", "dicom", "images"},
     "baselines": {"data", "metrics", "networks"},
     # programs; an engine knows no method
     "inference": {

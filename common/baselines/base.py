@@ -1,4 +1,4 @@
-"""Interface of the classical baselines, their shared checks, and those that need no fit.
+"""Interface of the classical baselines, the file of fitted ones, and those that need no fit.
 
 `Identity` returns the source, from which a network's gain is measured; `Interpolation` is the reference of every
 super-resolution.
@@ -6,12 +6,16 @@ super-resolution.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
+
+from ..files import read_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -19,6 +23,29 @@ if TYPE_CHECKING:
 BACKGROUND = -1.0
 
 MODES = ("nearest", "bicubic")
+
+
+def read_fitted(path: str | os.PathLike[str], key: str, *, what: str, version: int, cure: str) -> dict[str, Any]:
+    """Read a JSON file of fitted baselines.
+
+    Args:
+        path: File that a training wrote.
+        key: Entry that it must have.
+        what: What it holds, for the messages: "radial filters".
+        version: Format of the file, its entry `format`.
+        cure: What a user can do about another file.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is not a file of this format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"the fitted {what} must exist at `{path}`, found no such file; {cure}.")
+    content = read_json(path, cure=cure)
+    found = content.get("format")
+    if found != version or key not in content:
+        raise ValueError(f"`{path}` must be a file of {what} of format {version}, got {found}; {cure}.")
+    return content
 
 
 @runtime_checkable

@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.datalist import label_names, load_datalist, read_datalist
-from ..files import read_json, write_json
+from ..files import write_json
 from ..metrics.dose import Patient, enhancement_spread
+from .base import read_fitted
 
 SPREAD_FILE = "enhancement_spread.json"
 FORMAT = 1
@@ -61,11 +62,8 @@ def load_spread(models_dir: str | Path) -> dict[str, dict[str, float]] | None:
     path = Path(models_dir) / SPREAD_FILE
     if not path.is_file():
         return None
-    content = read_json(path, cure="remove it, or train again")
-    found = content.get("format")
-    if found != FORMAT or "spread" not in content:
-        raise ValueError(f"`{path}` must be a spread of format {FORMAT}, got {found}; remove it, or train again.")
-    return dict(content["spread"])
+    cure = "remove it, or train again"
+    return dict(read_fitted(path, "spread", what="true enhancement", version=FORMAT, cure=cure)["spread"])
 
 
 def _patients(

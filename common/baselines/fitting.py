@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from ..data.datalist import load_datalist, load_domain, read_datalist
-from ..files import read_json, write_json
-from .base import Baseline, Identity
+from ..files import write_json
+from .base import Baseline, Identity, read_fitted
 from .curve import DEFAULT_BINS, IntensityCurve
 from .histogram import DEFAULT_QUANTILES, HistogramMatching, InvertedHistogramMatching, mean_quantiles
 
@@ -95,13 +95,7 @@ def load_baselines(path: str | os.PathLike[str]) -> dict[str, Baseline]:
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"the fitted baselines must exist at `{path}`, found no such file; {CURE}.")
-    content = read_json(path, cure=CURE)
-    if content.get("format") != FORMAT or "baselines" not in content:
-        found = content.get("format")
-        raise ValueError(f"`{path}` must be a baseline file of format {FORMAT}, got {found}; {CURE}.")
-    return content
+    return read_fitted(path, "baselines", what="baselines", version=FORMAT, cure=CURE)
 
 
 def fit_and_save(

@@ -89,7 +89,6 @@ def _shown(value: Any) -> str:
 DATALIST_NAME = "datalist.json"
 SPLITS = ("training", "validation", "test")
 NOT_A_PATH = ("patient", "domain")
-VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
 def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:

@@ -16,7 +16,8 @@ from ..dicom.files import dicom_files, names_well, require_pydicom, safe_names
 from ..dicom.reader import item_of
 from ..dicom.series import Found, find_volumes
 from ..dicom.zip_files import unpacked
-from .datalist import DATALIST_NAME, VOLUME_SUFFIXES, image_of, load_datalist
+from ..images.nifti import VOLUME_SUFFIXES
+from .datalist import DATALIST_NAME, image_of, load_datalist
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..data.datalist import SPLITS, VOLUME_SUFFIXES
+from ..data.datalist import SPLITS
 from ..dicom.files import is_dicom
+from ..images.nifti import VOLUME_SUFFIXES
 from .found import Findings, FoundImage, check_domain, renamed, unwanted, visible
 
 PART = re.compile(r"\{(?P<name>\w*)\}|(?P<wild>\*\*/|\*\*|\*|\?)")

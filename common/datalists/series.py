@@ -17,10 +17,10 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from ..data.datalist import VOLUME_SUFFIXES
 from ..dicom.files import SYNTHETIC_DATA, is_dicom, is_synthetic, require_pydicom
 from ..dicom.geometry import stack
 from ..dicom.series import DicomVolume, find_volumes
+from ..images.nifti import VOLUME_SUFFIXES
 from .found import Facts, visible
 
 KEYWORDS = (  # what rules ask for, beside what the reader of series keeps

@@ -23,7 +23,7 @@ from monai.transforms import LoadImage
 
 from ..errors import disk_full_names
 
-SUFFIXES = (".nii", ".nii.gz")
+VOLUME_SUFFIXES = (".nii", ".nii.gz")
 AS_STORED = ("uint8", "int8", "int16", "int32", "float32")  # other types are read as float32, as MONAI reads all
 
 
@@ -36,7 +36,7 @@ class _HeaderReader(NibabelReader):
 
 def is_nifti_volume(path: Any) -> bool:
     """Whether a path names a 3-D NIfTI file, by its header."""
-    if not isinstance(path, (str, Path)) or not str(path).lower().endswith(SUFFIXES) or not Path(path).is_file():
+    if not isinstance(path, (str, Path)) or not str(path).lower().endswith(VOLUME_SUFFIXES) or not Path(path).is_file():
         return False
     return len(nib.load(path).shape) == 3  # type: ignore[attr-defined]
 

@@ -16,7 +16,6 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..data.datalist import VOLUME_SUFFIXES
 from ..dicom.derived.headers import Derivation
 from ..dicom.derived.rules import derived_rule
 from ..dicom.derived.series import write_derived_series
@@ -26,6 +25,7 @@ from ..dicom.reader import source_files
 from ..errors import disk_full_names
 from ..files import Staging, write_json
 from ..images.names import file_name, source_path
+from ..images.nifti import VOLUME_SUFFIXES
 from ..images.writing import save_volume
 from ..metrics.score import foreground_mask
 from ..transforms.guards.contrast import masked_correlation

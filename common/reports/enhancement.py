@@ -15,7 +15,6 @@ from .scores import Metrics
 from .tables import Column, metric_table
 from .volumes import AxialSlice
 
-ABDOMEN_WINDOW = (-100.0, 200.0)  # width 300, level 50
 FULL_COLOUR_HU = 100.0
 CORRECT, FALSE = np.array([0.25, 0.6, 1.0]), np.array([1.0, 0.35, 0.2])
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_text
+from ..metrics.window import WINDOW_HU
 from . import html
 from .drawing import Panel, panel_png, require
 from .inputs import Case, read_inputs
@@ -126,7 +127,6 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return write_text(path, text.getvalue())
 
 
-WINDOW = (-100.0, 200.0)
 SLICES = 4
 WIDTH_PX = 300
 GUIDE = (
@@ -151,7 +151,7 @@ def write_reading_sheet(
     *,
     seed: int = 0,
     cases: int | None = None,
-    window: tuple[float, float] = WINDOW,
+    window: tuple[float, float] = WINDOW_HU,
 ) -> Path:
     """Write a blinded reading sheet of several methods' outputs for the same patients.
 

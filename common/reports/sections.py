@@ -15,9 +15,10 @@ from html import escape
 from typing import Any
 
 from ..bundles import CONTRAST_ENHANCEMENT, KERNEL_CONVERSION, SUPER_RESOLUTION
+from ..metrics.window import WINDOW_HU
 from . import curves, html, kernels, tables
 from .drawing import THEMES, inset_png
-from .enhancement import ABDOMEN_WINDOW, enhancement_blocks, is_removal, removal_panel
+from .enhancement import enhancement_blocks, is_removal, removal_panel
 from .inputs import NETWORK, Case, Inputs, direction_of
 from .kernels import KERNEL_NOTE, kernel_table, paper_table
 from .panels import Panel, case_panels, case_png, ct_note, outline_legend, panel_png
@@ -44,7 +45,7 @@ def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, f
     volumes = load_case(case)
     contrast = inputs.task == CONTRAST_ENHANCEMENT
     axial = axial_slice(volumes, inputs.label_names, chest=not contrast)
-    window = window or (ABDOMEN_WINDOW if contrast and axial.hu else None)
+    window = window or (WINDOW_HU if contrast and axial.hu else None)
     panels = case_panels(axial, direction=case.direction, label_names=inputs.label_names, window=window)
     panels += [removal_panel(axial)] if is_removal(scores) and axial.target is not None else []
     title = _title(case, axial, inputs)

@@ -60,5 +60,5 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"enhancement_spread.json` must be JSON, got .* remove it, or train again"):
         load_spread(tmp_path)
     file.write_text('{"format": 7, "spread": {}}')
-    with pytest.raises(ValueError, match="must be a spread of format 1, got 7; remove it, or train again"):
+    with pytest.raises(ValueError, match="must be a file of true enhancement of format 1, got 7; remove it"):
         load_spread(tmp_path)

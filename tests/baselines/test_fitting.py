@@ -116,7 +116,7 @@ def test_error_messages(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be JSON, got .*fits and saves them"):
         load_baselines(tmp_path / "broken.json")
     (tmp_path / "other.json").write_text('{"format": 7}')
-    with pytest.raises(ValueError, match="must be a baseline file of format 1, got 7"):
+    with pytest.raises(ValueError, match="must be a file of baselines of format 1, got 7"):
         load_baselines(tmp_path / "other.json")
     (tmp_path / "new.json").write_text('{"format": 1, "facts": {}, "baselines": {"x": {"kind": "magic"}}}')
     with pytest.raises(ValueError, match=r"got \['magic'\]; update the package"):

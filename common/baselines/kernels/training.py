@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from ...data.datalist import load_datalist, read_datalist
 from ...data.domains import DomainVolume
-from ...files import read_json, write_json
+from ...files import write_json
 from ...networks.physics import PhysicsGenerator
+from ..base import read_fitted
 from .amplitudes import VolumeSpectra, measure_spectra
 from .fits import Patient, Volume, fit_domains, fit_paired_domains
 from .radial_filter import RadialFilter
@@ -102,13 +103,7 @@ def _direction(key: str) -> tuple[str, str]:
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"the fitted radial filters must exist at `{path}`, found no such file; {CURE}.")
-    content = read_json(path, cure=CURE)
-    if content.get("format") != FORMAT or "filters" not in content:
-        found = content.get("format")
-        raise ValueError(f"`{path}` must be a file of radial filters of format {FORMAT}, got {found}; {CURE}.")
-    return content
+    return read_fitted(path, "filters", what="radial filters", version=FORMAT, cure=CURE)
 
 
 def fit_and_save_filters(

@@ -12,7 +12,6 @@ import numpy as np
 from monai.bundle import ConfigWorkflow
 
 from ...bundles import read_metadata
-from ...data.datalist import VOLUME_SUFFIXES
 from ...dicom.derived.headers import Derivation
 from ...dicom.derived.rules import DerivedRule, derived_rule
 from ...dicom.derived.series import write_derived_series
@@ -20,6 +19,7 @@ from ...dicom.derived.source import read_source_series
 from ...dicom.geometry import Stack
 from ...dicom.headers import cache, stamp
 from ...files import checksum
+from ...images.nifti import VOLUME_SUFFIXES
 
 Target = str | Mapping[str, float]
 

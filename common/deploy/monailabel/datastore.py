@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
-from ...data.datalist import VOLUME_SUFFIXES
+from ...images.nifti import VOLUME_SUFFIXES
 from .images import one_image, series_folders
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom.misc import is_dicom
 
-from ...data.datalist import VOLUME_SUFFIXES
+from ...images.nifti import VOLUME_SUFFIXES
 
 MAX_UNPACKED_BYTES = 8 * 2**30
 

@@ -17,8 +17,8 @@ import yaml
 from monai.bundle import ConfigParser
 
 from ...bundles import read_metadata
-from ...data.datalist import VOLUME_SUFFIXES
 from ...errors import collected_warnings
+from ...images.nifti import VOLUME_SUFFIXES
 from ...inference.inferers import weight_facts
 from ...inference.sidecar import NOTICE
 

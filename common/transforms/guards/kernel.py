@@ -13,10 +13,9 @@ from monai.transforms import MapTransform
 from nibabel.affines import voxel_sizes
 
 from ...dicom.reader import KERNEL
-from ...images.names import file_name
+from ...images.names import SOURCE, file_name
 
 logger = logging.getLogger(__name__)
-SOURCE_DOMAIN = "source_domain"  # in a volume's meta data
 LISTED = "domain"  # in an item, as in the datalist that it comes from
 LOW_CONFIDENCE = 0.5
 ENOUGH_SLICES = 64  # from the middle, for the noise spectrum: more would not tell more, but take memory
@@ -65,7 +64,7 @@ class FindKerneld(MapTransform):
             source, how = self._find(item[key], item.get(LISTED))
             name = file_name(item[key])
             if source is not None:
-                item[key].meta[SOURCE_DOMAIN] = source
+                item[key].meta[SOURCE] = source
                 logger.info(f"{name}: source kernel {source} ({how}).")
             if source is not None and source == self.target:
                 logger.warning(f"{name} has the target kernel {source} already ({how}): there is nothing to convert.")
