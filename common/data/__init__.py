@@ -1,4 +1,4 @@
-"""Datalists, training data sets and the sampler that makes a training resumable."""
+"""Datalists, data sets for training and validation, and the images of an inference."""
 
 from __future__ import annotations
 

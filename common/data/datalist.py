@@ -1,7 +1,4 @@
-"""Reading a `datalist.json` (MONAI's decathlon form).
-
-The form of a datalist, checked before anything of it is used: a file from elsewhere can hold any JSON.
-"""
+"""Read and check a `datalist.json` (MONAI's decathlon format)."""
 
 from __future__ import annotations
 
@@ -12,8 +9,114 @@ from typing import Any
 
 from ..files import read_json
 
+DATALIST_NAME = "datalist.json"
 LISTS = ("training", "training_paired", "validation", "test")
-LONGEST_SHOWN = 60
+SPLITS = ("training", "validation", "test")
+NOT_A_PATH = ("patient", "domain")  # texts of an entry
+LONGEST_SHOWN = 60  # characters of a value in an error
+
+
+def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
+    """Read and check the datalist of a data folder.
+
+    Args:
+        dataset_dir: a folder with a `datalist.json`, or a datalist file of any name.
+
+    Returns:
+        The datalist, and the folder that its relative paths start from.
+
+    Raises:
+        FileNotFoundError: when the folder or its datalist does not exist, or the datalist names an absent file.
+        ValueError: when it is not JSON, or a patient is in two of `training`, `validation` and `test`.
+    """
+    path = Path(dataset_dir)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`dataset_dir` {str(path)!r} does not exist. Give an existing folder with `--dataset_dir`, or make the"
+            f" default data, see `python -m common phantom --help`."
+        )
+    path = path / DATALIST_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(path.parent)!r} has no {DATALIST_NAME}: it must list the volumes of "
+            f"{', '.join(SPLITS)} (see docs/data.md)."
+        )
+    datalist = read_json(path, cure="it must hold lists such as 'training': write it anew or correct that line")
+    check_form(datalist, path)
+    _refuse_leakage(datalist, path)
+    return datalist, path.parent
+
+
+def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
+    """Load the entries of one list of a datalist.
+
+    Args:
+        dataset_dir: data folder or datalist, see `read_datalist`.
+        key: `training`, `training_paired`, `validation` or `test`.
+
+    Returns:
+        The entries, with absolute paths.
+
+    Raises:
+        ValueError: when the list is absent or empty.
+        FileNotFoundError: when an entry names a file that does not exist.
+    """
+    datalist, root = read_datalist(dataset_dir)
+    entries = datalist.get(key, [])
+    if not entries:
+        filled = sorted(k for k, value in datalist.items() if isinstance(value, list) and value)
+        raise ValueError(f"The datalist in {str(root)!r} has no list {key!r}, or an empty one; it has {filled}.")
+    return [_absolute(entry, root, key) for entry in entries]
+
+
+def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str, str]]:
+    """Load the images of one domain in a list, whose entries are one image or all images of a patient.
+
+    Args:
+        dataset_dir: data folder or datalist, see `read_datalist`.
+        key: `training`, `training_paired`, `validation` or `test`.
+        domain: name of the domain.
+
+    Returns:
+        Items `{"image": absolute path, "patient": name}`.
+
+    Raises:
+        ValueError: when the list has no image of that domain.
+    """
+    entries = load_datalist(dataset_dir, key)
+    found = [
+        {
+            "image": image_of(entry, domain if domain in entry else "image", str(dataset_dir)),
+            "patient": str(entry.get("patient", "?")),
+        }
+        for entry in entries
+        if domain in entry or entry.get("domain") == domain
+    ]
+    if not found:
+        raise ValueError(
+            f"List {key!r} of the datalist in {str(dataset_dir)!r} has no image of domain {domain!r}: its entries have"
+            f" the domains {sorted({str(entry.get('domain')) for entry in entries})} and the keys"
+            f" {sorted({name for entry in entries for name in entry})}."
+        )
+    return found
+
+
+def describe(dataset_dir: str | Path) -> dict[str, Any]:
+    """Describe training data for `network.json`: name and parameters of the datalist, and numbers of patients."""
+    datalist, root = read_datalist(dataset_dir)
+    counts = {key: len(patients(datalist.get(key, []))) for key in SPLITS}
+    return {"name": datalist.get("name", root.name), "parameters": datalist.get("parameters", {}), "patients": counts}
+
+
+def label_names(dataset_dir: str | Path) -> dict[int, str]:
+    """Return the names of a datalist's label values, such as `{1: "oedema"}`; empty if it has none."""
+    datalist, _ = read_datalist(dataset_dir)
+    return {int(value): name for value, name in datalist.get("label_names", {}).items()}
+
+
+def patients(entries: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the distinct patients of entries, in order of first appearance."""
+    return list(dict.fromkeys(str(entry.get("patient", "?")) for entry in entries))
 
 
 def check_form(datalist: Mapping[str, Any], path: Path) -> None:
@@ -45,15 +148,15 @@ def check_form(datalist: Mapping[str, Any], path: Path) -> None:
 
 
 def image_of(entry: Mapping[str, Any], key: str, place: str) -> str:
-    """The path that an entry has under a key.
+    """Return the path that an entry has under a key.
 
     Args:
-        entry: of a datalist.
-        key: such as `image` or a domain.
-        place: of the datalist, for messages.
+        entry: entry of a datalist.
+        key: key of the path, such as `image` or a domain.
+        place: path of the datalist, for messages.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: when the entry has no path under the key.
     """
     if not isinstance(entry.get(key), str):
         raise ValueError(
@@ -61,6 +164,33 @@ def image_of(entry: Mapping[str, Any], key: str, place: str) -> str:
             f" {_shown(entry.get(key))}. Correct it, or remove the entry."
         )
     return str(entry[key])
+
+
+def _refuse_leakage(datalist: dict[str, Any], path: Path) -> None:
+    """Refuse patients in two splits; `training_paired` belongs to the training split."""
+    assigned: dict[str, str] = {}
+    for key in LISTS:
+        split = "training" if key.startswith("training") else key
+        for entry in datalist.get(key, []):
+            patient = entry.get("patient")
+            if patient is not None and assigned.setdefault(patient, split) != split:
+                raise ValueError(
+                    f"{str(path)!r}: patient {patient!r} is in both {assigned[patient]!r} and {key!r}; a split is by"
+                    " patient, or the scores are those of training data. Keep each patient in one split."
+                )
+
+
+def _absolute(entry: dict[str, Any], root: Path, key: str) -> dict[str, Any]:
+    absolute = dict(entry)
+    for name, value in entry.items():
+        if isinstance(value, str) and name not in NOT_A_PATH:
+            absolute[name] = str(Path(root, value).resolve())
+            if not Path(absolute[name]).exists():
+                raise FileNotFoundError(
+                    f"The datalist in {str(root)!r} names a file that does not exist: {absolute[name]!r} ({name!r} of"
+                    f" {entry.get('patient', 'an entry')!r} in {key!r}). Correct the path, or remove the entry."
+                )
+    return absolute
 
 
 def _check_entry(entry: Any, key: str, path: Path) -> None:
@@ -84,127 +214,3 @@ def _is_whole(text: str) -> bool:
 def _shown(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
-DATALIST_NAME = "datalist.json"
-SPLITS = ("training", "validation", "test")
-NOT_A_PATH = ("patient", "domain")
-
-
-def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
-    """The datalist of a data folder, checked, and the folder that its relative paths start from.
-
-    Args:
-        dataset_dir: a folder with a `datalist.json`, or a datalist file of any name.
-
-    Raises:
-        FileNotFoundError: when the folder or its datalist does not exist, or the datalist names an absent file.
-        ValueError: when it is not JSON, or a patient is in two of `training`, `validation` and `test`.
-    """
-    path = Path(dataset_dir)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"`dataset_dir` {str(path)!r} does not exist. Give an existing folder with `--dataset_dir`, or make the"
-            f" default data, see `python -m common phantom --help`."
-        )
-    path = path / DATALIST_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{str(path.parent)!r} has no {DATALIST_NAME}: it must list the volumes of "
-            f"{', '.join(SPLITS)} (see docs/data.md)."
-        )
-    datalist = read_json(path, cure="it must hold lists such as 'training': write it anew or correct that line")
-    check_form(datalist, path)
-    _refuse_leakage(datalist, path)
-    return datalist, path.parent
-
-
-def _refuse_leakage(datalist: dict[str, Any], path: Path) -> None:
-    """A patient seen in training must not be scored: `training_paired` may share patients with `training` only."""
-    home: dict[str, str] = {}
-    for key in ("training", "training_paired", "validation", "test"):
-        split = "training" if key.startswith("training") else key
-        for entry in datalist.get(key, []):
-            patient = entry.get("patient")
-            if patient is not None and home.setdefault(patient, split) != split:
-                raise ValueError(
-                    f"{str(path)!r}: patient {patient!r} is in both {home[patient]!r} and {key!r}; a split is by"
-                    " patient, or the scores are those of training data. Keep each patient in one split."
-                )
-
-
-def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
-    """The entries of one list of a datalist, with absolute paths.
-
-    Args:
-        dataset_dir: see `read_datalist`.
-        key: `training`, `training_paired`, `validation` or `test`.
-
-    Raises:
-        ValueError: when the list is absent or empty.
-        FileNotFoundError: when an entry names a file that does not exist.
-    """
-    datalist, root = read_datalist(dataset_dir)
-    entries = datalist.get(key, [])
-    if not entries:
-        filled = sorted(k for k, value in datalist.items() if isinstance(value, list) and value)
-        raise ValueError(f"The datalist in {str(root)!r} has no list {key!r}, or an empty one; it has {filled}.")
-    return [_absolute(entry, root, key) for entry in entries]
-
-
-def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str, str]]:
-    """The images of one domain in a list, whether an entry is one image (`image`, `domain`) or all of a patient's.
-
-    Returns:
-        items `{"image": absolute path, "patient": name}`.
-
-    Raises:
-        ValueError: when the list has no image of that domain.
-    """
-    entries = load_datalist(dataset_dir, key)
-    found = [
-        {
-            "image": image_of(entry, domain if domain in entry else "image", str(dataset_dir)),
-            "patient": str(entry.get("patient", "?")),
-        }
-        for entry in entries
-        if domain in entry or entry.get("domain") == domain
-    ]
-    if not found:
-        raise ValueError(
-            f"List {key!r} of the datalist in {str(dataset_dir)!r} has no image of domain {domain!r}: its entries have"
-            f" the domains {sorted({str(entry.get('domain')) for entry in entries})} and the keys"
-            f" {sorted({name for entry in entries for name in entry})}."
-        )
-    return found
-
-
-def describe(dataset_dir: str | Path) -> dict[str, Any]:
-    """What a network was trained on, for `network.json`: the datalist's name, its parameters and patient counts."""
-    datalist, root = read_datalist(dataset_dir)
-    counts = {key: len(patients(datalist.get(key, []))) for key in SPLITS}
-    return {"name": datalist.get("name", root.name), "parameters": datalist.get("parameters", {}), "patients": counts}
-
-
-def _absolute(entry: dict[str, Any], root: Path, key: str) -> dict[str, Any]:
-    absolute = dict(entry)
-    for name, value in entry.items():
-        if isinstance(value, str) and name not in NOT_A_PATH:
-            absolute[name] = str(Path(root, value).resolve())
-            if not Path(absolute[name]).exists():
-                raise FileNotFoundError(
-                    f"The datalist in {str(root)!r} names a file that does not exist: {absolute[name]!r} ({name!r} of"
-                    f" {entry.get('patient', 'an entry')!r} in {key!r}). Correct the path, or remove the entry."
-                )
-    return absolute
-
-
-def label_names(dataset_dir: str | Path) -> dict[int, str]:
-    """The names of a datalist's label values: `{1: "oedema", ...}`; empty when it has none."""
-    datalist, _ = read_datalist(dataset_dir)
-    return {int(value): name for value, name in datalist.get("label_names", {}).items()}
-
-
-def patients(entries: Iterable[dict[str, Any]]) -> list[str]:
-    """The distinct patients of some entries, in order."""
-    return list(dict.fromkeys(str(entry.get("patient", "?")) for entry in entries))

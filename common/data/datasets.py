@@ -1,4 +1,4 @@
-"""Training data: axial slices of encoded volumes, alone or in 2.5-D stacks, and unpaired draws from two domains.
+"""Axial slices and 2.5-D stacks of encoded volumes, and data sets of unpaired or paired images of two domains.
 
 A 2.5-D stack is three neighbouring axial slices as one image of three channels.
 """
@@ -16,20 +16,21 @@ from .seeded import SeededDataset, apply_seeded, draw_seed
 from .volume_cache import VolumeCache, cache_volumes
 
 BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as background
+STACK = 3  # neighbouring slices that a 2.5-D network takes as channels
 
 
 def axial_slices(
     volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
 ) -> list[torch.Tensor]:
-    """The axial slices that show something: at least `min_foreground` of their voxels lie above the background.
+    """Cut volumes into axial slices, and keep those with enough foreground.
 
     Args:
         volumes: encoded volumes of shape (C, X, Y, Z) in [-1, 1].
-        like: look for the foreground in these instead; keeps the slices of aligned volumes together.
-        min_foreground: share of a slice's voxels, in [0, 1).
+        like: volumes whose foreground counts instead; keeps the slices of aligned volumes together.
+        min_foreground: fraction of a slice's voxels above the background, in [0, 1).
 
     Returns:
-        slices of shape (C, X, Y), plain views.
+        Slices of shape (C, X, Y), which are views.
 
     Raises:
         ValueError: when no slice is left.
@@ -48,8 +49,62 @@ def axial_slices(
     return slices
 
 
-def _slices(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return torch.as_tensor(volume).as_subclass(torch.Tensor).unbind(-1)
+def axial_stacks(
+    volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
+) -> list[torch.Tensor]:
+    """Cut volumes into 2.5-D stacks, and keep those whose middle slice has enough foreground.
+
+    Stacks overlap: a volume of Z slices has Z - 2. They are views, which take no memory besides the volumes. For
+    pairs, `UnpairedDataset(axial_stacks(sources), axial_stacks(targets, like=sources), paired=True)`
+    has source and target of the same patient and slices.
+
+    Args:
+        volumes: encoded volumes of shape (1, X, Y, Z) in [-1, 1], axial slices along Z.
+        like: volumes whose foreground counts instead; keeps the stacks of aligned volumes together.
+        min_foreground: fraction of the middle slice's voxels above the background, in [0, 1).
+
+    Returns:
+        Images of shape (3, X, Y), slices in order.
+
+    Raises:
+        ValueError: when a volume has more than one channel or fewer than three slices, when shapes in `like` differ,
+            or when no stack is left.
+
+    Example:
+        >>> volume = torch.arange(4.0).expand(1, 2, 2, 4)
+        >>> [stack[:, 0, 0].tolist() for stack in axial_stacks([volume])]
+        [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    """
+    if like is not None:
+        _check_alike(volumes, like)
+    stacks = [
+        stack
+        for volume, shown in zip(volumes, volumes if like is None else like)
+        for stack, seen in zip(_stacks(volume), _stacks(shown))
+        if (seen[1] > BACKGROUND).float().mean().item() >= min_foreground
+    ]
+    if not stacks:
+        raise ValueError(
+            f"None of the {len(volumes)} volumes has an axial slice with {min_foreground:.0%} foreground between two"
+            " others. Check the images, or lower `min_foreground`."
+        )
+    return stacks
+
+
+def check_depth(volume: torch.Tensor) -> None:
+    """Check that a volume has enough slices for a 2.5-D stack.
+
+    Args:
+        volume: shape (..., Z).
+
+    Raises:
+        ValueError: when it has fewer than three slices along the last axis; the message names the file.
+    """
+    if volume.shape[-1] < STACK:
+        raise ValueError(
+            f"{file_name(volume)} has {volume.shape[-1]} axial slice(s), but the network sees each slice together with"
+            f" its neighbours: at least {STACK} are needed. Give the whole series, not a part of it."
+        )
 
 
 def validation_images(
@@ -61,15 +116,18 @@ def validation_images(
     volumes: bool = False,
     cache: VolumeCache | None = None,
 ) -> list[dict[str, torch.Tensor]]:
-    """What validation translates: `{"image": source}`, and `label`, the target, where the validation list has pairs.
+    """Load the images that validation translates.
 
     Args:
-        dataset_dir: see `load_datalist`.
+        dataset_dir: data folder or datalist.
         source: source domain.
         target: target domain.
-        transform: from the path to an encoded volume.
-        volumes: whole volumes (C, X, Y, Z) instead of slices (C, X, Y).
-        cache: see `cache_volumes`.
+        transform: maps `{"image": path}` to `{"image": encoded volume}`.
+        volumes: return volumes (C, X, Y, Z) instead of slices (C, X, Y).
+        cache: cache of encoded volumes, see `cache_volumes`.
+
+    Returns:
+        Items `{"image": source}`, with the target under `label` if the validation list is paired.
     """
     sources = cache_volumes(load_domain(dataset_dir, "validation", source), transform, cache=cache)
     entries = load_datalist(dataset_dir, "validation")
@@ -83,14 +141,14 @@ def validation_images(
 
 
 class UnpairedDataset(SeededDataset):
-    """Source `i`, and a target drawn at random: what unpaired translation trains on.
+    """Pairs of a source image and a random target image, for unpaired translation.
 
     Args:
         source: encoded images of shape (C, H, W[, D]).
-        target: likewise; with `paired`, `target[i]` belongs to `source[i]`.
+        target: encoded images of the target domain; with `paired`, `target[i]` belongs to `source[i]`.
         transform: applied to `{"source": ..., "target": ...}`; MONAI's random transforms are seeded for each item.
-        paired: take `target[i]` instead of a random one (supervised references such as Pix2Pix).
-        seed: of the draws.
+        paired: take `target[i]` instead of a random one (for supervised methods such as Pix2Pix).
+        seed: seed of the draws.
 
     Raises:
         ValueError: when `paired` and the lengths differ.
@@ -122,62 +180,8 @@ class UnpairedDataset(SeededDataset):
         return {name: torch.as_tensor(image) for name, image in item.items()}
 
 
-STACK = 3  # neighbouring slices that a 2.5-D network sees as channels
-
-
-def axial_stacks(
-    volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
-) -> list[torch.Tensor]:
-    """Cut 2.5-D stacks: three neighbouring axial slices, the middle one of which shows something.
-
-    They overlap: a volume of Z slices has Z - 2 stacks. They are views, so that they cost no memory beside the
-    volumes. For pairs, `UnpairedDataset(axial_stacks(sources), axial_stacks(targets, like=sources), paired=True)`
-    has the source and the target of the same patient and slices.
-
-    Args:
-        volumes: encoded volumes of shape (1, X, Y, Z) in [-1, 1], axial slices along Z.
-        like: look for the foreground in these instead; keeps the stacks of a patient's volumes together.
-        min_foreground: share of the middle slice's voxels, in [0, 1).
-
-    Returns:
-        images of shape (3, X, Y), the slices in order.
-
-    Raises:
-        ValueError: when a volume has more than one channel or fewer than three slices, when `like` is not of the same
-            shapes, or when no stack is left.
-
-    Example:
-        >>> volume = torch.arange(4.0).expand(1, 2, 2, 4)
-        >>> [stack[:, 0, 0].tolist() for stack in axial_stacks([volume])]
-        [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
-    """
-    if like is not None:
-        _check_alike(volumes, like)
-    stacks = [
-        stack
-        for volume, shown in zip(volumes, volumes if like is None else like)
-        for stack, seen in zip(_stacks(volume), _stacks(shown))
-        if (seen[1] > BACKGROUND).float().mean().item() >= min_foreground
-    ]
-    if not stacks:
-        raise ValueError(
-            f"None of the {len(volumes)} volumes has an axial slice with {min_foreground:.0%} foreground between two"
-            " others. Check the images, or lower `min_foreground`."
-        )
-    return stacks
-
-
-def check_depth(volume: torch.Tensor) -> None:
-    """Refuses a volume (..., Z) that is too short for a stack.
-
-    Raises:
-        ValueError: when it has fewer than three slices along its last axis; the message names the file.
-    """
-    if volume.shape[-1] < STACK:
-        raise ValueError(
-            f"{file_name(volume)} has {volume.shape[-1]} axial slice(s), but the network sees each slice together with"
-            f" its neighbours: at least {STACK} are needed. Give the whole series, not a part of it."
-        )
+def _slices(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.as_tensor(volume).as_subclass(torch.Tensor).unbind(-1)
 
 
 def _stacks(volume: torch.Tensor) -> list[torch.Tensor]:

@@ -1,6 +1,6 @@
-"""Training data of several CT domains: axial slices of volumes in whole HU, on disk or in memory.
+"""Training data of several CT domains: axial slices of volumes in integer HU, in memory or memory-mapped.
 
-A data set gives slices of all domains, aligned slices of one patient in two domains, or unpaired slices of two domains.
+Data sets yield slices of all domains, aligned slices of one patient in two domains, or unpaired slices of two domains.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class DomainVolume(NamedTuple):
     """A CT volume of a known domain.
 
     Attributes:
-        slices: (Z, X, Y) int16 in HU, axial slices first.
+        slices: axial slices, (Z, X, Y) int16 in HU.
         spacing_mm: pixel size within a slice, X and Y.
-        domain: name.
-        patient: name.
+        domain: name of the domain.
+        patient: name of the patient.
     """
 
     slices: np.ndarray
@@ -35,11 +35,11 @@ class DomainVolume(NamedTuple):
 
     @property
     def pixel_mm(self) -> float:
-        """Mean of both pixel sizes."""
+        """Mean pixel size of X and Y, in mm."""
         return sum(self.spacing_mm) / 2
 
     def encoded(self, z: int, transform: Callable, *, seed: int = 0) -> torch.Tensor:
-        """Transform the axial slice `z`, (1, X, Y) float32 in HU; random transforms draw from `seed`."""
+        """Transform axial slice `z`, (1, X, Y) float32 in HU; random transforms are seeded with `seed`."""
         image = torch.from_numpy(self.slices[z].astype(np.float32))[None]
         return torch.as_tensor(apply_seeded(transform, {"image": image}, seed)["image"])
 
@@ -47,14 +47,14 @@ class DomainVolume(NamedTuple):
 def load_domains(
     dataset_dir: str, key: str, domains: Sequence[str], load: Callable, *, cache: VolumeCache | None = None
 ) -> list[DomainVolume]:
-    """The volumes of some domains in one list of a datalist, with a progress bar.
+    """Load the volumes of some domains in one list of a datalist, with a progress bar.
 
     Args:
-        dataset_dir: see `common.data.load_datalist`.
+        dataset_dir: data folder or datalist.
         key: `training`, `training_paired`, `validation` or `test`.
-        domains: names.
-        load: from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}` whose last axis is the patient's.
-        cache: where the decoded volumes are kept and mapped from, for archives larger than the memory; default: memory.
+        domains: names of the domains.
+        load: maps `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`, axial slices along Z.
+        cache: where decoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
 
     Raises:
         ValueError: when the list has no image of one of the domains.
@@ -68,14 +68,20 @@ def load_domains(
     return volumes
 
 
+def spacing_range(volumes: Sequence[DomainVolume]) -> list[float]:
+    """Return the smallest and the largest pixel size in mm."""
+    sizes = [size for volume in volumes for size in volume.spacing_mm]
+    return [round(min(sizes), 4), round(max(sizes), 4)]
+
+
 class MultiDomainDataset(SeededDataset):
-    """Axial slices of several domains, each with its domain and pixel size: what StarGAN trains on.
+    """Axial slices of several domains, each with its domain and pixel size, for StarGAN and similar methods.
 
     Args:
-        volumes: of all domains; each holds at least one slice.
-        domains: names; an item's `domain` is the place in this list.
+        volumes: volumes of all domains; each has at least one slice.
+        domains: names; an item's `domain` is an index into this list.
         transform: applied to `{"image": (1, X, Y) float32 in HU}`; MONAI's random transforms are seeded for each item.
-        seed: of the transforms.
+        seed: seed of the transforms.
 
     Raises:
         ValueError: when a domain has no volume.
@@ -103,77 +109,18 @@ class MultiDomainDataset(SeededDataset):
         }
 
 
-def spacing_range(volumes: Sequence[DomainVolume]) -> list[float]:
-    """The smallest and the largest pixel size in mm."""
-    sizes = [size for volume in volumes for size in volume.spacing_mm]
-    return [round(min(sizes), 4), round(max(sizes), 4)]
-
-
-def conversions(
-    dataset_dir: str,
-    domains: Sequence[str],
-    load: Callable,
-    transform: Callable,
-    *,
-    slices_per_volume: int = 4,
-    targets: Sequence[str] | None = None,
-    cache: VolumeCache | None = None,
-) -> list[dict[str, torch.Tensor]]:
-    """What validation converts: some slices of each validation volume, into every other domain.
-
-    Args:
-        dataset_dir: see `common.data.load_datalist`.
-        domains: names.
-        load: see `load_domains`.
-        transform: from `{"image": (1, X, Y) in HU}` to the encoded image.
-        slices_per_volume: evenly spaced over the volume.
-        targets: those of `domains` that are converted into; default: all.
-        cache: see `load_domains`.
-
-    Returns:
-        items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, and `label`, the true image in the
-        target domain, where the validation list has it. Source and target are places in `domains`.
-    """
-    volumes = load_domains(dataset_dir, "validation", domains, load, cache=cache)
-    by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
-    items = []
-    for volume in volumes:
-        depth = len(volume.slices)
-        places = np.unique(np.linspace(0, depth - 1, min(depth, slices_per_volume)).round().astype(int))
-        for z, target in [(z, t) for z in places for t in targets or domains if t != volume.domain]:
-            item = {
-                "image": volume.encoded(z, transform),
-                "source": torch.tensor(domains.index(volume.domain)),
-                "target": torch.tensor(domains.index(target)),
-                "spacing_mm": torch.tensor(volume.pixel_mm),
-            }
-            truth = by_patient.get((volume.patient, target))
-            if truth is not None and truth.slices.shape == volume.slices.shape:
-                item["label"] = truth.encoded(z, transform)
-            items.append(item)
-    return items
-
-
-def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
-    """What the cache holds of a CT volume: (Z, X, Y) int16 in HU, and the pixel size."""
-    volume = item["image"]
-    spacing = nib.affines.voxel_sizes(np.asarray(volume.affine))
-    slices = np.rint(torch.as_tensor(volume)[0].movedim(-1, 0).numpy()).astype(np.int16)
-    return {"hu": torch.from_numpy(slices), "spacing_mm": (float(spacing[0]), float(spacing[1]))}
-
-
 class PairedDomainsDataset(SeededDataset):
-    """A slice in one domain, and the same slice in another one drawn at random.
+    """Pairs of a slice in one domain and the same slice in another, random domain.
 
     Args:
-        volumes: of patients who have several of the domains, on one grid each.
-        domains: names; an item's `domain` and `target` are places in this list.
-        transform: applied to `{"image": (1, X, Y) float32 in HU}` of both slices; MONAI's random transforms are seeded
-            alike for both.
-        seed: of the draws.
+        volumes: volumes of patients who have several domains on one grid.
+        domains: names; an item's `domain` and `target` are indices into this list.
+        transform: applied to `{"image": (1, X, Y) float32 in HU}` of both slices; MONAI's random transforms get the
+            same seed for both.
+        seed: seed of the draws.
 
     Raises:
-        ValueError: when a patient has one domain alone, or volumes of different shapes.
+        ValueError: when a patient has only one domain, or volumes of different shapes.
 
     Example:
         >>> soft, sharp = (DomainVolume(np.zeros((3, 8, 8), np.int16), (0.7, 0.7), k, "p") for k in ("B30f", "B70f"))
@@ -217,13 +164,13 @@ class PairedDomainsDataset(SeededDataset):
 
 
 class TwoDomainDataset(SeededDataset):
-    """Slice `i` of the source, and a slice of the target drawn at random: what the methods of two domains train on.
+    """Pairs of a source slice and a random target slice, for methods of two domains.
 
     Args:
-        volumes: of these domains, and maybe of others; each holds at least one slice.
-        domains: names of the source and the target.
-        transform: see `MultiDomainDataset`; source and target get random transforms of their own.
-        seed: of the draws.
+        volumes: volumes of these domains and maybe of others; each has at least one slice.
+        domains: names of source and target.
+        transform: applied as in `MultiDomainDataset`, with different seeds for source and target.
+        seed: seed of the draws.
 
     Raises:
         ValueError: when there are not two different domains, or one of them has no volume.
@@ -252,3 +199,56 @@ class TwoDomainDataset(SeededDataset):
     def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         other = int(rng.integers(len(self.target)))
         return {"source": self.source[epoch, index]["image"], "target": self.target[epoch, other]["image"]}
+
+
+def conversions(
+    dataset_dir: str,
+    domains: Sequence[str],
+    load: Callable,
+    transform: Callable,
+    *,
+    slices_per_volume: int = 4,
+    targets: Sequence[str] | None = None,
+    cache: VolumeCache | None = None,
+) -> list[dict[str, torch.Tensor]]:
+    """Load the conversions that validation scores: some slices of each volume into every other domain.
+
+    Args:
+        dataset_dir: data folder or datalist.
+        domains: names of the domains.
+        load: loads a volume, see `load_domains`.
+        transform: maps `{"image": (1, X, Y) in HU}` to the encoded image.
+        slices_per_volume: number of slices, evenly spaced over the volume.
+        targets: target domains; default: all of `domains`.
+        cache: cache of decoded volumes, see `load_domains`.
+
+    Returns:
+        Items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, with the true image of the target
+        domain under `label` if the validation list has it. Source and target are indices into `domains`.
+    """
+    volumes = load_domains(dataset_dir, "validation", domains, load, cache=cache)
+    by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
+    items = []
+    for volume in volumes:
+        depth = len(volume.slices)
+        places = np.unique(np.linspace(0, depth - 1, min(depth, slices_per_volume)).round().astype(int))
+        for z, target in [(z, t) for z in places for t in targets or domains if t != volume.domain]:
+            item = {
+                "image": volume.encoded(z, transform),
+                "source": torch.tensor(domains.index(volume.domain)),
+                "target": torch.tensor(domains.index(target)),
+                "spacing_mm": torch.tensor(volume.pixel_mm),
+            }
+            truth = by_patient.get((volume.patient, target))
+            if truth is not None and truth.slices.shape == volume.slices.shape:
+                item["label"] = truth.encoded(z, transform)
+            items.append(item)
+    return items
+
+
+def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
+    """Arrange a CT volume for the cache: (Z, X, Y) int16 in HU, and the pixel size."""
+    volume = item["image"]
+    spacing = nib.affines.voxel_sizes(np.asarray(volume.affine))
+    slices = np.rint(torch.as_tensor(volume)[0].movedim(-1, 0).numpy()).astype(np.int16)
+    return {"hu": torch.from_numpy(slices), "spacing_mm": (float(spacing[0]), float(spacing[1]))}

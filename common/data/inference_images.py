@@ -1,7 +1,4 @@
-"""Finding the images that an inference translates: NIfTI files, and the volumes in DICOM files, folders and zips.
-
-The images that an inference between several domains converts, each with the domain that its datalist gives it.
-"""
+"""Find the images of an inference: NIfTI files, and volumes in DICOM files, folders and zips."""
 
 from __future__ import annotations
 
@@ -25,21 +22,22 @@ logger = logging.getLogger(__name__)
 def find_images(
     dataset_dir: str | Path, *, domain: str | None = None, modality: str | None = None
 ) -> list[dict[str, Any]]:
-    """The images that an inference translates, as MONAI data items.
-
-    An item is `{"image": path}`, or, for a DICOM volume that has no path of its own, `{"image": [name, file, ...]}`:
-    `name` is a path below `dataset_dir`, made of PatientID and SeriesNumber, after which the output is called.
+    """Find the images that an inference translates.
 
     Args:
         dataset_dir: one of: an image file; a folder of images; DICOM files of any names, of one or many series, in a
             folder at any depth; one DICOM file, single-frame or enhanced; a zip of any of these; a pattern such as
-            `scans/*T1*`; a folder with a `datalist.json` (its `test` list is taken).
-        domain: the source domain's key in the datalist.
-        modality: `CT` or `MR`: DICOM series of the other are skipped. Default: all.
+            `scans/*T1*`; a folder with a `datalist.json`, whose `test` list is used.
+        domain: key of the source domain in the datalist.
+        modality: `CT` or `MR`: DICOM series of other modalities are skipped; default: all are used.
+
+    Returns:
+        Items `{"image": path}` or, for a DICOM volume without a path of its own, `{"image": [name, file, ...]}`: `name`
+        is a path below `dataset_dir`, made of PatientID and SeriesNumber, after which the output is named.
 
     Raises:
-        FileNotFoundError: when nothing is there.
-        ValueError: when there is DICOM, but no volume to translate, or pydicom is not installed.
+        FileNotFoundError: when nothing is found.
+        ValueError: when there is DICOM but no volume to translate, or pydicom is not installed.
     """
     path = Path(dataset_dir)
     if not path.exists():
@@ -51,12 +49,54 @@ def find_images(
     return _of_folder(path, path, modality)
 
 
-def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "image") -> str:
-    """The deepest folder that holds all images: outputs keep the path below it, so that equal names do not collide.
+def find_conversions(
+    dataset_dir: str | Path, domains: Sequence[str], target: str | Mapping[str, float], *, source: str | None = None
+) -> list[dict[str, str]]:
+    """Find the images that an inference between several domains converts.
+
+    The `test` list of a datalist states each image's domain. Of a patient with one volume per domain, those of
+    `source` are used or, without it, all but the target's; a patient without any is left out with a warning. Images
+    without a datalist (a file, a folder, a pattern) have no `domain`.
 
     Args:
-        items: with the paths of images, or lists that begin with a name, under some of `keys`.
-        keys: where an item's images are.
+        dataset_dir: data to convert, see `find_images`.
+        domains: names of the network's domains.
+        target: a domain, or the weights of a blend.
+        source: the only domain to convert, if given.
+
+    Returns:
+        Items `{"image": path, "domain": name}`.
+
+    Raises:
+        FileNotFoundError: when nothing is found.
+        ValueError: when the test list has nothing to convert, or an entry has no image of any domain.
+    """
+    path = Path(dataset_dir)
+    if not (path.suffix == ".json" and path.is_file()) and not (path / DATALIST_NAME).is_file():
+        return find_images(dataset_dir)
+    wanted = [source] if source is not None else [domain for domain in domains if domain != target]
+    entries = load_datalist(path, "test")
+    found = [item for entry in entries for item in _images(entry, domains, wanted)]
+    if not found:
+        raise ValueError(
+            f"The test list of the datalist in {str(dataset_dir)!r} has no image of the kernels {wanted} to convert to"
+            f" {target!r}. Choose another `--target` or `--source`."
+        )
+    if source is None and any("image" not in entry for entry in entries):
+        kinds = [domain for domain in wanted if any(item.get("domain") == domain for item in found)]
+        logger.info(
+            f"{str(dataset_dir)!r} has a datalist: all of its test images with the kernels {', '.join(kinds)} are"
+            " converted. Give `--source` for one kernel only."
+        )
+    return found
+
+
+def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "image") -> str:
+    """Return the deepest folder that holds all images; outputs keep the path below it, so that names do not collide.
+
+    Args:
+        items: data items with paths of images, or lists that begin with a name, under some of `keys`.
+        keys: keys of the images in an item.
     """
     names = [keys] if isinstance(keys, str) else keys
     images = [item[name] for item in items for name in names if name in item]
@@ -87,7 +127,7 @@ def _of_file(path: Path, modality: str | None) -> list[dict[str, Any]]:
 
 
 def _of_folder(folder: Path, root: Path, modality: str | None) -> list[dict[str, Any]]:
-    """The images of a folder; `root` is where the user put them, be it a zip."""
+    """Find the images of a folder; `root` is what the user named: the folder, or the zip that it was unpacked from."""
     files = dicom_files(folder)
     if volumes := [path for path in _visible(folder) if path.is_file() and _is_volume(path)]:
         if files:
@@ -102,7 +142,7 @@ def _of_folder(folder: Path, root: Path, modality: str | None) -> list[dict[str,
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies below a folder, but for what a killed process left there under a hidden name."""
+    """Return the paths below a folder, except hidden ones, such as those that a killed process left behind."""
     paths = sorted(folder.rglob("*"))
     return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
@@ -145,47 +185,8 @@ def _source(entry: dict[str, Any], domain: str | None, place: str) -> str:
     )
 
 
-def find_conversions(
-    dataset_dir: str | Path, domains: Sequence[str], target: str | Mapping[str, float], *, source: str | None = None
-) -> list[dict[str, str]]:
-    """The images that an inference converts, as MONAI data items `{"image": path, "domain": name}`.
-
-    A datalist's `test` list tells each image's domain. Of a patient with one volume a domain, those of `source` are
-    taken, or, without it, all but the target's; a patient without one is left out, with a warning. What has no datalist
-    (a file, a folder, a pattern) has no `domain`.
-
-    Args:
-        dataset_dir: see `find_images`.
-        domains: names of the network's domains.
-        target: a domain, or the weights of a blend.
-        source: the only domain to convert, if given.
-
-    Raises:
-        FileNotFoundError: when nothing is there.
-        ValueError: when the datalist's test list has nothing to convert, or an entry no image of any domain.
-    """
-    path = Path(dataset_dir)
-    if not (path.suffix == ".json" and path.is_file()) and not (path / DATALIST_NAME).is_file():
-        return find_images(dataset_dir)
-    wanted = [source] if source is not None else [domain for domain in domains if domain != target]
-    entries = load_datalist(path, "test")
-    found = [item for entry in entries for item in _images(entry, domains, wanted)]
-    if not found:
-        raise ValueError(
-            f"The test list of the datalist in {str(dataset_dir)!r} has no image of the kernels {wanted} to convert to"
-            f" {target!r}. Choose another `--target` or `--source`."
-        )
-    if source is None and any("image" not in entry for entry in entries):
-        kinds = [domain for domain in wanted if any(item.get("domain") == domain for item in found)]
-        logger.info(
-            f"{str(dataset_dir)!r} has a datalist: all of its test images with the kernels {', '.join(kinds)} are"
-            " converted. Give `--source` for one kernel only."
-        )
-    return found
-
-
 def _images(entry: Mapping[str, Any], domains: Sequence[str], wanted: Sequence[str]) -> list[dict[str, str]]:
-    """The images of an entry: one image of any domain, or one for each of the wanted domains."""
+    """Return the images of an entry: one image of any domain, or one for each of the wanted domains."""
     of_domains = [domain for domain in wanted if domain in entry]
     if of_domains:
         return [{"image": str(entry[domain]), "domain": domain} for domain in of_domains]

@@ -1,4 +1,4 @@
-"""Patches from inside of lungs: what super-resolution trains on, unpaired or with the truth of each patch."""
+"""Random patches of lungs for training super-resolution, unpaired or with ground truth."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
 from .seeded import SeededDataset, apply_seeded, draw_seed
 
-MAX_TRIES = 1000
+MAX_TRIES = 1000  # patches drawn in one volume until it is refused
 
 
 class PatchVolume:
     """A volume to draw patches from.
 
     Args:
-        image: encoded, (1, X, Y, Z) in [-1, 1], axial slices along Z.
-        mask: (X, Y, Z), boolean: patches lie inside. None: anywhere.
-        name: for messages.
+        image: encoded volume, (1, X, Y, Z) in [-1, 1], axial slices along Z.
+        mask: boolean mask (X, Y, Z) that patches lie within; None: anywhere.
+        name: name in messages.
 
     Raises:
         ValueError: when the mask has another shape, or is empty.
@@ -44,16 +44,16 @@ class PatchVolume:
 def draw_patch(
     volume: PatchVolume, size: Sequence[int], rng: np.random.Generator, *, max_tries: int = MAX_TRIES
 ) -> torch.Tensor:
-    """An axial patch at a random place; one of which any voxel lies outside of the mask is rejected and drawn again.
+    """Draw an axial patch at a random place; a patch with a voxel outside the mask is rejected and drawn again.
 
     Args:
-        volume: where from.
+        volume: volume to draw from.
         size: pixels along X and Y.
-        rng: source of the places.
-        max_tries: patches drawn before it gives up, >= 1.
+        rng: random number generator of the places.
+        max_tries: maximal number of draws, >= 1.
 
     Returns:
-        shape (1, *size).
+        A patch of shape (1, *size).
 
     Raises:
         ValueError: when the volume is smaller than a patch, or every try was rejected.
@@ -82,25 +82,25 @@ def draw_patch(
 
 
 class UnpairedPatchDataset(SeededDataset):
-    """A patch of a clinical volume, and one of a micro volume drawn at random.
+    """Unpaired patches of clinical and micro CT.
 
-    Zheng et al., SPIE Medical Imaging 2020, sections 2.5 and 3.2: 32x32 and 256x256 pixels, 2000 patches a volume;
-    a clinical patch of which any voxel lies outside of the lung mask is rejected.
+    Zheng et al., SPIE Medical Imaging 2020, sections 2.5 and 3.2: 32x32 and 256x256 pixels, 2000 patches per volume;
+    a clinical patch with a voxel outside the lung mask is rejected.
 
-    Each epoch draws its patches anew; the paper draws them once.
+    Each epoch draws new patches; the paper draws them once.
 
     Args:
-        source: clinical volumes, with lung masks unless all of them is lung.
-        target: micro volumes.
-        factor: how many micro pixels a clinical pixel is wide.
-        source_size: pixels per side of a clinical patch; a micro patch has `factor` times as many.
-        patches_per_volume: of each clinical volume, in an epoch.
+        source: clinical volumes, with lung masks unless they show nothing but lung.
+        target: micro CT volumes.
+        factor: width of a clinical pixel in micro CT pixels.
+        source_size: pixels per side of a clinical patch; a micro CT patch has `factor` times as many.
+        patches_per_volume: number of patches per clinical volume and epoch.
         transform: applied to `{"source": (1, h, w), "target": (1, H, W)}`; MONAI's random transforms are seeded for
             each item.
-        downsampled_every: every n-th clinical patch is the micro patch itself, averaged to clinical pixels, as
+        downsampled_every: every n-th clinical patch is the micro CT patch itself, averaged to clinical pixels, as
             in the authors' later code (4); 0: none.
-        max_tries: patches drawn in one volume before it gives up.
-        seed: of the draws.
+        max_tries: maximal number of draws per patch.
+        seed: seed of the draws.
 
     Raises:
         ValueError: when an argument is out of its range, a volume is smaller than a patch, or no patch fits its mask.
@@ -133,7 +133,7 @@ class UnpairedPatchDataset(SeededDataset):
         self.factor, self.source_size = factor, source_size
         self.patches_per_volume, self.transform = patches_per_volume, transform
         self.downsampled_every, self.max_tries, self.seed = downsampled_every, max_tries, seed
-        for volumes, scale in ((self.source, 1), (self.target, factor)):  # what cannot be drawn is said at once
+        for volumes, scale in ((self.source, 1), (self.target, factor)):  # fail now if a volume has no patch
             for volume in volumes:
                 self._draw(volume, scale, np.random.default_rng(seed))
 
@@ -154,29 +154,21 @@ class UnpairedPatchDataset(SeededDataset):
         return draw_patch(volume, (side, side), rng, max_tries=self.max_tries)
 
 
-def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:
-    share = 1.0 if volume.mask is None else float(volume.mask.mean())
-    return (
-        f"{volume.name} must hold patches of {size[0]} x {size[1]} voxels wholly inside of its lung mask, but {what}; "
-        f"the mask covers {share:.1%} of the volume. Check the mask, choose smaller patches, or leave the volume out."
-    )
-
-
 class PairedPatchDataset(SeededDataset):
-    """A patch of a clinical volume, and the same place of its fine truth, which only a phantom has.
+    """Patches of clinical volumes and the same places of their fine ground truth, which only phantoms have.
 
-    A fine slice is the mean of those that lie within the clinical slice.
+    A fine slice is the mean of those within the clinical slice.
 
     Args:
-        source: clinical volumes, maybe with masks, inside of which the patches lie.
-        target: the fine volumes of the same patients, in the same order.
-        factor: how many fine pixels a clinical pixel is wide.
+        source: clinical volumes, optionally with masks that patches lie within.
+        target: fine volumes of the same patients, in the same order.
+        factor: width of a clinical pixel in fine pixels.
         source_size: pixels per side of a clinical patch; a fine patch has `factor` times as many.
-        patches_per_volume: of each clinical volume, in an epoch.
-        seed: of the draws.
+        patches_per_volume: number of patches per clinical volume and epoch.
+        seed: seed of the draws.
 
     Raises:
-        ValueError: when the volumes do not belong together.
+        ValueError: when the grids of source and target do not match.
 
     Example:
         >>> coarse, fine = (PatchVolume(torch.zeros(1, side, side, 2 * side // 8)) for side in (8, 16))
@@ -212,8 +204,16 @@ class PairedPatchDataset(SeededDataset):
         return {"source": patch[:1], "target": pixel_shuffle(patch[1:], self.factor)}
 
 
+def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:
+    share = 1.0 if volume.mask is None else float(volume.mask.mean())
+    return (
+        f"{volume.name} must hold patches of {size[0]} x {size[1]} voxels wholly inside of its lung mask, but {what}; "
+        f"the mask covers {share:.1%} of the volume. Check the mask, choose smaller patches, or leave the volume out."
+    )
+
+
 def _joined(coarse: PatchVolume, fine: PatchVolume, factor: int) -> PatchVolume:
-    """One volume on the clinical grid: the image, and the fine pixels of each place as further channels."""
+    """Join both on the clinical grid: the image, and the fine pixels at each place as further channels."""
     _, width, height, depth = coarse.image.shape
     thick = fine.image.shape[3] // depth
     if tuple(fine.image.shape[1:]) != (factor * width, factor * height, thick * depth) or thick < 1:

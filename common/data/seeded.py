@@ -1,4 +1,4 @@
-"""What makes a training resumable: items and their order that depend on the seed and the epoch alone."""
+"""Data sets and a sampler whose items and order depend on seed and epoch alone, so that training can be resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SeededDataset(Dataset):
         raise NotImplementedError
 
     def __getitem__(self, epoch_and_index: tuple[int, int] | int) -> dict[str, torch.Tensor]:
-        """Draw an item; an index alone is of epoch 0."""
+        """Draw an item by (epoch, index); an index alone belongs to epoch 0."""
         epoch, index = epoch_and_index if isinstance(epoch_and_index, tuple) else (0, epoch_and_index)
         if not 0 <= index < len(self):
             raise IndexError(f"index must lie in 0 ... {len(self) - 1}, got {index}.")
@@ -37,8 +37,8 @@ class SeededDataset(Dataset):
         """Make the item of an epoch and an index.
 
         Args:
-            epoch: counts from 1.
-            index: from 0, below the length.
+            epoch: epoch, counted from 1.
+            index: index of the item, from 0.
             rng: the only source of its random numbers.
         """
         raise NotImplementedError
@@ -57,14 +57,15 @@ def draw_seed(rng: np.random.Generator) -> int:
 
 
 class EpochSampler(Sampler):
-    """A permutation of the data an epoch, as pairs (epoch, index), split over the ranks of a distributed training.
+    """One permutation of the data per epoch, as pairs (epoch, index), split over the ranks of distributed training.
 
     The permutation depends on (`seed`, epoch). Ranks take turns within it, so that the batches of all ranks together
     are the batch that a single process with the joined batch size would have drawn.
 
     Args:
         length: number of samples in the data set.
-        samples_per_epoch: how many of them make an epoch (repeated when larger than `length`); default: all.
+        samples_per_epoch: number of samples per epoch (repeated if larger than `length`); default: all.
+        seed: seed of the permutations.
     """
 
     def __init__(self, length: int, *, samples_per_epoch: int | None = None, seed: int = 0) -> None:
@@ -72,7 +73,7 @@ class EpochSampler(Sampler):
         self.samples_per_epoch = samples_per_epoch or length
 
     def set_epoch(self, epoch: int) -> None:
-        """The trainer calls it when an epoch starts; epochs count from 1."""
+        """Set the epoch, counted from 1; the trainer calls this when an epoch starts."""
         self.epoch = epoch
 
     def _ranks(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Prepared volumes: kept in memory, or on disk between trainings and then mapped into memory instead of read."""
+"""Cache of prepared volumes: in memory, or on disk across trainings and then memory-mapped."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ logger = logging.getLogger(__name__)
 
 SUFFIX = ".volume"  # no other file in the folder is touched
 GB = 10**9
-OVERHEAD = 8192  # bytes that a file has beside its tensors, at most
+OVERHEAD = 8192  # bytes of a file besides its tensors, at most
 
 
 class VolumeCache:
-    """A folder of prepared volumes, which any number of trainings may share at the same time.
+    """A folder of prepared volumes, which several trainings may share at the same time.
 
-    An entry is named after its source (path, size and time of change of each file), the settings of what prepares it,
-    and the versions of MONAI and of this package. It is made anew when one of them changes, or a checksum does not fit.
+    An entry is named after its source (path, size and modification time of each file), the settings of its
+    preparation, and the versions of MONAI and this package. It is prepared again when one of them changes or the
+    checksum is wrong.
 
     Args:
-        folder: None: volumes stay in memory, and nothing is kept.
-        limit_gb: of all entries together, in 10^9 bytes; those that were not used for longest make room for new ones.
+        folder: folder of the entries; None: volumes stay in memory, and nothing is kept.
+        limit_gb: maximal size of all entries, in 10^9 bytes; the least recently used ones make room for new ones.
 
     Raises:
         ValueError: when `limit_gb` is not above 0.
@@ -66,16 +67,16 @@ class VolumeCache:
     def get(
         self, source: str | Path, prepare: Callable, arrange: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> dict[str, Any]:
-        """`arrange(prepare({"image": source}))`: mapped from its file where there is one, or made and kept.
+        """Return `arrange(prepare({"image": source}))`, memory-mapped from its entry, which is made if need be.
 
         Args:
             source: an image file, or a folder of them.
-            prepare: transforms.
-            arrange: a named function, from their result to tensors, numbers and strings by name.
+            prepare: transforms that load and prepare the image.
+            arrange: a named function from their result to tensors, numbers and strings by name.
 
         Raises:
-            ValueError: when `prepare` cannot be described, or the entries that this object gave, which are mapped
-                until it ends, exceed the limit.
+            ValueError: when `prepare` cannot be described, or the entries in use, which stay mapped as long as this
+                object lives, exceed the limit.
             DiskFullError: when the disk is full; nothing of the entry is left.
         """
         if self.folder is None:
@@ -92,7 +93,7 @@ class VolumeCache:
         return content
 
     def _make_room(self, folder: Path, needed: int) -> None:
-        """Removes what was not used for longest; what is mapped would keep its place on the disk."""
+        """Remove the least recently used entries; a mapped one would keep its disk space."""
         entries = _entries(folder)
         total = needed + OVERHEAD + sum(size for _, size, _ in entries)
         for _, size, path in entries:
@@ -106,54 +107,6 @@ class VolumeCache:
             )
 
 
-class _Settings(pickle.Pickler):
-    """Describes transforms, but for the state of readers, which remember the file that they read last."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        return (type(obj), ()) if isinstance(obj, ImageReader) else NotImplemented
-
-
-def _key(source: Path, *steps: Callable) -> str:
-    """All that an entry depends on; two sources or settings have different ones."""
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    settings = io.BytesIO()
-    try:
-        _Settings(settings).dump(Compose(steps).flatten().transforms)  # a `Compose` has a random state
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"`prepare` must be made of named functions and classes to be cached ({error}), or `cache_dir` be null."
-        ) from error
-    versions = (monai.__version__, __version__)
-    return json.dumps([str(source), stats, hashlib.sha256(settings.getvalue()).hexdigest(), versions])
-
-
-def _read(path: Path, key: str) -> dict[str, Any] | None:
-    """The content of an entry, if it is there, whole, and what the key says; it counts as used now."""
-    if not path.is_file():
-        return None
-    try:
-        content = read_tensors(path, mmap=True)
-        if not isinstance(content, dict) or content.get("key") != key:
-            raise DamagedFileError("it is not an entry of this name")
-    except (DamagedFileError, OSError) as error:
-        logger.warning(f"The cached volume {str(path)!r} is damaged and is made anew ({error}).")
-        return None
-    with suppress(OSError):  # a folder may be readable only
-        os.utime(path)
-    return content
-
-
-def _entries(folder: Path) -> list[tuple[int, int, Path]]:
-    """Time of last use, size and path of each entry, from the one that was not used for longest."""
-    found = []
-    for path in folder.glob(f"*{SUFFIX}"):
-        with suppress(FileNotFoundError):  # another process may make room at the same time
-            stat = path.stat()
-            found.append((stat.st_mtime_ns, stat.st_size, path))
-    return sorted(found)
-
-
 def cache_volumes(
     entries: Sequence[dict[str, Any]], transform: Callable, *, key: str = "image", cache: VolumeCache | None = None
 ) -> list[torch.Tensor]:
@@ -161,7 +114,7 @@ def cache_volumes(
 
     Args:
         entries: data items; `entries[i][key]` is the path of a volume.
-        transform: maps a data item to an encoded volume of shape (C, X, Y, Z) in [-1, 1], axial slices along Z.
+        transform: maps `{"image": path}` to `{"image": (C, X, Y, Z) in [-1, 1]}`, axial slices along Z.
         key: name of the image in an entry.
         cache: where encoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
 
@@ -185,13 +138,13 @@ def load_patch_volumes(
     mask_key: str | None = None,
     cache: VolumeCache | None = None,
 ) -> list[PatchVolume]:
-    """Loads and encodes volumes once, with their masks.
+    """Load and encode volumes once, with their masks.
 
     Args:
         entries: data items `{"image": path}`.
-        transform: from such an item to `image` (1, X, Y, Z) in [-1, 1] and, under `mask_key`, a mask of equal shape.
-        mask_key: None: the volumes have no mask.
-        cache: where the encoded volumes are kept and mapped from, for archives larger than the memory; default: memory.
+        transform: maps an item to `image` (1, X, Y, Z) in [-1, 1] and, under `mask_key`, a mask of equal shape.
+        mask_key: key of the mask; None: the volumes have no mask.
+        cache: where encoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
 
     Raises:
         ValueError: when there is no entry.
@@ -206,7 +159,7 @@ def load_patch_volumes(
 
 
 def slice_by_slice(volume: torch.Tensor) -> torch.Tensor:
-    """The same volume (..., Z) as a plain tensor with each axial slice in one piece of memory, or of a file.
+    """Return a volume (..., Z) as a plain tensor whose axial slices are each contiguous in memory.
 
     Example:
         >>> slice_by_slice(torch.zeros(1, 4, 5, 6)).stride()
@@ -216,12 +169,60 @@ def slice_by_slice(volume: torch.Tensor) -> torch.Tensor:
     return plain.movedim(-1, 0).contiguous().movedim(0, -1)
 
 
+class _Settings(pickle.Pickler):
+    """Serialise the settings of transforms, without the state of readers, which remember the last file."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (type(obj), ()) if isinstance(obj, ImageReader) else NotImplemented
+
+
+def _key(source: Path, *steps: Callable) -> str:
+    """Return the key of an entry, which states everything that it depends on."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    settings = io.BytesIO()
+    try:
+        _Settings(settings).dump(Compose(steps).flatten().transforms)  # a `Compose` has a random state
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"`prepare` must be made of named functions and classes to be cached ({error}), or `cache_dir` be null."
+        ) from error
+    versions = (monai.__version__, __version__)
+    return json.dumps([str(source), stats, hashlib.sha256(settings.getvalue()).hexdigest(), versions])
+
+
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the content of an entry and mark it as used; None if it is absent, damaged or has another key."""
+    if not path.is_file():
+        return None
+    try:
+        content = read_tensors(path, mmap=True)
+        if not isinstance(content, dict) or content.get("key") != key:
+            raise DamagedFileError("it is not an entry of this name")
+    except (DamagedFileError, OSError) as error:
+        logger.warning(f"The cached volume {str(path)!r} is damaged and is made anew ({error}).")
+        return None
+    with suppress(OSError):  # the folder may be read-only
+        os.utime(path)
+    return content
+
+
+def _entries(folder: Path) -> list[tuple[int, int, Path]]:
+    """Return time of last use, size and path of each entry, least recently used first."""
+    found = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process may make room at the same time
+            stat = path.stat()
+            found.append((stat.st_mtime_ns, stat.st_size, path))
+    return sorted(found)
+
+
 def _encoded(item: dict[str, Any]) -> dict[str, Any]:
-    """What the cache holds of an encoded volume."""
+    """Arrange an encoded volume for the cache."""
     return {"image": slice_by_slice(item["image"]), "file": source_path(item["image"])}
 
 
 def _with_mask(item: dict[str, Any], mask_key: str | None) -> dict[str, Any]:
-    """What the cache holds of a volume to draw patches from."""
+    """Arrange a volume to draw patches from for the cache."""
     mask = None if mask_key is None else slice_by_slice(item[mask_key])[0].bool()
     return {"image": slice_by_slice(item["image"]).float(), "mask": mask, "name": file_name(item["image"])}

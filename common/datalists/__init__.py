@@ -1,1 +1,1 @@
-"""`python -m common datalist`: the datalist of a folder of images, split by patient."""
+"""Make the datalist of a folder of images, split by patient: `python -m common datalist`."""

@@ -1,7 +1,4 @@
-"""The domain of a DICOM series: its kernel, its contrast agent or its sequence.
-
-T1, T2, PD or FLAIR of an MR series, by what its description and its times say; in doubt neither.
-"""
+"""Domains of DICOM series, derived from their headers: convolution kernel, contrast phase or MR sequence."""
 
 from __future__ import annotations
 
@@ -27,15 +24,29 @@ OTHER = (
 CONTRAST = r"gd|gad[a-z]*|post|c\+|ce|km|contrast"
 WITHOUT = r"(pre|non|without|w/?o)[ _-]?(contrast|gd|km)"
 START, END = r"(?<![a-z0-9])", r"(?![a-z0-9*])"
+NO_AGENT = {"", "NO", "NONE", "N", "NEIN", "WITHOUT", "W/O", "0"}
+ENHANCED = re.compile(
+    r"(?<![a-z])(post[ _-]?(contrast|km|gd)|arteri\w*|portal\w*|ven(ous|oes|ös)\w*|with[ _]contrast|\+c|c\+)"
+)
+PLAIN = re.compile(
+    r"(?<![a-z])(non[ _-]?(contrast|enhanced)|unenhanced|nativ\w*|without[ _]contrast|w/?o[ _]contrast|"
+    r"pre[ _-]?contrast)"
+)
+
+Header = Mapping[str, Any]
+Domain = tuple[str | None, str]  # name, or None and the reason
 
 
-def sequence_of(header: Mapping[str, Any]) -> tuple[str | None, str]:
-    """One of T1, T2, PD and FLAIR, or None and the reason.
+def sequence_of(header: Header) -> Domain:
+    """Return T1, T2, PD or FLAIR, or None and the reason.
 
-    SeriesDescription and ProtocolName are searched for words; EchoTime, RepetitionTime and InversionTime of spin echoes
-    are compared with the ranges that all textbooks agree on at 1.5 and 3 T, with gaps between them. What only one of
-    both tells is taken; a contradiction, two words that the times do not decide, and any sign of another contrast
+    SeriesDescription and ProtocolName are searched for keywords; EchoTime, RepetitionTime and InversionTime of spin
+    echoes are compared with the ranges on which textbooks agree at 1.5 and 3 T, with gaps between them. One of the two
+    sources suffices. Contradictions, two keywords that the times do not decide, and any sign of another contrast
     (diffusion, T2*, angiography, a contrast agent) leave the series without a domain.
+
+    Args:
+        header: attributes of an MR series by keyword.
 
     Example:
         >>> sequence_of({"SeriesDescription": "t2_tse_tra", "EchoTime": 96, "RepetitionTime": 4500})
@@ -62,13 +73,13 @@ def sequence_of(header: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def _said(text: str) -> list[str]:
-    """The sequences named; a FLAIR is also called T2."""
+    """Return the sequences that a description names; a FLAIR is also called T2."""
     said = [name for name in SEQUENCES if re.search(rf"{START}({WORDS[name]}){END}", text)]
     return ["FLAIR"] if said == ["T2", "FLAIR"] else said
 
 
-def _timed(header: Mapping[str, Any]) -> str | None:
-    """What the times of a spin echo weight; None in the gaps and for gradient echoes, where the flip angle counts."""
+def _timed(header: Header) -> str | None:
+    """Return the weighting by the times of a spin echo; None in gaps and for gradient echoes (flip angle matters)."""
     kinds = header.get("ScanningSequence") or ()
     kinds = {str(kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)}
     try:
@@ -87,31 +98,18 @@ def _timed(header: Mapping[str, Any]) -> str | None:
     return None
 
 
-NO_AGENT = {"", "NO", "NONE", "N", "NEIN", "WITHOUT", "W/O", "0"}
-ENHANCED = re.compile(
-    r"(?<![a-z])(post[ _-]?(contrast|km|gd)|arteri\w*|portal\w*|ven(ous|oes|ös)\w*|with[ _]contrast|\+c|c\+)"
-)
-PLAIN = re.compile(
-    r"(?<![a-z])(non[ _-]?(contrast|enhanced)|unenhanced|nativ\w*|without[ _]contrast|w/?o[ _]contrast|"
-    r"pre[ _-]?contrast)"
-)
-
-Header = Mapping[str, Any]
-Domain = tuple[str | None, str]  # or None, and why
-
-
 def kernel_of(header: Header) -> Domain:
-    """The first value of ConvolutionKernel; a second one, as some scanners write, is a detail of the first."""
+    """Return the first value of ConvolutionKernel; a second one, as some scanners write, is a detail of the first."""
     value: Any = header.get("ConvolutionKernel") or ""
     name = str(value if isinstance(value, str) else value[0]).strip()
     return (name, "") if name else (None, "no ConvolutionKernel")
 
 
 def contrast_of(header: Header) -> Domain:
-    """CECT where a contrast agent is named that was not only swallowed, else NECT.
+    """Return CECT where the header names a contrast agent that was not only given orally or rectally, else NECT.
 
     The tag is often wrong: scanners copy it to all series of an examination, or leave it out. A series whose
-    description contradicts it has no domain.
+    description contradicts the tag has no domain.
     """
     agent = str(header.get("ContrastBolusAgent") or "").strip()
     route = str(header.get("ContrastBolusRoute") or "").upper()
@@ -136,12 +134,15 @@ HEADER_RULES: Mapping[str, tuple[str, Callable[[Header], Domain]]] = {
 
 
 def find_in_dicom(folder: Path, rule: str, *, names: Mapping[str, str] | None = None) -> Findings:
-    """The DICOM series below a folder, with the domain that their headers state; the patient is PatientID.
+    """Find the DICOM series below a folder and the domains that their headers state; the patient is PatientID.
 
     Args:
-        folder: where to look, at any depth.
+        folder: folder to search, at any depth.
         rule: `kernel`, `contrast` or `sequence`.
-        names: see `domain_names`.
+        names: wanted domains, see `domain_names`.
+
+    Returns:
+        The series with a domain, and the reasons why others are left out.
 
     Raises:
         ValueError: when there is no such rule, or pydicom is not installed.

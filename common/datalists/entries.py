@@ -1,7 +1,4 @@
-"""From the images of patients to the lists of a datalist: who has all domains on one grid.
-
-What a made datalist holds, as text for people: counts, who is unpaired, what was left out and why.
-"""
+"""Pairing of a patient's images, the entries of a datalist, and the report of what it holds and leaves out."""
 
 from __future__ import annotations
 
@@ -17,7 +14,8 @@ from .found import FoundImage
 from .rules import read_splits
 from .series import facts_of, same_grid
 
-Combination = Mapping[str, FoundImage]  # one image a domain
+SHOWN = 5  # names listed per reason
+Combination = Mapping[str, FoundImage]  # one image per domain
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,20 +38,114 @@ class Patient:
 
 
 def by_patient(images: Iterable[FoundImage], domains: Sequence[str], *, misaligned: bool = False) -> list[Patient]:
-    """Patients in the order of their names, with what can be paired of their images.
+    """Group images by patient, and pair those of a patient.
 
-    Images are paired within a session. Of those on one grid there must be one of each domain: with two nobody knows
-    which belongs to which.
+    Images are paired within a session. A grid must have exactly one image of each domain: with two, it is unknown
+    which belong together.
 
     Args:
-        images: with their facts.
-        domains: all that an entry must have.
+        images: images whose facts were read.
+        domains: domains that every pair must have.
         misaligned: pair the images of a session for `training_paired` even on different grids.
+
+    Returns:
+        Patients, sorted by name.
     """
     grouped: defaultdict[str, list[FoundImage]] = defaultdict(list)
     for image in images:
         grouped[image.patient].append(image)
     return [_patient(name, grouped[name], domains, misaligned=misaligned) for name in sorted(grouped)]
+
+
+def build_lists(patients: Sequence[Patient], splits: Mapping[str, str], root: Path) -> dict[str, list[dict[str, str]]]:
+    """Build the lists of a datalist.
+
+    Args:
+        patients: all patients.
+        splits: split by patient, of those that are assigned to one.
+        root: folder that paths are relative to.
+
+    Returns:
+        `training` with one image per entry, `training_paired` and `test` with one combination per entry, `validation`
+        with combinations for patients that have them, else single images.
+    """
+    training, validation, test = (
+        [patient for patient in patients if splits.get(patient.name) == split] for split in SPLITS
+    )
+    return {
+        "training": [_single(image, root) for patient in training for image in patient.images],
+        "training_paired": [_joint(patient, one, root) for patient in training for one in patient.paired],
+        "validation": [
+            entry
+            for patient in validation
+            for entry in (
+                [_joint(patient, one, root) for one in patient.aligned]
+                or [_single(image, root) for image in patient.images]
+            )
+        ],
+        "test": [_joint(patient, one, root) for patient in test for one in patient.aligned],
+    }
+
+
+def check_labels(images: Sequence[FoundImage]) -> dict[str, str]:
+    """Return the label maps that share a grid with no image of their patient, and why; DICOM is not checked."""
+    bad: dict[str, str] = {}
+    good: set[Path] = set()
+    for image in images:
+        if image.label is None or image.label in good:
+            continue
+        assert image.facts is not None  # read before
+        try:
+            if image.facts.files or same_grid(facts_of(image.label), image.facts):
+                good.add(image.label)
+            else:
+                bad.setdefault(str(image.label), f"label map, not on the grid of {image.path.name}")
+        except ValueError as error:
+            bad[str(image.label)] = f"label map, {error}"
+    return {label: why for label, why in bad.items() if Path(label) not in good}
+
+
+def datalist_report(
+    content: Mapping[str, Any], patients: Sequence[Patient], splits: Mapping[str, str], left_out: Mapping[str, str]
+) -> str:
+    """Write a table of patients and images by split and domain, and what was left out.
+
+    Args:
+        content: the datalist.
+        patients: all patients found.
+        splits: split by patient, of those that are assigned to one.
+        left_out: reason by name of what was left out.
+    """
+    domains = content["domains"]
+    head = ["", "patients", *domains, "with all", "with label"]
+    rows = [[key, *_counts(content[key], domains)] for key in ("training", "training_paired", "validation", "test")]
+    lines = _table([head, *rows])
+    not_tested = {p.name: p.incomplete for p in patients if p.incomplete and splits.get(p.name) == "test"}
+    lines += _reasons(
+        "without all domains on one grid",
+        {p.name: p.incomplete for p in patients if p.incomplete and splits.get(p.name) in SPLITS[:2]},
+    )
+    without = {p.name: p.incomplete or "not named in the split file" for p in patients if p.name not in splits}
+    lines += _reasons("patients left out", {**without, **not_tested})
+    lines += _reasons("images left out", left_out)
+    lines += _reasons("look at", _similar([patient.name for patient in patients]))
+    return "\n".join(lines)
+
+
+def moved_patients(earlier: Path, splits: Mapping[str, str]) -> str:
+    """Return a warning about patients whose split differs from an earlier datalist's; "" if there are none."""
+    try:
+        before = read_splits(earlier)
+    except (ValueError, OSError):
+        return ""
+    moved = {name: f"{before[name]} -> {split}" for name, split in splits.items() if before.get(name, split) != split}
+    if not moved:
+        return ""
+    shown = ", ".join(f"{name} ({change})" for name, change in list(moved.items())[:SHOWN])
+    return (
+        f"warning: {len(moved)} patients change their split from the earlier {earlier.name}: {shown}. Networks trained"
+        f" with it have seen other patients; `--split_file {earlier.name}` keeps them where they were."
+    )
 
 
 def _patient(name: str, images: Sequence[FoundImage], domains: Sequence[str], *, misaligned: bool) -> Patient:
@@ -100,35 +192,6 @@ def _reason(sessions: Mapping[Any, Sequence[FoundImage]], domains: Sequence[str]
     return "several images of a domain, and none on the grid of one of each other"
 
 
-def build_lists(patients: Sequence[Patient], home: Mapping[str, str], root: Path) -> dict[str, list[dict[str, str]]]:
-    """The lists of a datalist.
-
-    Args:
-        patients: all.
-        home: the split of each that has one.
-        root: the folder that paths are relative to.
-
-    Returns:
-        `training` with one image an entry, `training_paired` and `test` with one combination an entry, `validation`
-        with combinations where patients have them, else images.
-    """
-    split = {name: [patient for patient in patients if home.get(patient.name) == name] for name in set(home.values())}
-    training, validation, test = (split.get(name, []) for name in ("training", "validation", "test"))
-    return {
-        "training": [_single(image, root) for patient in training for image in patient.images],
-        "training_paired": [_joint(patient, one, root) for patient in training for one in patient.paired],
-        "validation": [
-            entry
-            for patient in validation
-            for entry in (
-                [_joint(patient, one, root) for one in patient.aligned]
-                or [_single(image, root) for image in patient.images]
-            )
-        ],
-        "test": [_joint(patient, one, root) for patient in test for one in patient.aligned],
-    }
-
-
 def _single(image: FoundImage, root: Path) -> dict[str, str]:
     return {"image": _relative(image.path, root), "domain": image.domain, "patient": image.patient}
 
@@ -141,70 +204,6 @@ def _joint(patient: Patient, images: Combination, root: Path) -> dict[str, str]:
 
 def _relative(path: Path, root: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
-
-
-def check_labels(images: Sequence[FoundImage]) -> dict[str, str]:
-    """The label maps on the grid of no image of their patient, and why; beside DICOM series they are not checked."""
-    bad: dict[str, str] = {}
-    good: set[Path] = set()
-    for image in images:
-        if image.label is None or image.label in good:
-            continue
-        assert image.facts is not None  # read before
-        try:
-            if image.facts.files or same_grid(facts_of(image.label), image.facts):
-                good.add(image.label)
-            else:
-                bad.setdefault(str(image.label), f"label map, not on the grid of {image.path.name}")
-        except ValueError as error:
-            bad[str(image.label)] = f"label map, {error}"
-    return {label: why for label, why in bad.items() if Path(label) not in good}
-
-
-SHOWN = 5  # names a reason
-
-
-def datalist_report(
-    content: Mapping[str, Any], patients: Sequence[Patient], home: Mapping[str, str], left_out: Mapping[str, str]
-) -> str:
-    """A table of patients and images by split and domain, and what is not in it.
-
-    Args:
-        content: the datalist.
-        patients: all that were found.
-        home: the split of those that have one.
-        left_out: reasons by name.
-    """
-    domains = content["domains"]
-    head = ["", "patients", *domains, "with all", "with label"]
-    rows = [[key, *_counts(content[key], domains)] for key in ("training", "training_paired", "validation", "test")]
-    lines = _table([head, *rows])
-    not_tested = {p.name: p.incomplete for p in patients if p.incomplete and home.get(p.name) == "test"}
-    lines += _reasons(
-        "without all domains on one grid",
-        {p.name: p.incomplete for p in patients if p.incomplete and home.get(p.name) in SPLITS[:2]},
-    )
-    without = {p.name: p.incomplete or "not named in the split file" for p in patients if p.name not in home}
-    lines += _reasons("patients left out", {**without, **not_tested})
-    lines += _reasons("images left out", left_out)
-    lines += _reasons("look at", _similar([patient.name for patient in patients]))
-    return "\n".join(lines)
-
-
-def moved_patients(earlier: Path, home: Mapping[str, str]) -> str:
-    """A warning of the patients that another datalist has in another split; "" where there is none."""
-    try:
-        before = read_splits(earlier)
-    except (ValueError, OSError):
-        return ""
-    moved = {name: f"{before[name]} -> {split}" for name, split in home.items() if before.get(name, split) != split}
-    if not moved:
-        return ""
-    shown = ", ".join(f"{name} ({change})" for name, change in list(moved.items())[:SHOWN])
-    return (
-        f"warning: {len(moved)} patients change their split from the earlier {earlier.name}: {shown}. Networks trained"
-        f" with it have seen other patients; `--split_file {earlier.name}` keeps them where they were."
-    )
 
 
 def _counts(entries: Sequence[Mapping[str, str]], domains: Sequence[str]) -> list[object]:
@@ -239,7 +238,7 @@ def _reasons(title: str, reasons: Mapping[str, str]) -> list[str]:
 
 
 def _similar(names: Sequence[str]) -> dict[str, str]:
-    """Names that differ in capitals and punctuation alone: perhaps one patient."""
+    """Return names that differ only in capitals and punctuation, and may be one patient."""
     alike = defaultdict(list)
     for name in names:
         alike["".join(c for c in name.casefold() if c.isalnum()) or name].append(name)

@@ -1,4 +1,4 @@
-"""What a rule finds for a datalist: images with their patient and domain, and what was left out."""
+"""Images that a rule finds for a datalist, with patient and domain, and what was left out."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RESERVED = ("patient", "domain", "image", "label")  # keys of an entry that no domain may be called
+RESERVED = ("patient", "domain", "image", "label")  # keys of an entry, which are no names for domains
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What the headers of an image say, without its voxels.
+    """Facts from the headers of an image; no voxels are read.
 
     Args:
         shape: voxels along each axis.
-        affine: (4, 4) to RAS in mm.
+        affine: (4, 4), from voxel indices to RAS in mm.
         frame: FrameOfReferenceUID of a DICOM series, else "".
         series: SeriesInstanceUID of a DICOM series, else "".
-        files: of a DICOM series, in the order of their positions.
+        files: files of a DICOM series, sorted by position.
     """
 
     shape: tuple[int, ...]
@@ -38,12 +38,12 @@ class FoundImage:
 
     Args:
         path: a NIfTI file, or the folder of one DICOM series.
-        patient: name; a split is by patient.
-        domain: name.
-        session: what else distinguishes the images of a patient, such as the study: pairs are sought within it.
+        patient: name of the patient; splits are by patient.
+        domain: name of the domain.
+        session: what else distinguishes the images of a patient, such as the study; pairs are made within a session.
         label: path of a label map.
-        split: where the rule itself puts the patient.
-        facts: read by the rule, or later.
+        split: split that the rule itself assigns.
+        facts: facts from the headers, read by the rule or later.
     """
 
     path: Path
@@ -69,13 +69,16 @@ class Findings:
 
 
 def domain_names(domains: Mapping[Any, Any] | Sequence[Any] | str | None) -> dict[str, str] | None:
-    """What the user wants of the names that a rule finds, as {found: domain}; None takes all as they are.
+    """Parse the wanted domains.
 
     Args:
-        domains: a mapping, a list of names, or one name.
+        domains: mapping from found to wanted names, list of names, or names separated by commas; None: all.
+
+    Returns:
+        Domain by the name that a rule finds; None: all names are taken as they are.
 
     Raises:
-        ValueError: when a domain has a name that an entry uses for something else.
+        ValueError: when a domain has a name that datalist entries use for something else.
 
     Example:
         >>> domain_names({"soft": "B30f"}), domain_names(("T1", "T2"))
@@ -94,11 +97,7 @@ def domain_names(domains: Mapping[Any, Any] | Sequence[Any] | str | None) -> dic
 
 
 def check_domain(name: str) -> None:
-    """Refuses a name that an entry of a datalist uses for something else.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Raise ValueError for a domain whose name datalist entries use for something else."""
     if name in RESERVED or not name.strip():
         raise ValueError(
             f"A domain must not be called {name!r}: entries of a datalist use {', '.join(RESERVED)} for other things."
@@ -107,15 +106,15 @@ def check_domain(name: str) -> None:
 
 
 def renamed(domain: str, names: Mapping[str, str] | None) -> str | None:
-    """The domain that a found name stands for, or None when it is not wanted."""
+    """Return the domain that a found name stands for, or None if it is not wanted."""
     return domain if names is None else names.get(domain)
 
 
 def unwanted(domain: str, names: Mapping[str, str]) -> str:
-    """Why an image is left out."""
+    """Return why an image of an unwanted domain is left out."""
     return f"domain {domain!r} is not among --domains {', '.join(names)}"
 
 
 def visible(names: Sequence[str]) -> Iterator[str]:
-    """Names that are not hidden, sorted."""
+    """Return the names that are not hidden, sorted."""
     return (name for name in sorted(names) if not name.startswith("."))

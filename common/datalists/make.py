@@ -1,10 +1,10 @@
-"""Making a `datalist.json` from folders, a table or DICOM headers: the verb `datalist`."""
+"""Make a `datalist.json` from file names, a table or DICOM headers: the verb `datalist`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,30 +49,33 @@ def make_datalist(
     replace: bool = False,
     dry_run: bool = False,
 ) -> MadeDatalist:
-    """Finds images, splits their patients, and writes the datalist that the bundles read.
+    """Find images, split their patients, and write the datalist that the bundles read.
 
     Args:
-        folder: of the data.
+        folder: folder of the data.
         rule: a pattern such as `{patient}_{domain}.nii.gz` (see `compile_pattern`), `csv:FILE` (see `find_in_csv`),
             or `dicom:kernel`, `dicom:contrast` or `dicom:sequence` (see `find_in_dicom`).
-        output: the file; default: `datalist.json` in the folder. Its paths are relative to where it lies.
-        split: shares of training, validation and test; default 0.7, 0.1, 0.2. They are drawn among the patients that
-            have all domains on one grid; the others go to training, and where no patient has all, are split into
-            training and validation.
+        output: the file to write, with paths relative to its folder; default: `datalist.json` in `folder`.
+        split: fractions of training, validation and test; default 0.7, 0.1, 0.2. They are drawn among the patients
+            that have all domains on one grid; the others go to training or, if no patient has all domains, are split
+            into training and validation.
         split_file: an earlier datalist, or a CSV file with the columns patient and split. Patients that it does not
-            name are left out, or drawn where `split` is given as well.
-        seed: of the split.
-        name: of the data, which goes into `network.json` with the patient counts; default: the folder's.
-        domains: the domains wanted, or `{found: wanted}` names; default: all that are found.
-        label: a pattern of label maps, with `{patient}`.
-        misaligned: fill `training_paired` with a patient's images even where they have different grids.
-        replace: write over an existing file.
+            name are left out, or drawn if `split` is given as well.
+        seed: seed of the split.
+        name: name of the data, recorded in `network.json` with the patient counts; default: the folder's name.
+        domains: wanted domains, or `{found: wanted}` names; default: all that are found.
+        label: pattern of label maps, with `{patient}`.
+        misaligned: fill `training_paired` with a patient's images even if their grids differ.
+        replace: overwrite an existing file.
         dry_run: write nothing.
+
+    Returns:
+        The datalist and its report.
 
     Raises:
         FileExistsError: when the output exists, without `replace`.
         FileNotFoundError: when the folder, or a file that a table names, does not exist.
-        ValueError: when nothing matches, two patients share an image, or a split or a domain would stay empty.
+        ValueError: when nothing matches, two patients share an image, or a split or domain would be empty.
     """
     root = Path(folder)
     path = _output(root, output, free=replace or dry_run)
@@ -84,21 +87,21 @@ def make_datalist(
     refuse_leaks(images)
     for file, why in (bad := check_labels(images)).items():
         findings.left_out[Path(file).name] = why
-    images = [_without_label(image) if str(image.label) in bad else image for image in images]
+    images = [dataclasses.replace(image, label=None) if str(image.label) in bad else image for image in images]
     wanted = list(dict.fromkeys(names.values())) if names else sorted({image.domain for image in images})
     patients = by_patient(images, wanted, misaligned=misaligned)
     shares, given = check_shares(SHARES if split is None else split), given_splits(images, split_file)
     draw = split is not None or not given
-    home = assign_splits(patients, wanted, shares=shares, given=given, draw=draw, seed=seed)
-    lists = build_lists(patients, home, path.parent)
+    splits = assign_splits(patients, wanted, shares=shares, given=given, draw=draw, seed=seed)
+    lists = build_lists(patients, splits, path.parent)
     _refuse_empty(lists, wanted, drawn=shares if draw else ())
     parameters = {"rule": _public(rule), "domains": names or wanted, "seed": seed, "split": shares}
     if split_file:
         parameters["split_file"] = Path(split_file).name
     content = {"name": name or root.resolve().name, "domains": wanted, "parameters": parameters, **lists}
-    content = json.loads(json.dumps(content))  # what a reader of the file gets
-    report = datalist_report(content, patients, home, findings.left_out)
-    if path.exists() and (moved := moved_patients(path, home)):
+    content = json.loads(json.dumps(content))  # as it will be read from the file
+    report = datalist_report(content, patients, splits, findings.left_out)
+    if path.exists() and (moved := moved_patients(path, splits)):
         report += f"\n{moved}"
     if not dry_run:
         write_json(path, content)
@@ -132,11 +135,11 @@ def _find(root: Path, rule: str, names: Mapping[str, str] | None, label: str | N
 
 
 def _with_facts(findings: Findings, root: Path) -> list[FoundImage]:
-    """The images whose headers can be read."""
+    """Read the headers of images, and leave out those that cannot be read."""
     images = []
     for image in tqdm(findings.images, desc="reading headers", disable=not findings.images):
         try:
-            images.append(image if image.facts else replace(image, facts=facts_of(image.path)))
+            images.append(image if image.facts else dataclasses.replace(image, facts=facts_of(image.path)))
         except ValueError as error:
             findings.left_out[_below(image.path, root)] = str(error)
     return images
@@ -144,10 +147,6 @@ def _with_facts(findings: Findings, root: Path) -> list[FoundImage]:
 
 def _below(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _without_label(image: FoundImage) -> FoundImage:
-    return replace(image, label=None)
 
 
 def _nothing(root: Path, rule: str, findings: Findings) -> str:
@@ -162,7 +161,7 @@ def _nothing(root: Path, rule: str, findings: Findings) -> str:
 def _refuse_empty(
     lists: Mapping[str, Sequence[Mapping[str, str]]], domains: Sequence[str], *, drawn: Sequence[float]
 ) -> None:
-    """A list that was to get patients has none, or training lacks a domain."""
+    """Raise ValueError if a split that should have patients has none, or training lacks a domain."""
     for split, share in zip(SPLITS, drawn):
         if share and not lists[split]:
             raise ValueError(
@@ -178,5 +177,5 @@ def _refuse_empty(
 
 
 def _public(rule: str) -> str:
-    """Without the folders of a table: the rule goes into `network.json`, which is passed on with the weights."""
+    """Remove the folders of a table: the rule is recorded in `network.json`, which is passed on with the weights."""
     return f"csv:{Path(rule[4:]).name}" if rule.startswith("csv:") else rule

@@ -1,7 +1,4 @@
-"""Finding images by a pattern of file names with named parts: `{patient}_{domain}.nii.gz`.
-
-Tables that a user wrote: images with their patients and domains, and the splits of patients.
-"""
+"""Rules that find images: patterns of file names such as `{patient}_{domain}.nii.gz`, and tables in CSV."""
 
 from __future__ import annotations
 
@@ -21,23 +18,148 @@ from .found import Findings, FoundImage, check_domain, renamed, unwanted, visibl
 
 PART = re.compile(r"\{(?P<name>\w*)\}|(?P<wild>\*\*/|\*\*|\*|\?)")
 WILD = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
+REQUIRED = ("patient", "domain", "image")  # columns of a table
+
+
+def find_by_pattern(
+    folder: Path, pattern: str, *, names: Mapping[str, str] | None = None, labels: str | None = None
+) -> Findings:
+    """Find the NIfTI files and folders of DICOM series whose path below a folder matches a pattern.
+
+    Args:
+        folder: folder to search, at any depth; hidden files are ignored.
+        pattern: pattern of paths, see `compile_pattern`.
+        names: wanted domains, see `domain_names`.
+        labels: pattern of label maps, which are not images, see `attach_labels`.
+    """
+    wanted = compile_pattern(pattern.rstrip("/"), domains=sorted(names or (), key=len, reverse=True))
+    any_domain = compile_pattern(pattern.rstrip("/"))
+    label = compile_pattern(labels, required=["patient"]) if labels else None
+    findings = Findings()
+    for name in _candidates(folder, series=not pattern.lower().endswith(VOLUME_SUFFIXES)):
+        if label and label.fullmatch(name):
+            continue
+        match = wanted.fullmatch(name)
+        if match is None:
+            other = any_domain.fullmatch(name)
+            findings.left_out[name] = unwanted(other["domain"], names) if other and names else "does not match the rule"
+            continue
+        parts = match.groupdict()
+        domain = renamed(parts.pop("domain"), names)
+        assert domain is not None  # the expression has no other
+        check_domain(domain)
+        findings.images.append(FoundImage(folder / name, parts.pop("patient").strip(), domain, session=parts))
+    return findings
+
+
+def find_in_csv(folder: Path, file: Path, *, names: Mapping[str, str] | None = None) -> Findings:
+    """Find the images that a CSV file lists.
+
+    Args:
+        folder: folder that relative paths start from.
+        file: table with a header line, separated by commas, semicolons or tabs. Columns: patient, domain, image, and
+            optionally session, label and split.
+        names: wanted domains, see `domain_names`.
+
+    Raises:
+        FileNotFoundError: when the table, or a file that it names, does not exist.
+        ValueError: when a column or value is missing, or a split has an unknown name.
+    """
+    findings = Findings()
+    for line, row in _rows(file, REQUIRED):
+        where = f"{file.name}, line {line}"
+        for name in REQUIRED:
+            if not row[name]:
+                raise ValueError(f"{where}: {name!r} is empty; every image needs {', '.join(REQUIRED)}.")
+        path, label = folder / row["image"], folder / row["label"] if row.get("label") else None
+        for given in (path, label):
+            if given is not None and not os.path.exists(given):
+                raise FileNotFoundError(f"{where}: {str(given)!r} does not exist. Correct the path or remove the line.")
+        split = _split(row["split"], where) if row.get("split") else None
+        domain = renamed(row["domain"], names)
+        if domain is None:
+            findings.left_out[row["image"]] = unwanted(row["domain"], names or {})
+            continue
+        check_domain(domain)
+        session = {"session": row["session"]} if row.get("session") else {}
+        findings.images.append(FoundImage(path, row["patient"], domain, session=session, label=label, split=split))
+    return findings
+
+
+def attach_labels(folder: Path, pattern: str, images: Sequence[FoundImage]) -> list[FoundImage]:
+    """Attach the label maps of patients to their images.
+
+    Args:
+        folder: folder to search.
+        pattern: pattern with `{patient}`, and maybe further names of the images' own pattern, which must agree.
+        images: images found by any rule.
+
+    Returns:
+        The images, with label maps.
+
+    Raises:
+        ValueError: when the pattern has `{domain}`, matches no file, or matches two of one patient.
+    """
+    expression = compile_pattern(pattern, required=["patient"])
+    shared = set(expression.groupindex) - {"patient"}
+    known = {name for image in images for name in image.session}
+    if shared - known:
+        raise ValueError(
+            f"`label` {pattern!r} names {{{', '.join(sorted(shared - known))}}}, which `rule` does not: a label map"
+            " belongs to a patient, for all of its domains. Use `*` there."
+        )
+    labels: dict[tuple[str, ...], Path] = {}
+    for name in _candidates(folder, series=False):
+        if match := expression.fullmatch(name):
+            key = (match["patient"].strip(), *(match[part] for part in sorted(shared)))
+            if key in labels:
+                raise ValueError(f"`label` {pattern!r} matches {labels[key].name} and {name} for {' '.join(key)!r}.")
+            labels[key] = folder / name
+    if not labels:
+        raise ValueError(f"`label` {pattern!r} matches no file in {str(folder)!r}.")
+    keys = [(image.patient, *(image.session.get(part, "") for part in sorted(shared))) for image in images]
+    return [replace(image, label=labels.get(key, image.label)) for image, key in zip(images, keys)]
+
+
+def read_splits(file: str | Path) -> dict[str, str]:
+    """Read the split of each patient.
+
+    Args:
+        file: an earlier datalist, or a CSV file with the columns patient and split.
+
+    Raises:
+        FileNotFoundError: when the file does not exist.
+        ValueError: when it is neither, or assigns a patient to two splits.
+    """
+    path = Path(file)
+    splits: dict[str, str] = {}
+    for patient, split, where in _json_splits(path) if path.suffix == ".json" else _csv_splits(path):
+        if splits.setdefault(patient, split) != split:
+            raise ValueError(
+                f"{where}: patient {patient!r} is in {splits[patient]!r} and {split!r}; a patient belongs to one split,"
+                " or the scores are those of training data."
+            )
+    return splits
 
 
 def compile_pattern(
     pattern: str, *, required: Sequence[str] = ("patient", "domain"), domains: Sequence[str] = ()
 ) -> re.Pattern[str]:
-    """A pattern of paths below a folder as a regular expression.
+    """Compile a pattern of paths below a folder into a regular expression.
 
-    `{name}` is one or more characters of one folder or file name, the same ones where a name comes twice; of several
-    the first is as long as possible. `*`, `?` and `**` are as in the shell.
+    `{name}` matches one or more characters of one folder or file name, and the same text if the name comes twice; the
+    first of several names is as long as possible. `*`, `?` and `**` are as in the shell.
 
     Args:
-        pattern: with `/` between folders.
-        required: names that it must have.
+        pattern: pattern with `/` between folders.
+        required: names that the pattern must have.
         domains: what `{domain}` may be; default: anything.
 
+    Returns:
+        An expression with one named group per name.
+
     Raises:
-        ValueError: when a required name is missing, or a name is none.
+        ValueError: when a required name is missing, or a name is not an identifier.
 
     Example:
         >>> compile_pattern("{patient}/{domain}/*.nii.gz").fullmatch("p1/T1/brain.nii.gz").groupdict()
@@ -66,71 +188,8 @@ def compile_pattern(
     return re.compile(expression + re.escape(pattern[end:]))
 
 
-def find_by_pattern(
-    folder: Path, pattern: str, *, names: Mapping[str, str] | None = None, labels: str | None = None
-) -> Findings:
-    """The NIfTI files, and folders of DICOM series, whose path below a folder matches.
-
-    Args:
-        folder: where to look, at any depth; hidden files are passed over.
-        pattern: see `compile_pattern`.
-        names: see `domain_names`.
-        labels: the pattern of label maps, which are no images, see `attach_labels`.
-    """
-    wanted = compile_pattern(pattern.rstrip("/"), domains=sorted(names or (), key=len, reverse=True))
-    any_domain = compile_pattern(pattern.rstrip("/"))
-    label = compile_pattern(labels, required=["patient"]) if labels else None
-    findings = Findings()
-    for name in _candidates(folder, series=not pattern.lower().endswith(VOLUME_SUFFIXES)):
-        if label and label.fullmatch(name):
-            continue
-        match = wanted.fullmatch(name)
-        if match is None:
-            other = any_domain.fullmatch(name)
-            findings.left_out[name] = unwanted(other["domain"], names) if other and names else "does not match the rule"
-            continue
-        parts = match.groupdict()
-        domain = renamed(parts.pop("domain"), names)
-        assert domain is not None  # the expression has no other
-        check_domain(domain)
-        findings.images.append(FoundImage(folder / name, parts.pop("patient").strip(), domain, session=parts))
-    return findings
-
-
-def attach_labels(folder: Path, pattern: str, images: Sequence[FoundImage]) -> list[FoundImage]:
-    """The images with the label maps of their patients.
-
-    Args:
-        folder: where to look.
-        pattern: with `{patient}`, and maybe further names of the images' own pattern, which must agree.
-        images: found by any rule.
-
-    Raises:
-        ValueError: when the pattern has `{domain}`, matches no file, or two of one patient.
-    """
-    expression = compile_pattern(pattern, required=["patient"])
-    shared = set(expression.groupindex) - {"patient"}
-    known = {name for image in images for name in image.session}
-    if shared - known:
-        raise ValueError(
-            f"`label` {pattern!r} names {{{', '.join(sorted(shared - known))}}}, which `rule` does not: a label map"
-            " belongs to a patient, for all of its domains. Use `*` there."
-        )
-    labels: dict[tuple[str, ...], Path] = {}
-    for name in _candidates(folder, series=False):
-        if match := expression.fullmatch(name):
-            key = (match["patient"].strip(), *(match[part] for part in sorted(shared)))
-            if key in labels:
-                raise ValueError(f"`label` {pattern!r} matches {labels[key].name} and {name} for {' '.join(key)!r}.")
-            labels[key] = folder / name
-    if not labels:
-        raise ValueError(f"`label` {pattern!r} matches no file in {str(folder)!r}.")
-    keys = [(image.patient, *(image.session.get(part, "") for part in sorted(shared))) for image in images]
-    return [replace(image, label=labels.get(key, image.label)) for image, key in zip(images, keys)]
-
-
 def _candidates(folder: Path, *, series: bool) -> Iterator[str]:
-    """Paths below a folder, with `/`: NIfTI files and, if asked for, folders without one that hold DICOM files."""
+    """Yield the paths of NIfTI files and, with `series`, of folders with DICOM and no NIfTI files."""
     for root, folders, files in os.walk(folder):
         folders[:] = visible(folders)
         place = Path(root).relative_to(folder)
@@ -138,60 +197,6 @@ def _candidates(folder: Path, *, series: bool) -> Iterator[str]:
         yield from ((place / name).as_posix() for name in volumes)
         if series and not volumes and any(is_dicom(Path(root, name)) for name in visible(files)):
             yield place.as_posix()
-
-
-REQUIRED = ("patient", "domain", "image")
-
-
-def find_in_csv(folder: Path, file: Path, *, names: Mapping[str, str] | None = None) -> Findings:
-    """The images that a CSV file lists: columns patient, domain, image, and maybe session, label and split.
-
-    Args:
-        folder: where its relative paths start.
-        file: the table, with a header line; separated by comma, semicolon or tab.
-        names: see `domain_names`.
-
-    Raises:
-        FileNotFoundError: when the table, or a file that it names, does not exist.
-        ValueError: when a column or a value is missing, or a split is none.
-    """
-    findings = Findings()
-    for line, row in _rows(file, REQUIRED):
-        where = f"{file.name}, line {line}"
-        for name in REQUIRED:
-            if not row[name]:
-                raise ValueError(f"{where}: {name!r} is empty; every image needs {', '.join(REQUIRED)}.")
-        path, label = folder / row["image"], folder / row["label"] if row.get("label") else None
-        for given in (path, label):
-            if given is not None and not os.path.exists(given):
-                raise FileNotFoundError(f"{where}: {str(given)!r} does not exist. Correct the path or remove the line.")
-        split = _split(row["split"], where) if row.get("split") else None
-        domain = renamed(row["domain"], names)
-        if domain is None:
-            findings.left_out[row["image"]] = unwanted(row["domain"], names or {})
-            continue
-        check_domain(domain)
-        session = {"session": row["session"]} if row.get("session") else {}
-        findings.images.append(FoundImage(path, row["patient"], domain, session=session, label=label, split=split))
-    return findings
-
-
-def read_splits(file: str | Path) -> dict[str, str]:
-    """The split of each patient, from an earlier datalist or from a CSV file with the columns patient and split.
-
-    Raises:
-        FileNotFoundError: when the file does not exist.
-        ValueError: when it is neither, or names a patient in two splits.
-    """
-    path = Path(file)
-    splits: dict[str, str] = {}
-    for patient, split, where in _json_splits(path) if path.suffix == ".json" else _csv_splits(path):
-        if splits.setdefault(patient, split) != split:
-            raise ValueError(
-                f"{where}: patient {patient!r} is in {splits[patient]!r} and {split!r}; a patient belongs to one split,"
-                " or the scores are those of training data."
-            )
-    return splits
 
 
 def _json_splits(path: Path) -> list[tuple[str, str, str]]:
@@ -221,7 +226,7 @@ def _split(name: str, where: str) -> str:
 
 
 def _rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Line numbers and rows, stripped; blank lines are passed over."""
+    """Return line numbers and rows, stripped; blank lines are skipped."""
     text = _text(path)
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)

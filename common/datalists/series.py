@@ -1,7 +1,4 @@
-"""The DICOM series below a folder that a datalist can name: a folder or a file that is one volume.
-
-What the headers of an image say: its grid, and of DICOM its series; no voxels are read.
-"""
+"""DICOM series that a datalist can name, and facts from the headers of images; no voxels are read."""
 
 from __future__ import annotations
 
@@ -23,7 +20,8 @@ from ..dicom.series import DicomVolume, find_volumes
 from ..images.nifti import VOLUME_SUFFIXES
 from .found import Facts, visible
 
-KEYWORDS = (  # what rules ask for, beside what the reader of series keeps
+TOLERANCE_MM = 1e-2  # as the evaluators
+KEYWORDS = (  # attributes that rules need, besides those that the reader of series keeps
     *("Modality", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "ProtocolName"),
     *("ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusRoute", "ScanningSequence"),
     *("RepetitionTime", "EchoTime", "InversionTime"),
@@ -47,14 +45,14 @@ class Series:
 
 
 def series_below(folder: Path, *, deep: bool = True) -> tuple[list[Series], dict[str, str]]:
-    """The CT and MR volumes below a folder; hidden files and what is not DICOM are passed over.
+    """Find the CT and MR volumes below a folder; hidden files and files other than DICOM are ignored.
 
     Args:
-        folder: where to look.
-        deep: in all folders below as well.
+        folder: folder to search.
+        deep: search all folders below as well.
 
     Returns:
-        the series, and the reasons why others are left out, by their places.
+        The series, and the reasons why others are left out, by their paths.
 
     Raises:
         ValueError: when pydicom is not installed, or one series belongs to two patients.
@@ -81,6 +79,44 @@ def series_below(folder: Path, *, deep: bool = True) -> tuple[list[Series], dict
     return series, left_out
 
 
+def facts_of(path: Path) -> Facts:
+    """Read the facts of a NIfTI file, or of a folder or file that is one DICOM series.
+
+    Raises:
+        ValueError: when it is neither, truncated within its header, or several series.
+    """
+    if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
+        series, left_out = series_below(path if path.is_dir() else path.parent, deep=False)
+        own = [one for one in series if path in (one.place, one.place.parent)]
+        if len(own) != 1:
+            reasons = "".join(f"; {reason}" for reason in left_out.values())
+            raise ValueError(f"it must be one DICOM series, got {len(own)}{reasons}")
+        return own[0].facts
+    try:
+        image: Any = nib.load(path)
+        shape, affine = tuple(int(size) for size in image.shape), np.asarray(image.affine, dtype=np.float64)
+    except Exception as error:  # a damaged header may raise any exception in nibabel
+        raise ValueError(f"cannot be read as NIfTI ({error})") from error
+    if len(shape) < 3 or set(shape[3:]) - {1} or 0 in shape:
+        raise ValueError(f"must be a volume of three axes, got the shape {shape}")
+    return Facts(shape, affine)
+
+
+def same_grid(first: Facts, second: Facts) -> bool:
+    """Return whether two images have the same grid in the same frame of reference.
+
+    Example:
+        >>> import numpy as np
+        >>> same_grid(Facts((4, 4, 2), np.eye(4)), Facts((4, 4, 3), np.eye(4)))
+        False
+    """
+    return (
+        first.shape == second.shape
+        and first.frame == second.frame
+        and np.allclose(first.affine, second.affine, atol=TOLERANCE_MM)
+    )
+
+
 def _folders(folder: Path, *, deep: bool) -> Iterator[tuple[Path, list[Path]]]:
     for root, folders, names in os.walk(folder):
         folders[:] = visible(folders) if deep else ()
@@ -90,7 +126,7 @@ def _folders(folder: Path, *, deep: bool) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def _refuse_shared(volumes: list[DicomVolume]) -> None:
-    """The files of a series must agree on whose they are."""
+    """Raise ValueError if the files of a series are of different patients."""
     first: dict[str, Any] = {}
     for image in (image for volume in volumes for image in volume.slices):
         uid, patient = str(image.header.SeriesInstanceUID), str(image.header.get("PatientID") or "").strip()
@@ -104,13 +140,13 @@ def _refuse_shared(volumes: list[DicomVolume]) -> None:
 
 
 def _series(place: Path, volume: DicomVolume, *, others: int, parts: int) -> Series:
-    """Raises ValueError with the reason why a datalist cannot name the volume, or must not.
+    """Describe a volume, or raise ValueError with the reason why a datalist cannot or must not name it.
 
     Args:
-        place: its folder.
-        volume: of one series.
-        others: volumes in its folder.
-        parts: volumes of its series.
+        place: folder of the volume.
+        volume: volume of one series.
+        others: number of other volumes in the folder.
+        parts: number of volumes in the series.
     """
     header = _header(volume)
     if is_synthetic(header):
@@ -141,7 +177,7 @@ def _header(volume: DicomVolume) -> dict[str, Any]:
     image = volume.slices[0]
     tags: list[Any] = [*KEYWORDS, SYNTHETIC_DATA]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values longer than DICOM allows, which are taken as they are
+        warnings.simplefilter("ignore")  # about values longer than DICOM allows, which are taken as they are
         header = dcmread(image.file, stop_before_pixels=True, force=True, specific_tags=tags)
         own = {tag: header.get(tag) for tag in tags}
     return own | {name: value for name, value in image.values.items() if value not in (None, "")}
@@ -149,44 +185,3 @@ def _header(volume: DicomVolume) -> dict[str, Any]:
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-TOLERANCE_MM = 1e-2  # as the evaluators
-
-
-def facts_of(path: Path) -> Facts:
-    """The facts of a NIfTI file, or of a folder or a file that is one DICOM series.
-
-    Raises:
-        ValueError: when it is neither, cut off in its header, or several series.
-    """
-    if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
-        series, left_out = series_below(path if path.is_dir() else path.parent, deep=False)
-        own = [one for one in series if path in (one.place, one.place.parent)]
-        if len(own) != 1:
-            reasons = "".join(f"; {reason}" for reason in left_out.values())
-            raise ValueError(f"it must be one DICOM series, got {len(own)}{reasons}")
-        return own[0].facts
-    try:
-        image: Any = nib.load(path)
-        shape, affine = tuple(int(size) for size in image.shape), np.asarray(image.affine, dtype=np.float64)
-    except Exception as error:  # nibabel raises whatever a damaged header makes it meet
-        raise ValueError(f"cannot be read as NIfTI ({error})") from error
-    if len(shape) < 3 or set(shape[3:]) - {1} or 0 in shape:
-        raise ValueError(f"must be a volume of three axes, got the shape {shape}")
-    return Facts(shape, affine)
-
-
-def same_grid(first: Facts, second: Facts) -> bool:
-    """Whether two images have the same voxels at the same places, in one frame of reference.
-
-    Example:
-        >>> import numpy as np
-        >>> same_grid(Facts((4, 4, 2), np.eye(4)), Facts((4, 4, 3), np.eye(4)))
-        False
-    """
-    return (
-        first.shape == second.shape
-        and first.frame == second.frame
-        and np.allclose(first.affine, second.affine, atol=TOLERANCE_MM)
-    )

@@ -1,9 +1,4 @@
-"""Which patient belongs to training, validation and test.
-
-The split of each patient: as a table says, else drawn, with the test among those who can be scored.
-
-One image, file or series under two patients: their split would be no split.
-"""
+"""Assignment of patients to training, validation and test, and the check that no two patients share an image."""
 
 from __future__ import annotations
 
@@ -27,10 +22,10 @@ SHARES = (0.7, 0.1, 0.2)
 
 
 def check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
-    """The shares of training, validation and test as numbers that add up to 1.
+    """Return the shares of training, validation and test as numbers.
 
     Raises:
-        ValueError: when they are not three, negative, or add up to something else.
+        ValueError: when there are not three, one is negative, or they do not add up to 1.
     """
     try:
         values = tuple(float(share) for share in shares)
@@ -44,18 +39,47 @@ def check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
     return values
 
 
+def given_splits(images: Sequence[FoundImage], split_file: str | Path | None) -> dict[str, str]:
+    """Return the splits that a table assigns; that of one image holds for its patient.
+
+    Args:
+        images: images, each with a split or without.
+        split_file: file of splits, see `read_splits`.
+
+    Returns:
+        Split by patient.
+
+    Raises:
+        ValueError: when a patient is in two splits, or both the images and the file assign splits.
+    """
+    given = read_splits(split_file) if split_file else {}
+    if split_file and any(image.split for image in images):
+        raise ValueError("The table of `rule` has a column 'split': leave it empty, or give no `split_file`.")
+    for image in images:
+        if image.split and given.setdefault(image.patient, image.split) != image.split:
+            raise ValueError(
+                f"Patient {image.patient!r} is in {given[image.patient]!r} and, with {image.path.name}, in"
+                f" {image.split!r}: a patient belongs to one split, or the scores are those of training data."
+            )
+    return given
+
+
 def draw_splits(
     patients: Iterable[str], shares: Sequence[float] = SHARES, *, seed: int = 0, filled: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Patients in the order of a hash of seed and name: first come the test's, then validation's, then training's.
+    """Draw the split of each patient.
 
-    The order of two patients never changes, so that a new patient moves at most two others: the ones at the borders.
+    Patients are sorted by a hash of seed and name; the first form the test, the next validation, the rest training.
+    The order of two patients never changes, so that a new patient moves at most two others, those at the borders.
 
     Args:
-        patients: names.
-        shares: of training, validation and test; each that is not 0 gets a patient at least.
-        seed: another seed is another order.
-        filled: splits that have patients already, and may stay without a further one.
+        patients: names of the patients.
+        shares: fractions of training, validation and test; each that is not 0 gets at least one patient.
+        seed: seed of the order.
+        filled: splits that have patients already and need no further one.
+
+    Returns:
+        Split by patient, sorted by name.
 
     Raises:
         ValueError: when there are too few patients.
@@ -81,33 +105,6 @@ def draw_splits(
     return dict(sorted(zip(order, places)))
 
 
-def _rounded(number: float) -> int:
-    """Half up, so that one more patient never adds two to a split; free of the error of 0.7 + 0.1 + 0.2."""
-    return floor(number + 0.5 + 1e-9)
-
-
-def given_splits(images: Sequence[FoundImage], split_file: str | Path | None) -> dict[str, str]:
-    """The splits that a table states; one of a patient holds for all of its images.
-
-    Args:
-        images: maybe each with its split.
-        split_file: see `read_splits`.
-
-    Raises:
-        ValueError: when a patient is in two splits, or both tables state some.
-    """
-    given = read_splits(split_file) if split_file else {}
-    if split_file and any(image.split for image in images):
-        raise ValueError("The table of `rule` has a column 'split': leave it empty, or give no `split_file`.")
-    for image in images:
-        if image.split and given.setdefault(image.patient, image.split) != image.split:
-            raise ValueError(
-                f"Patient {image.patient!r} is in {given[image.patient]!r} and, with {image.path.name}, in"
-                f" {image.split!r}: a patient belongs to one split, or the scores are those of training data."
-            )
-    return given
-
-
 def assign_splits(
     patients: Sequence[Patient],
     domains: Sequence[str],
@@ -120,60 +117,48 @@ def assign_splits(
     """Assign patients to splits.
 
     Args:
-        patients: all.
-        domains: that a patient of the test must have.
-        shares: of training, validation and test.
-        given: splits that are settled.
-        draw: the splits of the others; or leave them out.
-        seed: of the draw.
+        patients: all patients.
+        domains: domains that a patient of the test must have.
+        shares: fractions of training, validation and test.
+        given: splits that are already assigned.
+        draw: draw the splits of the other patients instead of leaving them out.
+        seed: seed of the draw.
+
+    Returns:
+        Split by patient.
 
     Raises:
         ValueError: when there are too few patients for the shares, or none for the test.
     """
-    home = {patient.name: given[patient.name] for patient in patients if patient.name in given}
+    splits = {patient.name: given[patient.name] for patient in patients if patient.name in given}
     if not draw:
-        return home
+        return splits
     rest = [patient for patient in patients if patient.name not in given]
     complete = [patient.name for patient in rest if not patient.incomplete]
     partial = [patient for patient in rest if patient.incomplete]
     if complete:
-        home |= draw_splits(complete, shares, seed=seed, filled=home.values())
-        return home | (dict.fromkeys((patient.name for patient in partial), "training") if shares[0] else {})
-    if shares[2] and "test" not in home.values():
+        splits |= draw_splits(complete, shares, seed=seed, filled=splits.values())
+        return splits | (dict.fromkeys((patient.name for patient in partial), "training") if shares[0] else {})
+    if shares[2] and "test" not in splits.values():
         reasons = "; ".join(f"{patient.name}: {patient.incomplete}" for patient in partial[:3])
         raise ValueError(
             f"The test needs patients that have all of {', '.join(domains)} on one grid, and none has ({reasons})."
             " Choose domains with `--domains`, or train without a test by `--split 0.9,0.1,0`."
         )
-    return home | _unpaired(partial, shares, seed=seed, filled=home.values())
-
-
-def _unpaired(
-    patients: Sequence[Patient], shares: Sequence[float], *, seed: int, filled: Iterable[str]
-) -> dict[str, str]:
-    """Training and validation of patients none of whom has all domains; each set of domains is split for itself."""
-    total = shares[0] + shares[1] or 1.0
-    parts = (shares[0] / total, shares[1] / total, 0.0) if shares[0] + shares[1] else (1.0, 0.0, 0.0)
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for patient in patients:
-        groups.setdefault(tuple(sorted({image.domain for image in patient.images})), []).append(patient.name)
-    home: dict[str, str] = {}
-    for group in groups.values():
-        home |= draw_splits(group, parts, seed=seed, filled=filled if len(group) > 1 else SPLITS)
-    return home
+    return splits | _unpaired(partial, shares, seed=seed, filled=splits.values())
 
 
 def refuse_leaks(images: Iterable[FoundImage]) -> None:
-    """Refuses what two patients share: a file, a DICOM series, or the same voxels.
+    """Refuse images that two patients share: the same file, DICOM series or voxels.
 
-    Voxels are compared where shapes agree: the middle slices first, then all. So a copy is found under another name,
-    compression, number format, place in space or identity.
+    Voxels are compared if shapes agree: first the middle slice, then all. A copy is thus found in spite of another
+    name, compression, number format, affine or identity.
 
     Args:
-        images: with their facts.
+        images: images whose facts were read.
 
     Raises:
-        ValueError: naming both patients and both files.
+        ValueError: when two patients share an image; the message names both patients and both files.
     """
     found = list(images)
     _refuse(found, [image.path.resolve() for image in found], "are the same file")
@@ -184,6 +169,26 @@ def refuse_leaks(images: Iterable[FoundImage]) -> None:
         for group in alike:
             for same in _of_two_patients(group, [_middle(image, bar) for image in group]):
                 _refuse(same, [_whole(image) for image in same], "have the same voxels")
+
+
+def _rounded(number: float) -> int:
+    """Round half up, so that one more patient never adds two to a split, and tolerate the error of 0.7 + 0.1 + 0.2."""
+    return floor(number + 0.5 + 1e-9)
+
+
+def _unpaired(
+    patients: Sequence[Patient], shares: Sequence[float], *, seed: int, filled: Iterable[str]
+) -> dict[str, str]:
+    """Split patients without all domains into training and validation, separately for each set of domains."""
+    total = shares[0] + shares[1] or 1.0
+    parts = (shares[0] / total, shares[1] / total, 0.0) if shares[0] + shares[1] else (1.0, 0.0, 0.0)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for patient in patients:
+        groups.setdefault(tuple(sorted({image.domain for image in patient.images})), []).append(patient.name)
+    splits: dict[str, str] = {}
+    for group in groups.values():
+        splits |= draw_splits(group, parts, seed=seed, filled=filled if len(group) > 1 else SPLITS)
+    return splits
 
 
 def _refuse(images: Sequence[FoundImage], keys: Sequence[Hashable], how: str) -> None:
@@ -197,7 +202,7 @@ def _refuse(images: Sequence[FoundImage], keys: Sequence[Hashable], how: str) ->
 
 
 def _of_two_patients(images: Sequence[FoundImage], keys: Sequence[Hashable]) -> list[list[FoundImage]]:
-    """The groups with one key, other than None, that belong to several patients."""
+    """Return the groups of images with one key, other than None, that belong to several patients."""
     groups: defaultdict[Hashable, list[FoundImage]] = defaultdict(list)
     for image, key in zip(images, keys, strict=True):
         if key is not None:
@@ -220,11 +225,11 @@ def _whole(image: FoundImage) -> bytes | None:
 
 
 def _voxels(path: Path, place: int | slice) -> bytes | None:
-    """The hash of the values, whatever their number format; of a file that is cut off None: training will name it."""
+    """Hash the values, whatever their number format; None for a truncated file, which training will report."""
     try:
         image: Any = nib.load(path)
         return hashlib.sha256(np.asarray(image.dataobj[..., place], dtype=np.float64).tobytes()).digest()
-    except Exception:  # nibabel raises whatever damaged data make it meet
+    except Exception:  # damaged data may raise any exception in nibabel
         return None
 
 
