@@ -11,7 +11,7 @@ from .job import allow_classes, write_job
 
 
 def main() -> None:
-    """The command line; an error that we expect ends in one line."""
+    """Run the command line; an expected error ends in one line."""
     try:
         fire.Fire({"job": write_job, "allow": allow_classes}, name="python -m common.federated")
     except EXPECTED as error:

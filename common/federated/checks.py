@@ -1,8 +1,7 @@
-"""What a site checks before it takes part in a round: MONAI's client would go on with each of these faults.
+"""Checks of a site before it takes part in a round: MONAI's client would go on with each of these faults.
 
-Paths in a job that each site fills in: `$FEDERATED_DIR/$SITE/data`.
-
-What a job may not bring along: a federation's server sends names and numbers, and no code.
+They cover the site's configuration and data, paths in a job that each site fills in (`$FEDERATED_DIR/$SITE/data`), and
+what a job must not contain: a federation's server sends names and numbers, and no code.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from ..networks.definition import PUBLIC_PACKAGE
 
 
 def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a bundle's `run` list does first, and `MonaiAlgo`, which calls the trainer alone, does not.
+    """Run the checks of a bundle's `run` list, which `MonaiAlgo`, calling only the trainer, skips.
 
     Returns:
         Further options, which make overlays of earlier versions work.
 
     Raises:
-        ValueError: when an id of the files or options has no use.
-        FileNotFoundError: when `dataset_dir` of the options does not exist.
+        ValueError: If an id of the files or options has no use.
+        FileNotFoundError: If `dataset_dir` of the options does not exist.
     """
     parser = ConfigParser()
     parser.read_config([str(Path(bundle_root, file)) for file in files])
@@ -42,10 +41,10 @@ def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping
 
 
 def refuse_empty_epochs(trainer: TranslationTrainer, site: str) -> None:
-    """Without an iteration a site would send the global weights back, and FLARE would count them as one iteration's.
+    """Refuse a site without an iteration: it would return the global weights, and FLARE would count one iteration.
 
     Raises:
-        ValueError: when the site has less than a batch of images.
+        ValueError: If the site has less than a batch of images.
     """
     loader: Any = trainer.data_loader
     if len(loader) == 0:
@@ -56,10 +55,10 @@ def refuse_empty_epochs(trainer: TranslationTrainer, site: str) -> None:
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Any] | None) -> None:
-    """Global weights must be the network's in full; `MonaiAlgo` is content with one name in common.
+    """Check that global weights are the network's in full; `MonaiAlgo` accepts a single name in common.
 
     Raises:
-        ValueError: naming some that differ.
+        ValueError: Naming some that differ.
     """
     own = {name: tuple(value.shape) for name, value in get_state_dict(network).items()}
     given = {name: tuple(np.shape(value)) for name, value in (weights or {}).items()}
@@ -72,15 +71,15 @@ def check_weights(network: nn.Module, weights: Mapping[str, Any] | None) -> None
 
 
 def site_path(path: str, *, site: str, app_root: str = "") -> str:
-    """A path of a job on this site's machine.
+    """Resolve a path of a job on this site's machine.
 
     Args:
-        path: may hold `$SITE`, `$APP_ROOT` and variables of the site's environment.
-        site: the site's name, for `$SITE`.
-        app_root: where the federated system unpacked the job, for `$APP_ROOT`.
+        path: Path, which may contain `$SITE`, `$APP_ROOT` and variables of the site's environment.
+        site: Name of the site, for `$SITE`.
+        app_root: Folder in which the federated system unpacked the job, for `$APP_ROOT`.
 
     Raises:
-        ValueError: when a variable is not set, or `site` is no name of a folder.
+        ValueError: If a variable is not set, or `site` is not a valid name of a folder.
 
     Example:
         >>> site_path("/hospitals/$SITE/data", site="site-1")
@@ -101,14 +100,14 @@ def refuse_code(options: Any, what: str) -> None:
     """Refuse configuration values that MONAI would execute.
 
     A string that begins with `$` is evaluated, one with `%` reads another file, `_target_` is called. The networks of
-    this package are the exception: to build one is harmless.
+    this package are the exception, since building one is harmless.
 
     Args:
-        options: values of any depth.
-        what: their name, for the message.
+        options: Values of any depth.
+        what: Name of the values, for the message.
 
     Raises:
-        ValueError: naming the value.
+        ValueError: If a value is code; the message names it.
 
     Example:
         >>> refuse_code({"batch_size": 2, "network_def": {"_target_": "common.networks.CompactGenerator"}}, "options")
@@ -132,16 +131,16 @@ def refuse_code(options: Any, what: str) -> None:
 
 
 def refuse_foreign_files(bundle_root: str | Path, files: Sequence[str], *, app_root: str | Path = "") -> None:
-    """Refuse YAML files that are not the site's own: outside of its bundle, or in what the server sent.
+    """Refuse YAML files that are not the site's own: outside its bundle, or in what the server sent.
 
     Args:
-        bundle_root: the site's bundle.
-        files: relative to it.
-        app_root: where the federated system unpacked the job.
+        bundle_root: Bundle of the site.
+        files: Paths relative to it.
+        app_root: Folder in which the federated system unpacked the job.
 
     Raises:
-        ValueError: naming the file.
-        FileNotFoundError: when the bundle has it not.
+        ValueError: If a file is not the site's own; the message names it.
+        FileNotFoundError: If the bundle lacks it.
     """
     root = Path(bundle_root).resolve()
     if app_root and root.is_relative_to(Path(app_root).resolve()):

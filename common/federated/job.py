@@ -1,9 +1,4 @@
-"""The job that NVIDIA FLARE runs: two JSON files, without any code.
-
-NVIDIA FLARE's list of the classes that a job may name, which each site keeps itself.
-
-What MONAI's federated statistics (`MonaiAlgoStats`) ask a bundle: its images, and something to take for a label.
-"""
+"""Jobs for NVIDIA FLARE (two JSON files without any code), the classes that a site allows, and federated statistics."""
 
 from __future__ import annotations
 
@@ -47,29 +42,30 @@ def write_job(
     In each round the server sends the generator's weights, each site trains on from them, and the server takes the mean
     weighted by the sites' iterations. At the end it sends the last mean, which each site scores and keeps.
 
-    The job names the networks, files and options; the bundle's configuration is the one that each site has itself.
+    The job names the networks, files and options; each site uses its own copy of the bundle's configuration.
 
     Args:
-        output_dir: the job's folder.
-        bundle_root: the bundle on this machine, which tells the generator.
-        name: of the job; default: the bundle's.
-        sites: how many must take part.
-        rounds: of training.
-        local_epochs: of each round, on each site.
+        output_dir: Folder of the job.
+        bundle_root: Bundle on this machine, which defines the generator.
+        name: Name of the job; by default the bundle's.
+        sites: Number of sites that must take part.
+        rounds: Number of rounds of training.
+        local_epochs: Number of epochs per round on each site.
         overlays: YAML files on `train.yaml`, relative to the bundle, such as `configs/demo.yaml`.
-        dataset_dir: on each site, see `common.federated.site_path`.
-        site_output_dir: likewise.
-        site_bundle_root: likewise; default: `bundle_root` as an absolute path, for FLARE's simulator.
-        initial_weights: a `model.pt` on the server; default: random weights.
-        evaluate: see `SiteAlgo`.
-        key_metric: which of the scores the log shows.
-        train_options: ids of `train.yaml` and their values.
+        dataset_dir: Data on each site, see `common.federated.site_path`.
+        site_output_dir: Output folder on each site, see `common.federated.site_path`.
+        site_bundle_root: Bundle on each site, see `common.federated.site_path`; by default `bundle_root` as an absolute
+            path, for FLARE's simulator.
+        initial_weights: A `model.pt` on the server; by default random weights.
+        evaluate: Whether sites score the global weights, see `SiteAlgo`.
+        key_metric: Name of the score that the log shows.
+        train_options: Ids of `train.yaml` and their values.
 
     Returns:
-        the job's folder.
+        Folder of the job.
 
     Raises:
-        ValueError: when a number is not positive, or an overlay cannot be relative to every site's bundle.
+        ValueError: If a number is not positive, or an overlay cannot be relative to every site's bundle.
     """
     for what, number in {"sites": sites, "rounds": rounds, "local_epochs": local_epochs}.items():
         if not isinstance(number, int) or number < 1:
@@ -97,7 +93,7 @@ def write_job(
 
 
 def _network(bundle_root: str | Path, overlays: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
-    """The generator that is trained, as its configuration builds it."""
+    """Build the generator that is trained from its configuration."""
     parser = ConfigParser()
     parser.read_config([str(Path(bundle_root, file)) for file in (TRAIN, *overlays)])
     parser.update({**options, "bundle_root": str(bundle_root)})
@@ -166,19 +162,19 @@ LIST = "class_allow_list"
 def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
     """Add the classes that a job names to a site's `class_allow_list`, so that FLARE builds these and no others.
 
-    FLARE refuses jobs with classes outside of this list, on which its own are. The owner of the site decides: read
-    what is returned, or look into the job's two JSON files.
+    FLARE refuses jobs with classes outside this list, which contains its own. The owner of the site decides: read the
+    returned names, or look into the job's two JSON files.
 
     Args:
-        job: folder of `write_job`.
-        local_dir: the site's folder `local`, as FLARE provisioned it; for the simulator, `local` in its workspace.
+        job: Folder of `write_job`.
+        local_dir: The site's folder `local`, as FLARE provisioned it; for the simulator, `local` in its workspace.
 
     Returns:
-        the classes that were not in the list before.
+        Classes that were not in the list before.
 
     Raises:
-        FileNotFoundError: when the job has no configuration.
-        ValueError: when the site's list is none.
+        FileNotFoundError: If the job has no configuration.
+        ValueError: If the site's list is not a list.
     """
     configs = sorted(Path(job).glob("app/config/config_fed_*.json"))
     if not configs:
@@ -199,7 +195,7 @@ def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
 
 
 def _paths(config: Any) -> Iterator[str]:
-    """Of the components of a job: FLARE names a class by `path`."""
+    """Collect the classes of a job's components: FLARE names a class by `path`."""
     if isinstance(config, dict):
         if isinstance(config.get("path"), str):
             yield config["path"]
@@ -211,15 +207,15 @@ def _paths(config: Any) -> Iterator[str]:
 
 
 def statistics_workflow(bundle_root: str | Path, dataset_dir: str | Path, domain: str) -> ConfigWorkflow:
-    """A bundle's training as `MonaiAlgoStats` takes it, with the training images of one domain as its data.
+    """Describe a bundle's training for `MonaiAlgoStats`, with the training images of one domain as its data.
 
     Args:
-        bundle_root: the bundle's folder.
-        dataset_dir: the site's data, with a `datalist.json`.
-        domain: whose images are summarised: each domain has its own intensities.
+        bundle_root: Folder of the bundle.
+        dataset_dir: Data of the site, with a `datalist.json`.
+        domain: Domain whose images are summarised: each domain has its own intensities.
 
     Raises:
-        ValueError: when the datalist has no image of that domain in `training`.
+        ValueError: If the datalist has no image of that domain in `training`.
     """
     # No validation images: MONAI 1.6.1 adds their histogram to that of the training images in place.
     sections: dict[str, Any] = {"train#dataset": {"data": load_domain(dataset_dir, "training", domain)}}
@@ -235,10 +231,10 @@ def statistics_workflow(bundle_root: str | Path, dataset_dir: str | Path, domain
 
 
 def statistics_transforms() -> list[Any]:
-    """How `MonaiAlgoStats` reads an image; its argument `data_stats_transform_list`.
+    """Return the transforms with which `MonaiAlgoStats` reads an image, its argument `data_stats_transform_list`.
 
-    Its statistics are those of a segmentation. A translation has no labels: what is above the image's mean, on a CT the
-    body, takes their place, and the statistics of the foreground are of that.
+    Its statistics are those of a segmentation. A translation has no labels: voxels above the image's mean, on a CT the
+    body, take their place, and the statistics of the foreground refer to them.
     """
     return [
         LoadImaged(keys="image", ensure_channel_first=True, image_only=True),

@@ -27,32 +27,33 @@ EVALUATE = ["configs/inference.yaml", "configs/evaluate.yaml"]
 
 
 class SiteAlgo(ClientAlgo):
-    """Trains a bundle's generator on a site's images, and scores the global generator on the site's test patients.
+    """Client that trains a bundle's generator on a site's images, and scores the global generator on its test patients.
 
     Two `MonaiAlgo` do the work, each with YAML files of the bundle: one runs `train.yaml`, the other `inference.yaml`
-    with `evaluate.yaml`. The second builds the network from `network.json`, which the first one's training describes:
+    with `evaluate.yaml`. The second builds the network from `network.json`, which the first one's training writes:
     hence it is started after it.
 
-    The state dict of the generator is all that leaves the site, beside the number of iterations and the mean scores.
+    Only the state dict of the generator leaves the site, with the number of iterations and the mean scores.
     Discriminators, second generators, optimizers, image pools and the moving average of weights stay; the file
     `training/last.pt` holds them, for inspection: a round starts from global weights, and nothing is resumed from it.
 
     Args:
-        bundle_root: the bundle's folder. This and the other paths may hold `$SITE` and environment variables, see
+        bundle_root: Folder of the bundle. This and the other paths may contain `$SITE` and environment variables, see
             `common.federated.site_path`.
-        dataset_dir: the site's data, with a `datalist.json`.
-        output_dir: gets `models/` (the global weights of the last evaluation, with `network.json`), `training/` and
-            `evaluation/`.
-        max_epochs: of the whole training, rounds times `local_epochs`: the learning rate's schedule is over then.
-        local_epochs: of each round.
-        overlays: further YAML files on `train.yaml`, relative to `bundle_root`.
-        evaluate: score the global weights each round. A stage that has no evaluation of its own needs False.
-        train_options: ids of `train.yaml` and their values, as on the command line.
-        evaluate_options: likewise of `inference.yaml` and `evaluate.yaml`.
-        filters: YAML file of `MonaiAlgo`'s filters of what is sent, relative to `bundle_root`.
+        dataset_dir: Data of the site, with a `datalist.json`.
+        output_dir: Output folder for `models/` (the global weights of the last evaluation, with `network.json`),
+            `training/` and `evaluation/`.
+        max_epochs: Number of epochs of the whole training, rounds times `local_epochs`, after which the learning rate's
+            schedule ends.
+        local_epochs: Number of epochs per round.
+        overlays: Further YAML files on `train.yaml`, relative to `bundle_root`.
+        evaluate: Whether to score the global weights each round. A stage without an evaluation needs False.
+        train_options: Ids of `train.yaml` and their values, as on the command line.
+        evaluate_options: Ids of `inference.yaml` and `evaluate.yaml` and their values.
+        filters: YAML file of `MonaiAlgo`'s filters of the sent data, relative to `bundle_root`.
 
     Raises:
-        ValueError: when an epoch count is not positive, or an option is code (`common.federated.checks`).
+        ValueError: If an epoch count is not positive, or an option is code (`common.federated.checks`).
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class SiteAlgo(ClientAlgo):
         """The site's trainer, whose `method` holds what is not shared.
 
         Raises:
-            RuntimeError: before `initialize`.
+            RuntimeError: Before `initialize`.
         """
         trainer = self._started().trainer
         assert isinstance(trainer, TranslationTrainer)
@@ -102,15 +103,15 @@ class SiteAlgo(ClientAlgo):
         return self.training
 
     def initialize(self, extra: dict | None = None) -> None:
-        """Builds the site's training, and its evaluation.
+        """Build the site's training and its evaluation.
 
         Args:
-            extra: of the federated system, `ExtraItems.CLIENT_NAME` and `ExtraItems.APP_ROOT` above all.
+            extra: Facts from the federated system, above all `ExtraItems.CLIENT_NAME` and `ExtraItems.APP_ROOT`.
 
         Raises:
-            ValueError: when an id of the options or overlays has no use, the site has less than a batch of images, or
-                the job brought the bundle along.
-            FileNotFoundError: when the site's data or a file of its bundle do not exist.
+            ValueError: If an id of the options or overlays has no use, the site has less than a batch of images, or the
+                job contained the bundle.
+            FileNotFoundError: If the site's data or a file of its bundle does not exist.
         """
         extra = dict(extra or {})
         site = {"site": str(extra.get(ExtraItems.CLIENT_NAME, "site")), "app_root": extra.get(ExtraItems.APP_ROOT, "")}
@@ -141,7 +142,7 @@ class SiteAlgo(ClientAlgo):
             self.evaluation.initialize(extra)
 
     def _training_options(self) -> dict[str, Any]:
-        """What a round needs: to start from the global weights and from nothing else."""
+        """Return the options of a round, which starts from the global weights and from nothing else."""
         fixed = {"resume": False, "ema_decay": None, "train#trainer#validator": None, "max_epochs": self.max_epochs}
         return {**fixed, **self.train_options}
 
@@ -157,34 +158,34 @@ class SiteAlgo(ClientAlgo):
         )
 
     def train(self, data: ExchangeObject, extra: dict | None = None) -> None:
-        """One round: `local_epochs` epochs from the global weights on.
+        """Perform one round: `local_epochs` epochs, starting from the global weights.
 
         Args:
-            data: the global weights.
-            extra: handed to `MonaiAlgo`.
+            data: Global weights.
+            extra: Passed on to `MonaiAlgo`.
 
         Raises:
-            ValueError: when they are not those of the site's generator.
+            ValueError: If the weights are not those of the site's generator.
         """
         check_weights(self.trainer.network, data.weights)
         self._started().train(data, extra)
 
     def get_weights(self, extra: dict | None = None) -> ExchangeObject:
-        """The generator's weights after the round, and the number of iterations by which they are to be weighted."""
+        """Return the generator's weights after the round, and the number of iterations that weights them."""
         return self._started().get_weights(extra)
 
     def evaluate(self, data: ExchangeObject, extra: dict | None = None) -> ExchangeObject:
-        """Keeps the global weights in `models/`, and scores them on the site's test patients.
+        """Keep the global weights in `models/`, and score them on the site's test patients.
 
         Args:
-            data: the global weights.
-            extra: handed to `MonaiAlgo`.
+            data: Global weights.
+            extra: Passed on to `MonaiAlgo`.
 
         Returns:
-            the means over the patients; none without `evaluate`.
+            Means over the patients; none without `evaluate`.
 
         Raises:
-            ValueError: when they are not those of the site's generator.
+            ValueError: If the weights are not those of the site's generator.
         """
         check_weights(self.trainer.network, data.weights)
         self._deploy(data.weights or {})
@@ -194,19 +195,19 @@ class SiteAlgo(ClientAlgo):
         return ExchangeObject(metrics={name: float(value) for name, value in scored.metrics.items()})
 
     def abort(self, extra: dict | None = None) -> None:
-        """Stops a round that is running."""
+        """Stop a running round."""
         for algo in (self.training, self.evaluation):
             if algo is not None:
                 algo.abort(extra)
 
     def finalize(self, extra: dict | None = None) -> None:
-        """Ends the site's part."""
+        """End the site's part."""
         for algo in (self.training, self.evaluation):
             if algo is not None:
                 algo.finalize(extra)
 
     def _deploy(self, weights: Mapping[str, Any]) -> None:
-        """Into the trainer's network, where a round puts them anyway, and from there to `models/`."""
+        """Load weights into the trainer's network, as a round does anyway, and write them to `models/`."""
         trainer = self.trainer
         state, _ = convert_global_weights(weights, get_state_dict(trainer.network))
         copy_model_state(src=state, dst=trainer.network)

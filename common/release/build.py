@@ -1,4 +1,4 @@
-"""Build the self-contained zip of a bundle, equal bytes from an equal source, and the index of several zips.
+"""Building the self-contained zip of a bundle, equal bytes from an equal source, and the index of several zips.
 
 The index, `model_info.json`, has the form that MONAI's bundle download reads.
 """
@@ -20,21 +20,21 @@ MODE = 0o100644 << 16  # a plain file, readable by all
 
 
 def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
-    """Builds `<output_dir>/<name>_v<version>.zip`, whole or not at all.
+    """Build `<output_dir>/<name>_v<version>.zip`, atomically.
 
-    It holds one folder `<name>/`: configs (with JSON twins of `train` and `inference`), docs, licence, the weights with
-    their `network.json`, and the part of `common` that the configs reach. It runs where MONAI is installed.
+    It contains one folder `<name>/`: configs (with JSON twins of `train` and `inference`), docs, licence, the weights
+    with their `network.json`, and the part of `common` that the configs reach. It runs where MONAI is installed.
 
     Args:
-        bundle: a bundle's folder in the source tree.
-        output_dir: where the zip goes; an older one of the same name is replaced.
+        bundle: Folder of a bundle in the source tree.
+        output_dir: Folder of the zip; an older one of the same name is replaced.
 
     Returns:
-        The zip's path.
+        Path of the zip.
 
     Raises:
-        FileNotFoundError: when the folder is no bundle, or has no weights.
-        ValueError: when its name, version, weights or sizes are not what a release must have.
+        FileNotFoundError: If the folder is not a bundle, or has no weights.
+        ValueError: If its name, version, weights or sizes are not what a release requires.
     """
     bundle, output_dir = Path(bundle).resolve(), Path(output_dir)
     version = _checked_version(bundle)
@@ -72,7 +72,7 @@ def _checked_version(bundle: Path) -> str:
 
 
 def _check_weights(bundle: Path, large: dict[str, bytes]) -> None:
-    """The network of `network.json` takes the weights, which are plain tensors and those that it was written with."""
+    """Check that the weights are plain, unchanged and fit the network of `network.json`."""
     weights, definition = bundle / "models" / "model.pt", bundle / "models" / "network.json"
     for path in (weights, definition):
         if not path.is_file() and f"models/{path.name}" not in large:
@@ -94,20 +94,20 @@ FILE = "model_info.json"
 
 
 def write_index(dist: str | Path, *, base_url: str = "") -> Path:
-    """Writes `<dist>/model_info.json` with an entry `<name>_v<version>` for each zip: its address and SHA-256.
+    """Write `<dist>/model_info.json` with an entry `<name>_v<version>` per zip: its address and SHA-256.
 
-    Placed at `models/model_info.json` of a repository's tag, `python -m monai.bundle download --source github` finds
-    the latest version by it. `install_release` verifies what it installs by its checksums.
+    If it is placed at `models/model_info.json` of a repository's tag, `python -m monai.bundle download --source github`
+    finds the latest version with it. `install_release` verifies checksums with it.
 
     Args:
-        dist: the folder of the zips.
-        base_url: where the zips will be, such as a release's download address; the zip's name is appended.
+        dist: Folder of the zips.
+        base_url: Address of the zips, such as a release's download address; the zip's name is appended.
 
     Returns:
-        The index's path.
+        Path of the index.
 
     Raises:
-        FileNotFoundError: when there is no release in the folder.
+        FileNotFoundError: If there is no release in the folder.
     """
     dist = Path(dist)
     zips = [path for path in sorted(dist.glob("*.zip")) if ZIP.fullmatch(path.name)]

@@ -1,10 +1,7 @@
-"""What goes into a bundle's release: its own files, `common`, generated JSON twins; no clock, no host.
+"""Contents of a bundle's release: its own files, the part of `common` that its configs reach, generated JSON twins.
 
-Which parts of `common` a bundle's configs reach: what a release takes along.
-
-What both building and installing a release check of its files.
-
-`large_files.yml`: weights too large for a repository, which MONAI's Model Zoo keeps elsewhere.
+They depend neither on the clock nor on the host. The checks of files are shared by building and installing, and
+`large_files.yml` lists weights too large for a repository, which MONAI's Model Zoo keeps elsewhere.
 """
 
 from __future__ import annotations
@@ -34,19 +31,19 @@ NOT_RELEASED = ("release", "deploy", "demo", "leaderboard")  # of the source tre
 
 
 def reached_files(configs: Iterable[Path], *, also: Iterable[Path] = (), package: Path = PACKAGE) -> list[Path]:
-    """The files of a package that configs name, and all that these import, at any depth.
+    """Find the files of a package that configs name, and all that these import, at any depth.
 
     Args:
         configs: YAML files, whose `common.module.Name` are followed.
-        also: files below `package` to start from as well.
-        package: the folder of `common`.
+        also: Files below `package` from which to start as well.
+        package: Folder of `common`.
 
     Returns:
         Paths below `package`, relative to it, sorted; `__init__.py` first of all.
 
     Raises:
-        ValueError: when a config names what is not there, or a reached file imports `common` by its absolute name,
-            which in another bundle's process could be another release.
+        ValueError: If a config names something that does not exist, or a reached file imports `common` by its absolute
+            name, which in another bundle's process could be another release.
     """
     waiting = [package / "__init__.py", *also]
     for config in configs:
@@ -62,7 +59,7 @@ def reached_files(configs: Iterable[Path], *, also: Iterable[Path] = (), package
 
 
 def _files(package: Path, names: list[str], origin: str) -> list[Path]:
-    """The packages and the module that a dotted name goes through; what follows is an attribute."""
+    """List the packages and the module that a dotted name passes through; the rest is an attribute."""
     folder, files = package, []
     for name in names:
         if (folder / name / "__init__.py").is_file():
@@ -96,7 +93,7 @@ def _imports(package: Path, file: Path) -> Iterator[Path]:
 
 
 def _attribute(package: Path, name: str) -> list[Path]:
-    """`from .. import name` at the top of the package: a module, or an attribute such as `__version__`."""
+    """Resolve `from .. import name` at the top of the package: a module, or an attribute such as `__version__`."""
     is_module = (package / name / "__init__.py").is_file() or (package / f"{name}.py").is_file()
     return _files(package, [name], name) if is_module else []
 
@@ -107,16 +104,16 @@ TWINS = ("train", "inference")  # `monai.bundle.load` reads these as JSON only
 
 
 def bundle_contents(bundle: Path) -> dict[str, bytes]:
-    """The files of a release, by their path below its top folder.
+    """Collect the files of a release by their paths below its top folder.
 
     `models/` keeps the deployed network (`model.pt`), what belongs to it (`*.json`) and its README: no discriminator,
     no optimizer, no training state.
 
     Args:
-        bundle: its folder in the source tree.
+        bundle: Folder of the bundle in the source tree.
 
     Raises:
-        ValueError: when a config names what `common` lacks.
+        ValueError: If a config names something that `common` lacks.
     """
     configs = sorted((bundle / "configs").rglob("*.yaml"))
     vendored, name = common_contents(configs)
@@ -137,9 +134,9 @@ def bundle_contents(bundle: Path) -> dict[str, bytes]:
 
 
 def common_contents(configs: list[Path]) -> tuple[dict[str, bytes], str]:
-    """The part of `common` that configs reach, and the name that its release has in their `imports`.
+    """Collect the part of `common` that configs reach, and the name of the package in the release's `imports`.
 
-    The command line (`python -m common report`) goes along, with the verbs whose code is there.
+    The command line (`python -m common report`) is included, with the verbs whose code is there.
     """
     files = reached_files(configs, also=[PACKAGE / "__main__.py"])
     contents = {path.as_posix(): (PACKAGE / path).read_bytes() for path in files}
@@ -152,7 +149,7 @@ def common_contents(configs: list[Path]) -> tuple[dict[str, bytes], str]:
 
 
 def _plain_files(bundle: Path) -> list[Path]:
-    """What is copied as it is."""
+    """Collect the files that are copied unchanged."""
     patterns = ("LICENSE", "large_files.yml", "configs/*.json", "configs/*.conf", "docs/**/*", "models/model.pt")
     found = {path for pattern in (*patterns, "models/*.json", "models/README.md") for path in bundle.glob(pattern)}
     return sorted(path for path in found if path.is_file())
@@ -162,19 +159,19 @@ LIMIT_BYTES = 25 * 2**20  # the Model Zoo's, of a file
 
 
 def sha256(data: bytes) -> str:
-    """The checksum of a file's content."""
+    """Compute the checksum of a file's content."""
     return hashlib.sha256(data).hexdigest()
 
 
 def check_plain_weights(data: bytes, name: str) -> None:
-    """Refuses a `model.pt` that is not a flat dict of plain tensors; nothing in it is executed.
+    """Refuse a `model.pt` that is not a flat dict of plain tensors; nothing in it is executed.
 
     Args:
-        data: its content.
-        name: for the message.
+        data: Content of the file.
+        name: Name of the file, for the message.
 
     Raises:
-        ValueError: when it is something else.
+        ValueError: If it is anything else.
     """
     try:
         state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -195,10 +192,10 @@ def fetched(bundle: Path) -> dict[str, bytes]:
     """Return the files that `large_files.yml` lists, by path: from the bundle's folder, else downloaded.
 
     Args:
-        bundle: the folder that holds the list, or none.
+        bundle: Folder that may contain the list.
 
     Raises:
-        ValueError: when an entry lacks a key, lies outside of the bundle, or a file has another checksum.
+        ValueError: If an entry lacks a key, lies outside the bundle, or a file has another checksum.
     """
     file = bundle / LIST
     if not file.is_file():

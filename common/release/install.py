@@ -1,4 +1,4 @@
-"""Installs a release's zip: its checksum, paths and weights are checked before anything is unpacked."""
+"""Installing a release's zip: its checksum, paths and weights are checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ REQUIRED = ("configs/metadata.json", "configs/inference.yaml")
 def install_release(
     archive: str | Path, bundle_dir: str | Path, *, checksum: str | None = None, index: str | Path | None = None
 ) -> Path:
-    """Unpacks a release as `<bundle_dir>/<name>`, whole or not at all.
+    """Unpack a release as `<bundle_dir>/<name>`, atomically.
 
     Args:
-        archive: a zip, or its http(s) address.
-        bundle_dir: where bundles are; a bundle of the same name must not be there.
-        checksum: the zip's SHA-256.
-        index: a `model_info.json` to take it from.
+        archive: Path of a zip, or its http(s) address.
+        bundle_dir: Folder of the bundles, in which no bundle of the same name may exist.
+        checksum: SHA-256 of the zip.
+        index: A `model_info.json` from which to take the checksum.
 
     Returns:
-        The bundle's folder.
+        Folder of the bundle.
 
     Raises:
-        FileNotFoundError: when the zip or its entry in the index is not there.
-        FileExistsError: when the bundle is.
-        ValueError: when the checksum differs, a path leads outside, an entry is a link, the weights are not plain
-            tensors, or it is no release. Nothing was unpacked then.
-        DiskFullError: when there is no room; nothing is left of it.
+        FileNotFoundError: If the zip or its entry in the index does not exist.
+        FileExistsError: If the bundle exists.
+        ValueError: If the checksum differs, a path leads outside, an entry is a link, the weights are not plain
+            tensors, or it is not a release. Nothing has been unpacked then.
+        DiskFullError: If there is no space; nothing is left of it.
     """
     name, data = _read(str(archive))
     expected = checksum or (None if index is None else _listed(Path(index), name))
@@ -61,7 +61,7 @@ def install_release(
 
 
 def _read(archive: str) -> tuple[str, bytes]:
-    """File name and content."""
+    """Return file name and content."""
     if not archive.startswith(("http://", "https://")):
         path = Path(archive)
         if not path.is_file():
@@ -83,7 +83,7 @@ def _listed(index: Path, name: str) -> str:
 
 
 def _checked_names(zipped: zipfile.ZipFile, archive: str) -> str:
-    """The top folder; every entry is a plain file below it."""
+    """Return the top folder; every entry is a plain file below it."""
     check_members(zipped.infolist(), archive)
     tops = {PurePosixPath(name).parts[0] for name in zipped.namelist()}
     size = sum(entry.file_size for entry in zipped.infolist())

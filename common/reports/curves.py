@@ -19,7 +19,7 @@ SMOOTHING_SHARE = 0.05
 
 
 def values_by_method(rows: Sequence[Mapping[str, Any]], direction: str, metric: str) -> dict[str, dict[str, float]]:
-    """``{method: {patient: value}}`` of one direction, methods in the order of the tables."""
+    """`{method: {patient: value}}` of one direction, methods in the order of the tables."""
     found: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["direction"] == direction and metric in row:
@@ -98,7 +98,7 @@ def line_png(x: Sequence[float], y: Sequence[float], *, theme: Theme, xlabel: st
 
 
 def columns_of(table: Mapping[str, Sequence[float]], *, axis: str) -> list[str]:
-    """Columns that can be drawn over ``axis``: not an axis themselves, and with at least one number."""
+    """Columns that can be drawn over `axis`: not an axis themselves, and with at least one number."""
     return [
         name
         for name, column in table.items()

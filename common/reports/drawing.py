@@ -34,7 +34,7 @@ def require(module: str) -> Any:
     """Import a matplotlib module.
 
     Raises:
-        ModuleNotFoundError: with the cure, when matplotlib is not installed.
+        ModuleNotFoundError: With the cure, when matplotlib is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -86,8 +86,8 @@ def to_png(figure: Any, *, few_colours: bool = False) -> bytes:
     """The figure as PNG; without the software tag, so that equal pictures are equal files.
 
     Args:
-        figure: of `new_figure`.
-        few_colours: store the 256 colours that cover the picture's best, in half of the space; grey stays as it is.
+        figure: Of `new_figure`.
+        few_colours: Store the 256 colours that cover the picture's best, in half of the space; grey stays as it is.
     """
     buffer = io.BytesIO()
     if few_colours:
@@ -114,9 +114,9 @@ DIFFERENCE_COLOURS = ("#c9ecff", "#4aa8f0", "#1b4f8f", "#000000", "#8f2f14", "#f
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: an image ``(rows, columns)`` shown in grey or with the difference colours, or RGB ``(..., 3)``.
+    """One picture: an image `(rows, columns)` shown in grey or with the difference colours, or RGB `(..., 3)`.
 
-    ``inset``, rows and columns, is framed and can be shown enlarged.
+    `inset`, rows and columns, is framed and can be shown enlarged.
     """
 
     title: str
@@ -146,7 +146,7 @@ def inset_png(panel: Panel, *, pixel_mm: tuple[float, float], width_px: int = 48
     """The framed part of a panel alone, enlarged.
 
     Raises:
-        ValueError: when the panel has none.
+        ValueError: If the panel has none.
     """
     part = enlarged(panel)
     size_mm = _size_mm(part, pixel_mm)
@@ -160,7 +160,7 @@ def enlarged(panel: Panel) -> Panel:
     """The framed part of a panel as a panel of its own.
 
     Raises:
-        ValueError: when the panel has none.
+        ValueError: If the panel has none.
     """
     if panel.inset is None:
         raise ValueError(f"`panel` must have an `inset` to enlarge, got none for {panel.title!r}.")

@@ -75,7 +75,7 @@ def enhancement_blocks(methods: Mapping[str, Metrics]) -> str:
     """Write all tables of one direction; those for which nothing was scored are left out.
 
     Args:
-        methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.
+        methods: `{method: {metric: {"mean": ..., "std": ...}}}`.
     """
     blocks = (
         ("As in the paper's Table 1", metric_table(methods, QUALITY), QUALITY_NOTE),
@@ -107,10 +107,10 @@ def removal_panel(axial: AxialSlice) -> Panel:
     """Figure 5: what a synthetic NECT changed, in colours: blue where contrast was, red elsewhere.
 
     Args:
-        axial: source is the CECT, prediction the synthetic and target the true NECT.
+        axial: Source is the CECT, prediction the synthetic and target the true NECT.
 
     Raises:
-        ValueError: when there is no target.
+        ValueError: If there is no target.
     """
     if axial.target is None:
         raise ValueError("`axial` must have a target, the NECT aligned with its source, to tell correct from false.")

@@ -36,23 +36,22 @@ MAX_PIXELS = 20_000  # from which the centres are found; all pixels are then ass
 def cluster_features(
     features: Sequence[np.ndarray], *, clusters: int = 12, seed: int = 0, brightness: Sequence[np.ndarray] | None = None
 ) -> list[np.ndarray]:
-    """
-    Cluster the pixels of several feature maps together, so that one cluster means the same in all of them.
+    """Cluster the pixels of several feature maps together, so that one cluster means the same in all of them.
 
     K-means as in figure 4 of the KCGAN thesis (Choi, University of Ulsan, 2024), k = 12, of the pixels' feature vectors
     scaled to length 1: the guidance compares directions of features, not lengths.
 
     Args:
-        features: maps `(C, H, W)` with the same C.
-        clusters: k, >= 2.
-        seed: of the first centres.
-        brightness: an image `(H, W)` for each map; clusters are then numbered from the darkest to the brightest.
+        features: Maps `(C, H, W)` with the same C.
+        clusters: K, >= 2.
+        seed: Of the first centres.
+        brightness: An image `(H, W)` for each map; clusters are then numbered from the darkest to the brightest.
 
     Returns:
-        the cluster of each pixel, from 0, `(H, W)` for each map.
+        The cluster of each pixel, from 0, `(H, W)` for each map.
 
     Raises:
-        ValueError: when there are fewer than two clusters, no map, fewer pixels than clusters, or maps do not fit.
+        ValueError: If there are fewer than two clusters, no map, fewer pixels than clusters, or maps do not fit.
 
     Example:
         >>> halves = np.zeros((2, 4, 4)); halves[0, :, :2] = 1.0; halves[1, :, 2:] = 5.0
@@ -93,13 +92,12 @@ WEIGHT = "downs.0.0.parametrizations.weight.original"
 
 
 class FeatureMaps(NamedTuple):
-    """
-    What a direction shows.
+    """What a direction shows.
 
     Attributes:
-        output: the translated image `(H, W)` in [-1, 1].
-        generator: the decoder's feature `(C, H / 2, W / 2)`.
-        discriminator: the semantic map of the translated image, of the same shape.
+        output: The translated image `(H, W)` in [-1, 1].
+        generator: The decoder's feature `(C, H / 2, W / 2)`.
+        discriminator: The semantic map of the translated image, of the same shape.
     """
 
     output: torch.Tensor
@@ -111,8 +109,8 @@ def trained_generator(models_dir: str | Path) -> tuple[nn.Module, dict[str, Any]
     """The multi-domain generator of `network.json` and `model.pt`, and its definition.
 
     Raises:
-        ValueError: when it has no decoder feature that guides a discriminator.
-        FileNotFoundError: when there are no weights.
+        ValueError: If it has no decoder feature that guides a discriminator.
+        FileNotFoundError: If there are no weights.
     """
     generator = load_definition(models_dir, {"class": "StarGANGenerator", "arguments": {"num_domains": 3}})
     if not hasattr(generator, "features") or not hasattr(generator, "num_domains"):
@@ -125,14 +123,13 @@ def trained_generator(models_dir: str | Path) -> tuple[nn.Module, dict[str, Any]
 
 
 def trained_discriminator(training_dir: str | Path) -> SemanticDiscriminator:
-    """
-    The discriminator with a decoder that a training left in `last.pt`.
+    """The discriminator with a decoder that a training left in `last.pt`.
 
     Its arguments follow from the shapes of its weights.
 
     Raises:
-        FileNotFoundError: when there is no `last.pt`.
-        ValueError: when the discriminator has no decoder, as StarGAN's.
+        FileNotFoundError: If there is no `last.pt`.
+        ValueError: If the discriminator has no decoder, as StarGAN's.
     """
     path = Path(training_dir) / "last.pt"
     if not path.is_file():
@@ -163,17 +160,16 @@ def feature_maps(
     target: str,
     pixel_mm: float,
 ) -> FeatureMaps:
-    """
-    Convert an image and look at the features of the conversion.
+    """Convert an image and look at the features of the conversion.
 
     Args:
-        generator: of several kernels.
-        discriminator: judges the converted image.
-        definition: the generator's.
+        generator: Of several kernels.
+        discriminator: Judges the converted image.
+        definition: The generator's.
         image: `(1, H, W)` in [-1, 1], of the discriminator's size.
-        source: the image's kernel.
-        target: the wanted one.
-        pixel_mm: its pixel size.
+        source: The image's kernel.
+        target: The wanted one.
+        pixel_mm: Its pixel size.
     """
     label = target_weights(definition["domains"], target, definition.get("kernels_per_vendor"))
     label += source_label(definition, target, source, pixel_mm) or []
@@ -214,30 +210,29 @@ def write_features(
     clusters: int = 12,
     seed: int = 0,
 ) -> Path:
-    """
-    Cluster the features of all conversions of a test patient's middle slice, and draw them.
+    """Cluster the features of all conversions of a test patient's middle slice, and draw them.
 
     As figure 4 of the KCGAN thesis: a column a direction; the converted image, the generator's decoder feature and the
     discriminator's semantic map, each in the colours of its clusters, from the darkest to the brightest tissue. The
     clusters of a row are common to all directions; those of the two rows have nothing to do with each other.
 
     Args:
-        bundle_root: a bundle of kernels.
-        dataset_dir: its data; the first test patients are numbered from 0.
-        models_dir: the generator's `model.pt` and `network.json`.
-        training_dir: the training's output, with the discriminator in `last.pt`.
-        output_dir: gets `features.png`, which `python -m common report` shows.
-        patient: which test patient.
-        clusters: k.
-        seed: of k-means.
+        bundle_root: A bundle of kernels.
+        dataset_dir: Its data; the first test patients are numbered from 0.
+        models_dir: The generator's `model.pt` and `network.json`.
+        training_dir: The training's output, with the discriminator in `last.pt`.
+        output_dir: Gets `features.png`, which `python -m common report` shows.
+        patient: Which test patient.
+        clusters: K.
+        seed: Of k-means.
 
     Returns:
-        the picture.
+        The picture.
 
     Raises:
-        ValueError: when the networks are no multi-domain conversion, or there is no such patient.
-        FileNotFoundError: when weights or data are missing.
-        ModuleNotFoundError: when matplotlib is missing.
+        ValueError: If the networks are no multi-domain conversion, or there is no such patient.
+        FileNotFoundError: If weights or data are missing.
+        ModuleNotFoundError: If matplotlib is missing.
     """
     require("matplotlib")
     generator, definition = trained_generator(models_dir)

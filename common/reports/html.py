@@ -69,7 +69,7 @@ summary { cursor: pointer; color: var(--accent); margin-top: .6rem; }
 
 
 def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
-    """A complete page; ``sections`` are HTML, title and subtitle plain text."""
+    """A complete page; `sections` are HTML, title and subtitle plain text."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -111,7 +111,7 @@ def image(png: bytes, description: str) -> str:
 
 
 def themed_image(light: bytes, dark: bytes, description: str, *, caption: bool = False) -> str:
-    """A picture that follows the page's colour scheme; its description also goes below it if ``caption``."""
+    """A picture that follows the page's colour scheme; its description also goes below it if `caption`."""
     source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
     below = f"<figcaption>{escape(description)}</figcaption>" if caption else ""
     return f"<figure><picture>{source}{image(light, description)}</picture>{below}</figure>"

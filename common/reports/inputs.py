@@ -67,7 +67,7 @@ def task_of_metrics(summary: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> s
     Tell the task from the metrics that were scored: a fallback for evaluations that did not record it.
 
     Args:
-        summary: ``{direction: {method: {metric: ...}}}``.
+        summary: `{direction: {method: {metric: ...}}}`.
 
     Example:
         >>> task_of_metrics({"B30f->B70f": {"network": {"psnr": {}, "nps_error": {}}}})
@@ -83,14 +83,14 @@ def read_inputs(output_dir: str | os.PathLike[str]) -> Inputs:
     """Read a run's output folder.
 
     Args:
-        output_dir: folder with any of ``summary.json``, ``metrics.csv``, ``cases.json``, ``run.json``, and beside a
-            summary maybe ``blends.json``, of the same form; the training's
-            ``losses.csv`` and ``validation.csv`` lie in the folder that ``run.json`` names as ``training`` (relative to
-            ``output_dir``), or in ``output_dir`` itself.
+        output_dir: Folder with any of `summary.json`, `metrics.csv`, `cases.json`, `run.json`, and beside a
+            summary maybe `blends.json`, of the same form; the training's
+            `losses.csv` and `validation.csv` lie in the folder that `run.json` names as `training` (relative to
+            `output_dir`), or in `output_dir` itself.
 
     Raises:
-        FileNotFoundError: when the folder is missing or holds nothing to report.
-        ValueError: when a file is not what its name says.
+        FileNotFoundError: If the folder is missing or holds nothing to report.
+        ValueError: If a file is not what its name says.
     """
     folder = Path(output_dir)
     facts = _read_json(folder / "run.json")

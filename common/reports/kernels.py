@@ -49,13 +49,12 @@ KERNEL_NOTE = (
 
 
 def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> str:
-    """
-    Write PSNR, SSIM and RMSE as in the papers: one row per method, columns by direction, mean (SD) over patients.
+    """Write PSNR, SSIM and RMSE as in the papers: one row per method, columns by direction, mean (SD) over patients.
 
     Args:
-        summary: ``{direction: {method: {metric: {"mean": ..., "std": ...}}}}``.
-        directions: which, in order; those without scores are left out.
-        task: of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
+        summary: `{direction: {method: {metric: {"mean": ..., "std": ...}}}}`.
+        directions: Which, in order; those without scores are left out.
+        task: Of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
     """
     in_hu = (task or task_of_metrics(summary)) == KERNEL_CONVERSION
     columns: list[Column] = []
@@ -98,11 +97,11 @@ PLOTS = (
 
 
 def case_curves(volumes: CaseVolumes, index: int) -> dict[str, dict[str, list[float]]]:
-    """Curves of ``source``, ``output`` and ``target``, all at the places found in the target.
+    """Curves of `source`, `output` and `target`, all at the places found in the target.
 
     Args:
         volumes: CT in HU; without a target nothing is measured.
-        index: the shown slice; up to 16 slices around it are used.
+        index: The shown slice; up to 16 slices around it are used.
 
     Returns:
         `common.metrics.kernel.kernel_curves` of each; empty where the target has neither uniform tissue nor edges.
@@ -123,10 +122,10 @@ def curves_png(curves: Curves, *, theme: Theme, direction: str, pixel_mm: tuple[
     """The noise power spectra and the edge curves, side by side, up to the Nyquist frequency in lp/cm.
 
     Args:
-        curves: of `case_curves`.
-        theme: colours of the page.
-        direction: e.g. ``"B30f->B70f"``: names the lines.
-        pixel_mm: pixel size, of which the larger side sets Nyquist.
+        curves: Of `case_curves`.
+        theme: Colours of the page.
+        direction: E.g. `"B30f->B70f"`: names the lines.
+        pixel_mm: Pixel size, of which the larger side sets Nyquist.
     """
     source, target = domains_of(direction)
     shown = [(name, title) for name, title in PLOTS if name in curves["target"]]

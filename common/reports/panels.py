@@ -31,14 +31,14 @@ def ct_panels(
     """Source, output, target and difference of a slice in HU; without a target the first two.
 
     Args:
-        axial: the slice.
-        direction: e.g. ``"B30f->B70f"``: names the panels.
-        label_names: label values and their names; disease is outlined on target and difference.
-        window: lowest and highest shown HU of all images; default 1500/-700 (width/level). The difference is shown over
+        axial: The slice.
+        direction: E.g. `"B30f->B70f"`: names the panels.
+        label_names: Label values and their names; disease is outlined on target and difference.
+        window: Lowest and highest shown HU of all images; default 1500/-700 (width/level). The difference is shown over
             plus and minus 100 HU in any window.
 
     Raises:
-        ValueError: when the window is not rising.
+        ValueError: If the window is not rising.
     """
     limits = check_window(window) or LUNG_WINDOW
     names = domains_of(direction)
@@ -84,7 +84,7 @@ def check_window(window: tuple[float, float] | None) -> tuple[float, float] | No
     """The window as it is.
 
     Raises:
-        ValueError: when it is not rising.
+        ValueError: If it is not rising.
     """
     if window is not None and not (len(window) == 2 and window[0] < window[1]):
         raise ValueError(f"`window` must be (low, high) with low < high in the images' unit, got {window}.")
@@ -106,15 +106,15 @@ def case_panels(
     """Panels of a slice; without a target there is no target and no difference; CT in HU has its own, `ct_panels`.
 
     Args:
-        axial: the slice.
-        direction: e.g. ``"T1->T2"``: names the source and the target panel.
-        label_names: label values and their names; disease is outlined.
-        window: lowest and highest shown value of output and target, in their unit; the difference is shown over plus
+        axial: The slice.
+        direction: E.g. `"T1->T2"`: names the source and the target panel.
+        label_names: Label values and their names; disease is outlined.
+        window: Lowest and highest shown value of output and target, in their unit; the difference is shown over plus
             and minus half of its width. Default: 0.5th to 99.5th percentile of the target's slice (else the output's);
             an output in another unit than the target (MR has none) is then rescaled to it, and titled so.
 
     Raises:
-        ValueError: when the window is not rising.
+        ValueError: If the window is not rising.
     """
     check_window(window)
     if axial.hu:
@@ -153,7 +153,7 @@ def case_panels(
 
 
 def edge_agreement(source: np.ndarray, output: np.ndarray, *, epsilon: float = 0.15) -> np.ndarray:
-    """RGB picture ``(rows, columns, 3)`` of common (grey), lost (blue) and invented (orange) edges.
+    """RGB picture `(rows, columns, 3)` of common (grey), lost (blue) and invented (orange) edges.
 
     Both images are scaled to [-1, 1] over their 1st to 99th percentile; edges are the normalised gradients that
     `common.metrics.edge_disagreement` compares.

@@ -43,15 +43,15 @@ def write_key(folder: Path, entries: Sequence[tuple[str, str, Case]]) -> Path:
 
 
 def read_grades(folder: str | os.PathLike[str]) -> Grades:
-    """Grades of each method: ``{criterion: {method: [grade, ...]}}``, joined from all filled sheets and the key.
+    """Grades of each method: `{criterion: {method: [grade, ...]}}`, joined from all filled sheets and the key.
 
     Args:
-        folder: that `write_reading_sheet` wrote; every ``for_readers/grades*.csv`` in it counts, one a reader. Cells
+        folder: That `write_reading_sheet` wrote; every `for_readers/grades*.csv` in it counts, one a reader. Cells
             may be empty; commas or semicolons may separate them.
 
     Raises:
-        FileNotFoundError: when the key or the grades are missing.
-        ValueError: when a grade is not a whole number from 1 to 5 (the row is named), a reading is unknown, twice in
+        FileNotFoundError: If the key or the grades are missing.
+        ValueError: If a grade is not a whole number from 1 to 5 (the row is named), a reading is unknown, twice in
             one file, or a column is missing.
     """
     key_file = Path(folder) / KEY
@@ -160,19 +160,19 @@ def write_reading_sheet(
     the same slices, evenly spaced; the order of all readings is random.
 
     Args:
-        run_dirs: folders that `evaluating` wrote, one a method; a method is called by the folder's path as given.
-        output_dir: a folder without a sheet; `for_readers/` in it is handed out, `key.csv` stays behind.
-        seed: of the order, and of the choice of patients.
-        cases: how many patients, drawn at random; default all that every run has.
-        window: lowest and highest shown HU.
+        run_dirs: Folders that `evaluating` wrote, one a method; a method is called by the folder's path as given.
+        output_dir: A folder without a sheet; `for_readers/` in it is handed out, `key.csv` stays behind.
+        seed: Of the order, and of the choice of patients.
+        cases: How many patients, drawn at random; default all that every run has.
+        window: Lowest and highest shown HU.
 
     Returns:
-        path of the sheet, an HTML page for the screen or for paper.
+        Path of the sheet, an HTML page for the screen or for paper.
 
     Raises:
-        FileExistsError: when the folder has a sheet, which may have been filled in.
-        FileNotFoundError: when a run left nothing to read.
-        ValueError: when no run or one run twice is given, the runs share no case, the number of cases is not positive,
+        FileExistsError: If the folder has a sheet, which may have been filled in.
+        FileNotFoundError: If a run left nothing to read.
+        ValueError: If no run or one run twice is given, the runs share no case, the number of cases is not positive,
             or the window does not rise.
     """
     require("matplotlib")
@@ -199,12 +199,12 @@ def draw_readings(
     """Number the outputs of all methods for the same patients in random order.
 
     Args:
-        methods: ``{method: {patient: case}}``, the same patients for all.
-        seed: the same seed gives the same order.
-        cases: how many patients; default all.
+        methods: `{method: {patient: case}}`, the same patients for all.
+        seed: The same seed gives the same order.
+        cases: How many patients; default all.
 
     Raises:
-        ValueError: when there is no patient, or ``cases`` is not positive.
+        ValueError: If there is no patient, or `cases` is not positive.
     """
     patients = sorted({patient for known in methods.values() for patient in known})
     if not patients:

@@ -28,26 +28,26 @@ from .sections import (
 def write_report(
     output_dir: str | os.PathLike[str], *, window: tuple[float, float] | None = None, cases: int | None = None
 ) -> Path:
-    """Write ``report.html`` and ``pictures/*.png`` into a run's output folder.
+    """Write `report.html` and `pictures/*.png` into a run's output folder.
 
     More than two directions share one verdict, the papers' tables and the patients that are shown; the details of each
     direction are folded away. Volumes in HU are shown in a lung window, with noise power spectra and edge curves.
 
     Args:
-        output_dir: folder that an evaluation or an inference wrote (`read_inputs` names the files). What is missing is
+        output_dir: Folder that an evaluation or an inference wrote (`read_inputs` names the files). What is missing is
             left out of the page: after inference without targets it shows pictures and facts alone.
-        window: lowest and highest shown value of outputs and targets, in their unit; default from each target, in HU
+        window: Lowest and highest shown value of outputs and targets, in their unit; default from each target, in HU
             1500/-700 (width/level).
-        cases: how many patients to show a direction: the worst, the best and evenly spaced ones between by PSNR, or the
+        cases: How many patients to show a direction: the worst, the best and evenly spaced ones between by PSNR, or the
             first ones where nothing was scored; default 3, or with more than two directions the median patient alone.
 
     Returns:
         Path of the page.
 
     Raises:
-        FileNotFoundError: when the folder holds nothing to report.
-        ModuleNotFoundError: when matplotlib is missing.
-        ValueError: when the window is not rising, ``cases`` is negative, or a file is not what its name says.
+        FileNotFoundError: If the folder holds nothing to report.
+        ModuleNotFoundError: If matplotlib is missing.
+        ValueError: If the window is not rising, `cases` is negative, or a file is not what its name says.
     """
     if cases is not None and cases < 0:
         raise ValueError(f"`cases` must be >= 0 patients, got {cases}.")

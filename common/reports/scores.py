@@ -27,7 +27,7 @@ Metrics = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence and its kind: ``wins``, ``mixed`` (loses to a paired baseline or in a region), ``loses``, ``open``."""
+    """A sentence and its kind: `wins`, `mixed` (loses to a paired baseline or in a region), `loses`, `open`."""
 
     text: str
     kind: str
@@ -37,9 +37,9 @@ def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = Fal
     """Compare the network's PSNR with identity, the best unpaired and the best paired baseline.
 
     Args:
-        direction: e.g. ``"T1->T2"``.
-        methods: ``{method: {metric: {"mean": ..., "std": ..., "n": patients}}}`` of that direction.
-        brief: leave the number of patients to another sentence.
+        direction: E.g. `"T1->T2"`.
+        methods: `{method: {metric: {"mean": ..., "std": ..., "n": patients}}}` of that direction.
+        brief: Leave the number of patients to another sentence.
 
     Example:
         >>> verdict("T1->T2", {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 22}}}).text
@@ -72,11 +72,11 @@ def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = Fal
 def overall(summary: Mapping[str, Mapping[str, Metrics]]) -> Verdict:
     """One sentence over several directions: mean PSNR gain over each kind of baseline, and how often it is one.
 
-    Its kind is ``loses`` when the mean gain over the identity or the unpaired baselines is negative, ``wins`` when the
-    network wins in every direction, else ``mixed``.
+    Its kind is `loses` when the mean gain over the identity or the unpaired baselines is negative, `wins` when the
+    network wins in every direction, else `mixed`.
 
     Args:
-        summary: ``{direction: {method: {metric: {"mean": ..., "std": ..., "n": patients}}}}``.
+        summary: `{direction: {method: {metric: {"mean": ..., "std": ..., "n": patients}}}}`.
 
     Example:
         >>> scored = {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 18}}}
@@ -131,7 +131,7 @@ def alarms(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[
     What the evaluation warned of is not said twice: `alarms` of the facts says whom it was about, and in which respect.
     Older runs have `warnings` alone, which are texts.
 
-    Contrast is expected to be inverted where source and truth are anticorrelated (``target_correlation`` of the row).
+    Contrast is expected to be inverted where source and truth are anticorrelated (`target_correlation` of the row).
     """
     found = [str(warning) for warning in facts.get("warnings") or []]
     told = {(alarm["patient"], alarm["direction"], alarm["about"]) for alarm in facts.get("alarms") or []}
@@ -215,13 +215,12 @@ Scores = Mapping[str, Mapping[str, Metrics]]
 
 
 def grouped_directions(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> dict[str, list[str]]:
-    """
-    Sort directions under headings: those between CT kernels by sharpness, all others as they are under none.
+    """Sort directions under headings: those between CT kernels by sharpness, all others as they are under none.
 
     Args:
-        summary: ``{direction: {method: {metric: {"mean": ...}}}}``.
-        directions: such as ``"B30f->B70f"``, each once.
-        task: of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
+        summary: `{direction: {method: {metric: {"mean": ...}}}}`.
+        directions: Such as `"B30f->B70f"`, each once.
+        task: Of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
 
     Example:
         >>> scores = {"network": {"edge_error": {"mean": 0.1}}}
@@ -242,14 +241,13 @@ def grouped_directions(summary: Scores, directions: Sequence[str], *, task: str 
 
 
 def softest_first(summary: Scores, directions: Sequence[str]) -> list[str]:
-    """
-    Sort CT kernels from soft to sharp: by the noise of their images, else by the numbers in their names.
+    """Sort CT kernels from soft to sharp: by the noise of their images, else by the numbers in their names.
 
     One scan has more noise the sharper its kernel is, whatever the vendor calls it.
 
     Args:
-        summary: see `grouped_directions`.
-        directions: between kernels.
+        summary: See `grouped_directions`.
+        directions: Between kernels.
 
     Returns:
         The kernels; empty where neither tells.

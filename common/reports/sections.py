@@ -220,7 +220,7 @@ def _pictures(direction: str, inputs: Inputs, show: Show, number: int) -> str:
 
 
 def _lesion_metric(inputs: Inputs, direction: str) -> str | None:
-    """``mae_tumour``, or the first other disease that was scored."""
+    """`mae_tumour`, or the first other disease that was scored."""
     scored = [metric for metric in inputs.summary.get(direction, {}).get(NETWORK, {}) if is_region(metric)]
     names = [inputs.label_names[value] for value in disease_values(inputs.label_names)]
     found = [metric for metric in ("mae_tumour", "mae_tumor", *(f"mae_{name}" for name in names)) if metric in scored]
@@ -274,11 +274,11 @@ def conversion_sections(
     """Numbers, pictures and details of many directions.
 
     Args:
-        groups: directions under their headings, of `grouped_directions`.
-        inputs: what the run left.
-        save: saves a picture by its name.
-        show: pictures of a case.
-        number: how many patients are shown.
+        groups: Directions under their headings, of `grouped_directions`.
+        inputs: What the run left.
+        save: Saves a picture by its name.
+        show: Pictures of a case.
+        number: How many patients are shown.
     """
     directions = [direction for members in groups.values() for direction in members]
     papers = "".join(

@@ -50,7 +50,7 @@ def super_resolution_blocks(methods: Mapping[str, Metrics]) -> str:
     """Write all tables of one direction; those for which nothing was scored are left out.
 
     Args:
-        methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.
+        methods: `{method: {metric: {"mean": ..., "std": ...}}}`.
     """
     blocks = (
         ("Consistency and texture", metric_table(methods, OVERALL), OVERALL_NOTE),
@@ -154,14 +154,14 @@ def super_resolution_figure(
     """The panels of one patient as HTML; their composed picture goes to the pictures folder.
 
     Args:
-        case: its volumes but the source lie on one grid, the source on one of coarser pixels.
-        name: of the case, part of the picture's.
-        inputs: what the run left.
-        window: lowest and highest shown HU; default 1200/-450 (width/level).
-        save: saves a picture by its name.
+        case: Its volumes but the source lie on one grid, the source on one of coarser pixels.
+        name: Of the case, part of the picture's.
+        inputs: What the run left.
+        window: Lowest and highest shown HU; default 1200/-450 (width/level).
+        save: Saves a picture by its name.
 
     Raises:
-        ValueError: when the volumes do not fit, or the window is not rising.
+        ValueError: If the volumes do not fit, or the window is not rising.
     """
     volumes, zooms = load_volumes(case)
     label = None if case.label is None else load_ras(case.label)[0]
@@ -186,10 +186,10 @@ def super_resolution_figure(
 
 
 def load_volumes(case: Case) -> tuple[dict[str, np.ndarray], tuple[float, float, float]]:
-    """The volumes of a case ``(X, Y, Z)`` by what they are, all on the output's pixels, and its voxel size in mm.
+    """The volumes of a case `(X, Y, Z)` by what they are, all on the output's pixels, and its voxel size in mm.
 
     Raises:
-        ValueError: when a volume does not fit the output.
+        ValueError: If a volume does not fit the output.
     """
     output, zooms = load_ras(case.prediction)
     source = load_ras(case.source)[0]
@@ -214,9 +214,9 @@ def choose_place(shape: tuple[int, ...], label: np.ndarray | None, label_names: 
     Without a label map it is the centre of the volume.
 
     Args:
-        shape: of the volume.
-        label: label map of that shape.
-        label_names: names of its values.
+        shape: Of the volume.
+        label: Label map of that shape.
+        label_names: Names of its values.
     """
     values = {name: value for value, name in label_names.items() if name in STRUCTURES}
     for name in SHOWN_FIRST:
@@ -238,10 +238,10 @@ def super_resolution_panels(
     *,
     window: tuple[float, float] | None = None,
 ) -> list[Panel]:
-    """One panel a volume ``(X, Y, Z)``, all in one window, the same part of each framed.
+    """One panel a volume `(X, Y, Z)`, all in one window, the same part of each framed.
 
     Raises:
-        ValueError: when the window is not rising.
+        ValueError: If the window is not rising.
     """
     limits = check_window(window) or WINDOW
     panels = []

@@ -19,7 +19,7 @@ MATCHED = "After histogram matching to the target and 0.5 mm smoothing, the pape
 
 @dataclass(frozen=True)
 class Column:
-    """One metric of a table. ``best`` is ``high``, ``low``, ``zero`` (bias), ``one`` (ratio) or ``none``."""
+    """One metric of a table. `best` is `high`, `low`, `zero` (bias), `one` (ratio) or `none`."""
 
     metric: str
     heading: str
@@ -75,10 +75,10 @@ def metric_table(
     """One row a method, one column a metric that at least one method has; empty when there is none.
 
     Args:
-        methods: ``{method: {metric: {"mean": ..., "std": ...}}}``.
-        columns: the metrics, in order; neighbours of one group share a heading.
-        spread: how the SD is written.
-        heading: what the rows are.
+        methods: `{method: {metric: {"mean": ..., "std": ...}}}`.
+        columns: The metrics, in order; neighbours of one group share a heading.
+        spread: How the SD is written.
+        heading: What the rows are.
     """
     columns = [column for column in columns if any(column.metric in metrics for metrics in methods.values())]
     rows = f"<tbody>{method_rows(methods, columns, spread=spread)}</tbody>"
@@ -201,14 +201,13 @@ FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the p
 
 
 def results_table(summary: Mapping[str, Mapping[str, Metrics]], *, task: str | None = None) -> str:
-    """
-    Write mean and SD per method, and the verdict, for each direction.
+    """Write mean and SD per method, and the verdict, for each direction.
 
     More than two directions are one table of PSNR with one row per direction and one verdict over all.
 
     Args:
-        summary: content of a ``summary.json``.
-        task: of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
+        summary: Content of a `summary.json`.
+        task: Of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
 
     Example:
         >>> print(results_table({"T1->T2": {"identity": {"psnr": {"mean": 13.5, "std": 0.5}}}}))

@@ -30,7 +30,7 @@ LEAST_LUNG_MM2 = 2000.0
 
 @dataclass(frozen=True)
 class Focus:
-    """A place: its name, its slice, its first two voxel indices ``(x, y)``."""
+    """A place: its name, its slice, its first two voxel indices `(x, y)`."""
 
     name: str
     index: int
@@ -47,11 +47,11 @@ def find_focus(
     """The place to enlarge; None where there is neither airway nor lung.
 
     Args:
-        volume_hu: CT ``(X, Y, Z)`` in HU, Z the axial slice axis.
-        body: mask of the same shape, lungs included.
-        label: label map of the same shape, or None.
-        label_names: names of the label values; ``airway_lumen`` is looked for.
-        zooms: voxel size in mm.
+        volume_hu: CT `(X, Y, Z)` in HU, Z the axial slice axis.
+        body: Mask of the same shape, lungs included.
+        label: Label map of the same shape, or None.
+        label_names: Names of the label values; `airway_lumen` is looked for.
+        zooms: Voxel size in mm.
     """
     values = [value for value, name in label_names.items() if name == AIRWAY]
     if label is not None and values:
@@ -100,8 +100,8 @@ AIR_BELOW_HU = -200.0
 class AxialSlice:
     """One slice of a case, rows from front to back, columns from the patient's right to left.
 
-    All images have shape ``(rows, columns)``; ``pixel_mm`` is (height, width). ``hu``: the images are CT in HU. Then
-    ``inset``, rows and columns, is worth enlarging for its ``focus_name``.
+    All images have shape `(rows, columns)`; `pixel_mm` is (height, width). `hu`: the images are CT in HU. Then
+    `inset`, rows and columns, is worth enlarging for its `focus_name`.
     """
 
     source: np.ndarray
@@ -118,7 +118,7 @@ class AxialSlice:
 
 @dataclass(frozen=True)
 class CaseVolumes:
-    """Volumes of a case ``(X, Y, Z)`` in RAS on one grid, and its voxel size in mm."""
+    """Volumes of a case `(X, Y, Z)` in RAS on one grid, and its voxel size in mm."""
 
     source: np.ndarray
     prediction: np.ndarray
@@ -131,7 +131,7 @@ def load_case(case: Case) -> CaseVolumes:
     """Load all volumes of a case.
 
     Raises:
-        ValueError: when they do not share one grid.
+        ValueError: If they do not share one grid.
     """
     source, zooms = load_ras(case.source)
     named = {"prediction": case.prediction, "target": case.target, "label": case.label}
@@ -148,7 +148,7 @@ def load_case(case: Case) -> CaseVolumes:
 def axial_slice(volumes: CaseVolumes, label_names: Mapping[int, str], *, chest: bool = True) -> AxialSlice:
     """Choose a slice of a case and crop it to the body.
 
-    It is the slice with most disease, else the middle of the body; in CT of the ``chest`` the slice with the airway,
+    It is the slice with most disease, else the middle of the body; in CT of the `chest` the slice with the airway,
     else the centre of a lung, that is worth enlarging.
     """
     source = volumes.source
@@ -177,7 +177,7 @@ def axial_slice(volumes: CaseVolumes, label_names: Mapping[int, str], *, chest: 
 
 
 def load_ras(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """A NIfTI volume reoriented to RAS, float32 ``(X, Y, Z)``, and its voxel size in mm; channel axes of 1 go."""
+    """A NIfTI volume reoriented to RAS, float32 `(X, Y, Z)`, and its voxel size in mm; channel axes of 1 go."""
     image: Any = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
     volume = np.asarray(image.dataobj, dtype=np.float32)
     while volume.ndim > 3 and volume.shape[-1] == 1:
@@ -198,7 +198,7 @@ def is_hu(volume: np.ndarray) -> bool:
 
 
 def radiological(plane: np.ndarray) -> np.ndarray:
-    """Turn a RAS plane ``(X, Y)`` into display rows and columns: front on top, patient's right on the left.
+    """Turn a RAS plane `(X, Y)` into display rows and columns: front on top, patient's right on the left.
 
     >>> radiological(np.array([["left back", "left front"], ["right back", "right front"]])).tolist()
     [['right front', 'left front'], ['right back', 'left back']]
@@ -210,9 +210,9 @@ def choose_slice(body: np.ndarray, label: np.ndarray | None, label_names: Mappin
     """Index of the slice with most disease; the middle of the body where there is none.
 
     Args:
-        body: boolean mask ``(X, Y, Z)``.
-        label: label map of the same shape, or None.
-        label_names: name of each label value; disease is told from anatomy by its name.
+        body: Boolean mask `(X, Y, Z)`.
+        label: Label map of the same shape, or None.
+        label_names: Name of each label value; disease is told from anatomy by its name.
     """
     if label is not None:
         area = np.isin(np.round(label), disease_values(label_names)).sum(axis=(0, 1))
@@ -232,7 +232,7 @@ def disease_values(label_names: Mapping[int, str]) -> list[int]:
 
 
 def _crop(body: np.ndarray, zooms: tuple[float, float, float]) -> tuple[slice, slice]:
-    """The body's bounding box in a plane ``(X, Y)``, with a margin."""
+    """The body's bounding box in a plane `(X, Y)`, with a margin."""
     if not body.any():
         return slice(None), slice(None)
     window = []
