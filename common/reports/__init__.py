@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page a run."""
+"""Reports: one self-contained HTML page per run."""
 
 from .features import cluster_features, write_features
 from .reading import reading_results, write_reading_sheet

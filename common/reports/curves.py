@@ -19,7 +19,7 @@ SMOOTHING_SHARE = 0.05
 
 
 def values_by_method(rows: Sequence[Mapping[str, Any]], direction: str, metric: str) -> dict[str, dict[str, float]]:
-    """`{method: {patient: value}}` of one direction, methods in the order of the tables."""
+    """Collect `{method: {patient: value}}` of one direction, methods in the order of the tables."""
     found: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["direction"] == direction and metric in row:
@@ -30,7 +30,7 @@ def values_by_method(rows: Sequence[Mapping[str, Any]], direction: str, metric: 
 def distribution_png(
     values: Mapping[str, Mapping[str, float]], *, theme: Theme, label: str = "PSNR (dB), per patient"
 ) -> bytes:
-    """Kernel density estimate a method over patients (as in the NEC paper's Figure 5), with the patients as ticks.
+    """Draw a kernel density estimate per method over patients (as Figure 5 of the NEC paper), patients as ticks.
 
     A method with fewer than three patients, or with equal values, is drawn as points.
     """
@@ -57,9 +57,9 @@ def distribution_png(
 
 
 def scatter_png(values: Mapping[str, Mapping[str, float]], *, theme: Theme, label: str = "PSNR (dB)") -> bytes | None:
-    """The network's value against each baseline's, one point a patient; None when there is nothing to compare.
+    """Draw the network's value against each baseline's, one point per patient; None if there is nothing to compare.
 
-    Points above the diagonal: the network is better.
+    Above the diagonal the network is better.
     """
     network = values.get(NETWORK, {})
     rivals = {name: sample for name, sample in values.items() if name != NETWORK and set(sample) & set(network)}
@@ -81,7 +81,7 @@ def scatter_png(values: Mapping[str, Mapping[str, float]], *, theme: Theme, labe
 
 
 def line_png(x: Sequence[float], y: Sequence[float], *, theme: Theme, xlabel: str, title: str) -> bytes:
-    """One quantity over iterations or epochs; long ones faint, with their running mean on top."""
+    """Draw one quantity over iterations or epochs; long ones faintly, with their running mean on top."""
     figure, (axes,) = new_plot(3.9, 2.7, theme)
     colour = colour_of(NETWORK, dark=theme.dark)
     points = np.array([(a, b) for a, b in zip(x, y, strict=True) if np.isfinite(a) and np.isfinite(b)]).reshape(-1, 2)
@@ -98,7 +98,7 @@ def line_png(x: Sequence[float], y: Sequence[float], *, theme: Theme, xlabel: st
 
 
 def columns_of(table: Mapping[str, Sequence[float]], *, axis: str) -> list[str]:
-    """Columns that can be drawn over `axis`: not an axis themselves, and with at least one number."""
+    """List columns that can be drawn over `axis`: not an axis themselves, and with at least one number."""
     return [
         name
         for name, column in table.items()
@@ -107,10 +107,11 @@ def columns_of(table: Mapping[str, Sequence[float]], *, axis: str) -> list[str]:
 
 
 def count_of(values: Mapping[str, Mapping[str, float]]) -> str:
-    """Number of patients a method, for the text below the picture.
+    """Write the number of patients per method, for the text below the picture.
 
-    >>> count_of({"network": {"a": 1.0, "b": 2.0}, "identity": {"a": 1.0}})
-    '1 to 2 patients'
+    Example:
+        >>> count_of({"network": {"a": 1.0, "b": 2.0}, "identity": {"a": 1.0}})
+        '1 to 2 patients'
     """
     counts = sorted({len(by_patient) for by_patient in values.values()})
     number = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])

@@ -1,7 +1,6 @@
-"""
-Panels of a case as PNG: grey or signed images with outlines, orientation letters and colour bars.
+"""Panels of a case as PNG: grey or signed images with outlines, orientation letters and colour bars.
 
-Matplotlib, imported when a report is made and never before; no global state, no display.
+Matplotlib is imported only when a report is made; there is no global state and no display.
 """
 
 from __future__ import annotations
@@ -13,6 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+BLACK = "#000000"
+INK = "#e8edf3"
+FRAME = "#ffd166"
+DPI = 160
+OUTLINES = ("#ffd166", "#06d6a0", "#ef476f", "#73c2fb")
+# Diverging with a dark middle, so that a perfect output is as black as the background.
+DIFFERENCE_COLOURS = ("#c9ecff", "#4aa8f0", "#1b4f8f", "#000000", "#8f2f14", "#f0743a", "#ffe2a8")
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,14 @@ def require(module: str) -> Any:
 
 
 def new_figure(width: float, height: float, *, dpi: int, paper: str) -> Any:
-    """A figure of the given size in inches that draws with Agg, without pyplot's global list of figures."""
+    """Create a figure of the given size in inches that draws with Agg, without pyplot's global list of figures."""
     figure = require("matplotlib.figure").Figure(figsize=(width, height), dpi=dpi, facecolor=paper)
     require("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     return figure
 
 
 def new_plot(width: float, height: float, theme: Theme, *, columns: int = 1, dpi: int = 190) -> tuple[Any, list[Any]]:
-    """A figure of the given size in inches and its axes, side by side, in the page's colours."""
+    """Create a figure of the given size in inches with axes side by side, in the page's colours."""
     figure = new_figure(width, height, dpi=dpi, paper=theme.paper)
     figure.set_layout_engine("constrained")
     plots = [figure.add_subplot(1, columns, index + 1) for index in range(columns)]
@@ -69,7 +76,7 @@ def new_plot(width: float, height: float, theme: Theme, *, columns: int = 1, dpi
 
 
 def add_legend(axes: Any, theme: Theme, *, columns: int) -> None:
-    """The names of the lines, above the axes."""
+    """Add the names of the lines above the axes."""
     axes.legend(
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
@@ -83,11 +90,12 @@ def add_legend(axes: Any, theme: Theme, *, columns: int) -> None:
 
 
 def to_png(figure: Any, *, few_colours: bool = False) -> bytes:
-    """The figure as PNG; without the software tag, so that equal pictures are equal files.
+    """Encode a figure as PNG, without the software tag, so that equal pictures are equal files.
 
     Args:
-        figure: Of `new_figure`.
-        few_colours: Store the 256 colours that cover the picture's best, in half of the space; grey stays as it is.
+        figure: Figure of `new_figure`.
+        few_colours: Whether to store the 256 colours that best cover the picture's, in half the space; grey is
+            unchanged.
     """
     buffer = io.BytesIO()
     if few_colours:
@@ -103,18 +111,9 @@ def to_png(figure: Any, *, few_colours: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-BLACK = "#000000"
-INK = "#e8edf3"
-FRAME = "#ffd166"
-DPI = 160
-OUTLINES = ("#ffd166", "#06d6a0", "#ef476f", "#73c2fb")
-# Diverging with a dark middle, so that a perfect output is as black as the background.
-DIFFERENCE_COLOURS = ("#c9ecff", "#4aa8f0", "#1b4f8f", "#000000", "#8f2f14", "#f0743a", "#ffe2a8")
-
-
 @dataclass(frozen=True)
 class Panel:
-    """One picture: an image `(rows, columns)` shown in grey or with the difference colours, or RGB `(..., 3)`.
+    """Picture of a case: an image `(rows, columns)` in grey or in the difference colours, or RGB `(..., 3)`.
 
     `inset`, rows and columns, is framed and can be shown enlarged.
     """
@@ -129,7 +128,7 @@ class Panel:
 
 
 def panel_png(panel: Panel, *, pixel_mm: tuple[float, float], width_px: int = 480, few_colours: bool = False) -> bytes:
-    """One panel alone, filling its PNG, with R and L marked; below a difference stands its colour bar."""
+    """Draw one panel alone, filling its PNG, with R and L marked; a difference has its colour bar below."""
     size_mm = _size_mm(panel, pixel_mm)
     width = width_px / DPI
     height = width * size_mm[0] / size_mm[1]
@@ -143,7 +142,7 @@ def panel_png(panel: Panel, *, pixel_mm: tuple[float, float], width_px: int = 48
 
 
 def inset_png(panel: Panel, *, pixel_mm: tuple[float, float], width_px: int = 480) -> bytes:
-    """The framed part of a panel alone, enlarged.
+    """Draw the framed part of a panel alone, enlarged.
 
     Raises:
         ValueError: If the panel has none.
@@ -157,7 +156,7 @@ def inset_png(panel: Panel, *, pixel_mm: tuple[float, float], width_px: int = 48
 
 
 def enlarged(panel: Panel) -> Panel:
-    """The framed part of a panel as a panel of its own.
+    """Return the framed part of a panel as a separate panel.
 
     Raises:
         ValueError: If the panel has none.
@@ -169,7 +168,7 @@ def enlarged(panel: Panel) -> Panel:
 
 
 def case_png(panels: Sequence[Panel], *, pixel_mm: tuple[float, float], title: str = "") -> bytes:
-    """All panels side by side with their titles, their enlarged parts below: one file for documents."""
+    """Draw all panels side by side with their titles, their enlarged parts below: one file for documents."""
     size_mm = _size_mm(panels[0], pixel_mm)
     width, foot, head, share = 2.6, 0.65, 0.65 if title else 0.35, 1 / len(panels)
     height = width * size_mm[0] / size_mm[1]
@@ -194,7 +193,7 @@ def case_png(panels: Sequence[Panel], *, pixel_mm: tuple[float, float], title: s
 
 
 def outline_colour(index: int) -> str:
-    """Colour of the n-th outlined label."""
+    """Return the colour of the n-th outlined label."""
     return OUTLINES[index % len(OUTLINES)]
 
 

@@ -1,4 +1,4 @@
-"""What a report says of contrast enhancement and its removal: organs, false enhancement, dose, the paper's Figure 5."""
+"""Report sections on contrast enhancement and its removal: organs, false enhancement, dose, the paper's Figure 5."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ REMOVAL_NOTE = (
 
 
 def is_removal(methods: Mapping[str, Metrics]) -> bool:
-    """Whether the removal of contrast was scored in a direction."""
+    """Return whether the removal of contrast was scored in a direction."""
     return any(metric.startswith("removal_") for values in methods.values() for metric in values)
 
 
 def enhancement_blocks(methods: Mapping[str, Metrics]) -> str:
-    """Write all tables of one direction; those for which nothing was scored are left out.
+    """Write all tables of one direction; those without scores are omitted.
 
     Args:
         methods: `{method: {metric: {"mean": ..., "std": ...}}}`.
@@ -87,7 +87,7 @@ def enhancement_blocks(methods: Mapping[str, Metrics]) -> str:
 
 
 def organ_table(methods: Mapping[str, Metrics]) -> str:
-    """One row an organ: its true enhancement, then error and MAE of each method; empty where none is known."""
+    """Write one row per organ: its true enhancement, then error and MAE of each method; empty if none is known."""
     known = [organ for organ in ORGANS if any(f"enhancement_bias_{organ}_hu" in values for values in methods.values())]
     if not known:
         return ""
@@ -104,7 +104,7 @@ def organ_table(methods: Mapping[str, Metrics]) -> str:
 
 
 def removal_panel(axial: AxialSlice) -> Panel:
-    """Figure 5: what a synthetic NECT changed, in colours: blue where contrast was, red elsewhere.
+    """Draw Figure 5: the change by a synthetic NECT, blue where contrast was, red elsewhere.
 
     Args:
         axial: Source is the CECT, prediction the synthetic and target the true NECT.

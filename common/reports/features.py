@@ -1,11 +1,7 @@
-"""
-The picture of a conversion's features: images above, clusters of the generator's and the discriminator's below.
+"""Pictures of a conversion's features: images above, clusters of the generator's and the discriminator's pixels below.
 
-Pixels of feature maps in clusters by k-means.
-
-The generator and the discriminator of a training, and what they make of an image.
-
-The section about what the networks see: the picture of `python -m common features`.
+The pixels of feature maps are clustered by k-means; the networks are those of a training. The picture is written by
+`python -m common features` and shown in a section of the report.
 """
 
 from __future__ import annotations
@@ -32,6 +28,18 @@ from .drawing import new_figure, require, to_png
 
 MAX_PIXELS = 20_000  # from which the centres are found; all pixels are then assigned
 
+WEIGHT = "downs.0.0.parametrizations.weight.original"
+
+PICTURE = "features.png"
+FEATURE_NOTE = (
+    "A column a direction: the converted image, then clusters (k-means of pixels' feature vectors, common to a row) "
+    "of the generator's decoder feature and of the discriminator's semantic map, coloured from the darkest to the "
+    "brightest tissue. As figure 4 of the KCGAN thesis; the two rows' colours have nothing to do with each other."
+)
+
+ROWS = ("converted", "generator", "discriminator")
+INK, PAPER = "#1f2933", "#ffffff"
+
 
 def cluster_features(
     features: Sequence[np.ndarray], *, clusters: int = 12, seed: int = 0, brightness: Sequence[np.ndarray] | None = None
@@ -43,12 +51,12 @@ def cluster_features(
 
     Args:
         features: Maps `(C, H, W)` with the same C.
-        clusters: K, >= 2.
-        seed: Of the first centres.
+        clusters: Number of clusters K, >= 2.
+        seed: Seed of the initial centres.
         brightness: An image `(H, W)` for each map; clusters are then numbered from the darkest to the brightest.
 
     Returns:
-        The cluster of each pixel, from 0, `(H, W)` for each map.
+        Cluster of each pixel, from 0, `(H, W)` for each map.
 
     Raises:
         ValueError: If there are fewer than two clusters, no map, fewer pixels than clusters, or maps do not fit.
@@ -81,23 +89,20 @@ def cluster_features(
 
 
 def _by_brightness(labels: np.ndarray, brightness: np.ndarray, clusters: int) -> np.ndarray:
-    """Number the clusters anew, by the mean of an image over their pixels; empty ones last."""
+    """Renumber the clusters by the mean of an image over their pixels; empty ones last."""
     counts = np.bincount(labels, minlength=clusters)
     sums = np.bincount(labels, weights=brightness, minlength=clusters)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     return np.argsort(np.argsort(means))[labels]
 
 
-WEIGHT = "downs.0.0.parametrizations.weight.original"
-
-
 class FeatureMaps(NamedTuple):
-    """What a direction shows.
+    """Output and features of one direction.
 
     Attributes:
-        output: The translated image `(H, W)` in [-1, 1].
-        generator: The decoder's feature `(C, H / 2, W / 2)`.
-        discriminator: The semantic map of the translated image, of the same shape.
+        output: Translated image `(H, W)` in [-1, 1].
+        generator: Feature of the decoder `(C, H / 2, W / 2)`.
+        discriminator: Semantic map of the translated image, of the same shape.
     """
 
     output: torch.Tensor
@@ -106,7 +111,7 @@ class FeatureMaps(NamedTuple):
 
 
 def trained_generator(models_dir: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The multi-domain generator of `network.json` and `model.pt`, and its definition.
+    """Load the multi-domain generator of `network.json` and `model.pt`, and its definition.
 
     Raises:
         ValueError: If it has no decoder feature that guides a discriminator.
@@ -123,13 +128,13 @@ def trained_generator(models_dir: str | Path) -> tuple[nn.Module, dict[str, Any]
 
 
 def trained_discriminator(training_dir: str | Path) -> SemanticDiscriminator:
-    """The discriminator with a decoder that a training left in `last.pt`.
+    """Load the discriminator with a decoder that a training left in `last.pt`.
 
     Its arguments follow from the shapes of its weights.
 
     Raises:
         FileNotFoundError: If there is no `last.pt`.
-        ValueError: If the discriminator has no decoder, as StarGAN's.
+        ValueError: If the discriminator has no decoder, like StarGAN's.
     """
     path = Path(training_dir) / "last.pt"
     if not path.is_file():
@@ -160,16 +165,16 @@ def feature_maps(
     target: str,
     pixel_mm: float,
 ) -> FeatureMaps:
-    """Convert an image and look at the features of the conversion.
+    """Convert an image and return the features of the conversion.
 
     Args:
-        generator: Of several kernels.
-        discriminator: Judges the converted image.
-        definition: The generator's.
-        image: `(1, H, W)` in [-1, 1], of the discriminator's size.
-        source: The image's kernel.
-        target: The wanted one.
-        pixel_mm: Its pixel size.
+        generator: Generator of several kernels.
+        discriminator: Discriminator of the converted image.
+        definition: Definition of the generator.
+        image: Image `(1, H, W)` in [-1, 1], of the discriminator's size.
+        source: Kernel of the image.
+        target: Kernel to convert to.
+        pixel_mm: Pixel size of the image.
     """
     label = target_weights(definition["domains"], target, definition.get("kernels_per_vendor"))
     label += source_label(definition, target, source, pixel_mm) or []
@@ -178,25 +183,13 @@ def feature_maps(
     return FeatureMaps(output[0, 0], guide[0], semantic[0])
 
 
-PICTURE = "features.png"
-FEATURE_NOTE = (
-    "A column a direction: the converted image, then clusters (k-means of pixels' feature vectors, common to a row) "
-    "of the generator's decoder feature and of the discriminator's semantic map, coloured from the darkest to the "
-    "brightest tissue. As figure 4 of the KCGAN thesis; the two rows' colours have nothing to do with each other."
-)
-
-
 def feature_section(output_dir: Path) -> str:
-    """The picture and its note; empty where there is none."""
+    """Write the picture and its note; empty if there is none."""
     path = output_dir / PICTURE
     if not path.is_file():
         return ""
     picture = html.image(path.read_bytes(), "Clusters of the generator's and the discriminator's features")
     return html.section("Features", html.block("Clusters", picture, note=FEATURE_NOTE))
-
-
-ROWS = ("converted", "generator", "discriminator")
-INK, PAPER = "#1f2933", "#ffffff"
 
 
 def write_features(
@@ -212,25 +205,25 @@ def write_features(
 ) -> Path:
     """Cluster the features of all conversions of a test patient's middle slice, and draw them.
 
-    As figure 4 of the KCGAN thesis: a column a direction; the converted image, the generator's decoder feature and the
-    discriminator's semantic map, each in the colours of its clusters, from the darkest to the brightest tissue. The
-    clusters of a row are common to all directions; those of the two rows have nothing to do with each other.
+    As in figure 4 of the KCGAN thesis there is one column per direction: the converted image, the generator's decoder
+    feature and the discriminator's semantic map, each in the colours of its clusters, from the darkest to the brightest
+    tissue. The clusters of a row are common to all directions; those of the two rows are unrelated.
 
     Args:
-        bundle_root: A bundle of kernels.
-        dataset_dir: Its data; the first test patients are numbered from 0.
-        models_dir: The generator's `model.pt` and `network.json`.
-        training_dir: The training's output, with the discriminator in `last.pt`.
-        output_dir: Gets `features.png`, which `python -m common report` shows.
-        patient: Which test patient.
-        clusters: K.
-        seed: Of k-means.
+        bundle_root: Folder of a bundle of kernels.
+        dataset_dir: Folder of its data.
+        models_dir: Folder of the generator's `model.pt` and `network.json`.
+        training_dir: Output of the training, with the discriminator in `last.pt`.
+        output_dir: Folder of `features.png`, which `python -m common report` shows.
+        patient: Index of the test patient, from 0.
+        clusters: Number of clusters K.
+        seed: Seed of k-means.
 
     Returns:
-        The picture.
+        Path of the picture.
 
     Raises:
-        ValueError: If the networks are no multi-domain conversion, or there is no such patient.
+        ValueError: If the networks are not a multi-domain conversion, or there is no such patient.
         FileNotFoundError: If weights or data are missing.
         ModuleNotFoundError: If matplotlib is missing.
     """
@@ -261,7 +254,7 @@ def write_features(
 
 
 def draw(maps: dict[str, FeatureMaps], *, clusters: int = 12, seed: int = 0) -> bytes:
-    """The picture as PNG: a column for each of `maps`, by title."""
+    """Draw the picture as PNG: a column for each of `maps`, by title."""
     found = list(maps.values())
     brightness = [avg_pool2d(each.output[None], 2)[0].numpy() for each in found]
     rows: list[Sequence[np.ndarray]] = [[each.output.numpy() for each in found]]
@@ -280,7 +273,7 @@ def draw(maps: dict[str, FeatureMaps], *, clusters: int = 12, seed: int = 0) -> 
 
 
 def _show(axes: Any, image: np.ndarray, *, clusters: int | None) -> None:
-    """A slice (X, Y) in RAS, anterior up and the patient's right on the left; grey, or a colour a cluster."""
+    """Show a slice (X, Y) in RAS, anterior up and the patient's right on the left; grey, or a colour per cluster."""
     shown = np.asarray(image).T[::-1, ::-1]
     if clusters is None:
         axes.imshow(shown, cmap="gray", vmin=-1.0, vmax=0.0)
@@ -291,7 +284,7 @@ def _show(axes: Any, image: np.ndarray, *, clusters: int | None) -> None:
 
 
 def _middle_slice(bundle_root: str | Path, models_dir: str | Path, path: str, size: int) -> tuple[torch.Tensor, float]:
-    """The encoded middle slice `(1, size, size)` of a volume, as inference reads it, and its pixel size."""
+    """Return the encoded middle slice `(1, size, size)` of a volume, as inference reads it, and its pixel size."""
     parser = ConfigParser()
     parser.read_config(str(Path(bundle_root) / "configs" / "inference.yaml"))
     parser.update({"bundle_root": str(bundle_root), "models_dir": str(models_dir)})

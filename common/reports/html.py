@@ -1,4 +1,4 @@
-"""The page itself: one file, no external resource, readable on a phone, in light and in dark."""
+"""HTML of the page: one file, no external resource, readable on a phone, in light and in dark."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ summary { cursor: pointer; color: var(--accent); margin-top: .6rem; }
 
 
 def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
-    """A complete page; `sections` are HTML, title and subtitle plain text."""
+    """Write a complete page; `sections` are HTML, title and subtitle plain text."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -82,50 +82,50 @@ def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
 
 
 def section(heading: str, *content: str, kind: str = "") -> str:
-    """A card; empty when all its content is."""
+    """Write a card; empty if all its content is."""
     body = "\n".join(part for part in content if part)
     title = f"<h2>{escape(heading)}</h2>" if heading else ""
     return f'<section class="{escape(kind)}">{title}{body}</section>' if body else ""
 
 
 def block(heading: str, content: str, *, note: str = "") -> str:
-    """A heading, its content and a note below; empty without content."""
+    """Write a heading, its content and a note below; empty without content."""
     if not content:
         return ""
     return f"<h3>{escape(heading)}</h3>{content}" + (f'<p class="soft">{escape(note)}</p>' if note else "")
 
 
 def bullets(lines: Sequence[str]) -> str:
-    """A list of plain texts."""
+    """Write a list of plain texts."""
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
 
 
 def details(heading: str, content: str) -> str:
-    """Something folded away."""
+    """Write content that is folded away."""
     return f"<details><summary>{escape(heading)}</summary>{content}</details>" if content else ""
 
 
 def image(png: bytes, description: str) -> str:
-    """A picture inside the page."""
+    """Embed a picture in the page."""
     return f'<img alt="{escape(description, quote=True)}" src="{_data(png)}">'
 
 
 def themed_image(light: bytes, dark: bytes, description: str, *, caption: bool = False) -> str:
-    """A picture that follows the page's colour scheme; its description also goes below it if `caption`."""
+    """Embed a picture that follows the page's colour scheme; with `caption` its description also goes below it."""
     source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
     below = f"<figcaption>{escape(description)}</figcaption>" if caption else ""
     return f"<figure><picture>{source}{image(light, description)}</picture>{below}</figure>"
 
 
 def panel(png: bytes, heading: str, note: str, *, inset: bytes | None = None) -> str:
-    """One picture of a case, with its heading above, its key and then its enlarged part below."""
+    """Write one picture of a case, with its heading above, its key and then its enlarged part below."""
     small = f"<small>{escape(note)}</small>" if note else "<small>&nbsp;</small>" if inset else ""
     part = f'<div class="inset">{image(inset, f"{heading}, enlarged")}</div>' if inset else ""
     return f"<figure><figcaption>{escape(heading)}</figcaption>{image(png, heading)}{small}{part}</figure>"
 
 
 def legend(keys: Sequence[tuple[str, str]]) -> str:
-    """Names beside rings of their colour."""
+    """Write names beside rings of their colour."""
     return "".join(
         f'<span class="key" style="border-color:{escape(colour, quote=True)}"></span>{escape(name)}'
         for name, colour in keys

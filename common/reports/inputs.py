@@ -1,7 +1,6 @@
-"""
-What a run left behind: the files a report is made from, each of which may be missing.
+"""Output files of a run from which a report is made, each of which may be missing, and how methods are shown.
 
-Names, order and colours of the methods in tables and curves; which labels are disease.
+The latter are names, order and colours in tables and curves, and which labels are diseases.
 """
 
 from __future__ import annotations
@@ -21,10 +20,50 @@ from ..metrics.summary import NETWORK, Summary, read_rows, summarise
 FILES = ("summary.json", "metrics.csv", "cases.json", "losses.csv", "validation.csv")
 Columns = dict[str, list[float]]
 
+# Metrics that one task alone has, by task.
+METRICS = {
+    KERNEL_CONVERSION: re.compile("noise_sd|nps_error|edge_error|emphysema_index"),
+    CONTRAST_ENHANCEMENT: re.compile("mse_window|removal_.*"),
+    SUPER_RESOLUTION: re.compile("consistency_mse"),
+}
+
+IDENTITY = "identity"
+UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_unpaired")
+PAIRED = ("intensity_curve", "radial_filter")
+INTERPOLATED = ("bicubic", "nearest")
+NAMES = {
+    NETWORK: "Network",
+    "blend_of_outputs": "Blend of the network's outputs",
+    IDENTITY: "Identity (source as it is)",
+    "histogram_matching": "Histogram matching (unpaired)",
+    "inverted_histogram_matching": "Inverted histogram matching (unpaired)",
+    "intensity_curve": "Intensity curve (fitted on pairs)",
+    "radial_filter_unpaired": "Unpaired radial filter",
+    "radial_filter": "Paired radial filter (fitted on pairs)",
+    "bicubic": "Bicubic interpolation",
+    "nearest": "Nearest neighbour",
+}
+# Colour-blind safe, each for a light and a dark page.
+COLOURS = {
+    NETWORK: ("#1d4ed8", "#7aa7ff"),
+    IDENTITY: ("#6b7280", "#a3acb9"),
+    "histogram_matching": ("#b45309", "#f0a94a"),
+    "inverted_histogram_matching": ("#047857", "#4cc79a"),
+    "intensity_curve": ("#be185d", "#f48ab8"),
+    "radial_filter_unpaired": ("#b45309", "#f0a94a"),
+    "radial_filter": ("#be185d", "#f48ab8"),
+    "bicubic": ("#b45309", "#f0a94a"),
+    "nearest": ("#6b7280", "#a3acb9"),
+}
+OTHER_COLOURS = (("#6d28d9", "#b79bff"), ("#0e7490", "#5cc8dd"), ("#854d0e", "#d9b45b"), ("#9f1239", "#ff8fa3"))
+
+# Names of labels that are disease: these choose the slice and are outlined. All others are anatomy.
+LESION = re.compile(r"tumou?r|o?edema|necro|lesion|enhanc|metasta|stroke|infarct|cyst|nodule", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Case:
-    """One translated patient: paths of NIfTI volumes on one grid; in super-resolution the source's is coarser."""
+    """Translated patient: paths of NIfTI volumes on one grid; in super-resolution the source's is coarser."""
 
     patient: str
     direction: str
@@ -37,7 +76,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything a report can show."""
+    """All content of a report."""
 
     summary: Summary = field(default_factory=dict)
     blends: Summary = field(default_factory=dict)
@@ -54,17 +93,8 @@ class Inputs:
         return self.facts.get("task") or task_of_metrics(self.summary)
 
 
-# Metrics that one task alone has, by task.
-METRICS = {
-    KERNEL_CONVERSION: re.compile("noise_sd|nps_error|edge_error|emphysema_index"),
-    CONTRAST_ENHANCEMENT: re.compile("mse_window|removal_.*"),
-    SUPER_RESOLUTION: re.compile("consistency_mse"),
-}
-
-
 def task_of_metrics(summary: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str | None:
-    """
-    Tell the task from the metrics that were scored: a fallback for evaluations that did not record it.
+    """Infer the task from the scored metrics: a fallback for evaluations that did not record it.
 
     Args:
         summary: `{direction: {method: {metric: ...}}}`.
@@ -131,7 +161,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_columns(path: Path) -> Columns:
-    """Columns of a CSV file of numbers; empty cells are NaN."""
+    """Read the columns of a CSV file of numbers; empty cells are NaN."""
     if not path.is_file():
         return {}
     with open(path, encoding="utf-8", newline="") as file:
@@ -141,69 +171,38 @@ def _read_columns(path: Path) -> Columns:
     return {name: [float(row[name]) if row[name] else float("nan") for row in rows] for name in rows[0] if name}
 
 
-IDENTITY = "identity"
-UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_unpaired")
-PAIRED = ("intensity_curve", "radial_filter")
-INTERPOLATED = ("bicubic", "nearest")
-NAMES = {
-    NETWORK: "Network",
-    "blend_of_outputs": "Blend of the network's outputs",
-    IDENTITY: "Identity (source as it is)",
-    "histogram_matching": "Histogram matching (unpaired)",
-    "inverted_histogram_matching": "Inverted histogram matching (unpaired)",
-    "intensity_curve": "Intensity curve (fitted on pairs)",
-    "radial_filter_unpaired": "Unpaired radial filter",
-    "radial_filter": "Paired radial filter (fitted on pairs)",
-    "bicubic": "Bicubic interpolation",
-    "nearest": "Nearest neighbour",
-}
-# Colour-blind safe, each for a light and a dark page.
-COLOURS = {
-    NETWORK: ("#1d4ed8", "#7aa7ff"),
-    IDENTITY: ("#6b7280", "#a3acb9"),
-    "histogram_matching": ("#b45309", "#f0a94a"),
-    "inverted_histogram_matching": ("#047857", "#4cc79a"),
-    "intensity_curve": ("#be185d", "#f48ab8"),
-    "radial_filter_unpaired": ("#b45309", "#f0a94a"),
-    "radial_filter": ("#be185d", "#f48ab8"),
-    "bicubic": ("#b45309", "#f0a94a"),
-    "nearest": ("#6b7280", "#a3acb9"),
-}
-OTHER_COLOURS = (("#6d28d9", "#b79bff"), ("#0e7490", "#5cc8dd"), ("#854d0e", "#d9b45b"), ("#9f1239", "#ff8fa3"))
-
-# Names of labels that are disease: these choose the slice and are outlined. All others are anatomy.
-LESION = re.compile(r"tumou?r|o?edema|necro|lesion|enhanc|metasta|stroke|infarct|cyst|nodule", re.IGNORECASE)
-
-
 def name_of(method: str) -> str:
-    """Readable name of a method; unknown ones keep their own.
+    """Return the readable name of a method; unknown ones keep their own.
 
-    >>> name_of("intensity_curve"), name_of("cycle_gan")
-    ('Intensity curve (fitted on pairs)', 'cycle gan')
+    Example:
+        >>> name_of("intensity_curve"), name_of("cycle_gan")
+        ('Intensity curve (fitted on pairs)', 'cycle gan')
     """
     return NAMES.get(method, method.replace("_", " "))
 
 
 def short_name_of(method: str) -> str:
-    """The name without what stands in brackets, in lower case: for sentences and legends.
+    """Return the name without its brackets, in lower case, for sentences and legends.
 
-    >>> short_name_of("intensity_curve")
-    'intensity curve'
+    Example:
+        >>> short_name_of("intensity_curve")
+        'intensity curve'
     """
     return name_of(method).split(" (")[0].lower()
 
 
 def direction_of(direction: str) -> str:
-    """A direction as it is printed.
+    """Write a direction as it is printed.
 
-    >>> direction_of("T1->T2")
-    'T1 → T2'
+    Example:
+        >>> direction_of("T1->T2")
+        'T1 → T2'
     """
     return " → ".join(part.strip() for part in direction.split("->"))
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
-    """Network first, then other methods, then the baselines from the weakest to those fitted on pairs."""
+    """Sort methods: the network, other methods, then the baselines from the weakest to those fitted on pairs."""
     known = (NETWORK, IDENTITY, *reversed(INTERPOLATED), *reversed(UNPAIRED), *PAIRED)
     given = list(dict.fromkeys(methods))
     others = [method for method in given if method not in known]
@@ -211,6 +210,6 @@ def ordered(methods: Iterable[str]) -> list[str]:
 
 
 def colour_of(method: str, *, dark: bool) -> str:
-    """Colour of a method on a light or a dark page; the same in every picture of every run."""
+    """Return the colour of a method on a light or a dark page, the same in every picture of every run."""
     light_and_dark = COLOURS.get(method) or OTHER_COLOURS[sum(method.encode()) % len(OTHER_COLOURS)]
     return light_and_dark[dark]

@@ -1,8 +1,4 @@
-"""
-Tables over several directions: the papers' image quality, and what a physicist asks of a CT kernel.
-
-Noise power spectra and edge curves of a CT case: source, output and target in one figure.
-"""
+"""CT kernels in a report: tables over several directions, and noise power spectra and edge curves of a case."""
 
 from __future__ import annotations
 
@@ -47,6 +43,15 @@ KERNEL_NOTE = (
     "with the true share for use."
 )
 
+# So many slices around the shown one are measured: enough patches and edges, and quick in a volume of hundreds.
+MOST_SLICES = 16
+LP_CM = 10.0  # in one lp/mm
+Curves = Mapping[str, Mapping[str, list[float]]]
+PLOTS = (
+    ("nps", "Noise power spectrum (HU² mm²)"),
+    ("edge", "Edge curve (MTF)"),
+)
+
 
 def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> str:
     """Write PSNR, SSIM and RMSE as in the papers: one row per method, columns by direction, mean (SD) over patients.
@@ -72,7 +77,7 @@ def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None 
 
 
 def kernel_table(summary: Scores, directions: Sequence[str]) -> str:
-    """Noise, its spectrum, sharpness and emphysema index: one block of rows a direction; empty where none is known."""
+    """Write noise, its spectrum, sharpness and emphysema index: a block of rows per direction; empty if unknown."""
     scored = [direction for direction in directions if summary.get(direction)]
     known = {metric for direction in scored for metrics in summary[direction].values() for metric in metrics}
     columns = [column for column in KERNEL if column.metric in known]
@@ -86,25 +91,15 @@ def kernel_table(summary: Scores, directions: Sequence[str]) -> str:
     return table(columns, bodies)
 
 
-# So many slices around the shown one are measured: enough patches and edges, and quick in a volume of hundreds.
-MOST_SLICES = 16
-LP_CM = 10.0  # in one lp/mm
-Curves = Mapping[str, Mapping[str, list[float]]]
-PLOTS = (
-    ("nps", "Noise power spectrum (HU² mm²)"),
-    ("edge", "Edge curve (MTF)"),
-)
-
-
 def case_curves(volumes: CaseVolumes, index: int) -> dict[str, dict[str, list[float]]]:
-    """Curves of `source`, `output` and `target`, all at the places found in the target.
+    """Compute the curves of `source`, `output` and `target`, all at the places found in the target.
 
     Args:
         volumes: CT in HU; without a target nothing is measured.
-        index: The shown slice; up to 16 slices around it are used.
+        index: Index of the shown slice; up to 16 slices around it are used.
 
     Returns:
-        `common.metrics.kernel.kernel_curves` of each; empty where the target has neither uniform tissue nor edges.
+        `common.metrics.kernel.kernel_curves` of each; empty if the target has neither uniform tissue nor edges.
     """
     if volumes.target is None:
         return {}
@@ -119,12 +114,12 @@ def case_curves(volumes: CaseVolumes, index: int) -> dict[str, dict[str, list[fl
 
 
 def curves_png(curves: Curves, *, theme: Theme, direction: str, pixel_mm: tuple[float, float]) -> bytes:
-    """The noise power spectra and the edge curves, side by side, up to the Nyquist frequency in lp/cm.
+    """Draw the noise power spectra and the edge curves side by side, up to the Nyquist frequency in lp/cm.
 
     Args:
-        curves: Of `case_curves`.
+        curves: Curves of `case_curves`.
         theme: Colours of the page.
-        direction: E.g. `"B30f->B70f"`: names the lines.
+        direction: Direction that names the lines, e.g. `"B30f->B70f"`.
         pixel_mm: Pixel size, of which the larger side sets Nyquist.
     """
     source, target = domains_of(direction)

@@ -1,7 +1,6 @@
-"""
-Pictures of a case: source, output, target, signed difference, and which edges were lost or invented.
+"""Pictures of a case: source, output, target, signed difference, and which edges were lost or invented.
 
-Pictures of a CT case: all images in one lung window, the difference over a fixed range, a part of each enlarged.
+Pictures of a CT case have one lung window, the difference over a fixed range, and an enlarged part.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from .volumes import INSET_MM, AxialSlice, disease_values
 LUNG_WINDOW = (-1450.0, 50.0)  # width 1500, level -700
 DIFFERENCE_HU = 100.0
 
+KEPT, LOST, INVENTED = np.array([0.75, 0.75, 0.75]), np.array([0.15, 0.55, 1.0]), np.array([1.0, 0.45, 0.1])
+
 
 def ct_panels(
     axial: AxialSlice,
@@ -28,14 +29,14 @@ def ct_panels(
     label_names: Mapping[int, str] | None = None,
     window: tuple[float, float] | None = None,
 ) -> list[Panel]:
-    """Source, output, target and difference of a slice in HU; without a target the first two.
+    """Draw source, output, target and difference of a slice in HU; without a target the first two.
 
     Args:
-        axial: The slice.
-        direction: E.g. `"B30f->B70f"`: names the panels.
-        label_names: Label values and their names; disease is outlined on target and difference.
-        window: Lowest and highest shown HU of all images; default 1500/-700 (width/level). The difference is shown over
-            plus and minus 100 HU in any window.
+        axial: Slice.
+        direction: Direction that names the panels, e.g. `"B30f->B70f"`.
+        label_names: Label values and their names; diseases are outlined on target and difference.
+        window: Lowest and highest shown HU of all images; by default 1500/-700 (width/level). The difference is shown
+            over plus and minus 100 HU in any window.
 
     Raises:
         ValueError: If the window is not rising.
@@ -68,11 +69,12 @@ def ct_panels(
 
 
 def ct_note(axial: AxialSlice, window: tuple[float, float] | None) -> str:
-    """What the pictures of a slice show, in a sentence: the window as width/level, and what is enlarged.
+    """Describe the pictures of a slice in a sentence: the window as width/level, and what is enlarged.
 
-    >>> image = np.zeros((2, 2))
-    >>> ct_note(AxialSlice(image, image, None, None, (1.0, 1.0), 0, 1), None)
-    'Window 1500/-700 HU (width/level).'
+    Example:
+        >>> image = np.zeros((2, 2))
+        >>> ct_note(AxialSlice(image, image, None, None, (1.0, 1.0), 0, 1), None)
+        'Window 1500/-700 HU (width/level).'
     """
     low, high = window or LUNG_WINDOW
     text = f"Window {high - low:g}/{(low + high) / 2:g} HU (width/level)."
@@ -81,7 +83,7 @@ def ct_note(axial: AxialSlice, window: tuple[float, float] | None) -> str:
 
 
 def check_window(window: tuple[float, float] | None) -> tuple[float, float] | None:
-    """The window as it is.
+    """Return the window unchanged.
 
     Raises:
         ValueError: If it is not rising.
@@ -93,8 +95,6 @@ def check_window(window: tuple[float, float] | None) -> tuple[float, float] | No
 
 __all__ = ["Panel", "case_panels", "case_png", "edge_agreement", "outline_legend", "panel_png"]
 
-KEPT, LOST, INVENTED = np.array([0.75, 0.75, 0.75]), np.array([0.15, 0.55, 1.0]), np.array([1.0, 0.45, 0.1])
-
 
 def case_panels(
     axial: AxialSlice,
@@ -103,15 +103,15 @@ def case_panels(
     label_names: Mapping[int, str] | None = None,
     window: tuple[float, float] | None = None,
 ) -> list[Panel]:
-    """Panels of a slice; without a target there is no target and no difference; CT in HU has its own, `ct_panels`.
+    """Draw the panels of a slice, without a target neither target nor difference; see `ct_panels` for CT in HU.
 
     Args:
-        axial: The slice.
-        direction: E.g. `"T1->T2"`: names the source and the target panel.
-        label_names: Label values and their names; disease is outlined.
+        axial: Slice.
+        direction: Direction that names the source and the target panel, e.g. `"T1->T2"`.
+        label_names: Label values and their names; diseases are outlined.
         window: Lowest and highest shown value of output and target, in their unit; the difference is shown over plus
-            and minus half of its width. Default: 0.5th to 99.5th percentile of the target's slice (else the output's);
-            an output in another unit than the target (MR has none) is then rescaled to it, and titled so.
+            and minus half of its width. By default the 0.5th to 99.5th percentile of the target's slice (else the
+            output's); an output in another unit than the target (MR has none) is then rescaled to it, and titled so.
 
     Raises:
         ValueError: If the window is not rising.
@@ -153,7 +153,7 @@ def case_panels(
 
 
 def edge_agreement(source: np.ndarray, output: np.ndarray, *, epsilon: float = 0.15) -> np.ndarray:
-    """RGB picture `(rows, columns, 3)` of common (grey), lost (blue) and invented (orange) edges.
+    """Draw an RGB picture `(rows, columns, 3)` of common (grey), lost (blue) and invented (orange) edges.
 
     Both images are scaled to [-1, 1] over their 1st to 99th percentile; edges are the normalised gradients that
     `common.metrics.edge_disagreement` compares.
@@ -166,7 +166,7 @@ def edge_agreement(source: np.ndarray, output: np.ndarray, *, epsilon: float = 0
 
 
 def outline_legend(panels: Sequence[Panel], label_names: Mapping[int, str]) -> list[tuple[str, str]]:
-    """(name, colour) of the outlines that are visible in any panel."""
+    """Return (name, colour) of the outlines that are visible in any panel."""
     seen = {
         value: index for panel in panels for index, value in enumerate(panel.outlines) if panel.outlines[value].any()
     }
@@ -179,13 +179,13 @@ def _limits(image: np.ndarray) -> tuple[float, float]:
 
 
 def _same_unit(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether the ranges of two images differ by less than a factor of two."""
+    """Return whether the ranges of two images differ by less than a factor of two."""
     widths = [high - low for low, high in (_limits(first), _limits(second))]
     return max(widths) < UNIT_FACTOR * min(widths)
 
 
 def _rescaled(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """The image with its robust range moved to `limits`."""
+    """Move the robust range of an image to `limits`."""
     low, high = _limits(image)
     return (image - low) / max(high - low, 1e-12) * (limits[1] - limits[0]) + limits[0]
 

@@ -1,8 +1,4 @@
-"""
-Blinded reading: a sheet that names no method, a key that stays behind, and what the filled sheet says.
-
-The files of a blinded reading: the grades to fill in, the key apart from them, and their joined result.
-"""
+"""Blinded reading: a sheet that names no method, a separate key, and the results of the filled sheets."""
 
 from __future__ import annotations
 
@@ -28,31 +24,40 @@ GRADES = (1, 2, 3, 4, 5)
 CRITERIA = {"image_quality": "Image quality", "artifact": "Degree of artifact"}
 Grades = dict[str, dict[str, list[int]]]
 
+WINDOW = (-100.0, 200.0)
+SLICES = 4
+WIDTH_PX = 300
+GUIDE = (
+    "Grade each reading by itself, before you scroll on, from 1 (excellent) to 5 (poor): image quality, and degree of "
+    "artifact. Upper row: the scan that was translated; lower row: the image to be graded, at the same places. Write "
+    "both grades into grades.csv; several readers take a copy each (grades_ANNA.csv)."
+)
+
 
 def write_grades(folder: Path, numbers: Sequence[str]) -> Path:
-    """The CSV that a reader fills in: one row a reading, in the sheet's order."""
+    """Write the CSV that a reader fills in: one row per reading, in the sheet's order."""
     return _write(
         folder / READERS / "grades.csv", ["reading", *CRITERIA], [[n, *("" for _ in CRITERIA)] for n in numbers]
     )
 
 
 def write_key(folder: Path, entries: Sequence[tuple[str, str, Case]]) -> Path:
-    """The CSV that tells which method and patient each reading is."""
+    """Write the CSV with the method and patient of each reading."""
     rows = [[number, method, case.patient, case.direction] for number, method, case in entries]
     return _write(folder / KEY, ["reading", "method", "patient", "direction"], rows)
 
 
 def read_grades(folder: str | os.PathLike[str]) -> Grades:
-    """Grades of each method: `{criterion: {method: [grade, ...]}}`, joined from all filled sheets and the key.
+    """Read the grades of each method, `{criterion: {method: [grade, ...]}}`, from all filled sheets and the key.
 
     Args:
-        folder: That `write_reading_sheet` wrote; every `for_readers/grades*.csv` in it counts, one a reader. Cells
-            may be empty; commas or semicolons may separate them.
+        folder: Folder of `write_reading_sheet`; every `for_readers/grades*.csv` in it counts, one per reader. Cells may
+            be empty; commas or semicolons may separate them.
 
     Raises:
         FileNotFoundError: If the key or the grades are missing.
-        ValueError: If a grade is not a whole number from 1 to 5 (the row is named), a reading is unknown, twice in
-            one file, or a column is missing.
+        ValueError: If a grade is not an integer from 1 to 5 (the row is named), a reading is unknown, twice in one
+            file, or a column is missing.
     """
     key_file = Path(folder) / KEY
     files = sorted((Path(folder) / READERS).glob("grades*.csv"))
@@ -76,7 +81,7 @@ def read_grades(folder: str | os.PathLike[str]) -> Grades:
 
 
 def reading_results(folder: str | os.PathLike[str]) -> str:
-    """Mean grade and distribution by method, as text; raises like `read_grades`."""
+    """Write mean grade and distribution by method as text; raise like `read_grades`."""
     grades = read_grades(folder)
     width = max(len("Method"), *(len(method) for by_method in grades.values() for method in by_method))
     lines = []
@@ -103,13 +108,13 @@ def _grade(cell: str, where: str, criterion: str) -> int | None:
 
 
 def _number(cell: str, known: dict[str, str]) -> str | None:
-    """The reading's number in the key's form: spreadsheets drop leading zeros."""
+    """Return the reading's number in the key's form: spreadsheets drop leading zeros."""
     text = (cell or "").strip()
     return next((number for number in known if number == text or number.lstrip("0") == text.lstrip("0")), None)
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line, row) of a CSV file; a byte-order mark and semicolons, as spreadsheets write them, are taken."""
+    """Yield (line, row) of a CSV file; a byte-order mark and semicolons, as spreadsheets write them, are accepted."""
     text = path.read_text(encoding="utf-8-sig")
     first = text.partition("\n")[0]
     rows = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in first else ",")
@@ -127,18 +132,9 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return write_text(path, text.getvalue())
 
 
-SLICES = 4
-WIDTH_PX = 300
-GUIDE = (
-    "Grade each reading by itself, before you scroll on, from 1 (excellent) to 5 (poor): image quality, and degree of "
-    "artifact. Upper row: the scan that was translated; lower row: the image to be graded, at the same places. Write "
-    "both grades into grades.csv; several readers take a copy each (grades_ANNA.csv)."
-)
-
-
 @dataclass(frozen=True)
 class Reading:
-    """One image to be graded: its number on the sheet, the method that made it, and its case."""
+    """Image to be graded: its number on the sheet, the method that made it, and its case."""
 
     number: str
     method: str
@@ -160,10 +156,10 @@ def write_reading_sheet(
     the same slices, evenly spaced; the order of all readings is random.
 
     Args:
-        run_dirs: Folders that `evaluating` wrote, one a method; a method is called by the folder's path as given.
-        output_dir: A folder without a sheet; `for_readers/` in it is handed out, `key.csv` stays behind.
-        seed: Of the order, and of the choice of patients.
-        cases: How many patients, drawn at random; default all that every run has.
+        run_dirs: Folders that `evaluating` wrote, one per method; a method is called by the folder's path as given.
+        output_dir: Folder without a sheet; `for_readers/` in it is handed out, `key.csv` is kept back.
+        seed: Seed of the order and of the choice of patients.
+        cases: Number of patients, drawn at random; by default all that every run has.
         window: Lowest and highest shown HU.
 
     Returns:
@@ -172,8 +168,8 @@ def write_reading_sheet(
     Raises:
         FileExistsError: If the folder has a sheet, which may have been filled in.
         FileNotFoundError: If a run left nothing to read.
-        ValueError: If no run or one run twice is given, the runs share no case, the number of cases is not positive,
-            or the window does not rise.
+        ValueError: If no run or one run twice is given, the runs share no case, the number of cases is not positive, or
+            the window does not rise.
     """
     require("matplotlib")
     folder = Path(output_dir)
@@ -199,9 +195,9 @@ def draw_readings(
     """Number the outputs of all methods for the same patients in random order.
 
     Args:
-        methods: `{method: {patient: case}}`, the same patients for all.
-        seed: The same seed gives the same order.
-        cases: How many patients; default all.
+        methods: Cases `{method: {patient: case}}`, of the same patients for all.
+        seed: Random seed; the same seed gives the same order.
+        cases: Number of patients; by default all.
 
     Raises:
         ValueError: If there is no patient, or `cases` is not positive.
@@ -220,7 +216,7 @@ def draw_readings(
 
 
 def _common_cases(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Case]]:
-    """The cases of each run by patient, in the first run's first direction, as far as every run has them."""
+    """Return the cases of each run by patient, in the first run's first direction, as far as every run has them."""
     names = [Path(str(run)).as_posix() for run in run_dirs]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"`run_dirs` must be one or more different folders, got {names}.")
@@ -241,7 +237,7 @@ def _common_cases(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, dict[
 
 
 def _row(reading: Reading, window: tuple[float, float]) -> str:
-    """One row of the sheet; its pictures carry neither the patient's nor the method's name."""
+    """Write one row of the sheet; its pictures contain neither the patient's nor the method's name."""
     volumes = load_case(reading.case)
     depth = volumes.source.shape[2]
     places = sorted({round((index + 0.5) * depth / SLICES - 0.5) for index in range(SLICES)})

@@ -1,4 +1,4 @@
-"""One HTML page a run: verdict, alarms, tables, pictures, curves, facts."""
+"""The report of a run as one HTML page: verdict, alarms, tables, pictures, curves, facts."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def write_report(
 ) -> Path:
     """Write `report.html` and `pictures/*.png` into a run's output folder.
 
-    More than two directions share one verdict, the papers' tables and the patients that are shown; the details of each
-    direction are folded away. Volumes in HU are shown in a lung window, with noise power spectra and edge curves.
+    More than two directions share one verdict, the papers' tables and the shown patients; the details of each direction
+    are folded away. Volumes in HU are shown in a lung window, with noise power spectra and edge curves.
 
     Args:
-        output_dir: Folder that an evaluation or an inference wrote (`read_inputs` names the files). What is missing is
-            left out of the page: after inference without targets it shows pictures and facts alone.
-        window: Lowest and highest shown value of outputs and targets, in their unit; default from each target, in HU
+        output_dir: Folder that an evaluation or an inference wrote (`read_inputs` names the files). Missing content is
+            omitted from the page: after inference without targets it shows only pictures and facts.
+        window: Lowest and highest shown value of outputs and targets, in their unit; by default from each target, in HU
             1500/-700 (width/level).
-        cases: How many patients to show a direction: the worst, the best and evenly spaced ones between by PSNR, or the
-            first ones where nothing was scored; default 3, or with more than two directions the median patient alone.
+        cases: Number of patients to show per direction: the worst, the best and evenly spaced ones between by PSNR, or
+            the first ones if nothing was scored; by default 3, or only the median patient with more than two
+            directions.
 
     Returns:
         Path of the page.
@@ -47,7 +48,7 @@ def write_report(
     Raises:
         FileNotFoundError: If the folder holds nothing to report.
         ModuleNotFoundError: If matplotlib is missing.
-        ValueError: If the window is not rising, `cases` is negative, or a file is not what its name says.
+        ValueError: If the window is not rising, `cases` is negative, or a file has the wrong content.
     """
     if cases is not None and cases < 0:
         raise ValueError(f"`cases` must be >= 0 patients, got {cases}.")

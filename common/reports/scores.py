@@ -1,7 +1,6 @@
-"""
-What the numbers say, in a sentence: where the network wins, where it loses, and what should alarm a reader.
+"""Sentences about the scores: where the network wins, where it loses, and what should alarm a reader.
 
-The order of a report's directions: for CT kernels sharp to soft, then soft to sharp, as in the papers' tables.
+Directions are also ordered here: for CT kernels sharp to soft, then soft to sharp, as in the papers' tables.
 """
 
 from __future__ import annotations
@@ -24,10 +23,14 @@ OTHER_UNIT_DB = 5.0
 GROUPS: tuple[tuple[str, ...], ...] = ((IDENTITY,), INTERPOLATED, UNPAIRED, PAIRED)
 Metrics = Mapping[str, Mapping[str, float]]
 
+# With more directions than this, a report compares them in common tables and folds the details away.
+FEW_DIRECTIONS = 2
+Scores = Mapping[str, Mapping[str, Metrics]]
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence and its kind: `wins`, `mixed` (loses to a paired baseline or in a region), `loses`, `open`."""
+    """Sentence and its kind: `wins`, `mixed` (loses to a paired baseline or in a region), `loses`, `open`."""
 
     text: str
     kind: str
@@ -37,9 +40,9 @@ def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = Fal
     """Compare the network's PSNR with identity, the best unpaired and the best paired baseline.
 
     Args:
-        direction: E.g. `"T1->T2"`.
-        methods: `{method: {metric: {"mean": ..., "std": ..., "n": patients}}}` of that direction.
-        brief: Leave the number of patients to another sentence.
+        direction: Direction, e.g. `"T1->T2"`.
+        methods: Scores `{method: {metric: {"mean": ..., "std": ..., "n": patients}}}` of that direction.
+        brief: Whether to leave the number of patients to another sentence.
 
     Example:
         >>> verdict("T1->T2", {"network": {"psnr": {"mean": 20}}, "identity": {"psnr": {"mean": 22}}}).text
@@ -70,7 +73,7 @@ def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = Fal
 
 
 def overall(summary: Mapping[str, Mapping[str, Metrics]]) -> Verdict:
-    """One sentence over several directions: mean PSNR gain over each kind of baseline, and how often it is one.
+    """Write one sentence over several directions: mean PSNR gain over each kind of baseline, and how often it wins.
 
     Its kind is `loses` when the mean gain over the identity or the unpaired baselines is negative, `wins` when the
     network wins in every direction, else `mixed`.
@@ -102,10 +105,11 @@ def overall(summary: Mapping[str, Mapping[str, Metrics]]) -> Verdict:
 
 
 def region_lines(methods: Mapping[str, Metrics]) -> list[str]:
-    """In which labelled regions the network's error is smaller, and in which it is larger, than the best baseline's.
+    """Describe in which labelled regions the network's error is smaller and larger than the best baseline's.
 
-    >>> region_lines({"network": {"mae_tumour": {"mean": 9}}, "intensity_curve": {"mae_tumour": {"mean": 6}}})
-    ['By mean absolute error it loses inside tumour (9 against 6, intensity curve).']
+    Example:
+        >>> region_lines({"network": {"mae_tumour": {"mean": 9}}, "intensity_curve": {"mae_tumour": {"mean": 6}}})
+        ['By mean absolute error it loses inside tumour (9 against 6, intensity curve).']
     """
     regions: dict[str, list[str]] = {"loses": [], "wins": []}
     for metric in methods.get(NETWORK, {}):
@@ -121,7 +125,7 @@ def region_lines(methods: Mapping[str, Metrics]) -> list[str]:
 
 
 def is_region(metric: str) -> bool:
-    """Whether a metric is the error inside a labelled region."""
+    """Return whether a metric is the error inside a labelled region."""
     return metric.startswith("mae_") and metric != "mae_mask"
 
 
@@ -163,7 +167,7 @@ def _best(methods: Mapping[str, Metrics], group: Sequence[str], metric: str = "p
 
 
 def _gain(methods: Mapping[str, Metrics], group: Sequence[str]) -> tuple[str, float] | None:
-    """The best method of a group and by how many dB the network is better."""
+    """Return the best method of a group and by how many dB the network is better."""
     network, rival = _mean(methods, NETWORK), _best(methods, group)
     if network is None or rival is None:
         return None
@@ -171,7 +175,7 @@ def _gain(methods: Mapping[str, Metrics], group: Sequence[str]) -> tuple[str, fl
 
 
 def _overall_clause(found: Sequence[tuple[str, float]], *, first: bool) -> str:
-    """What the directions' best rivals of one kind and the gains over them come to."""
+    """Summarise the directions' best rivals of one kind and the gains over them."""
     names = list(dict.fromkeys(_described(rival) for rival, _ in found))
     kind = "unpaired" if found[0][0] in UNPAIRED else "paired"
     rival = names[0] if len(names) == 1 else f"the best {kind} baseline of each direction"
@@ -185,7 +189,7 @@ def _overall_clause(found: Sequence[tuple[str, float]], *, first: bool) -> str:
 
 
 def _patients(methods: Mapping[str, Metrics]) -> tuple[int, str]:
-    """Number of patients, and how a sentence says it; 0 and nothing where it is not known."""
+    """Return the number of patients and its text; 0 and nothing if unknown."""
     number = max((int(v.get("n", 0)) for metrics in methods.values() for v in metrics.values()), default=0)
     return number, f" ({number} patient{'s' if number != 1 else ''})" if number else ""
 
@@ -209,18 +213,13 @@ def _joined(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-# With more directions than this, a report compares them in common tables and folds the details away.
-FEW_DIRECTIONS = 2
-Scores = Mapping[str, Mapping[str, Metrics]]
-
-
 def grouped_directions(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> dict[str, list[str]]:
-    """Sort directions under headings: those between CT kernels by sharpness, all others as they are under none.
+    """Sort directions under headings: those between CT kernels by sharpness, all others unchanged under none.
 
     Args:
-        summary: `{direction: {method: {metric: {"mean": ...}}}}`.
-        directions: Such as `"B30f->B70f"`, each once.
-        task: Of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
+        summary: Scores `{direction: {method: {metric: {"mean": ...}}}}`.
+        directions: Directions such as `"B30f->B70f"`, each once.
+        task: Task of the run, see `Inputs.task`; by default `task_of_metrics` of the summary.
 
     Example:
         >>> scores = {"network": {"edge_error": {"mean": 0.1}}}
@@ -246,11 +245,11 @@ def softest_first(summary: Scores, directions: Sequence[str]) -> list[str]:
     One scan has more noise the sharper its kernel is, whatever the vendor calls it.
 
     Args:
-        summary: See `grouped_directions`.
-        directions: Between kernels.
+        summary: Scores, see `grouped_directions`.
+        directions: Directions between kernels.
 
     Returns:
-        The kernels; empty where neither tells.
+        The kernels; empty if neither noise nor names order them.
     """
     domains = sorted({domain for direction in directions for domain in domains_of(direction)})
     if any(len(set(domains_of(direction))) < 2 for direction in directions):
@@ -269,10 +268,11 @@ def softest_first(summary: Scores, directions: Sequence[str]) -> list[str]:
 
 
 def domains_of(direction: str) -> tuple[str, str]:
-    """Source and target of a direction.
+    """Split a direction into source and target.
 
-    >>> domains_of("B30f->B70f"), domains_of("somewhere")
-    (('B30f', 'B70f'), ('source', 'target'))
+    Example:
+        >>> domains_of("B30f->B70f"), domains_of("somewhere")
+        (('B30f', 'B70f'), ('source', 'target'))
     """
     source, arrow, target = direction.partition("->")
     return (source.strip(), target.strip()) if arrow else ("source", "target")

@@ -1,11 +1,8 @@
-"""
-The sections of a page about one or two directions, and those that every page has.
+"""Sections of a page: of one direction, of many directions, and those that every page has.
 
-The pictures of one patient in one direction, as HTML and as one file for documents; which patients are shown.
-
-The section about blends of kernels: the network bound to a blend, beside the blend of its outputs.
-
-The sections of a page about many directions: one verdict, common tables, the same patients, folded details.
+The pictures of a patient are written as HTML and as one file for documents. Many directions share one verdict, tables
+and patients, with details folded away. Blends of kernels compare the network bound to a blend with the blend of its
+outputs.
 """
 
 from __future__ import annotations
@@ -36,9 +33,34 @@ CURVES_TEXT = "Noise power spectra and edge curves of source, output and target 
 CT_WIDTH_PX = 360
 Save = Callable[[str, bytes], Any]
 
+QUALITY_NOTE = (
+    "Mean ± SD over patients, best value of each column bold; measured in 2-D and averaged over a patient's slices."
+)
+MATCHED_NOTE = (
+    " Histogram matching to the target uses the true image and is optimistic; the other columns are the images as "
+    "saved."
+)
+REGION_NOTE = (
+    "MAE and bias (output minus target) in the target's units, over all voxels of the region. Source correlation: "
+    "Pearson, inside the mask. Slice jump: difference of neighbouring slices relative to the truth's."
+)
+Show = Callable[[Case, str], str]
+
+BLEND_NOTE = (
+    "Kernels between the trained ones, made by weights instead of a name. Reconstruction is linear in the kernel: the "
+    "true image is the same blend of the target images, and who has a conversion to each kernel can blend the outputs; "
+    "the network's own blend is worth its place if it is no worse than that. Filters are blended by their outputs. "
+    "Mean (SD) over patients, best value of each column bold."
+)
+
+PAPER_NOTE = (
+    "Mean (SD) over patients, best value of each column bold; measured in 2-D over the whole field and averaged over a "
+    "patient's slices."
+)
+
 
 def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Save) -> str:
-    """The panels of one patient as HTML; their composed picture goes to the pictures folder."""
+    """Write the panels of one patient as HTML; their composed picture goes to the pictures folder."""
     scores = inputs.summary.get(case.direction, {})
     if inputs.task == SUPER_RESOLUTION:
         return super_resolution_figure(case, name, inputs=inputs, window=window, save=save)
@@ -61,7 +83,7 @@ def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, f
 
 
 def spread(cases: Sequence[Case], psnr: Mapping[str, float], number: int) -> list[Case]:
-    """Worst to best by PSNR, evenly spaced; the first ones where nothing was scored."""
+    """Select cases from worst to best by PSNR, evenly spaced, or the first ones if nothing was scored."""
     scored = sorted((case for case in cases if case.patient in psnr), key=lambda case: psnr[case.patient])
     if len(scored) < len(cases) or number >= len(scored) or number < 2:
         return list(scored or cases)[:number] if len(scored) == len(cases) else list(cases)[:number]
@@ -95,22 +117,8 @@ def _curves(volumes: CaseVolumes, axial: AxialSlice, direction: str, stem: str, 
     return f'<div class="plots wide">{picture}</div>'
 
 
-QUALITY_NOTE = (
-    "Mean ± SD over patients, best value of each column bold; measured in 2-D and averaged over a patient's slices."
-)
-MATCHED_NOTE = (
-    " Histogram matching to the target uses the true image and is optimistic; the other columns are the images as "
-    "saved."
-)
-REGION_NOTE = (
-    "MAE and bias (output minus target) in the target's units, over all voxels of the region. Source correlation: "
-    "Pearson, inside the mask. Slice jump: difference of neighbouring slices relative to the truth's."
-)
-Show = Callable[[Case, str], str]
-
-
 def verdict_sections(inputs: Inputs) -> str:
-    """A card a direction."""
+    """Write one card per direction."""
     cards = []
     for direction, methods in inputs.summary.items():
         result = verdict(direction, methods)
@@ -122,12 +130,12 @@ def verdict_sections(inputs: Inputs) -> str:
 
 
 def alarm_section(inputs: Inputs) -> str:
-    """What should make a reader distrust an output."""
+    """Write what should make a reader distrust an output."""
     return html.section("Alarms", html.bullets(alarms(inputs.rows, inputs.facts)), kind="alarms")
 
 
 def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, number: int) -> list[str]:
-    """Numbers and pictures of a direction."""
+    """Write numbers and pictures of a direction."""
     heading = f"{direction_of(direction)}: numbers"
     return [
         html.section(heading, direction_numbers(direction, inputs, save, _task_blocks(direction, inputs))),
@@ -136,7 +144,7 @@ def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, n
 
 
 def _task_blocks(direction: str, inputs: Inputs) -> str:
-    """What is measured in the task of the run alone."""
+    """Write what is measured only in the task of the run."""
     scores = inputs.summary.get(direction, {})
     if inputs.task == KERNEL_CONVERSION:
         table = kernel_table(inputs.summary, [direction])
@@ -147,7 +155,7 @@ def _task_blocks(direction: str, inputs: Inputs) -> str:
 
 
 def direction_numbers(direction: str, inputs: Inputs, save: Save, more: str = "") -> str:
-    """All tables and plots of a direction."""
+    """Write all tables and plots of a direction."""
     methods = inputs.summary.get(direction, {})
     matched = any("matched" in metric for metrics in methods.values() for metric in metrics)
     plots = _plots(direction, inputs, save)
@@ -164,7 +172,7 @@ def direction_numbers(direction: str, inputs: Inputs, save: Save, more: str = ""
 
 
 def training_section(inputs: Inputs, save: Save) -> str:
-    """Curves of the losses and of the validation."""
+    """Write curves of the losses and of the validation."""
     blocks = []
     for heading, table, axis in (
         ("Losses", inputs.losses, "iteration" if "iteration" in inputs.losses else "epoch"),
@@ -220,23 +228,15 @@ def _pictures(direction: str, inputs: Inputs, show: Show, number: int) -> str:
 
 
 def _lesion_metric(inputs: Inputs, direction: str) -> str | None:
-    """`mae_tumour`, or the first other disease that was scored."""
+    """Return `mae_tumour`, or that of the first other disease that was scored."""
     scored = [metric for metric in inputs.summary.get(direction, {}).get(NETWORK, {}) if is_region(metric)]
     names = [inputs.label_names[value] for value in disease_values(inputs.label_names)]
     found = [metric for metric in ("mae_tumour", "mae_tumor", *(f"mae_{name}" for name in names)) if metric in scored]
     return found[0] if found else None
 
 
-BLEND_NOTE = (
-    "Kernels between the trained ones, made by weights instead of a name. Reconstruction is linear in the kernel: the "
-    "true image is the same blend of the target images, and who has a conversion to each kernel can blend the outputs; "
-    "the network's own blend is worth its place if it is no worse than that. Filters are blended by their outputs. "
-    "Mean (SD) over patients, best value of each column bold."
-)
-
-
 def blend_section(inputs: Inputs) -> str:
-    """Image quality, noise and sharpness of the blends; empty where none was scored."""
+    """Write image quality, noise and sharpness of the blends; empty if none was scored."""
     directions = list(inputs.blends)
     return html.section(
         "Blends of kernels",
@@ -245,14 +245,8 @@ def blend_section(inputs: Inputs) -> str:
     )
 
 
-PAPER_NOTE = (
-    "Mean (SD) over patients, best value of each column bold; measured in 2-D over the whole field and averaged over a "
-    "patient's slices."
-)
-
-
 def overall_verdict(inputs: Inputs, directions: Sequence[str]) -> str:
-    """One card: all directions in a sentence, each in another, the labelled regions folded away."""
+    """Write one card: all directions in one sentence, a sentence for each, and the labelled regions folded away."""
     scored = {direction: inputs.summary[direction] for direction in directions if direction in inputs.summary}
     if not scored:
         return ""
@@ -271,14 +265,14 @@ def overall_verdict(inputs: Inputs, directions: Sequence[str]) -> str:
 def conversion_sections(
     groups: Mapping[str, Sequence[str]], inputs: Inputs, save: Save, show: Show, number: int
 ) -> list[str]:
-    """Numbers, pictures and details of many directions.
+    """Write numbers, pictures and details of many directions.
 
     Args:
-        groups: Directions under their headings, of `grouped_directions`.
-        inputs: What the run left.
-        save: Saves a picture by its name.
-        show: Pictures of a case.
-        number: How many patients are shown.
+        groups: Directions under their headings, from `grouped_directions`.
+        inputs: Output of the run.
+        save: Function that saves a picture under its name.
+        show: Function that writes the pictures of a case.
+        number: Number of shown patients.
     """
     directions = [direction for members in groups.values() for direction in members]
     papers = "".join(
@@ -300,9 +294,9 @@ def conversion_sections(
 
 
 def typical_patients(inputs: Inputs, number: int) -> list[str]:
-    """Patients to show in all directions: the median by the network's mean PSNR, or worst to best, evenly spaced.
+    """Select patients to show in all directions: the median by the network's PSNR, or worst to best.
 
-    Where not all were scored the first ones are taken.
+    If not all were scored, the first ones are taken.
     """
     patients = list(dict.fromkeys(case.patient for case in inputs.cases))
     values: dict[str, list[float]] = {}

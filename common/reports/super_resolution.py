@@ -1,7 +1,6 @@
-"""
-What a report says of super-resolution: fidelity, consistency, texture, and structures, all beside interpolation.
+"""Super-resolution in a report: fidelity, consistency, texture and structures beside interpolation, and pictures.
 
-Pictures of a super-resolved case: clinical, bicubic, output and truth side by side, a part of each enlarged.
+The pictures show clinical, bicubic, output and truth side by side, a part of each enlarged.
 """
 
 from __future__ import annotations
@@ -45,9 +44,19 @@ SENTENCES = (
     ("spectrum_distance", "By the distance of its power spectrum to the truth's", "decades", ".3g"),
 )
 
+WINDOW = (-1050.0, 150.0)  # width 1200, level -450: air and solid tissue are both inside
+WIDTH_PX = 360  # four pictures in a row of the page
+INSET_MM = 7.5
+SHOWN_FIRST = ("bronchial_wall", "vessel", "septum", "tumour")
+SCORES = {"psnr": "PSNR {:.2f} dB", "consistency_psnr": "consistency {:.2f} dB"}
+NOTE = (
+    "Window {:g}/{:g} HU (width/level). The framed {:g} mm are enlarged below, pixel by pixel. Clinical: pixels as "
+    "they are, repeated. Truth: the mean of the micro slices within the clinical slice, without noise."
+)
+
 
 def super_resolution_blocks(methods: Mapping[str, Metrics]) -> str:
-    """Write all tables of one direction; those for which nothing was scored are left out.
+    """Write all tables of one direction; those without scores are omitted.
 
     Args:
         methods: `{method: {metric: {"mean": ..., "std": ...}}}`.
@@ -60,7 +69,7 @@ def super_resolution_blocks(methods: Mapping[str, Metrics]) -> str:
 
 
 def structure_table(methods: Mapping[str, Metrics]) -> str:
-    """One row a structure: the truth's edge width, then contrast and edge width of each method; maybe empty."""
+    """Write one row per structure: the truth's edge width, then contrast and edge width of each method; or nothing."""
     known = [name for name in STRUCTURES if any(f"contrast_{name}" in values for values in methods.values())]
     if not known:
         return ""
@@ -82,11 +91,12 @@ def structure_table(methods: Mapping[str, Metrics]) -> str:
 
 
 def super_resolution_lines(methods: Mapping[str, Metrics]) -> list[str]:
-    """Where the network is ahead of every interpolation, and where not, in consistency, texture and structures.
+    """Describe in what the network beats every interpolation: consistency, texture and structures.
 
-    >>> scores = {"network": {"spectrum_distance": {"mean": 0.3}}, "nearest": {"spectrum_distance": {"mean": 1.2}}}
-    >>> super_resolution_lines(scores)
-    ["By the distance of its power spectrum to the truth's it beats nearest neighbour (0.3 against 1.2 decades)."]
+    Example:
+        >>> scores = {"network": {"spectrum_distance": {"mean": 0.3}}, "nearest": {"spectrum_distance": {"mean": 1.2}}}
+        >>> super_resolution_lines(scores)
+        ["By the distance of its power spectrum to the truth's it beats nearest neighbour (0.3 against 1.2 decades)."]
     """
     lines = []
     for metric, text, unit, form in SENTENCES:
@@ -103,7 +113,7 @@ def super_resolution_lines(methods: Mapping[str, Metrics]) -> list[str]:
 
 
 def _structure_lines(methods: Mapping[str, Metrics]) -> list[str]:
-    """By contrast and edge width, nearer to the truth's than the best interpolation or not."""
+    """Describe by contrast and edge width whether the network is nearer to the truth than the best interpolation."""
     lines = []
     for prefix, text in (("contrast_", "contrast"), ("edge_ratio_", "edge width")):
         named: dict[str, list[str]] = {"is nearer to": [], "is farther from": []}
@@ -124,19 +134,8 @@ def _structure_lines(methods: Mapping[str, Metrics]) -> list[str]:
     return lines
 
 
-WINDOW = (-1050.0, 150.0)  # width 1200, level -450: air and solid tissue are both inside
-WIDTH_PX = 360  # four pictures in a row of the page
-INSET_MM = 7.5
-SHOWN_FIRST = ("bronchial_wall", "vessel", "septum", "tumour")
-SCORES = {"psnr": "PSNR {:.2f} dB", "consistency_psnr": "consistency {:.2f} dB"}
-NOTE = (
-    "Window {:g}/{:g} HU (width/level). The framed {:g} mm are enlarged below, pixel by pixel. Clinical: pixels as "
-    "they are, repeated. Truth: the mean of the micro slices within the clinical slice, without noise."
-)
-
-
 class Place(NamedTuple):
-    """What to enlarge: a slice, and a voxel of it along X and Y."""
+    """Place to enlarge: a slice, and a voxel of it along X and Y."""
 
     z: int
     x: int
@@ -151,14 +150,14 @@ def super_resolution_figure(
     window: tuple[float, float] | None,
     save: Callable[[str, bytes], Any],
 ) -> str:
-    """The panels of one patient as HTML; their composed picture goes to the pictures folder.
+    """Write the panels of one patient as HTML; their composed picture goes to the pictures folder.
 
     Args:
-        case: Its volumes but the source lie on one grid, the source on one of coarser pixels.
-        name: Of the case, part of the picture's.
-        inputs: What the run left.
-        window: Lowest and highest shown HU; default 1200/-450 (width/level).
-        save: Saves a picture by its name.
+        case: Case whose volumes lie on one grid, except the source, which has coarser pixels.
+        name: Name of the case, part of the picture's.
+        inputs: Output of the run.
+        window: Lowest and highest shown HU; by default 1200/-450 (width/level).
+        save: Function that saves a picture under its name.
 
     Raises:
         ValueError: If the volumes do not fit, or the window is not rising.
@@ -186,7 +185,7 @@ def super_resolution_figure(
 
 
 def load_volumes(case: Case) -> tuple[dict[str, np.ndarray], tuple[float, float, float]]:
-    """The volumes of a case `(X, Y, Z)` by what they are, all on the output's pixels, and its voxel size in mm.
+    """Load the volumes of a case `(X, Y, Z)` by name, all on the output's pixels, and its voxel size in mm.
 
     Raises:
         ValueError: If a volume does not fit the output.
@@ -209,12 +208,12 @@ def load_volumes(case: Case) -> tuple[dict[str, np.ndarray], tuple[float, float,
 
 
 def choose_place(shape: tuple[int, ...], label: np.ndarray | None, label_names: Mapping[int, str]) -> Place:
-    """A pixel in the middle of the slice with most bronchial wall, else vessel, septum or tumour.
+    """Choose a pixel in the middle of the slice with most bronchial wall, else vessel, septum or tumour.
 
     Without a label map it is the centre of the volume.
 
     Args:
-        shape: Of the volume.
+        shape: Shape of the volume.
         label: Label map of that shape.
         label_names: Names of its values.
     """
@@ -238,7 +237,7 @@ def super_resolution_panels(
     *,
     window: tuple[float, float] | None = None,
 ) -> list[Panel]:
-    """One panel a volume `(X, Y, Z)`, all in one window, the same part of each framed.
+    """Draw one panel per volume `(X, Y, Z)`, all in one window, with the same part of each framed.
 
     Raises:
         ValueError: If the window is not rising.
@@ -254,7 +253,7 @@ def super_resolution_panels(
 
 
 def _part(centre: int, pixel_mm: float, size: int) -> slice:
-    """The pixels around a centre, moved so that they lie in the image."""
+    """Return the pixels around a centre, moved so that they lie in the image."""
     width = min(round(INSET_MM / pixel_mm), size)
     start = min(max(centre - width // 2, 0), size - width)
     return slice(start, start + width)

@@ -1,8 +1,4 @@
-"""
-Tables of a report as HTML: mean and SD a method, best value of each column bold.
-
-The numbers of an evaluation as plain text, for a terminal.
-"""
+"""Tables of a report as HTML (mean and SD per method, best value of each column bold), and as text for a terminal."""
 
 from __future__ import annotations
 
@@ -16,10 +12,25 @@ from .scores import FEW_DIRECTIONS, Metrics, grouped_directions, is_region, over
 
 MATCHED = "After histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
 
+SHOWN = {
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "psnr_matched": ("matched* PSNR", ".2f"),
+    "ssim_matched": ("matched* SSIM", ".3f"),
+    "mae": ("MAE", ".3g"),
+    "mae_tumour": ("MAE tumour", ".3g"),
+    "mse_window": ("MSE window", ".4f"),
+    "ms_ssim_window": ("MS-SSIM", ".3f"),
+    "ms_ssim_window_kernel7": ("MS-SSIM (7)", ".3f"),
+    "consistency_psnr": ("consistency PSNR", ".2f"),
+    "spectrum_distance": ("spectrum", ".3f"),
+}
+FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
+
 
 @dataclass(frozen=True)
 class Column:
-    """One metric of a table. `best` is `high`, `low`, `zero` (bias), `one` (ratio) or `none`."""
+    """Metric of a table. `best` is `high`, `low`, `zero` (bias), `one` (ratio) or `none`."""
 
     metric: str
     heading: str
@@ -46,12 +57,12 @@ STRUCTURE = (
 
 
 def quality_table(methods: Mapping[str, Metrics]) -> str:
-    """Image quality: whole field, inside the mask, and by the paper's protocol."""
+    """Write image quality over the whole field, inside the mask, and by the paper's protocol."""
     return metric_table(methods, QUALITY)
 
 
 def region_table(methods: Mapping[str, Metrics]) -> str:
-    """Error and bias inside each labelled region: diseases with the two alarm measures, then anatomy."""
+    """Write error and bias inside each labelled region: diseases with the two alarm measures, then anatomy."""
     regions = dict.fromkeys(m.removeprefix("mae_") for metrics in methods.values() for m in metrics if is_region(m))
     diseases = [region for region in regions if LESION.search(region)]
     anatomy = [region for region in regions if region not in diseases]
@@ -72,13 +83,13 @@ def _region_columns(regions: Sequence[str]) -> list[Column]:
 def metric_table(
     methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}", heading: str = "Method"
 ) -> str:
-    """One row a method, one column a metric that at least one method has; empty when there is none.
+    """Write one row per method and one column per metric that at least one method has; empty if there is none.
 
     Args:
-        methods: `{method: {metric: {"mean": ..., "std": ...}}}`.
-        columns: The metrics, in order; neighbours of one group share a heading.
-        spread: How the SD is written.
-        heading: What the rows are.
+        methods: Scores `{method: {metric: {"mean": ..., "std": ...}}}`.
+        columns: Metrics, in order; neighbours of one group share a heading.
+        spread: Format of the SD.
+        heading: Heading of the rows.
     """
     columns = [column for column in columns if any(column.metric in metrics for metrics in methods.values())]
     rows = f"<tbody>{method_rows(methods, columns, spread=spread)}</tbody>"
@@ -86,7 +97,7 @@ def metric_table(
 
 
 def table(columns: Sequence[Column], bodies: str, *, heading: str = "Method") -> str:
-    """Two rows of headings, the groups above the columns, and the given bodies."""
+    """Write two rows of headings, the groups above the columns, and the given bodies."""
     groups: list[list[Any]] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
@@ -101,7 +112,7 @@ def table(columns: Sequence[Column], bodies: str, *, heading: str = "Method") ->
 
 
 def method_rows(methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}") -> str:
-    """One row a method, the best value of each column bold."""
+    """Write one row per method, the best value of each column bold."""
     best = {column.metric: _best_text(methods, column) for column in columns}
     body = ""
     for method in ordered(methods):
@@ -113,7 +124,7 @@ def method_rows(methods: Mapping[str, Metrics], columns: Sequence[Column], *, sp
 
 
 def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: str = "psnr") -> str:
-    """One row a patient, one column a method, of one metric; empty when no row has it."""
+    """Write one row per patient and one column per method, of one metric; empty if no row has it."""
     rows = [row for row in rows if row.get("direction") == direction and metric in row]
     if not rows:
         return ""
@@ -134,7 +145,7 @@ def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: 
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:
-    """Two columns: what is known about the run; nested facts by dotted names, without what other sections say."""
+    """Write facts about the run in two columns, nested ones by dotted names, without those of other sections."""
     body = ""
     for name, value in _flat(facts):
         if name not in ("warnings", "alarms", "training", "task") and value is not None:
@@ -152,7 +163,7 @@ def _cell(value: Mapping[str, float] | None, column: Column, best: str | None, f
 
 
 def _best_text(methods: Mapping[str, Metrics], column: Column) -> str | None:
-    """The best mean as it is printed, so that equals are bold together."""
+    """Return the best mean as it is printed, so that equals are bold together."""
     means = [metrics[column.metric]["mean"] for metrics in methods.values() if column.metric in metrics]
     if column.best == "none" or len(means) < 2:
         return None
@@ -184,22 +195,6 @@ def _fact(name: str, value: Any) -> str:
     return str(value)
 
 
-SHOWN = {
-    "psnr": ("PSNR dB", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "psnr_matched": ("matched* PSNR", ".2f"),
-    "ssim_matched": ("matched* SSIM", ".3f"),
-    "mae": ("MAE", ".3g"),
-    "mae_tumour": ("MAE tumour", ".3g"),
-    "mse_window": ("MSE window", ".4f"),
-    "ms_ssim_window": ("MS-SSIM", ".3f"),
-    "ms_ssim_window_kernel7": ("MS-SSIM (7)", ".3f"),
-    "consistency_psnr": ("consistency PSNR", ".2f"),
-    "spectrum_distance": ("spectrum", ".3f"),
-}
-FOOTNOTE = "* after histogram matching to the target and 0.5 mm smoothing, the paper's protocol"
-
-
 def results_table(summary: Mapping[str, Mapping[str, Metrics]], *, task: str | None = None) -> str:
     """Write mean and SD per method, and the verdict, for each direction.
 
@@ -207,7 +202,7 @@ def results_table(summary: Mapping[str, Mapping[str, Metrics]], *, task: str | N
 
     Args:
         summary: Content of a `summary.json`.
-        task: Of the run, see `Inputs.task`; default: `task_of_metrics` of the summary.
+        task: Task of the run, see `Inputs.task`; by default `task_of_metrics` of the summary.
 
     Example:
         >>> print(results_table({"T1->T2": {"identity": {"psnr": {"mean": 13.5, "std": 0.5}}}}))
@@ -246,7 +241,7 @@ def _many_directions(summary: Mapping[str, Mapping[str, Metrics]], task: str | N
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width; a row may end early."""
+    """Align columns at equal width; a row may end early."""
     widths = [max(len(row[column]) for row in table if column < len(row)) for column in range(len(table[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table)
 

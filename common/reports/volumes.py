@@ -1,7 +1,6 @@
-"""
-Axial slices of a case as a radiologist expects them: patient's right on the left, front on top, true proportions.
+"""Axial slices of a case as a radiologist expects them: patient's right on the left, front on top, true proportions.
 
-What is worth enlarging in a chest CT: a bronchus, whose wall and lumen show sharpness, else the middle of a lung.
+In a chest CT a part is enlarged: a bronchus, whose wall and lumen show sharpness, else the middle of a lung.
 """
 
 from __future__ import annotations
@@ -27,10 +26,15 @@ LUNG_BELOW_HU = -500.0
 SMOOTHING_MM = 2.0
 LEAST_LUNG_MM2 = 2000.0
 
+MARGIN_MM = 6.0
+INSET_MM = 50.0
+# A hundredth of every CT is air or lung; interpolated MR undershoots 0 in fewer voxels.
+AIR_BELOW_HU = -200.0
+
 
 @dataclass(frozen=True)
 class Focus:
-    """A place: its name, its slice, its first two voxel indices `(x, y)`."""
+    """Place to enlarge: its name, its slice, its first two voxel indices `(x, y)`."""
 
     name: str
     index: int
@@ -44,13 +48,13 @@ def find_focus(
     label_names: Mapping[int, str],
     zooms: tuple[float, float, float],
 ) -> Focus | None:
-    """The place to enlarge; None where there is neither airway nor lung.
+    """Find the place to enlarge; None if there is neither airway nor lung.
 
     Args:
         volume_hu: CT `(X, Y, Z)` in HU, Z the axial slice axis.
         body: Mask of the same shape, lungs included.
         label: Label map of the same shape, or None.
-        label_names: Names of the label values; `airway_lumen` is looked for.
+        label_names: Names of the label values, of which `airway_lumen` is used.
         zooms: Voxel size in mm.
     """
     values = [value for value, name in label_names.items() if name == AIRWAY]
@@ -62,7 +66,7 @@ def find_focus(
 
 
 def _airway(lumen: np.ndarray, zooms: tuple[float, float, float]) -> Focus | None:
-    """The widest cross-section that is no trachea or main bronchus, else the narrowest of these."""
+    """Find the widest cross-section that is neither trachea nor main bronchus, else the narrowest of these."""
     found = []
     for index in np.flatnonzero(lumen.any(axis=(0, 1))):
         parts, number = ndimage.label(lumen[:, :, index])
@@ -77,7 +81,7 @@ def _airway(lumen: np.ndarray, zooms: tuple[float, float, float]) -> Focus | Non
 
 
 def _lung(volume_hu: np.ndarray, body: np.ndarray, zooms: tuple[float, float, float]) -> Focus | None:
-    """The point farthest from the surface of the lungs, in the slice with most lung."""
+    """Find the point farthest from the surface of the lungs, in the slice with most lung."""
     dark = body & (volume_hu < LUNG_BELOW_HU)
     index = int(dark.sum(axis=(0, 1)).argmax())
     sigma = [SMOOTHING_MM / step for step in zooms[:2]]
@@ -90,17 +94,11 @@ def _lung(volume_hu: np.ndarray, body: np.ndarray, zooms: tuple[float, float, fl
     return Focus("lung", index, (x, y))
 
 
-MARGIN_MM = 6.0
-INSET_MM = 50.0
-# A hundredth of every CT is air or lung; interpolated MR undershoots 0 in fewer voxels.
-AIR_BELOW_HU = -200.0
-
-
 @dataclass(frozen=True)
 class AxialSlice:
-    """One slice of a case, rows from front to back, columns from the patient's right to left.
+    """Slice of a case, rows from front to back, columns from the patient's right to left.
 
-    All images have shape `(rows, columns)`; `pixel_mm` is (height, width). `hu`: the images are CT in HU. Then
+    All images have shape `(rows, columns)`; `pixel_mm` is (height, width). With `hu` the images are CT in HU; then
     `inset`, rows and columns, is worth enlarging for its `focus_name`.
     """
 
@@ -177,7 +175,7 @@ def axial_slice(volumes: CaseVolumes, label_names: Mapping[int, str], *, chest: 
 
 
 def load_ras(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """A NIfTI volume reoriented to RAS, float32 `(X, Y, Z)`, and its voxel size in mm; channel axes of 1 go."""
+    """Load a NIfTI volume reoriented to RAS, float32 `(X, Y, Z)`, and its voxel size in mm; channel axes of 1 go."""
     image: Any = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
     volume = np.asarray(image.dataobj, dtype=np.float32)
     while volume.ndim > 3 and volume.shape[-1] == 1:
@@ -189,10 +187,11 @@ def load_ras(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
 
 
 def is_hu(volume: np.ndarray) -> bool:
-    """Whether a volume is CT in HU, by its values: at least 1 % of it is below -200.
+    """Return whether a volume is CT in HU, by its values: at least 1 % of it is below -200.
 
-    >>> is_hu(np.array([-1000.0, 40.0])), is_hu(np.array([0.0, 40.0]))
-    (True, False)
+    Example:
+        >>> is_hu(np.array([-1000.0, 40.0])), is_hu(np.array([0.0, 40.0]))
+        (True, False)
     """
     return float(np.percentile(volume, 1.0)) < AIR_BELOW_HU
 
@@ -200,14 +199,15 @@ def is_hu(volume: np.ndarray) -> bool:
 def radiological(plane: np.ndarray) -> np.ndarray:
     """Turn a RAS plane `(X, Y)` into display rows and columns: front on top, patient's right on the left.
 
-    >>> radiological(np.array([["left back", "left front"], ["right back", "right front"]])).tolist()
-    [['right front', 'left front'], ['right back', 'left back']]
+    Example:
+        >>> radiological(np.array([["left back", "left front"], ["right back", "right front"]])).tolist()
+        [['right front', 'left front'], ['right back', 'left back']]
     """
     return np.asarray(plane[::-1, ::-1].T)
 
 
 def choose_slice(body: np.ndarray, label: np.ndarray | None, label_names: Mapping[int, str]) -> int:
-    """Index of the slice with most disease; the middle of the body where there is none.
+    """Return the index of the slice with most disease, or the middle of the body if there is none.
 
     Args:
         body: Boolean mask `(X, Y, Z)`.
@@ -223,16 +223,17 @@ def choose_slice(body: np.ndarray, label: np.ndarray | None, label_names: Mappin
 
 
 def disease_values(label_names: Mapping[int, str]) -> list[int]:
-    """Label values whose name is a disease's.
+    """List label values whose name is a disease's.
 
-    >>> disease_values({1: "oedema", 2: "tumour", 5: "ventricles"})
-    [1, 2]
+    Example:
+        >>> disease_values({1: "oedema", 2: "tumour", 5: "ventricles"})
+        [1, 2]
     """
     return [value for value, name in label_names.items() if LESION.search(name)]
 
 
 def _crop(body: np.ndarray, zooms: tuple[float, float, float]) -> tuple[slice, slice]:
-    """The body's bounding box in a plane `(X, Y)`, with a margin."""
+    """Return the body's bounding box in a plane `(X, Y)`, with a margin."""
     if not body.any():
         return slice(None), slice(None)
     window = []
@@ -246,7 +247,7 @@ def _crop(body: np.ndarray, zooms: tuple[float, float, float]) -> tuple[slice, s
 def _inset(
     focus: Focus, window: tuple[slice, slice], shape: tuple[int, ...], zooms: tuple[float, float, float]
 ) -> tuple[slice, slice]:
-    """Rows and columns around a focus in the cropped, displayed slice, as far as they lie in it."""
+    """Return rows and columns around a focus in the cropped, displayed slice, as far as they lie in it."""
     places = []
     for axis in (1, 0):  # rows run along Y, columns along X, both backwards
         length = shape[1 - axis]
