@@ -24,7 +24,6 @@ GRADES = (1, 2, 3, 4, 5)
 CRITERIA = {"image_quality": "Image quality", "artifact": "Degree of artifact"}
 Grades = dict[str, dict[str, list[int]]]
 
-WINDOW = (-100.0, 200.0)
 SLICES = 4
 WIDTH_PX = 300
 GUIDE = (
