@@ -1,4 +1,4 @@
-"""How a volume is named, laid on its grid, read and written."""
+"""Names, grids, reading and writing of volumes."""
 
 from .grids import SliceStorage, finer_affine
 from .names import file_name, output_layout, target_name

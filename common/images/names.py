@@ -1,4 +1,4 @@
-"""Names of volumes: where an image came from, and what its translation is called."""
+"""Names of volumes: the file of an image, and the name of its translation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 
 from monai.data import FolderLayout
 
+SOURCE = "source_domain"  # key of a volume's meta data: the domain that it shows, where it is known
+
 
 def file_name(image: Any) -> str:
-    """The file that a MetaTensor was loaded from, quoted; or 'the image'."""
+    """Return the quoted file that a MetaTensor was loaded from, or 'the image'."""
     path = source_path(image)
     return repr(path) if path else "the image"
 
 
 def source_path(image: Any) -> str | None:
-    """The file or folder that a MetaTensor was loaded from, or the name of several files; None without any."""
+    """Return the file or folder that a MetaTensor was loaded from, or the name of several files; None if unknown."""
     name = getattr(image, "meta", {}).get("filename_or_obj")
     if isinstance(name, Sequence) and not isinstance(name, str):
         name = name[0] if len(name) else None
@@ -26,13 +28,13 @@ def source_path(image: Any) -> str | None:
 def output_layout(
     output_dir: str | Path, target: str | Mapping[str, float], *, data_root_dir: str | Path, extension: str = ".nii.gz"
 ) -> FolderLayout:
-    """Where `save_volume` and its like put the translation of a source: `layout.filename(source)`; makes no folder.
+    """Return the layout of outputs: `layout.filename(source)` is the path that `save_volume` writes.
 
     Args:
-        output_dir: where it goes.
+        output_dir: folder of the outputs; it is not created.
         target: a domain, or the weights of a blend.
-        data_root_dir: outputs keep their path below it.
-        extension: of the file.
+        data_root_dir: folder of the sources; outputs keep the path below it.
+        extension: extension of the output file.
 
     Example:
         >>> Path(output_layout("/out", "T2", data_root_dir="/data").filename("/data/a/scan.nii.gz")).as_posix()
@@ -48,16 +50,20 @@ def output_layout(
 
 
 def target_name(target: str | Mapping[str, float]) -> str:
-    """A target as a part of a file's name.
+    """Return a target as part of a file name.
 
-    >>> target_name({"B30f": 0.5, "B70f": 0.5})
-    '0.5B30f+0.5B70f'
+    Args:
+        target: a domain, or the weights of a blend.
+
+    Raises:
+        ValueError: when it is neither.
+
+    Example:
+        >>> target_name({"B30f": 0.5, "B70f": 0.5})
+        '0.5B30f+0.5B70f'
     """
     if isinstance(target, str) and target:
         return target
     if not isinstance(target, Mapping) or not target or not all(isinstance(w, (int, float)) for w in target.values()):
         raise ValueError(f"`target` must be the name of a domain, or the weights of a blend, got {target!r}.")
     return "+".join(f"{weight:g}{name}" for name, weight in target.items())
-
-
-SOURCE = "source_domain"  # of a volume's meta data: the domain that it shows, where it is known

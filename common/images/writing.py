@@ -1,7 +1,4 @@
-"""Writing a NIfTI volume slice after slice: of any size, in the memory of a slice, whole or not at all.
-
-Saving a translated volume under its source's name, with its target in it.
-"""
+"""Write NIfTI volumes, complete or not at all: slice by slice in the memory of one slice, or by MONAI's transform."""
 
 from __future__ import annotations
 
@@ -24,12 +21,12 @@ from ..files import atomic_write, partial_name, remove_partials
 from .names import target_name
 
 HEADER_BYTES = 352
-LARGEST_SIDE = 32767  # NIfTI-1 holds sizes as int16
-FASTEST = 1  # of gzip; noise hardly compresses any better with 9
+LARGEST_SIDE = 32767  # NIfTI-1 stores sizes as int16
+FASTEST = 1  # gzip's level; noise hardly compresses better with 9
 
 
 def nifti_bytes(shape: Sequence[int], dtype: str = "int16") -> int:
-    """Size of an uncompressed NIfTI file.
+    """Return the size of an uncompressed NIfTI file in bytes.
 
     Example:
         >>> nifti_bytes((4096, 4096, 300)) / 1e9
@@ -39,21 +36,20 @@ def nifti_bytes(shape: Sequence[int], dtype: str = "int16") -> int:
 
 
 class NiftiSliceWriter:
-    """A context in which the slices of a NIfTI-1 file are written in order.
+    """A context manager that writes the slices of a NIfTI-1 file in order.
 
-    The file has a hidden, temporary name until all of it is written; on an error, or on too few slices, it is removed,
-    and a file of the same name that was there before stays.
+    The file has a hidden, temporary name until it is complete; on an error, or with too few slices, it is removed, and
+    an existing file of the same name stays.
 
     Args:
-        path: ends in `.nii`, or in `.nii.gz` for a compressed file.
+        path: path that ends in `.nii`, or in `.nii.gz` for a compressed file.
         shape: (X, Y, Z), slices along Z.
-        affine: (4, 4), from voxel indices to RAS+ millimetres.
-        dtype: of the voxels.
+        affine: affine from voxel indices to RAS in mm, (4, 4).
+        dtype: data type of the voxels.
 
     Raises:
-        ValueError: when a name or a size is not one of NIfTI-1, or slices of another shape or type, too many or too few
-            are written.
-        OSError: as the system raises it, such as ENOSPC when the disk is full.
+        ValueError: when the name or a size is invalid in NIfTI-1, or slices have a wrong shape, type or number.
+        OSError: as raised by the system, such as ENOSPC when the disk is full.
 
     Example:
         >>> import tempfile
@@ -94,7 +90,7 @@ class NiftiSliceWriter:
     def write(self, slab: np.ndarray) -> None:
         """Append slices of shape (X, Y, n)."""
         if self._file is None:
-            raise ValueError("slices must be written inside of the writer's `with` block.")
+            raise ValueError("slices must be written inside the writer's `with` block.")
         if slab.ndim != 3 or slab.shape[:2] != self.shape[:2] or self.written + slab.shape[2] > self.shape[2]:
             raise ValueError(
                 f"slices must be of {self.shape[0]} x {self.shape[1]} pixels and at most"
@@ -116,13 +112,13 @@ class NiftiSliceWriter:
             self._discard()
 
     def _packed(self, raw: IO[bytes]) -> IO[bytes]:
-        """Without name and time in it: equal voxels make equal files."""
+        """Compress if need be, without name and time, so that equal voxels make equal files."""
         if self.path.suffix == ".gz":
             return gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=FASTEST, mtime=0)  # type: ignore
         return raw
 
     def _header(self) -> nib.Nifti1Header:
-        """That of nibabel for such an image, of which no voxel is held."""
+        """Return nibabel's header of such an image, without holding its voxels."""
         voxels = np.broadcast_to(np.zeros((), self.dtype), self.shape)
         image = nib.Nifti1Image(voxels, self.affine)
         image.set_sform(self.affine, code=1)
@@ -134,7 +130,7 @@ class NiftiSliceWriter:
     def _finish(self) -> None:
         if self.written != self.shape[2]:
             raise ValueError(f"{self.path.name!r} must have {self.shape[2]} slices, but {self.written} were written.")
-        self._close(sync=True)  # what is still in buffers may not fit on the disk either
+        self._close(sync=True)  # the disk may lack space for what is still buffered
         self.partial.replace(self.path)
 
     def _close(self, *, sync: bool = False) -> None:
@@ -144,27 +140,70 @@ class NiftiSliceWriter:
                 file.close()
             if raw is not None and sync:
                 raw.flush()
-                os.fsync(raw.fileno())  # or a power cut might keep the name without the content
+                os.fsync(raw.fileno())  # otherwise a power cut might leave the name without the content
         finally:
             if raw is not None:
                 raw.close()
 
     def _discard(self) -> None:
-        """Remove what is there under the temporary name; after `_finish` that is nothing."""
+        """Remove the temporary file, which is gone already after `_finish`."""
         try:
             self._close()
         except OSError:
-            pass  # a full disk once more: the error that led here tells of it
+            pass  # the disk is full again, which the first error reports
         finally:
             self.partial.unlink(missing_ok=True)
 
 
-class VolumeWriter(NibabelWriter):
-    """MONAI's writer, whose files are whole or absent, and which keeps the last axis of a volume of one slice.
+def save_volume(
+    output_dir: str, target: str | Mapping[str, float], *, data_root_dir: str, dtype: str = "float32", key: str = "pred"
+) -> SaveImaged:
+    """Return the transform that writes a volume (1, X, Y, Z) as `<source's name>_synthetic_<target>.nii.gz`.
 
     Args:
-        failures: gets the errors that `write` raises, for `SaveImage` hides them.
-        options: of `NibabelWriter`.
+        output_dir: folder of the outputs.
+        target: a domain, or the weights of a blend.
+        data_root_dir: folder of the sources; outputs keep the path below it.
+        dtype: data type of the file; values must be rounded before writing integers.
+        key: key of the volume.
+    """
+    return SaveVolumed(
+        key,
+        output_dir=output_dir,
+        output_postfix=f"synthetic_{target_name(target)}",
+        output_dtype=np.dtype(dtype),
+        data_root_dir=data_root_dir,
+        separate_folder=False,
+        resample=False,
+        savepath_in_metadict=True,
+        print_log=False,
+    )
+
+
+class SaveVolumed(SaveImaged):
+    """`SaveImaged` that reports why a file could not be written, where MONAI suspects missing libraries."""
+
+    def __init__(self, keys: KeysCollection, **options: Any) -> None:
+        self.failures: list[Exception] = []
+        writer: Any = partial(VolumeWriter, failures=self.failures)
+        super().__init__(keys, writer=writer, **options)
+
+    def __call__(self, data: Any) -> Any:
+        self.failures.clear()
+        try:
+            return super().__call__(data)
+        except RuntimeError as error:
+            if self.failures:
+                raise self.failures[0] from error
+            raise
+
+
+class VolumeWriter(NibabelWriter):
+    """MONAI's writer with atomic files, which keeps the last axis of a volume of one slice.
+
+    Args:
+        failures: list that collects the errors raised by `write`, as `SaveImage` hides them.
+        options: options of `NibabelWriter`.
     """
 
     def __init__(self, *, failures: list[Exception] | None = None, **options: Any) -> None:
@@ -197,46 +236,3 @@ def _write(image: Any, path: Path) -> None:
                 image.to_stream(packed)
         else:
             image.to_stream(file)
-
-
-class SaveVolumed(SaveImaged):
-    """`SaveImaged` that tells why a file could not be written, where MONAI guesses at absent libraries."""
-
-    def __init__(self, keys: KeysCollection, **options: Any) -> None:
-        self.failures: list[Exception] = []
-        writer: Any = partial(VolumeWriter, failures=self.failures)
-        super().__init__(keys, writer=writer, **options)
-
-    def __call__(self, data: Any) -> Any:
-        self.failures.clear()
-        try:
-            return super().__call__(data)
-        except RuntimeError as error:
-            if self.failures:
-                raise self.failures[0] from error
-            raise
-
-
-def save_volume(
-    output_dir: str, target: str | Mapping[str, float], *, data_root_dir: str, dtype: str = "float32", key: str = "pred"
-) -> SaveImaged:
-    """Return the transform that writes a volume (1, X, Y, Z) as `<source's name>_synthetic_<target>.nii.gz`.
-
-    Args:
-        output_dir: where it goes.
-        target: a domain, or the weights of a blend.
-        data_root_dir: outputs keep their path below it.
-        dtype: of the file; whole numbers must be rounded before.
-        key: of the volume.
-    """
-    return SaveVolumed(
-        key,
-        output_dir=output_dir,
-        output_postfix=f"synthetic_{target_name(target)}",
-        output_dtype=np.dtype(dtype),
-        data_root_dir=data_root_dir,
-        separate_folder=False,
-        resample=False,
-        savepath_in_metadict=True,
-        print_log=False,
-    )

@@ -110,7 +110,7 @@ def test_what_is_refused(tmp_path):
             writer.write(slab)
     with pytest.raises(ValueError, match=r"'volume\.nii' must have 7 slices, but 0 were written\."):
         nothing_written(tmp_path / "volume.nii")
-    with pytest.raises(ValueError, match="inside of the writer's `with` block"):
+    with pytest.raises(ValueError, match="inside the writer's `with` block"):
         NiftiSliceWriter(tmp_path / "volume.nii", VOLUME.shape, AFFINE).write(VOLUME)
     assert list(tmp_path.iterdir()) == []
 
