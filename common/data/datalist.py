@@ -20,14 +20,14 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
     """Read and check the datalist of a data folder.
 
     Args:
-        dataset_dir: a folder with a `datalist.json`, or a datalist file of any name.
+        dataset_dir: A folder with a `datalist.json`, or a datalist file of any name.
 
     Returns:
         The datalist, and the folder that its relative paths start from.
 
     Raises:
-        FileNotFoundError: when the folder or its datalist does not exist, or the datalist names an absent file.
-        ValueError: when it is not JSON, or a patient is in two of `training`, `validation` and `test`.
+        FileNotFoundError: If the folder or its datalist does not exist, or the datalist names an absent file.
+        ValueError: If it is not JSON, or a patient is in two of `training`, `validation` and `test`.
     """
     path = Path(dataset_dir)
     if not path.exists():
@@ -51,15 +51,15 @@ def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
     """Load the entries of one list of a datalist.
 
     Args:
-        dataset_dir: data folder or datalist, see `read_datalist`.
+        dataset_dir: Data folder or datalist, see `read_datalist`.
         key: `training`, `training_paired`, `validation` or `test`.
 
     Returns:
         The entries, with absolute paths.
 
     Raises:
-        ValueError: when the list is absent or empty.
-        FileNotFoundError: when an entry names a file that does not exist.
+        ValueError: If the list is absent or empty.
+        FileNotFoundError: If an entry names a file that does not exist.
     """
     datalist, root = read_datalist(dataset_dir)
     entries = datalist.get(key, [])
@@ -73,15 +73,15 @@ def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str
     """Load the images of one domain in a list, whose entries are one image or all images of a patient.
 
     Args:
-        dataset_dir: data folder or datalist, see `read_datalist`.
+        dataset_dir: Data folder or datalist, see `read_datalist`.
         key: `training`, `training_paired`, `validation` or `test`.
-        domain: name of the domain.
+        domain: Name of the domain.
 
     Returns:
         Items `{"image": absolute path, "patient": name}`.
 
     Raises:
-        ValueError: when the list has no image of that domain.
+        ValueError: If the list has no image of that domain.
     """
     entries = load_datalist(dataset_dir, key)
     found = [
@@ -123,11 +123,11 @@ def check_form(datalist: Mapping[str, Any], path: Path) -> None:
     """Check the form of a datalist before anything in it is used: a file from elsewhere can hold any JSON.
 
     Args:
-        datalist: parsed content.
-        path: its file, for messages.
+        datalist: Parsed content.
+        path: Its file, for messages.
 
     Raises:
-        ValueError: when a list is not a list, an entry not an object, a patient or domain not a name, a text empty or
+        ValueError: If a list is not a list, an entry not an object, a patient or domain not a name, a text empty or
             with a NUL, or `label_names` does not map whole numbers to names.
 
     Example:
@@ -151,12 +151,12 @@ def image_of(entry: Mapping[str, Any], key: str, place: str) -> str:
     """Return the path that an entry has under a key.
 
     Args:
-        entry: entry of a datalist.
-        key: key of the path, such as `image` or a domain.
-        place: path of the datalist, for messages.
+        entry: Entry of a datalist.
+        key: Key of the path, such as `image` or a domain.
+        place: Path of the datalist, for messages.
 
     Raises:
-        ValueError: when the entry has no path under the key.
+        ValueError: If the entry has no path under the key.
     """
     if not isinstance(entry.get(key), str):
         raise ValueError(

@@ -25,15 +25,15 @@ def axial_slices(
     """Cut volumes into axial slices, and keep those with enough foreground.
 
     Args:
-        volumes: encoded volumes of shape (C, X, Y, Z) in [-1, 1].
-        like: volumes whose foreground counts instead; keeps the slices of aligned volumes together.
-        min_foreground: fraction of a slice's voxels above the background, in [0, 1).
+        volumes: Encoded volumes of shape (C, X, Y, Z) in [-1, 1].
+        like: Volumes whose foreground counts instead; keeps the slices of aligned volumes together.
+        min_foreground: Fraction of a slice's voxels above the background, in [0, 1).
 
     Returns:
         Slices of shape (C, X, Y), which are views.
 
     Raises:
-        ValueError: when no slice is left.
+        ValueError: If no slice is left.
     """
     slices = [
         slice_
@@ -59,16 +59,16 @@ def axial_stacks(
     has source and target of the same patient and slices.
 
     Args:
-        volumes: encoded volumes of shape (1, X, Y, Z) in [-1, 1], axial slices along Z.
-        like: volumes whose foreground counts instead; keeps the stacks of aligned volumes together.
-        min_foreground: fraction of the middle slice's voxels above the background, in [0, 1).
+        volumes: Encoded volumes of shape (1, X, Y, Z) in [-1, 1], axial slices along Z.
+        like: Volumes whose foreground counts instead; keeps the stacks of aligned volumes together.
+        min_foreground: Fraction of the middle slice's voxels above the background, in [0, 1).
 
     Returns:
         Images of shape (3, X, Y), slices in order.
 
     Raises:
-        ValueError: when a volume has more than one channel or fewer than three slices, when shapes in `like` differ,
-            or when no stack is left.
+        ValueError: If a volume has more than one channel or fewer than three slices, shapes in `like` differ,
+            or no stack is left.
 
     Example:
         >>> volume = torch.arange(4.0).expand(1, 2, 2, 4)
@@ -95,10 +95,10 @@ def check_depth(volume: torch.Tensor) -> None:
     """Check that a volume has enough slices for a 2.5-D stack.
 
     Args:
-        volume: shape (..., Z).
+        volume: Shape (..., Z).
 
     Raises:
-        ValueError: when it has fewer than three slices along the last axis; the message names the file.
+        ValueError: If it has fewer than three slices along the last axis; the message names the file.
     """
     if volume.shape[-1] < STACK:
         raise ValueError(
@@ -119,12 +119,12 @@ def validation_images(
     """Load the images that validation translates.
 
     Args:
-        dataset_dir: data folder or datalist.
-        source: source domain.
-        target: target domain.
-        transform: maps `{"image": path}` to `{"image": encoded volume}`.
-        volumes: return volumes (C, X, Y, Z) instead of slices (C, X, Y).
-        cache: cache of encoded volumes, see `cache_volumes`.
+        dataset_dir: Data folder or datalist.
+        source: Source domain.
+        target: Target domain.
+        transform: Maps `{"image": path}` to `{"image": encoded volume}`.
+        volumes: Return volumes (C, X, Y, Z) instead of slices (C, X, Y).
+        cache: Cache of encoded volumes, see `cache_volumes`.
 
     Returns:
         Items `{"image": source}`, with the target under `label` if the validation list is paired.
@@ -144,14 +144,14 @@ class UnpairedDataset(SeededDataset):
     """Pairs of a source image and a random target image, for unpaired translation.
 
     Args:
-        source: encoded images of shape (C, H, W[, D]).
-        target: encoded images of the target domain; with `paired`, `target[i]` belongs to `source[i]`.
-        transform: applied to `{"source": ..., "target": ...}`; MONAI's random transforms are seeded for each item.
-        paired: take `target[i]` instead of a random one (for supervised methods such as Pix2Pix).
-        seed: seed of the draws.
+        source: Encoded images of shape (C, H, W[, D]).
+        target: Encoded images of the target domain; with `paired`, `target[i]` belongs to `source[i]`.
+        transform: Applied to `{"source": ..., "target": ...}`; MONAI's random transforms are seeded for each item.
+        paired: Take `target[i]` instead of a random one (for supervised methods such as Pix2Pix).
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: when `paired` and the lengths differ.
+        ValueError: If `paired` and the lengths differ.
     """
 
     def __init__(

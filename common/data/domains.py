@@ -22,10 +22,10 @@ class DomainVolume(NamedTuple):
     """A CT volume of a known domain.
 
     Attributes:
-        slices: axial slices, (Z, X, Y) int16 in HU.
-        spacing_mm: pixel size within a slice, X and Y.
-        domain: name of the domain.
-        patient: name of the patient.
+        slices: Axial slices, (Z, X, Y) int16 in HU.
+        spacing_mm: Pixel size within a slice, X and Y.
+        domain: Name of the domain.
+        patient: Name of the patient.
     """
 
     slices: np.ndarray
@@ -50,14 +50,14 @@ def load_domains(
     """Load the volumes of some domains in one list of a datalist, with a progress bar.
 
     Args:
-        dataset_dir: data folder or datalist.
+        dataset_dir: Data folder or datalist.
         key: `training`, `training_paired`, `validation` or `test`.
-        domains: names of the domains.
-        load: maps `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`, axial slices along Z.
-        cache: where decoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
+        domains: Names of the domains.
+        load: Maps `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`, axial slices along Z.
+        cache: Where decoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
 
     Raises:
-        ValueError: when the list has no image of one of the domains.
+        ValueError: If the list has no image of one of the domains.
     """
     entries = [(domain, entry) for domain in domains for entry in load_domain(dataset_dir, key, domain)]
     cache = cache or VolumeCache()
@@ -78,13 +78,13 @@ class MultiDomainDataset(SeededDataset):
     """Axial slices of several domains, each with its domain and pixel size, for StarGAN and similar methods.
 
     Args:
-        volumes: volumes of all domains; each has at least one slice.
-        domains: names; an item's `domain` is an index into this list.
-        transform: applied to `{"image": (1, X, Y) float32 in HU}`; MONAI's random transforms are seeded for each item.
-        seed: seed of the transforms.
+        volumes: Volumes of all domains; each has at least one slice.
+        domains: Names; an item's `domain` is an index into this list.
+        transform: Applied to `{"image": (1, X, Y) float32 in HU}`; MONAI's random transforms are seeded for each item.
+        seed: Seed of the transforms.
 
     Raises:
-        ValueError: when a domain has no volume.
+        ValueError: If a domain has no volume.
     """
 
     def __init__(
@@ -113,14 +113,14 @@ class PairedDomainsDataset(SeededDataset):
     """Pairs of a slice in one domain and the same slice in another, random domain.
 
     Args:
-        volumes: volumes of patients who have several domains on one grid.
-        domains: names; an item's `domain` and `target` are indices into this list.
-        transform: applied to `{"image": (1, X, Y) float32 in HU}` of both slices; MONAI's random transforms get the
+        volumes: Volumes of patients who have several domains on one grid.
+        domains: Names; an item's `domain` and `target` are indices into this list.
+        transform: Applied to `{"image": (1, X, Y) float32 in HU}` of both slices; MONAI's random transforms get the
             same seed for both.
-        seed: seed of the draws.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: when a patient has only one domain, or volumes of different shapes.
+        ValueError: If a patient has only one domain, or volumes of different shapes.
 
     Example:
         >>> soft, sharp = (DomainVolume(np.zeros((3, 8, 8), np.int16), (0.7, 0.7), k, "p") for k in ("B30f", "B70f"))
@@ -167,13 +167,13 @@ class TwoDomainDataset(SeededDataset):
     """Pairs of a source slice and a random target slice, for methods of two domains.
 
     Args:
-        volumes: volumes of these domains and maybe of others; each has at least one slice.
-        domains: names of source and target.
-        transform: applied as in `MultiDomainDataset`, with different seeds for source and target.
-        seed: seed of the draws.
+        volumes: Volumes of these domains and maybe of others; each has at least one slice.
+        domains: Names of source and target.
+        transform: Applied as in `MultiDomainDataset`, with different seeds for source and target.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: when there are not two different domains, or one of them has no volume.
+        ValueError: If there are not two different domains, or one of them has no volume.
 
     Example:
         >>> soft, sharp = (DomainVolume(np.zeros((3, 8, 8), np.int16), (0.7, 0.7), k, "p") for k in ("B30f", "B70f"))
@@ -214,13 +214,13 @@ def conversions(
     """Load the conversions that validation scores: some slices of each volume into every other domain.
 
     Args:
-        dataset_dir: data folder or datalist.
-        domains: names of the domains.
-        load: loads a volume, see `load_domains`.
-        transform: maps `{"image": (1, X, Y) in HU}` to the encoded image.
-        slices_per_volume: number of slices, evenly spaced over the volume.
-        targets: target domains; default: all of `domains`.
-        cache: cache of decoded volumes, see `load_domains`.
+        dataset_dir: Data folder or datalist.
+        domains: Names of the domains.
+        load: Loads a volume, see `load_domains`.
+        transform: Maps `{"image": (1, X, Y) in HU}` to the encoded image.
+        slices_per_volume: Number of slices, evenly spaced over the volume.
+        targets: Target domains; default: all of `domains`.
+        cache: Cache of decoded volumes, see `load_domains`.
 
     Returns:
         Items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, with the true image of the target

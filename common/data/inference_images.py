@@ -25,10 +25,10 @@ def find_images(
     """Find the images that an inference translates.
 
     Args:
-        dataset_dir: one of: an image file; a folder of images; DICOM files of any names, of one or many series, in a
+        dataset_dir: One of: an image file; a folder of images; DICOM files of any names, of one or many series, in a
             folder at any depth; one DICOM file, single-frame or enhanced; a zip of any of these; a pattern such as
             `scans/*T1*`; a folder with a `datalist.json`, whose `test` list is used.
-        domain: key of the source domain in the datalist.
+        domain: Key of the source domain in the datalist.
         modality: `CT` or `MR`: DICOM series of other modalities are skipped; default: all are used.
 
     Returns:
@@ -36,8 +36,8 @@ def find_images(
         is a path below `dataset_dir`, made of PatientID and SeriesNumber, after which the output is named.
 
     Raises:
-        FileNotFoundError: when nothing is found.
-        ValueError: when there is DICOM but no volume to translate, or pydicom is not installed.
+        FileNotFoundError: If nothing is found.
+        ValueError: If there is DICOM but no volume to translate, or pydicom is not installed.
     """
     path = Path(dataset_dir)
     if not path.exists():
@@ -59,17 +59,17 @@ def find_conversions(
     without a datalist (a file, a folder, a pattern) have no `domain`.
 
     Args:
-        dataset_dir: data to convert, see `find_images`.
-        domains: names of the network's domains.
-        target: a domain, or the weights of a blend.
-        source: the only domain to convert, if given.
+        dataset_dir: Data to convert, see `find_images`.
+        domains: Names of the network's domains.
+        target: A domain, or the weights of a blend.
+        source: The only domain to convert, if given.
 
     Returns:
         Items `{"image": path, "domain": name}`.
 
     Raises:
-        FileNotFoundError: when nothing is found.
-        ValueError: when the test list has nothing to convert, or an entry has no image of any domain.
+        FileNotFoundError: If nothing is found.
+        ValueError: If the test list has nothing to convert, or an entry has no image of any domain.
     """
     path = Path(dataset_dir)
     if not (path.suffix == ".json" and path.is_file()) and not (path / DATALIST_NAME).is_file():
@@ -95,8 +95,8 @@ def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "
     """Return the deepest folder that holds all images; outputs keep the path below it, so that names do not collide.
 
     Args:
-        items: data items with paths of images, or lists that begin with a name, under some of `keys`.
-        keys: keys of the images in an item.
+        items: Data items with paths of images, or lists that begin with a name, under some of `keys`.
+        keys: Keys of the images in an item.
     """
     names = [keys] if isinstance(keys, str) else keys
     images = [item[name] for item in items for name in names if name in item]

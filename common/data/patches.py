@@ -17,12 +17,12 @@ class PatchVolume:
     """A volume to draw patches from.
 
     Args:
-        image: encoded volume, (1, X, Y, Z) in [-1, 1], axial slices along Z.
-        mask: boolean mask (X, Y, Z) that patches lie within; None: anywhere.
-        name: name in messages.
+        image: Encoded volume, (1, X, Y, Z) in [-1, 1], axial slices along Z.
+        mask: Boolean mask (X, Y, Z) that patches lie within; None: anywhere.
+        name: Name in messages.
 
     Raises:
-        ValueError: when the mask has another shape, or is empty.
+        ValueError: If the mask has another shape, or is empty.
     """
 
     def __init__(self, image: torch.Tensor, mask: np.ndarray | None = None, *, name: str = "the volume") -> None:
@@ -47,16 +47,16 @@ def draw_patch(
     """Draw an axial patch at a random place; a patch with a voxel outside the mask is rejected and drawn again.
 
     Args:
-        volume: volume to draw from.
-        size: pixels along X and Y.
-        rng: random number generator of the places.
-        max_tries: maximal number of draws, >= 1.
+        volume: Volume to draw from.
+        size: Pixels along X and Y.
+        rng: Random number generator of the places.
+        max_tries: Maximal number of draws, >= 1.
 
     Returns:
         A patch of shape (1, *size).
 
     Raises:
-        ValueError: when the volume is smaller than a patch, or every try was rejected.
+        ValueError: If the volume is smaller than a patch, or every try was rejected.
 
     Example:
         >>> volume = PatchVolume(torch.arange(32.0).reshape(1, 4, 4, 2), name="ramp")
@@ -90,20 +90,20 @@ class UnpairedPatchDataset(SeededDataset):
     Each epoch draws new patches; the paper draws them once.
 
     Args:
-        source: clinical volumes, with lung masks unless they show nothing but lung.
-        target: micro CT volumes.
-        factor: width of a clinical pixel in micro CT pixels.
-        source_size: pixels per side of a clinical patch; a micro CT patch has `factor` times as many.
-        patches_per_volume: number of patches per clinical volume and epoch.
-        transform: applied to `{"source": (1, h, w), "target": (1, H, W)}`; MONAI's random transforms are seeded for
+        source: Clinical volumes, with lung masks unless they show nothing but lung.
+        target: Micro CT volumes.
+        factor: Width of a clinical pixel in micro CT pixels.
+        source_size: Pixels per side of a clinical patch; a micro CT patch has `factor` times as many.
+        patches_per_volume: Number of patches per clinical volume and epoch.
+        transform: Applied to `{"source": (1, h, w), "target": (1, H, W)}`; MONAI's random transforms are seeded for
             each item.
-        downsampled_every: every n-th clinical patch is the micro CT patch itself, averaged to clinical pixels, as
+        downsampled_every: Every n-th clinical patch is the micro CT patch itself, averaged to clinical pixels, as
             in the authors' later code (4); 0: none.
-        max_tries: maximal number of draws per patch.
-        seed: seed of the draws.
+        max_tries: Maximal number of draws per patch.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: when an argument is out of its range, a volume is smaller than a patch, or no patch fits its mask.
+        ValueError: If an argument is out of its range, a volume is smaller than a patch, or no patch fits its mask.
     """
 
     def __init__(
@@ -160,15 +160,15 @@ class PairedPatchDataset(SeededDataset):
     A fine slice is the mean of those within the clinical slice.
 
     Args:
-        source: clinical volumes, optionally with masks that patches lie within.
-        target: fine volumes of the same patients, in the same order.
-        factor: width of a clinical pixel in fine pixels.
-        source_size: pixels per side of a clinical patch; a fine patch has `factor` times as many.
-        patches_per_volume: number of patches per clinical volume and epoch.
-        seed: seed of the draws.
+        source: Clinical volumes, optionally with masks that patches lie within.
+        target: Fine volumes of the same patients, in the same order.
+        factor: Width of a clinical pixel in fine pixels.
+        source_size: Pixels per side of a clinical patch; a fine patch has `factor` times as many.
+        patches_per_volume: Number of patches per clinical volume and epoch.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: when the grids of source and target do not match.
+        ValueError: If the grids of source and target do not match.
 
     Example:
         >>> coarse, fine = (PatchVolume(torch.zeros(1, side, side, 2 * side // 8)) for side in (8, 16))

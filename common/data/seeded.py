@@ -37,9 +37,9 @@ class SeededDataset(Dataset):
         """Make the item of an epoch and an index.
 
         Args:
-            epoch: epoch, counted from 1.
-            index: index of the item, from 0.
-            rng: the only source of its random numbers.
+            epoch: Epoch, counted from 1.
+            index: Index of the item, from 0.
+            rng: The only source of its random numbers.
         """
         raise NotImplementedError
 
@@ -63,9 +63,9 @@ class EpochSampler(Sampler):
     are the batch that a single process with the joined batch size would have drawn.
 
     Args:
-        length: number of samples in the data set.
-        samples_per_epoch: number of samples per epoch (repeated if larger than `length`); default: all.
-        seed: seed of the permutations.
+        length: Number of samples in the data set.
+        samples_per_epoch: Number of samples per epoch (repeated if larger than `length`); default: all.
+        seed: Seed of the permutations.
     """
 
     def __init__(self, length: int, *, samples_per_epoch: int | None = None, seed: int = 0) -> None:
@@ -105,17 +105,17 @@ def epoch_loader(
     """Build the loader of a training, whose epochs depend on (`seed`, epoch) alone.
 
     Args:
-        dataset: a `SeededDataset`: its items depend on (epoch, index).
-        batch_size: items in an iteration of one process.
-        samples_per_epoch: items in an epoch, see `EpochSampler`; default: all.
-        num_workers: processes that prepare items; 0: the training itself.
-        seed: seed of the order.
-        sampler: another sampler than `EpochSampler`, or further arguments of it.
-        drop_last: whether to leave out the rest of an epoch that fills no batch.
-        options: further arguments of MONAI's `DataLoader`.
+        dataset: A `SeededDataset`: its items depend on (epoch, index).
+        batch_size: Items in an iteration of one process.
+        samples_per_epoch: Items in an epoch, see `EpochSampler`; default: all.
+        num_workers: Processes that prepare items; 0: the training itself.
+        seed: Seed of the order.
+        sampler: Another sampler than `EpochSampler`, or further arguments of it.
+        drop_last: Whether to leave out the rest of an epoch that fills no batch.
+        options: Further arguments of MONAI's `DataLoader`.
 
     Raises:
-        ValueError: when `sampler` gives an argument that `EpochSampler` has not.
+        ValueError: If `sampler` gives an argument that `EpochSampler` has not.
 
     Example:
         >>> loader = epoch_loader([0.0, 1.0, 2.0], batch_size=2, samples_per_epoch=4)

@@ -40,11 +40,11 @@ class VolumeCache:
     checksum is wrong.
 
     Args:
-        folder: folder of the entries; None: volumes stay in memory, and nothing is kept.
-        limit_gb: maximal size of all entries, in 10^9 bytes; the least recently used ones make room for new ones.
+        folder: Folder of the entries; None: volumes stay in memory, and nothing is kept.
+        limit_gb: Maximal size of all entries, in 10^9 bytes; the least recently used ones make room for new ones.
 
     Raises:
-        ValueError: when `limit_gb` is not above 0.
+        ValueError: If `limit_gb` is not above 0.
 
     Example:
         >>> import tempfile
@@ -70,14 +70,14 @@ class VolumeCache:
         """Return `arrange(prepare({"image": source}))`, memory-mapped from its entry, which is made if need be.
 
         Args:
-            source: an image file, or a folder of them.
-            prepare: transforms that load and prepare the image.
-            arrange: a named function from their result to tensors, numbers and strings by name.
+            source: An image file, or a folder of them.
+            prepare: Transforms that load and prepare the image.
+            arrange: A named function from their result to tensors, numbers and strings by name.
 
         Raises:
-            ValueError: when `prepare` cannot be described, or the entries in use, which stay mapped as long as this
+            ValueError: If `prepare` cannot be described, or the entries in use, which stay mapped as long as this
                 object lives, exceed the limit.
-            DiskFullError: when the disk is full; nothing of the entry is left.
+            DiskFullError: If the disk is full; nothing of the entry is left.
         """
         if self.folder is None:
             return arrange(prepare({"image": str(source)}))
@@ -113,16 +113,16 @@ def cache_volumes(
     """Load and encode volumes once, with a progress bar.
 
     Args:
-        entries: data items; `entries[i][key]` is the path of a volume.
-        transform: maps `{"image": path}` to `{"image": (C, X, Y, Z) in [-1, 1]}`, axial slices along Z.
-        key: name of the image in an entry.
-        cache: where encoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
+        entries: Data items; `entries[i][key]` is the path of a volume.
+        transform: Maps `{"image": path}` to `{"image": (C, X, Y, Z) in [-1, 1]}`, axial slices along Z.
+        key: Name of the image in an entry.
+        cache: Where encoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
 
     Returns:
         One tensor of shape (C, X, Y, Z) per entry, which knows its file; each axial slice is contiguous in memory.
 
     Raises:
-        ValueError: when there is no entry.
+        ValueError: If there is no entry.
     """
     if not entries:
         raise ValueError("`entries` must hold at least one volume to cache, got none.")
@@ -141,13 +141,13 @@ def load_patch_volumes(
     """Load and encode volumes once, with their masks.
 
     Args:
-        entries: data items `{"image": path}`.
-        transform: maps an item to `image` (1, X, Y, Z) in [-1, 1] and, under `mask_key`, a mask of equal shape.
-        mask_key: key of the mask; None: the volumes have no mask.
-        cache: where encoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
+        entries: Data items `{"image": path}`.
+        transform: Maps an item to `image` (1, X, Y, Z) in [-1, 1] and, under `mask_key`, a mask of equal shape.
+        mask_key: Key of the mask; None: the volumes have no mask.
+        cache: Where encoded volumes are kept and memory-mapped from, for data larger than memory; default: in memory.
 
     Raises:
-        ValueError: when there is no entry.
+        ValueError: If there is no entry.
     """
     if not entries:
         raise ValueError("`entries` must hold at least one volume to draw patches from, got none.")

@@ -46,7 +46,7 @@ def sequence_of(header: Header) -> Domain:
     (diffusion, T2*, angiography, a contrast agent) leave the series without a domain.
 
     Args:
-        header: attributes of an MR series by keyword.
+        header: Attributes of an MR series by keyword.
 
     Example:
         >>> sequence_of({"SeriesDescription": "t2_tse_tra", "EchoTime": 96, "RepetitionTime": 4500})
@@ -137,15 +137,15 @@ def find_in_dicom(folder: Path, rule: str, *, names: Mapping[str, str] | None = 
     """Find the DICOM series below a folder and the domains that their headers state; the patient is PatientID.
 
     Args:
-        folder: folder to search, at any depth.
+        folder: Folder to search, at any depth.
         rule: `kernel`, `contrast` or `sequence`.
-        names: wanted domains, see `domain_names`.
+        names: Wanted domains, see `domain_names`.
 
     Returns:
         The series with a domain, and the reasons why others are left out.
 
     Raises:
-        ValueError: when there is no such rule, or pydicom is not installed.
+        ValueError: If there is no such rule, or pydicom is not installed.
     """
     if rule not in HEADER_RULES:
         raise ValueError(f"`rule` 'dicom:{rule}' must be one of {', '.join(f'dicom:{name}' for name in HEADER_RULES)}.")

@@ -23,11 +23,11 @@ class Patient:
     """A patient and the combinations of images, one per domain, that can be paired.
 
     Args:
-        name: name of the patient.
-        images: all images of the patient.
-        aligned: combinations on one grid.
-        paired: combinations for `training_paired`: aligned or, on request, on different grids.
-        incomplete: why there is no aligned combination; "" where there is one.
+        name: Name of the patient.
+        images: All images of the patient.
+        aligned: Combinations on one grid.
+        paired: Combinations for `training_paired`: aligned or, on request, on different grids.
+        incomplete: Why there is no aligned combination; "" where there is one.
     """
 
     name: str
@@ -44,9 +44,9 @@ def by_patient(images: Iterable[FoundImage], domains: Sequence[str], *, misalign
     which belong together.
 
     Args:
-        images: images whose facts were read.
-        domains: domains that every pair must have.
-        misaligned: pair the images of a session for `training_paired` even on different grids.
+        images: Images whose facts were read.
+        domains: Domains that every pair must have.
+        misaligned: Pair the images of a session for `training_paired` even on different grids.
 
     Returns:
         Patients, sorted by name.
@@ -61,9 +61,9 @@ def build_lists(patients: Sequence[Patient], splits: Mapping[str, str], root: Pa
     """Build the lists of a datalist.
 
     Args:
-        patients: all patients.
-        splits: split by patient, of those that are assigned to one.
-        root: folder that paths are relative to.
+        patients: All patients.
+        splits: Split by patient, of those that are assigned to one.
+        root: Folder that paths are relative to.
 
     Returns:
         `training` with one image per entry, `training_paired` and `test` with one combination per entry, `validation`
@@ -111,10 +111,10 @@ def datalist_report(
     """Write a table of patients and images by split and domain, and what was left out.
 
     Args:
-        content: the datalist.
-        patients: all patients found.
-        splits: split by patient, of those that are assigned to one.
-        left_out: reason by name of what was left out.
+        content: The datalist.
+        patients: All patients found.
+        splits: Split by patient, of those that are assigned to one.
+        left_out: Reason by name of what was left out.
     """
     domains = content["domains"]
     head = ["", "patients", *domains, "with all", "with label"]

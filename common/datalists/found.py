@@ -18,11 +18,11 @@ class Facts:
     """Facts from the headers of an image; no voxels are read.
 
     Args:
-        shape: voxels along each axis.
+        shape: Voxels along each axis.
         affine: (4, 4), from voxel indices to RAS in mm.
         frame: FrameOfReferenceUID of a DICOM series, else "".
         series: SeriesInstanceUID of a DICOM series, else "".
-        files: files of a DICOM series, sorted by position.
+        files: Files of a DICOM series, sorted by position.
     """
 
     shape: tuple[int, ...]
@@ -37,13 +37,13 @@ class FoundImage:
     """An image that a rule found.
 
     Args:
-        path: a NIfTI file, or the folder of one DICOM series.
-        patient: name of the patient; splits are by patient.
-        domain: name of the domain.
-        session: what else distinguishes the images of a patient, such as the study; pairs are made within a session.
-        label: path of a label map.
-        split: split that the rule itself assigns.
-        facts: facts from the headers, read by the rule or later.
+        path: A NIfTI file, or the folder of one DICOM series.
+        patient: Name of the patient; splits are by patient.
+        domain: Name of the domain.
+        session: What else distinguishes the images of a patient, such as the study; pairs are made within a session.
+        label: Path of a label map.
+        split: Split that the rule itself assigns.
+        facts: Facts from the headers, read by the rule or later.
     """
 
     path: Path
@@ -60,8 +60,8 @@ class Findings:
     """What a rule found.
 
     Args:
-        images: images found.
-        left_out: reason by name of what was left out.
+        images: Images found.
+        left_out: Reason by name of what was left out.
     """
 
     images: list[FoundImage] = field(default_factory=list)
@@ -72,13 +72,13 @@ def domain_names(domains: Mapping[Any, Any] | Sequence[Any] | str | None) -> dic
     """Parse the wanted domains.
 
     Args:
-        domains: mapping from found to wanted names, list of names, or names separated by commas; None: all.
+        domains: Mapping from found to wanted names, list of names, or names separated by commas; None: all.
 
     Returns:
         Domain by the name that a rule finds; None: all names are taken as they are.
 
     Raises:
-        ValueError: when a domain has a name that datalist entries use for something else.
+        ValueError: If a domain has a name that datalist entries use for something else.
 
     Example:
         >>> domain_names({"soft": "B30f"}), domain_names(("T1", "T2"))

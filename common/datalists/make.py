@@ -24,9 +24,9 @@ class MadeDatalist(NamedTuple):
     """A datalist and its report.
 
     Attributes:
-        path: path of the file, written or not.
-        content: the datalist.
-        report: counts, what was left out and why, as text.
+        path: Path of the file, written or not.
+        content: The datalist.
+        report: Counts, what was left out and why, as text.
     """
 
     path: Path
@@ -52,30 +52,30 @@ def make_datalist(
     """Find images, split their patients, and write the datalist that the bundles read.
 
     Args:
-        folder: folder of the data.
-        rule: a pattern such as `{patient}_{domain}.nii.gz` (see `compile_pattern`), `csv:FILE` (see `find_in_csv`),
+        folder: Folder of the data.
+        rule: A pattern such as `{patient}_{domain}.nii.gz` (see `compile_pattern`), `csv:FILE` (see `find_in_csv`),
             or `dicom:kernel`, `dicom:contrast` or `dicom:sequence` (see `find_in_dicom`).
-        output: the file to write, with paths relative to its folder; default: `datalist.json` in `folder`.
-        split: fractions of training, validation and test; default 0.7, 0.1, 0.2. They are drawn among the patients
+        output: The file to write, with paths relative to its folder; default: `datalist.json` in `folder`.
+        split: Fractions of training, validation and test; default 0.7, 0.1, 0.2. They are drawn among the patients
             that have all domains on one grid; the others go to training or, if no patient has all domains, are split
             into training and validation.
-        split_file: an earlier datalist, or a CSV file with the columns patient and split. Patients that it does not
+        split_file: An earlier datalist, or a CSV file with the columns patient and split. Patients that it does not
             name are left out, or drawn if `split` is given as well.
-        seed: seed of the split.
-        name: name of the data, recorded in `network.json` with the patient counts; default: the folder's name.
-        domains: wanted domains, or `{found: wanted}` names; default: all that are found.
-        label: pattern of label maps, with `{patient}`.
-        misaligned: fill `training_paired` with a patient's images even if their grids differ.
-        replace: overwrite an existing file.
-        dry_run: write nothing.
+        seed: Seed of the split.
+        name: Name of the data, recorded in `network.json` with the patient counts; default: the folder's name.
+        domains: Wanted domains, or `{found: wanted}` names; default: all that are found.
+        label: Pattern of label maps, with `{patient}`.
+        misaligned: Fill `training_paired` with a patient's images even if their grids differ.
+        replace: Overwrite an existing file.
+        dry_run: Write nothing.
 
     Returns:
         The datalist and its report.
 
     Raises:
-        FileExistsError: when the output exists, without `replace`.
-        FileNotFoundError: when the folder, or a file that a table names, does not exist.
-        ValueError: when nothing matches, two patients share an image, or a split or domain would be empty.
+        FileExistsError: If the output exists, without `replace`.
+        FileNotFoundError: If the folder, or a file that a table names, does not exist.
+        ValueError: If nothing matches, two patients share an image, or a split or domain would be empty.
     """
     root = Path(folder)
     path = _output(root, output, free=replace or dry_run)

@@ -27,10 +27,10 @@ def find_by_pattern(
     """Find the NIfTI files and folders of DICOM series whose path below a folder matches a pattern.
 
     Args:
-        folder: folder to search, at any depth; hidden files are ignored.
-        pattern: pattern of paths, see `compile_pattern`.
-        names: wanted domains, see `domain_names`.
-        labels: pattern of label maps, which are not images, see `attach_labels`.
+        folder: Folder to search, at any depth; hidden files are ignored.
+        pattern: Pattern of paths, see `compile_pattern`.
+        names: Wanted domains, see `domain_names`.
+        labels: Pattern of label maps, which are not images, see `attach_labels`.
     """
     wanted = compile_pattern(pattern.rstrip("/"), domains=sorted(names or (), key=len, reverse=True))
     any_domain = compile_pattern(pattern.rstrip("/"))
@@ -56,14 +56,14 @@ def find_in_csv(folder: Path, file: Path, *, names: Mapping[str, str] | None = N
     """Find the images that a CSV file lists.
 
     Args:
-        folder: folder that relative paths start from.
-        file: table with a header line, separated by commas, semicolons or tabs. Columns: patient, domain, image, and
+        folder: Folder that relative paths start from.
+        file: Table with a header line, separated by commas, semicolons or tabs. Columns: patient, domain, image, and
             optionally session, label and split.
-        names: wanted domains, see `domain_names`.
+        names: Wanted domains, see `domain_names`.
 
     Raises:
-        FileNotFoundError: when the table, or a file that it names, does not exist.
-        ValueError: when a column or value is missing, or a split has an unknown name.
+        FileNotFoundError: If the table, or a file that it names, does not exist.
+        ValueError: If a column or value is missing, or a split has an unknown name.
     """
     findings = Findings()
     for line, row in _rows(file, REQUIRED):
@@ -90,15 +90,15 @@ def attach_labels(folder: Path, pattern: str, images: Sequence[FoundImage]) -> l
     """Attach the label maps of patients to their images.
 
     Args:
-        folder: folder to search.
-        pattern: pattern with `{patient}`, and maybe further names of the images' own pattern, which must agree.
-        images: images found by any rule.
+        folder: Folder to search.
+        pattern: Pattern with `{patient}`, and maybe further names of the images' own pattern, which must agree.
+        images: Images found by any rule.
 
     Returns:
         The images, with label maps.
 
     Raises:
-        ValueError: when the pattern has `{domain}`, matches no file, or matches two of one patient.
+        ValueError: If the pattern has `{domain}`, matches no file, or matches two of one patient.
     """
     expression = compile_pattern(pattern, required=["patient"])
     shared = set(expression.groupindex) - {"patient"}
@@ -125,11 +125,11 @@ def read_splits(file: str | Path) -> dict[str, str]:
     """Read the split of each patient.
 
     Args:
-        file: an earlier datalist, or a CSV file with the columns patient and split.
+        file: An earlier datalist, or a CSV file with the columns patient and split.
 
     Raises:
-        FileNotFoundError: when the file does not exist.
-        ValueError: when it is neither, or assigns a patient to two splits.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is neither, or assigns a patient to two splits.
     """
     path = Path(file)
     splits: dict[str, str] = {}
@@ -151,15 +151,15 @@ def compile_pattern(
     first of several names is as long as possible. `*`, `?` and `**` are as in the shell.
 
     Args:
-        pattern: pattern with `/` between folders.
-        required: names that the pattern must have.
-        domains: what `{domain}` may be; default: anything.
+        pattern: Pattern with `/` between folders.
+        required: Names that the pattern must have.
+        domains: What `{domain}` may be; default: anything.
 
     Returns:
         An expression with one named group per name.
 
     Raises:
-        ValueError: when a required name is missing, or a name is not an identifier.
+        ValueError: If a required name is missing, or a name is not an identifier.
 
     Example:
         >>> compile_pattern("{patient}/{domain}/*.nii.gz").fullmatch("p1/T1/brain.nii.gz").groupdict()

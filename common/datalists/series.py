@@ -34,9 +34,9 @@ class Series:
     """A DICOM series that is one volume.
 
     Args:
-        place: the folder that holds its files and no other volume's, or its only file.
-        header: attributes by keyword, of one file and of the functional groups of its first frame.
-        facts: grid and files.
+        place: The folder that holds its files and no other volume's, or its only file.
+        header: Attributes by keyword, of one file and of the functional groups of its first frame.
+        facts: Grid and files.
     """
 
     place: Path
@@ -48,14 +48,14 @@ def series_below(folder: Path, *, deep: bool = True) -> tuple[list[Series], dict
     """Find the CT and MR volumes below a folder; hidden files and files other than DICOM are ignored.
 
     Args:
-        folder: folder to search.
-        deep: search all folders below as well.
+        folder: Folder to search.
+        deep: Search all folders below as well.
 
     Returns:
         The series, and the reasons why others are left out, by their paths.
 
     Raises:
-        ValueError: when pydicom is not installed, or one series belongs to two patients.
+        ValueError: If pydicom is not installed, or one series belongs to two patients.
     """
     require_pydicom()
     volumes: list[tuple[Path, DicomVolume]] = []
@@ -83,7 +83,7 @@ def facts_of(path: Path) -> Facts:
     """Read the facts of a NIfTI file, or of a folder or file that is one DICOM series.
 
     Raises:
-        ValueError: when it is neither, truncated within its header, or several series.
+        ValueError: If it is neither, truncated within its header, or several series.
     """
     if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
         series, left_out = series_below(path if path.is_dir() else path.parent, deep=False)
@@ -143,10 +143,10 @@ def _series(place: Path, volume: DicomVolume, *, others: int, parts: int) -> Ser
     """Describe a volume, or raise ValueError with the reason why a datalist cannot or must not name it.
 
     Args:
-        place: folder of the volume.
-        volume: volume of one series.
-        others: number of other volumes in the folder.
-        parts: number of volumes in the series.
+        place: Folder of the volume.
+        volume: Volume of one series.
+        others: Number of other volumes in the folder.
+        parts: Number of volumes in the series.
     """
     header = _header(volume)
     if is_synthetic(header):

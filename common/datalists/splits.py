@@ -25,7 +25,7 @@ def check_shares(shares: Sequence[float]) -> tuple[float, float, float]:
     """Return the shares of training, validation and test as numbers.
 
     Raises:
-        ValueError: when there are not three, one is negative, or they do not add up to 1.
+        ValueError: If there are not three, one is negative, or they do not add up to 1.
     """
     try:
         values = tuple(float(share) for share in shares)
@@ -43,14 +43,14 @@ def given_splits(images: Sequence[FoundImage], split_file: str | Path | None) ->
     """Return the splits that a table assigns; that of one image holds for its patient.
 
     Args:
-        images: images, each with a split or without.
-        split_file: file of splits, see `read_splits`.
+        images: Images, each with a split or without.
+        split_file: File of splits, see `read_splits`.
 
     Returns:
         Split by patient.
 
     Raises:
-        ValueError: when a patient is in two splits, or both the images and the file assign splits.
+        ValueError: If a patient is in two splits, or both the images and the file assign splits.
     """
     given = read_splits(split_file) if split_file else {}
     if split_file and any(image.split for image in images):
@@ -73,16 +73,16 @@ def draw_splits(
     The order of two patients never changes, so that a new patient moves at most two others, those at the borders.
 
     Args:
-        patients: names of the patients.
-        shares: fractions of training, validation and test; each that is not 0 gets at least one patient.
-        seed: seed of the order.
-        filled: splits that have patients already and need no further one.
+        patients: Names of the patients.
+        shares: Fractions of training, validation and test; each that is not 0 gets at least one patient.
+        seed: Seed of the order.
+        filled: Splits that have patients already and need no further one.
 
     Returns:
         Split by patient, sorted by name.
 
     Raises:
-        ValueError: when there are too few patients.
+        ValueError: If there are too few patients.
 
     Example:
         >>> draw_splits(["p1", "p2", "p3", "p4"], (0.5, 0.25, 0.25))
@@ -117,18 +117,18 @@ def assign_splits(
     """Assign patients to splits.
 
     Args:
-        patients: all patients.
-        domains: domains that a patient of the test must have.
-        shares: fractions of training, validation and test.
-        given: splits that are already assigned.
-        draw: draw the splits of the other patients instead of leaving them out.
-        seed: seed of the draw.
+        patients: All patients.
+        domains: Domains that a patient of the test must have.
+        shares: Fractions of training, validation and test.
+        given: Splits that are already assigned.
+        draw: Draw the splits of the other patients instead of leaving them out.
+        seed: Seed of the draw.
 
     Returns:
         Split by patient.
 
     Raises:
-        ValueError: when there are too few patients for the shares, or none for the test.
+        ValueError: If there are too few patients for the shares, or none for the test.
     """
     splits = {patient.name: given[patient.name] for patient in patients if patient.name in given}
     if not draw:
@@ -155,10 +155,10 @@ def refuse_leaks(images: Iterable[FoundImage]) -> None:
     name, compression, number format, affine or identity.
 
     Args:
-        images: images whose facts were read.
+        images: Images whose facts were read.
 
     Raises:
-        ValueError: when two patients share an image; the message names both patients and both files.
+        ValueError: If two patients share an image; the message names both patients and both files.
     """
     found = list(images)
     _refuse(found, [image.path.resolve() for image in found], "are the same file")

@@ -22,9 +22,9 @@ def finer_affine(affine: np.ndarray, factor: int, start: Sequence[int] = (0, 0, 
     voxel minus half a fine one before that of voxel `start`, so that their outer corners agree.
 
     Args:
-        affine: affine of the coarse volume, (4, 4), from voxel indices to mm.
-        factor: fine voxels per coarse voxel along X and along Y.
-        start: coarse voxel (x, y, z) whose corner becomes the first corner.
+        affine: Affine of the coarse volume, (4, 4), from voxel indices to mm.
+        factor: Fine voxels per coarse voxel along X and along Y.
+        start: Coarse voxel (x, y, z) whose corner becomes the first corner.
 
     Returns:
         Affine of the fine grid, (4, 4), from voxel indices to mm.
@@ -45,14 +45,14 @@ class SliceStorage:
     written slice by slice.
 
     Args:
-        affine: affine of the volume to store, (4, 4); its axes point right, anterior and superior (RAS).
-        shape: shape of the volume to store, (X, Y, Z).
-        like: affine of the other volume, (4, 4).
+        affine: Affine of the volume to store, (4, 4); its axes point right, anterior and superior (RAS).
+        shape: Shape of the volume to store, (X, Y, Z).
+        like: Affine of the other volume, (4, 4).
 
     Attributes:
-        affine: affine as stored, (4, 4).
-        shape: shape as stored; slices along the last axis.
-        downwards: whether the first stored slice is the uppermost one.
+        affine: Affine as stored, (4, 4).
+        shape: Shape as stored; slices along the last axis.
+        downwards: Whether the first stored slice is the uppermost one.
 
     Example:
         >>> storage = SliceStorage(np.eye(4), (30, 20, 10), like=np.diag([-1.0, -1.0, 1.0, 1.0]))
@@ -77,8 +77,8 @@ def axial_last(array: np.ndarray, affine: np.ndarray) -> tuple[NDArray[Any], tup
     """Return a view of a volume with its axial axis last, and the voxel sizes in that order.
 
     Args:
-        array: volume with axes in any order, shape (X, Y, Z).
-        affine: affine to RAS in mm, (4, 4).
+        array: Volume with axes in any order, shape (X, Y, Z).
+        affine: Affine to RAS in mm, (4, 4).
 
     Example:
         >>> view, sizes = axial_last(np.zeros((5, 3, 4)), np.array([[0, 2.0, 0, 0], [0, 0, 1, 0], [6, 0, 0, 0], [0, 0, 0, 1]]))
@@ -95,9 +95,9 @@ def block_factors(shape: Sequence[int], spacing_mm: Sequence[float], *, pixel_mm
     """Return how many pixels along X and Y make a coarse pixel.
 
     Args:
-        shape: shape of the volume, (X, Y, ...).
-        spacing_mm: voxel sizes in mm.
-        pixel_mm: approximate size of a coarse pixel in mm.
+        shape: Shape of the volume, (X, Y, ...).
+        spacing_mm: Voxel sizes in mm.
+        pixel_mm: Approximate size of a coarse pixel in mm.
 
     Example:
         >>> block_factors((512, 512, 9), (0.7, 0.7, 1.0))
@@ -124,9 +124,9 @@ def coarse_volume(image: Any, *, pixel_mm: float = PIXEL_MM, slice_mm: float = 0
     """Average an image over blocks of voxels, which reduces noise.
 
     Args:
-        image: a MetaTensor (1, X, Y, Z).
-        pixel_mm: approximate pixel size after averaging.
-        slice_mm: approximate slice thickness after averaging; 0: slices are not averaged.
+        image: A MetaTensor (1, X, Y, Z).
+        pixel_mm: Approximate pixel size after averaging.
+        slice_mm: Approximate slice thickness after averaging; 0: slices are not averaged.
 
     Returns:
         Volume of shape (X', Y', Z'), axial slices last, and its voxel sizes in mm.
@@ -158,7 +158,7 @@ def sampled(volume: torch.Tensor, most: int) -> torch.Tensor:
 
     Args:
         volume: (C, X, Y, Z), which may be memory-mapped: only the voxels taken are copied.
-        most: approximate maximal number of voxels.
+        most: Approximate maximal number of voxels.
 
     Returns:
         Values of shape (N,).

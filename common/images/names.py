@@ -31,10 +31,10 @@ def output_layout(
     """Return the layout of outputs: `layout.filename(source)` is the path that `save_volume` writes.
 
     Args:
-        output_dir: folder of the outputs; it is not created.
-        target: a domain, or the weights of a blend.
-        data_root_dir: folder of the sources; outputs keep the path below it.
-        extension: extension of the output file.
+        output_dir: Folder of the outputs; it is not created.
+        target: A domain, or the weights of a blend.
+        data_root_dir: Folder of the sources; outputs keep the path below it.
+        extension: Extension of the output file.
 
     Example:
         >>> Path(output_layout("/out", "T2", data_root_dir="/data").filename("/data/a/scan.nii.gz")).as_posix()
@@ -53,10 +53,10 @@ def target_name(target: str | Mapping[str, float]) -> str:
     """Return a target as part of a file name.
 
     Args:
-        target: a domain, or the weights of a blend.
+        target: A domain, or the weights of a blend.
 
     Raises:
-        ValueError: when it is neither.
+        ValueError: If it is neither.
 
     Example:
         >>> target_name({"B30f": 0.5, "B70f": 0.5})

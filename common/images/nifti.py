@@ -41,13 +41,13 @@ def map_nifti(path: str | Path) -> MetaTensor:
     converted: convert to float before computing with them.
 
     Args:
-        path: path that ends in `.nii` or `.nii.gz`.
+        path: Path that ends in `.nii` or `.nii.gz`.
 
     Returns:
         A tensor (X, Y, Z) with the meta data of MONAI's `LoadImage`.
 
     Raises:
-        DiskFullError: when there is no space to unpack the file.
+        DiskFullError: If there is no space to unpack the file.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -66,11 +66,11 @@ def check_grid(path: Path, image: Any) -> None:
     The memory needed to resample a volume grows with its size in millimetres: a damaged header can ask for terabytes.
 
     Args:
-        path: path of the file, for messages.
-        image: image that nibabel loaded from it.
+        path: Path of the file, for messages.
+        image: Image that nibabel loaded from it.
 
     Raises:
-        ValueError: when the unit of voxel sizes is not mm, the affine is not finite or singular, a voxel is finer than
+        ValueError: If the unit of voxel sizes is not mm, the affine is not finite or singular, a voxel is finer than
             0.1 micrometres, or a side is longer than 5 m. The message names the file.
 
     Example:
@@ -104,11 +104,11 @@ def check_whole(path: Path, image: Any) -> None:
     flipped bit, with wrong voxels. An uncompressed `.nii` has no checksum; only its size is checked.
 
     Args:
-        path: path that ends in `.nii` or `.nii.gz`.
-        image: image that nibabel loaded from it; its voxels need not be read.
+        path: Path that ends in `.nii` or `.nii.gz`.
+        image: Image that nibabel loaded from it; its voxels need not be read.
 
     Raises:
-        ValueError: when the file is truncated or its checksum is wrong. The message names the file.
+        ValueError: If the file is truncated or its checksum is wrong. The message names the file.
     """
     needed = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
     try:

@@ -42,14 +42,14 @@ class NiftiSliceWriter:
     an existing file of the same name stays.
 
     Args:
-        path: path that ends in `.nii`, or in `.nii.gz` for a compressed file.
+        path: Path that ends in `.nii`, or in `.nii.gz` for a compressed file.
         shape: (X, Y, Z), slices along Z.
-        affine: affine from voxel indices to RAS in mm, (4, 4).
-        dtype: data type of the voxels.
+        affine: Affine from voxel indices to RAS in mm, (4, 4).
+        dtype: Data type of the voxels.
 
     Raises:
-        ValueError: when the name or a size is invalid in NIfTI-1, or slices have a wrong shape, type or number.
-        OSError: as raised by the system, such as ENOSPC when the disk is full.
+        ValueError: If the name or a size is invalid in NIfTI-1, or slices have a wrong shape, type or number.
+        OSError: As raised by the system, such as ENOSPC when the disk is full.
 
     Example:
         >>> import tempfile
@@ -161,11 +161,11 @@ def save_volume(
     """Return the transform that writes a volume (1, X, Y, Z) as `<source's name>_synthetic_<target>.nii.gz`.
 
     Args:
-        output_dir: folder of the outputs.
-        target: a domain, or the weights of a blend.
-        data_root_dir: folder of the sources; outputs keep the path below it.
-        dtype: data type of the file; values must be rounded before writing integers.
-        key: key of the volume.
+        output_dir: Folder of the outputs.
+        target: A domain, or the weights of a blend.
+        data_root_dir: Folder of the sources; outputs keep the path below it.
+        dtype: Data type of the file; values must be rounded before writing integers.
+        key: Key of the volume.
     """
     return SaveVolumed(
         key,
@@ -202,8 +202,8 @@ class VolumeWriter(NibabelWriter):
     """MONAI's writer with atomic files, which keeps the last axis of a volume of one slice.
 
     Args:
-        failures: list that collects the errors raised by `write`, as `SaveImage` hides them.
-        options: options of `NibabelWriter`.
+        failures: List that collects the errors raised by `write`, as `SaveImage` hides them.
+        options: Options of `NibabelWriter`.
     """
 
     def __init__(self, *, failures: list[Exception] | None = None, **options: Any) -> None:
