@@ -164,7 +164,7 @@ def leaderboard(
     methods: str | tuple[str, ...] | None = None,
     budget: int | None = None,
     seeds: int | tuple[int, ...] = 3,
-    overlay: str | None = "compact",
+    overlay: str | None = "declared",
     epochs: int | None = None,
     data: str | None = None,
     second: str | None = None,
@@ -179,7 +179,8 @@ def leaderboard(
         methods: such as nec,cut; default: all; ablations as ablations/NAME, overlays on each other as physics+ggdr.
         budget: images with which each generator is updated; default: the board's.
         seeds: how many, or which: 0,1,2.
-        overlay: behind every method's own: a name, or a file; None for the papers' sizes; default: small networks.
+        overlay: behind every method's own: a name such as compact, or a file; None for the papers' sizes; default: what
+            the bundle's metadata.json declares, small networks on the phantom.
         epochs: of each training; default: the configs'.
         data: the data's folder; the demonstration makes its phantom there.
         second: folder of a second test set, on which all are scored, too; nothing is trained on it.

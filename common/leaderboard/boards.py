@@ -15,7 +15,7 @@ from ..bundles import declaration, find_bundle, find_bundles, training_stages
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-COMPACT = "compact"  # stands for the overlay that a board names
+DECLARED = "declared"  # stands for the overlay that a board names
 SECTION = "leaderboard"  # of the metadata
 
 
@@ -28,15 +28,16 @@ class Board:
         root: the bundle's folder.
         own: name of the method that `train.yaml` is.
         columns: metrics of the table; methods are ranked and tested by the first one.
-        budget: number of images with which each generator is updated in `compact`.
-        compact: overlay of small networks, for 2 CPU cores.
+        budget: number of images with which each generator is updated under `overlay`.
+        overlay: small networks and the data, for 2 CPU cores: an overlay behind that of each method.
         titles: how tables call the methods that only this bundle has, by name.
         second_title: description of a second test set, which `run_leaderboard` may be given.
         overlays: overlays of `train.yaml` outside `configs/baselines`, by the name of the method.
+        over: methods whose overlay goes over that of another method, which comes first.
         supervised: methods trained on aligned pairs: the upper end of the scale.
         fitted_on_pairs: classical baselines fitted on pairs.
-        shared_with: another bundle with the same trainings of the methods in `shared`; they are done once for both.
-        shared: names of these methods.
+        shared_with: another bundle beside this one, whose baselines, ablations and overlays are this one's as well.
+        shared: methods whose trainings are the same in both bundles; they are done once.
         translators: id of `evaluate.yaml` with everything that is scored; None: nothing of it can be left out.
         evaluation: ids of `evaluate.yaml` and the values with which they leave out what the table does not show.
     """
@@ -45,10 +46,11 @@ class Board:
     own: str
     columns: tuple[str, ...]
     budget: int
-    compact: str = "demo"
+    overlay: str = "demo"
     titles: Mapping[str, str] = field(default_factory=dict)
     second_title: str = "second test set"
     overlays: Mapping[str, str] = field(default_factory=dict)
+    over: Mapping[str, str] = field(default_factory=dict)
     supervised: tuple[str, ...] = ()
     fitted_on_pairs: tuple[str, ...] = ()
     shared_with: str | None = None
@@ -75,10 +77,15 @@ class Board:
         """Overlays that are trained first, once per seed, and whose weights every method copies."""
         return training_stages(self.root)
 
+    @property
+    def folders(self) -> list[Path]:
+        """Folders in which overlays are looked for: the bundle's configs, then those of `shared_with`."""
+        others = [] if self.shared_with is None else [self.root.with_name(self.shared_with) / "configs"]
+        return [self.configs, *others]
+
     def methods(self) -> list[str]:
         """Return the names of all methods of the bundle except its ablations: its own first."""
-        found = sorted(path.stem for path in (self.configs / "baselines").glob("*.yaml"))
-        return [self.own, *self.overlays, *found]
+        return [self.own, *self.overlays, *self._names("baselines")]
 
     def files(self, method: str, overlay: str | None) -> list[Path]:
         """
@@ -95,14 +102,17 @@ class Board:
         Example:
             >>> [path.name for path in find_board("ggcl").files("physics+ggdr", "demo")]
             ['train.yaml', 'physics.yaml', 'ggdr.yaml', 'demo.yaml']
+            >>> [path.name for path in find_board("ggcl").files("fastcut", None)]
+            ['train.yaml', 'cut.yaml', 'fastcut.yaml']
         """
-        parts = method.partition(":")[0].split("+")
-        files = [self.configs / "train.yaml", *(self._file(part) for part in parts if part != self.own)]
+        parts = [part for part in method.partition(":")[0].split("+") if part != self.own]
+        layers = [layer for part in parts for layer in ([self.over[part], part] if part in self.over else [part])]
+        files = [self.configs / "train.yaml", *map(self._file, layers)]
         if overlay is not None:
-            named = self.configs / f"{overlay}.yaml"
-            files.append(named if named.is_file() else Path(overlay).absolute())
-            if not files[-1].is_file():
+            found = self._find(overlay)
+            if found is None and not Path(overlay).is_file():
                 raise ValueError(f"`overlay` must be a file, or a name in {self.configs}, got {overlay!r}.")
+            files.append(found or Path(overlay).absolute())
         return files
 
     def title(self, name: str) -> str:
@@ -130,14 +140,24 @@ class Board:
         return f"{found}: {', '.join(ablations)}" if ablations else found
 
     def _file(self, part: str) -> Path:
-        ablations = [f"ablations/{path.stem}" for path in sorted((self.configs / "ablations").glob("*.yaml"))]
-        if part not in [*self.methods(), *ablations]:
-            raise ValueError(
-                f"`methods` of {self.bundle} must be among {', '.join([*self.methods(), *ablations])}, or some of them"
-                f" joined by +, got {part!r}."
-            )
+        known = [*self.methods(), *(f"ablations/{name}" for name in self._names("ablations"))]
         name = self.overlays.get(part, part if part.startswith("ablations/") else f"baselines/{part}")
-        return self.configs / f"{name}.yaml"
+        found = self._find(name) if part in known else None
+        if found is None:
+            raise ValueError(
+                f"`methods` of {self.bundle} must be among {', '.join(known)}, or some of them joined by +,"
+                f" got {part!r}."
+            )
+        return found
+
+    def _names(self, kind: str) -> list[str]:
+        """Names of the overlays in the folder `kind` of each of `folders`, sorted."""
+        return sorted({path.stem for folder in self.folders for path in (folder / kind).glob("*.yaml")})
+
+    def _find(self, name: str) -> Path | None:
+        """The first file of a name in `folders`."""
+        found = [folder / f"{name}.yaml" for folder in self.folders if (folder / f"{name}.yaml").is_file()]
+        return found[0] if found else None
 
 
 # Titles of methods and baselines that several bundles may have; of others, the name without underscores.

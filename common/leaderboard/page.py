@@ -225,7 +225,7 @@ def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | Non
         methods = [each.name for each in old if each.seeds]
         if methods:
             seeds = max(each.seeds for each in old)
-            facts["commands"].append(command(board, board.budget, seeds, methods, board.compact, None))
+            facts["commands"].append(command(board, board.budget, seeds, methods, board.overlay, None))
             facts |= {"earlier": before.name, "earlier_methods": methods}
             found += old
     return (facts, found) if found else None

@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..devices import accelerator_name
 from ..files import write_json
 from ..metrics.summary import NETWORK, read_rows
 from ..processes import run_child
-from .boards import COMPACT, RESULTS, Board, find_board, pair_of
+from .boards import DECLARED, RESULTS, Board, find_board, pair_of
 from .budget import Schedule, schedule, training_cost, training_seconds
 from .results import add_runs, read_results, refuse_other, shared_run
 
@@ -192,7 +193,7 @@ def run_leaderboard(
     methods: Sequence[str] | None = None,
     budget: int | None = None,
     seeds: int | Sequence[int] = 3,
-    overlay: str | None = COMPACT,
+    overlay: str | None = DECLARED,
     epochs: int | None = None,
     data: str | Path | None = None,
     second: str | Path | None = None,
@@ -214,8 +215,8 @@ def run_leaderboard(
         methods: their names (`Board.files`); default: all but the ablations.
         budget: images with which each generator is updated; default: the demonstration's.
         seeds: how many, from 0, or which.
-        overlay: of `train.yaml`, behind each method's own: a name, a path, None for the papers' sizes; `compact` is
-            the board's.
+        overlay: of `train.yaml`, behind each method's own: a name, a path, None for the papers' sizes; `declared`
+            is the board's.
         epochs: of each training; default: the configs'.
         data: folder of the data; the demonstration makes its phantom there.
         second: folder of a second test set, on which all are scored, too; nothing is trained on it.
@@ -233,7 +234,13 @@ def run_leaderboard(
     board = find_board(bundle)
     bundle = board.bundle
     budget = board.budget if budget is None else budget
-    overlay = board.compact if overlay == COMPACT else overlay
+    if overlay == "compact":
+        warnings.warn(
+            "`overlay` compact is the bundle's compact.yaml now. The overlay that the name stood for is the default.",
+            FutureWarning,
+            stacklevel=2,
+        )
+    overlay = board.overlay if overlay == DECLARED else overlay
     names = list(methods or board.methods())
     folder = Path(output_dir or Path("runs") / "leaderboard" / bundle).absolute()
     places = {"data": Path(data or folder / "data").absolute(), "runs": folder}
@@ -269,14 +276,14 @@ def command(
     """The command that makes these results, without the places of this machine.
 
     Example:
-        >>> command(find_board("ggcl"), 1200, 3, ["ggcl", "cut"], "compact", None)
+        >>> command(find_board("ggcl"), 1200, 3, ["ggcl", "cut"], "declared", None)
         'python -m common leaderboard --bundle ggcl --budget 1200 --seeds 3 --methods ggcl,cut'
     """
     numbers = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
     words = ["python", "-m", "common", "leaderboard", "--bundle", board.bundle, "--budget", str(budget)]
     words += ["--seeds", numbers]
     words += ["--methods", ",".join(methods)] if methods else []
-    if overlay not in (COMPACT, board.compact):
+    if overlay not in (DECLARED, board.overlay):
         words += ["--overlay", "None" if overlay is None else Path(overlay).stem]
     return shlex.join([*words, *(["--epochs", str(epochs)] if epochs else [])])
 

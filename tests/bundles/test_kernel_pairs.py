@@ -18,6 +18,7 @@ from common.phantoms import generate_phantom
 from tests.helpers.bundles import ROOT, done, run
 
 BUNDLES = {name: ROOT / "bundles" / name for name in ("ggcl", "kcgan_kernel_conversion")}
+OVER = {"baselines/fastcut": "baselines/cut"}
 PAIRS = {
     "cyclegan": "CycleGAN",
     "cut": "ContrastiveUnpairedTranslation",
@@ -44,7 +45,10 @@ LAYERS = {name: {"discriminator_def#num_layers": 2} for name in PAIRS} | {
 
 
 def files(bundle: str, *names: str) -> list[str]:
-    return [str(BUNDLES[bundle] / "configs" / f"{name}.yaml") for name in names]
+    """The configs of a bundle, and those that it shares with GGCL, which lie there; FastCUT's goes over CUT's."""
+    folders = [BUNDLES[bundle] / "configs", BUNDLES["ggcl"] / "configs"]
+    layers = [layer for name in names for layer in (OVER.get(name), name) if layer]
+    return [str(next(f for folder in folders if (f := folder / f"{name}.yaml").is_file())) for name in layers]
 
 
 def parsed(bundle: str, *names: str, **overrides: object) -> ConfigParser:

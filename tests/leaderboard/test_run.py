@@ -110,10 +110,41 @@ def test_every_method_gets_the_same_number_of_generator_images(bundle):
     """Iterations are images over the batch, of which every n-th updates the generator (StarGAN and its kin: 5th)."""
     board = find_board(bundle)
     for method in board.methods():
-        plan = schedule(board.files(method, board.compact), board.budget)
+        plan = schedule(board.files(method, board.overlay), board.budget)
         iterations = plan.epochs * (plan.samples_per_epoch // plan.batch_size)
         assert iterations // plan.critic_steps * plan.batch_size == board.budget, method
         assert plan.samples_per_epoch % plan.batch_size == 0
+
+
+def test_what_two_bundles_share_lies_in_one_of_them():
+    """Their methods are the same but for the own one, and so are the overlays, of which a bundle's own come first."""
+    ggcl, kcgan = find_board("ggcl"), find_board("kcgan_kernel_conversion")
+    assert kcgan.methods()[1:] == ggcl.methods()[1:]
+    assert [path.parents[1] for path in kcgan.files("fastcut", "leaderboard")[1:3]] == [ggcl.configs] * 2
+    train, physics, ggdr, overlay = kcgan.files("physics+ggdr", kcgan.overlay)
+    assert {train.parent, physics.parent} == {kcgan.configs}
+    assert (ggdr.parent.parent, overlay.parent) == (ggcl.configs, ggcl.configs)
+
+
+def test_an_overlay_over_another_one_comes_behind_it():
+    names = [path.stem for path in find_board("ggcl").files("fastcut+physics:B30f:B70f", "demo")]
+    assert names == ["train", "cut", "fastcut", "physics", "demo"]
+
+
+def test_compact_is_a_file_of_the_bundle_now(monkeypatch, tmp_path):
+    """It stood for the overlay that a board declares, which is the default."""
+
+    class StopError(Exception):
+        pass
+
+    def schedule(files: list[Path], *_: object, **__: object) -> None:
+        raise StopError(files[-1].name)
+
+    monkeypatch.setattr("common.leaderboard.run.schedule", schedule)
+    with pytest.raises(StopError, match=r"leaderboard\.yaml"):
+        run_leaderboard("ggcl", output_dir=tmp_path)
+    with pytest.warns(FutureWarning, match=r"compact\.yaml"), pytest.raises(StopError, match=r"compact\.yaml"):
+        run_leaderboard("ggcl", overlay="compact", output_dir=tmp_path)
 
 
 def test_the_default_budget_is_the_demonstrations():
