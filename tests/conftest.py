@@ -1,4 +1,7 @@
-"""One thread a test process: with several, OpenMP's busy waiting makes a shared machine up to 50 times slower."""
+"""One thread per test process, and a count of what was skipped for want of data beside the project.
+
+With several threads, OpenMP's busy waiting makes a shared machine up to 50 times slower.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,17 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
+import pytest
 import torch
 
+from tests.helpers.shared import SHARED, VARIABLE, WANT
+
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were skipped for want of data beside the project, and where these are looked for."""
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    if count := sum(WANT in reason for reason in reasons):
+        where = f"looked for in {SHARED} ({VARIABLE})"
+        terminalreporter.write_line(f"{count} tests were skipped for want of data beside the project, {where}.")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +22,14 @@ from common.networks import (
     load_weights,
     target_weights,
 )
+from tests.helpers.commands import python_m
 from tests.helpers.released_ggcl import (
     SequentialDiscriminator,
     SequentialGenerator,
     ggcl_discriminator_state,
     ggcl_generator_state,
 )
+from tests.helpers.shared import needs_shared, shared
 
 ROOT = Path(__file__).parents[1]
 NO_DEFAULT = {"class": "none"}
@@ -206,9 +205,7 @@ def test_output_must_be_a_weights_file(files):
 
 
 def command(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "common", "convert_ggcl", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment)
+    return python_m("common", ["convert_ggcl", *arguments])
 
 
 def test_command_line(files):
@@ -241,11 +238,8 @@ def ggcl_state(path):
     return torch.load(path, weights_only=True)
 
 
-FIXTURE = Path(__file__).parents[2] / "shared" / "fixtures" / "ggcl_reference"
-released = pytest.mark.skipif(
-    not (FIXTURE / "golden.npz").is_file(),
-    reason="the released code's checkpoint (../shared/fixtures/ggcl_reference) is not beside the project",
-)
+FIXTURE = shared("fixtures", "ggcl_reference")
+released = needs_shared("fixtures", "ggcl_reference", "golden.npz")
 
 
 def checkpoint(name):

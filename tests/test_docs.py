@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from common.phantoms import generate_phantom
-from tests.helpers.pages import ROOT, commands
+from tests.helpers.commands import ROOT, python_m
+from tests.helpers.pages import commands, run_line
+from tests.helpers.shared import needs_shared, shared
 
 NEC = ROOT / "bundles" / "nec_t1t2"
 SMALL = """--max_epochs 1 --batch_size 2 --image_size 64 --val_interval 1 --spacing_mm '[4.0,4.0,-1]'
@@ -47,7 +47,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob("bundles/*/*/README.md")),
     *sorted(ROOT.glob("benchmarks/notes/*.md")),
 ]
-RELEASED = ROOT.parent / "shared" / "fixtures" / "ggcl_reference"
+RELEASED = shared("fixtures", "ggcl_reference")
 
 
 def bundle_commands(bundle: str) -> list[str]:
@@ -67,7 +67,7 @@ def workplace(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not RELEASED.is_dir(), reason="a released checkpoint (../shared/fixtures) is not there")
+@needs_shared("fixtures", "ggcl_reference")
 @pytest.mark.parametrize("bundle", ["ggcl", "kcgan_kernel_conversion"])
 def test_the_commands_of_a_kernel_bundles_page_run_in_order(bundle, tmp_path):
     shutil.copytree(ROOT / "bundles" / bundle, tmp_path / bundle, ignore=shutil.ignore_patterns("data", "output"))
@@ -79,11 +79,7 @@ def test_the_commands_of_a_kernel_bundles_page_run_in_order(bundle, tmp_path):
         line = re.sub("|".join(map(re.escape, places)), lambda match: str(places[match.group()]), command)
         if " training " in line:
             line += " " + " ".join(SMALL_KERNEL.split("\n")) + (SMALL_CHEST if "demo.yaml" in line else "")
-        arguments = [sys.executable, *shlex.split(line)[1:]]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            arguments, cwd=tmp_path / bundle, capture_output=True, text=True, timeout=300, env=environment
-        )
+        done = run_line(line, cwd=tmp_path / bundle)
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     assert (tmp_path / "OUT" / "report.html").is_file()
 
@@ -106,11 +102,7 @@ def test_the_commands_of_the_contrast_bundles_page_run_in_order(tmp_path):
         if " reading_results " in line:
             grades = tmp_path / "SHEET" / "for_readers" / "grades.csv"
             grades.write_text(re.sub(",,", ",2,3", grades.read_text()).replace("\r", ""))
-        arguments = [sys.executable, *shlex.split(line)[1:]]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            arguments, cwd=tmp_path / "nect2cect", capture_output=True, text=True, timeout=300, env=environment
-        )
+        done = run_line(line, cwd=tmp_path / "nect2cect")
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     assert (out / "report.html").is_file()
     assert "OUT2" in done.stdout
@@ -130,9 +122,7 @@ def test_the_commands_of_the_super_resolution_bundles_page_run_in_order(tmp_path
         line = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), command)
         if " training " in line:
             line += " " + " ".join(SMALL_PATCHES.split("\n")) + (SMALL_LUNG if "demo.yaml" in line else "")
-        arguments = [sys.executable, *shlex.split(line)[1:]]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(arguments, cwd=bundle, capture_output=True, text=True, timeout=300, env=environment)
+        done = run_line(line, cwd=bundle)
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     factors = {
         folder: json.loads((bundle / folder / "network.json").read_text())["factor"]
@@ -151,11 +141,7 @@ def test_the_commands_of_a_page_run_in_order(page, workplace):
         line = re.sub(r"\b(FILE_OR_FOLDER|DATA|OUT)\b", lambda match: str(places[match.group()]), command)
         if " training " in line:
             line += " " + " ".join(SMALL.split("\n")) + (SMALL_PHANTOM if "demo.yaml" in line else "")
-        arguments = [sys.executable, *shlex.split(line)[1:]]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            arguments, cwd=workplace / "nec_t1t2", capture_output=True, text=True, timeout=300, env=environment
-        )
+        done = run_line(line, cwd=workplace / "nec_t1t2", fork=page != "README.md")
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     assert (places["OUT"] / "report.html").is_file()
     assert (places["OUT"] / "summary.json").is_file()
@@ -275,9 +261,7 @@ def test_the_figures_of_the_reliability_page_are_those_of_the_committed_results(
 
 @pytest.mark.parametrize("verb", ["phantom", "report", "demo", "convert_ggcl"])
 def test_help_names_what_a_command_takes(verb):
-    done = subprocess.run(
-        [sys.executable, "-m", "common", verb, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = python_m("common", [verb, "--help"])
     assert done.returncode == 0
     assert "output" in (done.stdout + done.stderr).lower()
 
@@ -292,14 +276,7 @@ def test_help_names_what_a_command_takes(verb):
     ],
 )
 def test_wrong_arguments_end_in_one_line(arguments, words, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "common", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = python_m("common", arguments, cwd=tmp_path)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert all(word in line for word in words), line

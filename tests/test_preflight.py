@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from monai.bundle import ConfigParser
 
 from common import preflight
 from common.preflight import refuse_wrong_kinds
+from tests.helpers.commands import python_m
 
 from .helpers.devices import pretend
 
@@ -72,9 +72,7 @@ def test_missing_path_names_it_and_the_cure(tmp_path):
 
 
 def bundle(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "monai.bundle", "run", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+    return python_m("monai.bundle", ["run", *arguments], cwd=cwd)
 
 
 def test_on_the_command_line_the_error_is_the_last_word(tmp_path):

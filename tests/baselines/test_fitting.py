@@ -27,8 +27,8 @@ from common.baselines import (
     save_baselines,
 )
 from common.metrics import score
+from tests.helpers.shared import require_shared
 
-DATA = next((p / "shared" / "data" for p in Path(__file__).resolve().parents if (p / "shared" / "data").is_dir()), None)
 NAMES = ["identity", "histogram_matching", "inverted_histogram_matching", "intensity_curve"]
 
 
@@ -127,9 +127,7 @@ def real_pair(first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
     """Every third slice of a real pair, encoded by its own percentiles 1 and 99, as in the NEC paper."""
     volumes = []
     for name in (first, second):
-        if DATA is None or not (DATA / "brain_mri" / name).is_file():
-            pytest.skip(f"real test data shared/data/brain_mri/{name} is not beside this checkout")
-        volume = np.asarray(nibabel.load(DATA / "brain_mri" / name).dataobj, dtype=np.float32)
+        volume = np.asarray(nibabel.load(require_shared("data", "brain_mri", name)).dataobj, dtype=np.float32)
         low, high = np.percentile(volume, [1, 99])
         volumes.append((np.clip((volume - low) / (high - low), 0, 1) * 2 - 1)[:, :, 30:110:3])
     return volumes[0], volumes[1]

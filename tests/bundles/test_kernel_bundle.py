@@ -14,6 +14,7 @@ import torch
 from common.data import load_datalist
 from common.phantoms import generate_phantom
 from tests.helpers.bundles import ROOT, done, run
+from tests.helpers.shared import needs_shared, shared
 
 BUNDLE = ROOT / "bundles" / "ggcl"
 DOMAINS = ["B30f", "B50f", "B70f"]
@@ -28,7 +29,6 @@ num_res_blocks: 1
 discriminator_channels: 4
 val_interval: 1
 """
-SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -209,9 +209,9 @@ def test_a_slice_size_that_the_discriminator_cannot_take_is_named(chest, tiny_ke
     assert "image_size" in process.stderr
 
 
-@pytest.mark.skipif(not (SHARED / "kernel_pair_ct").is_dir(), reason="../shared/data/kernel_pair_ct is not there")
+@needs_shared("data", "kernel_pair_ct")
 def test_a_real_scan_is_taken_as_it_is_and_warned_of(plain, tmp_path):
-    (path,) = (SHARED / "kernel_pair_ct").glob("*soft*.nii.gz")
+    (path,) = shared("data", "kernel_pair_ct").glob("*soft*.nii.gz")
     process = done(convert(plain, path, tmp_path / "out", "--target", "B70f"))
     (output,) = (tmp_path / "out").rglob("*.nii.gz")
     source, image = nib.load(path), nib.load(output)

@@ -15,10 +15,11 @@ from common.leaderboard import find_board
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
 from common.phantoms import generate_phantom
 from tests.helpers.bundles import ROOT
+from tests.helpers.shared import needs_shared, shared
 
 BUNDLES = {name: ROOT / "bundles" / name for name in ("ggcl", "kcgan_kernel_conversion")}
 OVER = {"baselines/fastcut": "baselines/cut"}
-SCHEMA = ROOT.parent / "shared" / "data" / "schema" / "meta_schema_20240725.json"
+SCHEMA = ("data", "schema", "meta_schema_20240725.json")
 SMALL = {"channels": 8, "num_res_blocks": 1, "discriminator_channels": 4, "image_size": 128}
 
 
@@ -103,10 +104,10 @@ def test_monai_finds_all_properties_at_their_ids(bundle, names, kind, chest, tmp
     assert workflow.version == json.loads((BUNDLES[bundle] / "configs" / "metadata.json").read_text())["version"]
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema (../shared/data/schema) is not there")
+@needs_shared(*SCHEMA)
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_metadata_is_valid(bundle):
-    verify_metadata(meta_file=str(BUNDLES[bundle] / "configs" / "metadata.json"), filepath=str(SCHEMA))
+    verify_metadata(meta_file=str(BUNDLES[bundle] / "configs" / "metadata.json"), filepath=str(shared(*SCHEMA)))
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

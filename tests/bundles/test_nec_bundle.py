@@ -15,12 +15,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.data import load_datalist
 from common.reports import write_report
-from tests.helpers.bundles import BUNDLE, CONFIGS, ROOT, TINY, bundle, done
+from tests.helpers.bundles import BUNDLE, CONFIGS, TINY, bundle, done
+from tests.helpers.shared import needs_shared, shared
 
-SHARED = ROOT.parent / "shared" / "data"
-needs_real_brains = pytest.mark.skipif(
-    not (SHARED / "brain_mri").is_dir(), reason="real volumes (../shared/data/brain_mri) are not beside the project"
-)
 METHODS = {"network", "identity", "histogram_matching", "inverted_histogram_matching", "intensity_curve"}
 
 
@@ -319,9 +316,9 @@ def test_a_t2_given_as_t1_is_warned_of(trained, tmp_path):
 # ---- real data
 
 
-@needs_real_brains
+@needs_shared("data", "brain_mri")
 def test_real_t1_volumes_are_translated_and_scored_against_their_t2(trained, tmp_path):
-    folder = SHARED / "brain_mri"
+    folder = shared("data", "brain_mri")
     names = {
         "stroke": ("cstar_stroke_T1", "cstar_stroke_T2"),
         "glioma": ("TCGA-FG-6692_t1_brain", "TCGA-FG-6692_t2_brain"),
@@ -340,12 +337,10 @@ def test_real_t1_volumes_are_translated_and_scored_against_their_t2(trained, tmp
         np.testing.assert_allclose(output.affine, source.affine, atol=1e-3)
 
 
-@pytest.mark.skipif(
-    not (SHARED / "dicom" / "ibsi_STS_019_MR_T1.zip").is_file(), reason="DICOM series (../shared/data) is not there"
-)
+@needs_shared("data", "dicom", "ibsi_STS_019_MR_T1.zip")
 def test_a_dicom_mr_series_loads_and_is_translated(trained, tmp_path):
     pytest.importorskip("pydicom")
-    with zipfile.ZipFile(SHARED / "dicom" / "ibsi_STS_019_MR_T1.zip") as archive:
+    with zipfile.ZipFile(shared("data", "dicom", "ibsi_STS_019_MR_T1.zip")) as archive:
         archive.extractall(tmp_path / "unpacked")
     series = next(p for p in (tmp_path / "unpacked").rglob("*.dcm")).parent
     done(infer(trained, series, tmp_path / "out"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +12,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 from common import preflight
 from tests.helpers.bundles import BUNDLE, CONFIGS
+from tests.helpers.shared import needs_shared, shared
 
-SCHEMA = Path(__file__).parents[3] / "shared" / "data" / "schema" / "meta_schema_20240725.json"
+SCHEMA = ("data", "schema", "meta_schema_20240725.json")
 BASELINES = ["pix2pix", "cyclegan", "cut"]
 
 
@@ -53,9 +53,9 @@ def test_monais_required_properties_are_there(names, kind):
     assert missing == []
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema (../shared/data/schema) is not there")
+@needs_shared(*SCHEMA)
 def test_metadata_is_valid():
-    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(SCHEMA))
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(shared(*SCHEMA)))
 
 
 def test_metadata_says_what_other_consumers_ask_for():

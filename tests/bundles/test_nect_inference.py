@@ -16,12 +16,12 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 from common import preflight
 from common.networks import SPADEGenerator, save_definition
 from tests.helpers.bundles import ROOT, done, run
+from tests.helpers.shared import needs_shared, shared
 
 BUNDLE = ROOT / "bundles" / "nect2cect"
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 METADATA = BUNDLE / "configs" / "metadata.json"
-SHARED = ROOT.parent / "shared" / "data"
-SCHEMA = SHARED / "schema" / "meta_schema_20240725.json"
+SCHEMA = ("data", "schema", "meta_schema_20240725.json")
 NO_WEIGHTS = "no/weights: the paper's network"
 
 
@@ -208,9 +208,9 @@ def test_an_enhanced_scan_and_tilted_slices_are_warned_of_but_translated(tmp_pat
         enhance(tmp_path / "tilted", tmp_path / "out")
 
 
-@pytest.mark.skipif(not (SHARED / "abdomen_ct").is_dir(), reason="a real CT (../shared/data/abdomen_ct) is not there")
+@needs_shared("data", "abdomen_ct")
 def test_a_real_abdomen_keeps_its_geometry_and_hu_without_an_alarm(tmp_path):
-    path = SHARED / "abdomen_ct" / "totalseg_example_ct_noncontrast_3mm.nii.gz"
+    path = shared("data", "abdomen_ct") / "totalseg_example_ct_noncontrast_3mm.nii.gz"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         enhance(path, tmp_path)
@@ -240,9 +240,9 @@ def test_inference_passes_the_preflight_and_has_monais_required_properties():
     assert missing == []
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema (../shared/data/schema) is not there")
+@needs_shared(*SCHEMA)
 def test_metadata_is_valid():
-    verify_metadata(meta_file=str(METADATA), filepath=str(SCHEMA))
+    verify_metadata(meta_file=str(METADATA), filepath=str(shared(*SCHEMA)))
 
 
 def test_metadata_says_what_other_consumers_ask_for():

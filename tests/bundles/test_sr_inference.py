@@ -20,12 +20,12 @@ from common.errors import DiskFullError
 from common.images import NiftiSliceWriter
 from common.networks import SuperResolutionGenerator, save_definition
 from tests.helpers.bundles import ROOT, done, run
+from tests.helpers.shared import needs_shared, shared
 
 BUNDLE = ROOT / "bundles" / "sr_cyclegan"
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 METADATA = BUNDLE / "configs" / "metadata.json"
-SHARED = ROOT.parent / "shared" / "data"
-SCHEMA = SHARED / "schema" / "meta_schema_20240725.json"
+SCHEMA = ("data", "schema", "meta_schema_20240725.json")
 NO_WEIGHTS = "no/weights: the paper's network"
 FACTOR = 8
 
@@ -290,9 +290,9 @@ def test_inference_passes_the_preflight_and_has_monais_required_properties(tmp_p
     assert workflow.check_properties() == []
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema (../shared/data/schema) is not there")
+@needs_shared(*SCHEMA)
 def test_metadata_is_valid():
-    verify_metadata(meta_file=str(METADATA), filepath=str(SCHEMA))
+    verify_metadata(meta_file=str(METADATA), filepath=str(shared(*SCHEMA)))
 
 
 def test_metadata_says_what_other_consumers_ask_for():

@@ -17,11 +17,13 @@ from skimage.registration import phase_cross_correlation
 from common.data import draw_patch, load_patch_volumes
 from common.inference import TileInferer
 from common.networks import load_weights
+from tests.helpers.shared import needs_shared, shared
 
-from .test_sr_inference import BUNDLE, CONFIG, FACTOR, SHARED, messages, only, parsed, save, stand_in, super_resolve
+from .test_sr_inference import BUNDLE, CONFIG, FACTOR, messages, only, parsed, save, stand_in, super_resolve
 
-REAL_CHEST = SHARED / "chest_ct" / "lidc_idri_0314_native_40slices.nii.gz"
-TOOTH = SHARED / "microct" / "seg3d_tooth.nii.gz"
+CHEST_PARTS = ("data", "chest_ct", "lidc_idri_0314_native_40slices.nii.gz")
+TOOTH_PARTS = ("data", "microct", "seg3d_tooth.nii.gz")
+REAL_CHEST, TOOTH = shared(*CHEST_PARTS), shared(*TOOTH_PARTS)
 SHIPPED = {key: yaml.safe_load(CONFIG.read_text())[key] for key in ("network_def", "handlers")}
 SHIPPED["models_dir"] = str(BUNDLE / "models")
 
@@ -37,7 +39,7 @@ def real_part(path: Path, grid: str | None) -> tuple[nib.Nifti1Image, list[list[
     return stored, [[0, size] for size in stored.shape]
 
 
-@pytest.mark.skipif(not REAL_CHEST.is_file(), reason="a real CT (../shared/data/chest_ct) is not there")
+@needs_shared(*CHEST_PARTS)
 @pytest.mark.parametrize("grid", [None, "oblique_flipped", "turned"])
 @pytest.mark.parametrize(
     ("network", "correlation"),
@@ -67,7 +69,7 @@ def test_a_part_of_a_real_chest_lies_where_it_was(tmp_path, network, correlation
     assert np.corrcoef(part.ravel(), back.ravel())[0, 1] > correlation
 
 
-@pytest.mark.skipif(not REAL_CHEST.is_file(), reason="a real CT (../shared/data/chest_ct) is not there")
+@needs_shared(*CHEST_PARTS)
 def test_tiles_of_the_shipped_weights_are_the_whole_within_1_hu():
     """At the margin that the configs read off the network, whose receptive field it is; less of it is not enough."""
     parser = parsed(**SHIPPED)
@@ -85,7 +87,7 @@ def test_tiles_of_the_shipped_weights_are_the_whole_within_1_hu():
     assert float((cut - whole).abs().max()) > 10
 
 
-@pytest.mark.skipif(not TOOTH.is_file(), reason="a micro CT (../shared/data/microct) is not there")
+@needs_shared(*TOOTH_PARTS)
 def test_a_real_micro_ct_without_hu_is_a_micro_volume_and_no_clinical_one(tmp_path):
     """Its header says 1 mm: it is read by the training's own transforms once the expected pixel does, too."""
     training = ConfigParser()

@@ -19,10 +19,11 @@ from common.__main__ import main
 from common.data import load_datalist
 from common.datalists.dicom_rules import contrast_of, kernel_of, sequence_of
 from common.datalists.make import make_datalist
+from tests.helpers.commands import ROOT
 from tests.helpers.dicom_series import write_source_series
-from tests.helpers.pages import ROOT, commands
+from tests.helpers.pages import commands
+from tests.helpers.shared import needs_shared, shared
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "dicom"
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
 
 
@@ -204,13 +205,13 @@ def test_sequences_are_recognised_only_where_nothing_contradicts(description, ti
     assert bool(why) == (sequence is None)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="real DICOM series (../shared/data/dicom) are not beside the project")
+@needs_shared("data", "dicom")
 def test_real_headers_give_their_kernels_and_sequence(tmp_path):
-    for archive in SHARED.glob("*.zip"):
+    for archive in shared("data", "dicom").glob("*.zip"):
         zipfile.ZipFile(archive).extractall(tmp_path / archive.stem)
     made = make_datalist(tmp_path, "dicom:kernel", split=(1, 0, 0))
     kernels = {(entry["patient"], entry["domain"]) for entry in made.content["training"]}
-    # from ../shared/data/README.md: UB and YA of one head phantom; STS_019 has kernel SOFT
+    # UB and YA of one head phantom; STS_019 has kernel SOFT
     assert {("PLASTIC", "UB"), ("PLASTIC", "YA"), ("STS_019", "SOFT")} < kernels
     pair = make_datalist(tmp_path, "dicom:kernel", split=(0, 0, 1), domains="UB,YA", dry_run=True)
     assert [entry["patient"] for entry in pair.content["test"]] == ["PLASTIC"]

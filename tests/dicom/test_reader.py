@@ -6,7 +6,6 @@ Real DICOM series: values and places agree with NIfTI files that others converte
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +23,7 @@ from common.dicom.pixels import read_volume
 from common.images.writing import save_volume
 from common.transforms import FindKerneld
 from tests.helpers.dicom_files import AFFINE, HU, change, change_all, series, write_enhanced
+from tests.helpers.shared import needs_shared, shared
 
 load = LoadImaged(keys="image", reader=image_readers())
 
@@ -200,8 +200,7 @@ def test_a_changed_slice_is_found_however_small_the_change(tmp_path):
     assert "1 slices (0003)" in refusal(folder)
 
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-SERIES = {  # shape, voxel sizes in mm, modality and kernel, as their headers and `../shared/data/README.md` tell
+SERIES = {  # shape, voxel sizes in mm, modality and kernel, as their headers tell
     "ibsi_STS_019_CT": ((136, 134, 47), (0.976562, 0.976562, 3.27), "CT", "SOFT"),
     "ibsi_STS_019_MR_T1": ((112, 110, 47), (1.171875, 1.171875, 3.27), "MR", None),
     "lidc_idri_0314_12slices": ((512, 512, 12), (0.78125, 0.78125, 1.0), "CT", "D"),
@@ -214,11 +213,11 @@ NIFTI = {
     "philips_headphantom_YA_8slices": "kernel_pair_ct/philips_headphantom_YA_sharp_bone_40slices",
 }
 
-needs_real = pytest.mark.skipif(not (SHARED / "dicom").is_dir(), reason="real DICOM (../shared/data) is not there")
+needs_real = needs_shared("data", "dicom")
 
 
 def load_real(name):
-    (item,) = find_images(SHARED / "dicom" / f"{name}.zip")
+    (item,) = find_images(shared("data", "dicom") / f"{name}.zip")
     return LoadImaged(keys="image", reader=image_readers())(item)["image"]
 
 
@@ -237,7 +236,7 @@ def test_shape_voxel_size_modality_and_kernel_are_those_of_the_headers(name):
 @needs_real
 @pytest.mark.parametrize("name", NIFTI)
 def test_values_and_places_agree_with_the_nifti_file_of_the_scan(name):
-    image, other = load_real(name), nib.load(SHARED / f"{NIFTI[name]}.nii.gz")
+    image, other = load_real(name), nib.load(shared("data", f"{NIFTI[name]}.nii.gz"))
     to_image = np.linalg.inv(image.affine.numpy()) @ other.affine
     np.testing.assert_allclose(to_image[:3, :3], np.eye(3), atol=1e-6)  # a crop: no turn, no scale, a shift
     shift = to_image[:3, 3].round()
@@ -259,7 +258,7 @@ def test_the_writer_finds_the_grid_that_was_read():
 
 @needs_real
 def test_a_real_enhanced_object_is_placed_by_its_frames():
-    path = SHARED / "dicom" / "eCT_Supplemental.dcm"
+    path = shared("data", "dicom") / "eCT_Supplemental.dcm"
     ordered = stack(slices_of(read_header(path), path), path.name)
     expected = [[0.388672, 0, 0, -99.5], [0, -0.388672, 0, 301.5], [0, 0, -10, -149], [0, 0, 0, 1]]
     np.testing.assert_allclose(ordered.affine, expected, atol=1e-6)  # from its headers, by hand
@@ -270,12 +269,12 @@ def test_a_real_enhanced_object_is_placed_by_its_frames():
 @needs_real
 def test_a_perfusion_map_is_no_ct_to_translate():
     with pytest.raises(ValueError, match=r"eCT_Supplemental\.dcm' .*a map or projection \(ImageType PERFUSION\)"):
-        find_images(SHARED / "dicom" / "eCT_Supplemental.dcm")
+        find_images(shared("data", "dicom") / "eCT_Supplemental.dcm")
 
 
 @needs_real
 def test_a_missing_real_slice_is_named(tmp_path):
-    with zipfile.ZipFile(SHARED / "dicom" / "lidc_idri_0314_12slices.zip") as archive:
+    with zipfile.ZipFile(shared("data", "dicom") / "lidc_idri_0314_12slices.zip") as archive:
         archive.extractall(tmp_path)
     path = next(tmp_path.rglob("000021.dcm"))
     path.unlink()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from .commands import ROOT, python_m
+
 BUNDLE = ROOT / "bundles" / "nec_t1t2"
 CONFIGS = BUNDLE / "configs"
 
@@ -33,10 +32,8 @@ def run(
 ) -> subprocess.CompletedProcess:
     """The same for any bundle."""
     paths = [str(file if isinstance(file, Path) else bundle_root / "configs" / f"{file}.yaml") for file in files]
-    command = [sys.executable, "-m", "monai.bundle", "run", *([run_id] if run_id else [])]
-    command += ["--config_file", str(paths), "--bundle_root", str(bundle_root), *(str(option) for option in options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, env=environment)
+    options = ("--config_file", paths, "--bundle_root", bundle_root, *options)
+    return python_m("monai.bundle", ["run", *([run_id] if run_id else []), *options], cwd=cwd)
 
 
 def done(process: subprocess.CompletedProcess) -> subprocess.CompletedProcess:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
 
 from common.inference import OutputCheck
 from common.inference.output_check import PairedSlices, edge_agreement, overlap, paired_slices, slice_jump
+from tests.helpers.shared import needs_shared, shared
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 WIDE = np.diag([3.0, 3.0, 5.0, 1.0])  # pixels that are not averaged any more
 
 
@@ -127,10 +125,10 @@ def test_flat_and_empty_volumes_have_values():
     assert overlap(~everywhere, ~everywhere) == 1
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="real pairs (../shared/data/brain_mri) are not there")
+@needs_shared("data", "brain_mri")
 def test_a_real_t2_of_the_same_brain_passes_and_that_of_shuffled_slices_does_not():
     source, truth = (
-        nib.load(SHARED / "brain_mri" / f"cstar_stroke_{name}.nii.gz").get_fdata(dtype=np.float32)
+        nib.load(shared("data", "brain_mri", f"cstar_stroke_{name}.nii.gz")).get_fdata(dtype=np.float32)
         for name in ("T1", "T2")
     )
     check = OutputCheck("MR", (float(truth.min()), float(truth.max())))

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.pages import ROOT, commands
+from tests.helpers.commands import ROOT
+from tests.helpers.pages import commands
 
 
 def run_page(page: str, places: dict[str, object], cwd: Path = ROOT) -> list[str]:

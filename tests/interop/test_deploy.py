@@ -18,11 +18,11 @@ from pydicom import dcmread
 
 from tests.helpers.dicom_series import write_nifti_as_series
 from tests.helpers.pages import commands
+from tests.helpers.shared import require_shared
 
 pytestmark = pytest.mark.interop
 
 ROOT = Path(__file__).parents[2]
-REAL = ROOT.parent / "shared" / "data" / "dicom"
 PAGE = ROOT / "docs" / "monai_deploy.md"
 CASES = {  # bundle: phantom, domain of its source, command of the page, what is appended to it
     "ggcl": ("chest", "B30f", 1, {}),
@@ -208,10 +208,8 @@ def test_a_real_ct_series_is_converted(environment, unpacked, tmp_path):
 
 
 def real_series(name, tmp_path, slices):
-    """Some neighbouring slices of a series of `../shared/data`."""
-    if not (REAL / name).is_file():
-        pytest.skip(f"../shared/data/dicom/{name}, which is not part of the project, is not there")
-    with zipfile.ZipFile(REAL / name) as archive:
+    """Some neighbouring slices of a real series."""
+    with zipfile.ZipFile(require_shared("data", "dicom", name)) as archive:
         archive.extractall(tmp_path / "all")
     files = [path for path in (tmp_path / "all").rglob("*") if path.is_file()]
     files.sort(key=lambda path: int(dcmread(path, stop_before_pixels=True).InstanceNumber))

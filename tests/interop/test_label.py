@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
 
+from tests.helpers.shared import require_shared
+
 from .conftest import BUNDLES, ROOT
 from .label_server import Answer, Client, serving
 
 pytestmark = pytest.mark.interop
 
-DICOM = ROOT.parent / "shared" / "data" / "dicom"
 KERNELS = ["B30f", "B50f", "B70f"]
 SERIES = "LIDC-IDRI-0314"  # its name in the studies
 CASES: dict[str, tuple[str, dict[str, Any]]] = {  # by bundle: an image of the studies, and parameters
@@ -88,9 +89,7 @@ def app(environment, unpacked, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def series(tmp_path_factory) -> Path:
     """Two slices of a chest CT."""
-    archive = DICOM / "lidc_idri_0314_12slices.zip"
-    if not archive.is_file():
-        pytest.skip("the DICOM series (../shared/data/dicom) are not there")
+    archive = require_shared("data", "dicom", "lidc_idri_0314_12slices.zip")
     folder = tmp_path_factory.mktemp("dicom") / SERIES
     folder.mkdir()
     with zipfile.ZipFile(archive) as file:
@@ -224,7 +223,7 @@ def test_a_dicom_series_of_the_studies_or_in_an_upload_gives_the_command_lines_v
 
 
 def test_a_dicom_series_in_a_session_is_translated(server, unpacked, series, tmp_path):
-    archive = DICOM / "ibsi_STS_019_MR_T1.zip"
+    archive = require_shared("data", "dicom", "ibsi_STS_019_MR_T1.zip")
     session = server.call("/session/", method="PUT", query={"uncompress": "true"}, files={"files": archive}).json
     refused = server.infer("nec_t1t2", session_id=session["session_id"], params={"target": "T2"})
     assert (refused.status, "no parameter of" in refused.json["detail"]) == (400, True)

@@ -21,13 +21,16 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.shared import needs_shared, shared
+
 from .in_release import Call, call_in, command, documented
 
 pytestmark = pytest.mark.interop
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-SCHEMA = ROOT.parent / "shared" / "data" / "schema" / "meta_schema_20240725.json"
+SCHEMA_PARTS = ("data", "schema", "meta_schema_20240725.json")
+SCHEMA = shared(*SCHEMA_PARTS)
 LIMIT_BYTES = 25 * 2**20
 LISTED = {"path", "url", "hash_val", "hash_type"}
 EXACT = re.compile(r"\d+(\.\d+)+")
@@ -37,7 +40,7 @@ OVERLAYS = {"nect2cect": ["configs/train_contrast_removal.yaml"]}  # the stage t
 # What MONAI's bundle commands themselves need, and what only commands beside the configs do.
 COMES_ALONG = {"torch", "monai", "numpy", "fire", "yaml"}
 DISTRIBUTIONS = {"ignite": "pytorch-ignite", "skimage": "scikit-image"}
-WITH_SCHEMA = pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema (../shared/data/schema) is not there")
+WITH_SCHEMA = needs_shared(*SCHEMA_PARTS)
 EACH = pytest.mark.parametrize("name", PHANTOM)
 
 

@@ -5,7 +5,6 @@ The foreground mask: exact on clean data, robust to noise, units and holes, sens
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -17,6 +16,7 @@ from skimage.exposure import match_histograms
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common.metrics import foreground_mask, matched, score
+from tests.helpers.shared import require_shared
 
 SPACING = (1.0, 1.0, 3.0)
 
@@ -174,13 +174,10 @@ def test_errors_in_options(volumes: dict[str, np.ndarray], more: dict[str, Any],
         call(volumes, **more)
 
 
-DATA = next((p / "shared" / "data" for p in Path(__file__).resolve().parents if (p / "shared" / "data").is_dir()), None)
-
-
 def real(name: str) -> np.ndarray:
-    if DATA is None or not (DATA / name).is_file():
-        pytest.skip(f"real test data shared/data/{name} is not beside this checkout")
-    return np.asarray(nibabel.as_closest_canonical(nibabel.load(DATA / name)).dataobj, dtype=np.float32)
+    return np.asarray(
+        nibabel.as_closest_canonical(nibabel.load(require_shared("data", name))).dataobj, dtype=np.float32
+    )
 
 
 def ball(shape: tuple[int, int, int], radius: float, centre: tuple[float, float] | None = None) -> np.ndarray:

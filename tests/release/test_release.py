@@ -21,6 +21,7 @@ import yaml
 from common.identity import release_name, require_release
 from common.release import build_release, install_release, write_index
 from common.release.contents import reached_files
+from tests.helpers.commands import python_m
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir())
@@ -330,8 +331,7 @@ def test_an_installed_common_serves_a_release_of_its_version_and_no_other():
 
 def test_the_command_line_builds_indexes_and_installs(tmp_path):
     def run(*arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "common", *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        return python_m("common", arguments)
 
     dist, bundles = str(tmp_path / "dist"), str(tmp_path / "bundles")
     assert run("release", "bundles/nec_t1t2", "bundles/sr_cyclegan", "--output_dir", dist).returncode == 0

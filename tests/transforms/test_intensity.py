@@ -5,8 +5,6 @@ Grey values of micro CT on the scale of HU: both modalities are encoded alike.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from common.images import save_volume, target_name
 from common.transforms import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels
+from tests.helpers.shared import needs_shared, shared
 
 RANGE = (-1024, 3071)
 
@@ -78,7 +77,6 @@ def test_outputs_are_int16_volumes_that_name_their_target(tmp_path, shape):
     assert target_name("B70f") == "B70f"
 
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 ENCODE = ScaleIntensityRanged("image", -1200.0, 400.0, -1.0, 1.0, clip=True)
 
 
@@ -129,9 +127,9 @@ def test_errors():
         GreyToHUd("image")({"image": image})
 
 
-@pytest.mark.skipif(not (SHARED / "microct").is_dir(), reason="a micro CT (../shared/data/microct) is not there")
+@needs_shared("data", "microct")
 def test_a_real_micro_ct_without_hu():
-    item = {"image": SHARED / "microct" / "seg3d_tooth.nii.gz"}
+    item = {"image": shared("data", "microct", "seg3d_tooth.nii.gz")}
     load = Compose([LoadImaged("image", image_only=True, ensure_channel_first=True), GreyToHUd("image"), ENCODE])
     encoded = load(item)["image"]
     assert encoded.shape == (1, 103, 94, 161)

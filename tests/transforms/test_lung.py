@@ -5,8 +5,6 @@ The region of a volume: the lungs, slices and boxes in voxels of the file, and w
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -16,8 +14,8 @@ from monai.transforms import LoadImaged, Orientationd
 
 from common.phantoms.chest.phantom import chest_parameters, make_chest
 from common.transforms import FindRegiond, LungMaskd, lung_mask
+from tests.helpers.shared import needs_shared, shared
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 SPACING_MM = (2.0, 2.0, 5.0)
 
 
@@ -134,10 +132,10 @@ def test_chest_phantom(kernel):
     assert 0 < mask[..., -1][label[..., -1] == 3].mean() < 0.5  # bronchi of the lung, without the trachea
 
 
-@pytest.mark.skipif(not (SHARED / "chest_ct").is_dir(), reason="real volumes (../shared/data/chest_ct) are not there")
+@needs_shared("data", "chest_ct")
 def test_real_chest_ct():
     """Both lungs, cut by the field of view; a left main bronchus (centre read off the image) is no lung."""
-    path = SHARED / "chest_ct" / "lidc_idri_0314_native_40slices.nii.gz"
+    path = shared("data", "chest_ct", "lidc_idri_0314_native_40slices.nii.gz")
     item = LoadImaged("image", image_only=True, ensure_channel_first=True)({"image": path})
     item["image"] = item["image"][..., ::13]
     mask = LungMaskd("image")(item)["lung"][0].numpy().astype(bool)

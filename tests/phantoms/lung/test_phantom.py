@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -31,6 +28,7 @@ from common.phantoms.lung.imaging import (
 )
 from common.phantoms.lung.phantom import LUNG, TASK_ID, VOXEL_MM, lung_parameters, make_lung
 from common.phantoms.stack import Stack
+from tests.helpers.commands import python_m
 
 DISEASED, HEALTHY = 0, 1  # patients of seed 0: tumour and emphysema, neither
 SMALL = {"size": 64, "slices": 8}
@@ -331,9 +329,7 @@ def test_factor_is_refused_for_other_kinds(tmp_path):
 
 def test_command_line_takes_the_factor(tmp_path):
     command = ["phantom", "lung", f"--output_dir={tmp_path}", "--patients=4", "--slices=2", "--size=32", "--factor=2"]
-    root = Path(__file__).parents[3]
-    run = subprocess.run(
-        [sys.executable, "-m", "common", *command], cwd=root, capture_output=True, text=True, check=True
-    )
+    run = python_m("common", command)
+    assert run.returncode == 0, run.stderr
     assert str(tmp_path / "datalist.json") in run.stdout
     assert json.loads((tmp_path / "datalist.json").read_text())["parameters"]["factor"] == 2

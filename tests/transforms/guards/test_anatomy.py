@@ -6,7 +6,6 @@ Which slices are axial, how many, how far apart and how tilted.
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -16,9 +15,8 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from common.transforms import CheckAxiald, CheckBodyPartd, axial_geometry
+from tests.helpers.shared import needs_shared, shared
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="real data (../shared/data) are not there")
 PIXEL_MM = 3.0
 
 
@@ -75,7 +73,7 @@ def test_an_unknown_part_is_refused():
         CheckBodyPartd("image", "leg")
 
 
-@needs_data
+@needs_shared("data")
 @pytest.mark.parametrize(
     ("path", "part", "alarm"),
     [
@@ -88,7 +86,7 @@ def test_an_unknown_part_is_refused():
     ],
 )
 def test_real_volumes_raise_no_false_alarm(path, part, alarm, caplog):
-    volume = LoadImage(reader="NibabelReader", ensure_channel_first=True)(SHARED / path)
+    volume = LoadImage(reader="NibabelReader", ensure_channel_first=True)(shared("data", path))
     caplog.clear()  # of what MONAI says in loading
     CheckBodyPartd("image", part)({"image": volume})
     assert alarm in caplog.text

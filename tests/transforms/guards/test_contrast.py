@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -11,9 +9,7 @@ from monai.transforms import LoadImage
 
 from common.dicom import image_readers
 from common.transforms import CheckModalityd, CheckNoContrastAgentd
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="real data (../shared/data) are not there")
+from tests.helpers.shared import needs_shared, shared
 
 
 def image(values: torch.Tensor | None = None, **meta: str) -> dict[str, MetaTensor]:
@@ -42,11 +38,11 @@ def test_normalised_mr_passes():
     CheckModalityd("image", "MR")(image(torch.randn(1, 16, 16, 4)))
 
 
-@needs_data
+@needs_shared("data")
 def test_real_volumes_are_told_apart():
     load = LoadImage(reader=image_readers(), ensure_channel_first=True)
     brain, scan = (
-        load(next((SHARED / kind).glob(name)))
+        load(next(shared("data", kind).glob(name)))
         for kind, name in (("brain_mri", "*_T1.nii.gz"), ("abdomen_ct", "*noncontrast*"))
     )
     CheckModalityd("image", "MR")({"image": brain})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,9 +14,8 @@ from scipy import ndimage
 
 from common.phantoms.abdomen.phantom import abdomen_parameters, make_abdomen
 from common.transforms import CheckNonContrastd, enhancement
+from tests.helpers.shared import needs_shared, shared
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "abdomen_ct"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="a real CT (../shared/data/abdomen_ct) is not there")
 SPACING = (2.0, 2.0, 3.0)
 
 
@@ -99,9 +97,9 @@ def test_no_alarm_on_the_phantoms_nect_and_alarm_on_its_cect(size, patients):
         assert enhancement(volumes["CECT"].data, spacing) is not None
 
 
-@needs_real
+@needs_shared("data", "abdomen_ct")
 def test_no_alarm_on_a_real_abdomen_without_contrast_medium_but_when_a_part_of_the_liver_enhances():
-    (path,) = REAL.glob("*noncontrast*.nii.gz")
+    (path,) = shared("data", "abdomen_ct").glob("*noncontrast*.nii.gz")
     image = nib.load(path)
     volume = np.asarray(image.dataobj, dtype=np.float32)
     spacing = nib.affines.voxel_sizes(image.affine)

@@ -17,8 +17,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
 from common.transforms import CheckHeaderd, CheckImaged, WarnOfContrastd, mr_contrast
 from tests.helpers.brains import brain
+from tests.helpers.shared import needs_shared, shared
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "brain_mri"
 load = Compose([CheckHeaderd("image"), LoadImaged("image"), EnsureChannelFirstd("image"), CheckImaged("image")])
 
 
@@ -86,7 +86,7 @@ def test_contrast_of_a_drawn_brain():
     assert mr_contrast(brain(inverted=True))[0] == "T2"
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="real volumes (../shared/data) are not beside the project")
+@needs_shared("data", "brain_mri")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -97,7 +97,7 @@ def test_contrast_of_a_drawn_brain():
     ],
 )
 def test_contrast_of_real_brains(name, expected):
-    volume = np.asarray(nib.load(REAL / f"{name}.nii.gz").dataobj, dtype=np.float32)
+    volume = np.asarray(nib.load(shared("data", "brain_mri", f"{name}.nii.gz")).dataobj, dtype=np.float32)
     assert mr_contrast(volume)[0] == expected
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from common.transforms import CheckAird, CheckPixelSized, CheckResampledd
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="real data (../shared/data) are not there")
+from tests.helpers.shared import needs_shared, shared
 
 
 def image(values: torch.Tensor, pixel_mm: float = 1.0) -> dict[str, MetaTensor]:
@@ -50,10 +47,12 @@ def test_a_lost_offset_is_warned_of_and_padding_does_not_hide_it(caplog):
     assert "'scan.nii': nothing in it is darker than -700 HU, but air has -1000 HU." in caplog.text
 
 
-@needs_data
+@needs_shared("data")
 @pytest.mark.parametrize("kind", ["abdomen_ct", "chest_ct", "kernel_pair_ct"])
 def test_real_ct_raises_no_alarm(kind, caplog):
-    for path in sorted(p for p in (SHARED / kind).glob("*.nii.gz") if "_seg_" not in p.name):
+    paths = sorted(path for path in shared("data", kind).glob("*.nii.gz") if "_seg_" not in path.name)
+    assert paths
+    for path in paths:
         volume = LoadImage(reader="NibabelReader", ensure_channel_first=True)(path)
         caplog.clear()  # of what MONAI says in loading
         CheckAird("image")({"image": volume})
