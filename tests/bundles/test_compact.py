@@ -15,8 +15,7 @@ from monai.bundle import ConfigParser
 
 from common import preflight
 from common.networks import load_definition
-
-from ..helpers.bundles import ROOT
+from tests.helpers.bundles import ROOT
 
 STAGES: dict[str, tuple[str, ...]] = {"nect2cect": ("train_classifier", "train_contrast_removal")}
 DOMAINS: dict[str, tuple[str, ...]] = {

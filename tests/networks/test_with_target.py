@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -298,9 +299,9 @@ def direct(network: WithTarget, folder: Path) -> Callable[[torch.Tensor], torch.
         ("physics without air", scripted),
     ],
 )
-def test_three_targets_give_three_outputs_and_an_export_computes_what_torch_does(kind, export, tmp_path):
+def test_targets_give_different_outputs_and_an_export_computes_what_torch_does(kind, export, tmp_path):
     outputs = []
-    for target in KERNELS:
+    for target in KERNELS if export is not onnx else KERNELS[::2]:  # to export to ONNX takes seconds
         network = bound(kind, target)
         exported = export(network, tmp_path)
         for batch, size in enumerate(EXPORT_SIZES, start=1):
@@ -308,8 +309,8 @@ def test_three_targets_give_three_outputs_and_an_export_computes_what_torch_does
                 expected, output = network(image(size, batch)), exported(image(size, batch))
             assert_close(output, expected, rtol=0, atol=1e-4)
         outputs.append(output)
-    for first, second in [(0, 1), (0, 2), (1, 2)]:
-        assert (outputs[first] - outputs[second]).abs().max() > DIFFERENT
+    for first, second in combinations(outputs, 2):
+        assert (first - second).abs().max() > DIFFERENT
 
 
 @pytest.mark.parametrize("kind", ["stargan", "physics"])
@@ -325,5 +326,5 @@ def test_the_configs_inferer_gives_what_the_network_bound_to_the_volume_gives(ki
             slices = [bound(kind, target)(volume[..., z]) for z in range(2)]
         assert_close(torch.as_tensor(output).as_tensor(), torch.stack(slices, dim=-1), rtol=0, atol=1e-5)
         outputs.append(output)
-    for first, second in [(0, 1), (0, 2), (1, 2)]:
-        assert (outputs[first] - outputs[second]).abs().max() > DIFFERENT
+    for first, second in combinations(outputs, 2):
+        assert (first - second).abs().max() > DIFFERENT

@@ -50,9 +50,10 @@ print(sorted(loaded & set({OPTIONAL!r})))
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_code_runs_text_or_pickles(path):
-    assert list(_dangers(ast.parse(path.read_text(encoding="utf-8")))) == []
+def test_no_code_runs_text_or_pickles():
+    found = {str(path.relative_to(PACKAGE)): list(_dangers(ast.parse(path.read_text("utf-8")))) for path in SOURCES}
+    assert len(found) > 100
+    assert {path: dangers for path, dangers in found.items() if dangers} == {}
 
 
 @pytest.mark.parametrize(
