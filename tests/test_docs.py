@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from common.moved import MOVED
 from common.phantoms import generate_phantom
 from tests.helpers.commands import ROOT, python_m
 from tests.helpers.pages import commands, run_line
@@ -188,8 +189,9 @@ def test_the_files_and_names_of_common_that_a_page_mentions_exist(page):
     imports = re.findall(r"from (common[\w.]*) import ([\w, ]+)", text)
     dotted = re.findall(r"\bcommon(?:\.[A-Za-z_]\w*)+", text)
     dotted += [f"{package}.{name.strip()}" for package, names in imports for name in names.split(",")]
+    old = MOVED if page.name == "upgrading.md" else ()
     for name in dotted:
-        assert is_defined(name), name
+        assert name in old or is_defined(name), name
 
 
 def test_every_page_is_in_the_table_of_contents_of_the_built_docs():
