@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name.startswith("release_"):  # what a released bundle's configs import instead of `common`
+    if name.startswith("release_"):  # imported by a released bundle's configs instead of `common`
         from .identity import require_release
 
         require_release(name, __version__)

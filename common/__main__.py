@@ -23,16 +23,16 @@ def phantom(
     """Generate a digital phantom with exact ground truth: NIfTI volumes, label maps and a datalist.json.
 
     Args:
-        kind: brain (T1 and T2), brain_pd (the same patients' T2 and PD), chest (CT, kernels B30f, B50f, B70f), abdomen
+        kind: Brain (T1 and T2), brain_pd (the same patients' T2 and PD), chest (CT, kernels B30f, B50f, B70f), abdomen
             (CT before and after contrast), lung (clinical and micro CT).
-        output_dir: a folder; a second run with the same parameters finds its data done.
-        patients: how many; training, validation and test are split by patient.
-        slices: axial slices a patient; of the lung's micro CT, a multiple of its factor.
-        size: pixels along each side of a slice, of which the field of view stays the same; of the lung's micro CT,
-            which shows more tissue then.
-        seed: the same seed gives the same data.
-        slice_mm: distance between slices; the lung's cannot be chosen.
-        factor: of the lung alone: voxel size of the clinical CT over that of the micro CT, 2, 4 or 8; default 8.
+        output_dir: Folder of the data; a second run with the same parameters changes nothing.
+        patients: Number of patients; training, validation and test are split by patient.
+        slices: Axial slices per patient; for lung those of the micro CT, a multiple of `factor`.
+        size: Pixels along each side of a slice; the field of view stays the same, except that of the lung's micro CT,
+            which grows with it.
+        seed: Seed of the data.
+        slice_mm: Distance between slices in mm; not for lung.
+        factor: For lung only: ratio of the voxel sizes of clinical and micro CT, 2, 4 or 8; default 8.
     """
     from .phantoms import generate_phantom
 
@@ -67,19 +67,19 @@ def datalist(
     """Write the datalist.json of your own images, split by patient; docs/data.md has examples.
 
     Args:
-        folder: of the data.
-        rule: a pattern of paths such as "{patient}_{domain}.nii.gz", csv:FILE, dicom:kernel, dicom:contrast or
+        folder: Folder of the data.
+        rule: A pattern of paths such as "{patient}_{domain}.nii.gz", csv:FILE, dicom:kernel, dicom:contrast or
             dicom:sequence.
-        output: the file; by default datalist.json in the folder.
-        split: shares of training, validation and test; by default 0.7,0.1,0.2.
-        split_file: an earlier datalist or a CSV file with the columns patient and split, whose splits are kept.
-        seed: of the split.
-        name: of the data; by default the folder's.
-        domains: those wanted, such as T1,T2, or found and wanted names, such as "{'soft': 'B30f'}".
-        label: a pattern of label maps, such as "{patient}_label.nii.gz".
-        misaligned: fill training_paired even where a patient's images lie on different grids.
-        replace: write over an existing file.
-        dry_run: print the counts and write nothing.
+        output: File to write; default: datalist.json in the folder.
+        split: Fractions of training, validation and test; default: 0.7,0.1,0.2.
+        split_file: An earlier datalist or a CSV file with the columns patient and split, whose splits are kept.
+        seed: Seed of the split.
+        name: Name of the data; default: the folder's name.
+        domains: Wanted domains, such as T1,T2, or found and wanted names, such as "{'soft': 'B30f'}".
+        label: Pattern of label maps, such as "{patient}_label.nii.gz".
+        misaligned: Fill training_paired even if a patient's images have different grids.
+        replace: Overwrite an existing file.
+        dry_run: Print the counts and write nothing.
     """
     from .datalists.make import make_datalist
 
@@ -101,12 +101,12 @@ def datalist(
 
 
 def report(output_dir: str, *, window: tuple[float, float] | None = None, cases: int | None = None) -> None:
-    """Write OUTPUT_DIR/report.html from what `evaluating` left there: tables, pictures, curves, run facts.
+    """Write OUTPUT_DIR/report.html from the results of `evaluating`: tables, pictures, curves, facts of the run.
 
     Args:
-        output_dir: the folder that was given to `evaluating`.
-        window: intensities shown black and white, such as 0,1500; by default chosen from the target, for CT -1450,50.
-        cases: how many patients are shown; by default 3, or 1 where there are more than two directions.
+        output_dir: Output folder of `evaluating`.
+        window: Intensities shown black and white, such as 0,1500; default: chosen from the target, for CT -1450,50.
+        cases: Number of patients shown; default: 3, or 1 if there are more than two directions.
     """
     from .reports.report import write_report
 
@@ -120,13 +120,13 @@ def reading_sheet(
     cases: int | None = None,
     window: tuple[float, float] = (-100.0, 200.0),
 ) -> None:
-    """Write a blinded reading sheet of several methods: random order, no names, and a key that stays behind.
+    """Write a blinded reading sheet of several methods: random order, no names, and a separate key.
 
     Args:
-        run_dirs: the output folders of `evaluating`, one a method, on the same patients.
-        output_dir: a new folder; hand out its for_readers, keep its key.csv.
-        seed: the same seed gives the same order.
-        cases: how many patients; by default all that every run has.
+        run_dirs: Output folders of `evaluating`, one per method, on the same patients.
+        output_dir: A new folder; hand out its for_readers, keep its key.csv.
+        seed: Seed of the order.
+        cases: Number of patients; default: all that every run has.
         window: HU shown black and white.
     """
     from .reports.reading import write_reading_sheet
@@ -139,7 +139,7 @@ def reading_results(output_dir: str) -> None:
     """Join the filled grades with the key: mean grade and distribution by method.
 
     Args:
-        output_dir: the folder that was given to reading_sheet; every grades*.csv in its for_readers is one reader's.
+        output_dir: Output folder of reading_sheet; its for_readers has one grades*.csv per reader.
     """
     from .reports.reading import reading_results as results
 
@@ -150,8 +150,8 @@ def demo(bundle: str | None = None, *, output_dir: str = "runs/demo") -> None:
     """Run a bundle's demonstration: phantom data, training, translation, evaluation, report; minutes on a CPU.
 
     Args:
-        bundle: a folder of bundles/, or the path of another bundle; default: the first one, brain MR.
-        output_dir: everything goes there.
+        bundle: A folder of bundles/, or the path of another bundle; default: the first one, brain MR.
+        output_dir: Folder of all outputs.
     """
     from .demo import run_demo
 
@@ -172,21 +172,21 @@ def leaderboard(
     result: str | None = None,
     options: dict[str, object] | None = None,
 ) -> None:
-    """Train and score every method of a bundle at one budget; a run that is done is not run again.
+    """Train and score every method of a bundle at one budget; a completed run is not repeated.
 
     Args:
-        bundle: a folder of bundles/, or the path of another bundle.
-        methods: such as nec,cut; default: all; ablations as ablations/NAME, overlays on each other as physics+ggdr.
-        budget: images with which each generator is updated; default: the board's.
-        seeds: how many, or which: 0,1,2.
-        overlay: behind every method's own: a name such as compact, or a file; None for the papers' sizes; default: what
-            the bundle's metadata.json declares, small networks on the phantom.
-        epochs: of each training; default: the configs'.
-        data: the data's folder; the demonstration makes its phantom there.
-        second: folder of a second test set, on which all are scored, too; nothing is trained on it.
-        output_dir: the runs; default runs/leaderboard/BUNDLE.
-        result: the file; default benchmarks/results/BUNDLE.json.
-        options: further settings of every training, such as "{'batch_size': 2}".
+        bundle: A folder of bundles/, or the path of another bundle.
+        methods: Names such as nec,cut; default: all; ablations as ablations/NAME, combined overlays as physics+ggdr.
+        budget: Number of images with which each generator is updated; default: the board's.
+        seeds: Number of seeds, or the seeds: 0,1,2.
+        overlay: Overlay after every method's own: a name such as compact, or a file; None: the papers' sizes; default:
+            what the bundle's metadata.json declares, small networks on the phantom.
+        epochs: Epochs of each training; default: those of the configs.
+        data: Folder of the data; the demonstration makes its phantom there.
+        second: Folder of a second test set, which is scored as well and never trained on.
+        output_dir: Folder of the runs; default: runs/leaderboard/BUNDLE.
+        result: File of the results; default: benchmarks/results/BUNDLE.json.
+        options: Further settings of every training, such as "{'batch_size': 2}".
     """
     from .leaderboard.run import RunFailedError, run_leaderboard
 
@@ -214,8 +214,8 @@ def leaderboard_page(page: str | None = None, *, results: str | None = None) -> 
     """Write docs/leaderboard.md from the files of results.
 
     Args:
-        page: another file.
-        results: another folder than benchmarks/results.
+        page: File to write; default: docs/leaderboard.md.
+        results: Folder of the results; default: benchmarks/results.
     """
     from .leaderboard.page import write_page
 
@@ -233,18 +233,18 @@ def features(
     clusters: int = 12,
     seed: int = 0,
 ) -> None:
-    """Draw the clusters of what generator and discriminator see of a test patient: OUTPUT_DIR/features.png.
+    """Draw clusters of the features of generator and discriminator for a test patient: OUTPUT_DIR/features.png.
 
     Args:
-        bundle: of kernels, whose inference.yaml reads the images: a folder of bundles/, or the path of another
-            bundle; default: the first one of kernels.
-        data: the data's folder.
-        models_dir: the generator's model.pt and network.json.
-        training_dir: the output folder of its training, where last.pt has the discriminator.
-        output_dir: of an evaluation, say, whose report then shows the picture.
-        patient: which test patient, from 0.
-        clusters: how many, the thesis' 12.
-        seed: of k-means.
+        bundle: A kernel bundle, whose inference.yaml reads the images: a folder of bundles/, or the path of another
+            bundle; default: the first kernel bundle.
+        data: Folder of the data.
+        models_dir: Folder of the generator's model.pt and network.json.
+        training_dir: Output folder of the training, whose last.pt has the discriminator.
+        output_dir: Folder of the picture, such as that of an evaluation, whose report then shows it.
+        patient: Index of the test patient, from 0.
+        clusters: Number of clusters; the thesis has 12.
+        seed: Seed of k-means.
     """
     from .bundles import KERNEL_CONVERSION, find_bundle, find_bundles, translation_task
     from .reports.features import write_features
@@ -265,10 +265,10 @@ def convert_ggcl(
     """Import a checkpoint that the released GGCL (or StarGAN) code trained: model.pt and, beside it, network.json.
 
     Args:
-        generator: the released code's ITERATION-G.ckpt.
-        output: the weights' file, such as bundles/kcgan_kernel_conversion/models/model.pt.
-        discriminator: its ITERATION-D.ckpt, written to the folder discriminator beside the output.
-        domains: the kernels in the order of the checkpoint's label, such as B30f,B50f,B70f.
+        generator: File ITERATION-G.ckpt of the released code.
+        output: File of the weights, such as bundles/kcgan_kernel_conversion/models/model.pt.
+        discriminator: File ITERATION-D.ckpt, written to the folder discriminator beside the output.
+        domains: Kernels in the order of the checkpoint's label, such as B30f,B50f,B70f.
     """
     from .convert_ggcl import convert_ggcl as convert
 
@@ -279,8 +279,8 @@ def release(*bundles: str, output_dir: str = "dist") -> None:
     """Build the self-contained zip of bundles, which runs wherever MONAI is installed: NAME_vVERSION.zip.
 
     Args:
-        bundles: folders, such as bundles/ggcl.
-        output_dir: where the zips go.
+        bundles: Folders of bundles, such as bundles/ggcl.
+        output_dir: Folder of the zips.
     """
     from .release.build import build_release
 
@@ -292,8 +292,8 @@ def release_index(dist: str, *, base_url: str = "") -> None:
     """Write DIST/model_info.json, the index by which MONAI downloads releases, with their checksums.
 
     Args:
-        dist: a folder of releases.
-        base_url: the address at which they will lie.
+        dist: Folder of releases.
+        base_url: Address of the releases.
     """
     from .release.build import write_index
 
@@ -304,10 +304,10 @@ def install(archive: str, *, bundle_dir: str = ".", checksum: str | None = None,
     """Unpack a release after checking its checksum, paths and weights; `monai.bundle download` checks none of them.
 
     Args:
-        archive: a zip, or its http(s) address.
-        bundle_dir: the bundle's folder is made in it.
-        checksum: the zip's SHA-256.
-        index: a model_info.json to take it from.
+        archive: A zip, or its http(s) address.
+        bundle_dir: Folder in which the bundle's folder is created.
+        checksum: SHA-256 of the zip.
+        index: A model_info.json that lists the checksum.
     """
     from .release.install import install_release
 
@@ -322,13 +322,13 @@ SOURCE_TREE_ONLY = (demo, release, release_index, install, leaderboard, leaderbo
 
 
 def _available() -> list[Callable[..., None]]:
-    """A released bundle vendors a part of this package, without the folders that these verbs need."""
+    """Return the verbs whose code is there: a released bundle vendors only a part of this package."""
     is_source_tree = (Path(__file__).parent / "release").is_dir()
     return [verb for verb in VERBS if is_source_tree or verb not in SOURCE_TREE_ONLY]
 
 
 def main() -> None:
-    """The command line; an error that we expect ends in one line."""
+    """Run the command line; an expected error ends in one line."""
     from .errors import EXPECTED
 
     try:

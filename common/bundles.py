@@ -28,11 +28,11 @@ def read_metadata(bundle_root: str | Path) -> dict[str, Any]:
     """Read `configs/metadata.json` of a bundle.
 
     Args:
-        bundle_root: the bundle's folder.
+        bundle_root: The bundle's folder.
 
     Raises:
-        FileNotFoundError: when the folder is no bundle.
-        ValueError: when the file is not a JSON object.
+        FileNotFoundError: If the folder is no bundle.
+        ValueError: If the file is not a JSON object.
 
     Example:
         >>> read_metadata("absent")
@@ -49,7 +49,7 @@ def read_metadata(bundle_root: str | Path) -> dict[str, Any]:
 
 
 def metadata_path(bundle_root: str | Path) -> Path:
-    """Path of a bundle's metadata."""
+    """Return the path of a bundle's metadata."""
     return Path(bundle_root) / "configs" / "metadata.json"
 
 
@@ -57,7 +57,7 @@ def translation_task(bundle_root: str | Path) -> str | None:
     """Return what a bundle does, such as `kernel_conversion`; None where it does not say.
 
     Args:
-        bundle_root: the bundle's folder; one without metadata says nothing.
+        bundle_root: The bundle's folder; one without metadata says nothing.
     """
     return read_metadata(bundle_root).get(TASK) if metadata_path(bundle_root).is_file() else None
 
@@ -66,16 +66,16 @@ def declaration(bundle_root: str | Path, key: str, form: type[Form], **more: Any
     """Read a section of a bundle's metadata into a dataclass.
 
     Args:
-        bundle_root: the bundle's folder.
-        key: name of the section.
-        form: dataclass whose fields the section may give; lists become tuples.
-        more: fields that the section does not give.
+        bundle_root: The bundle's folder.
+        key: Name of the section.
+        form: Dataclass whose fields the section may give; lists become tuples.
+        more: Fields that the section does not give.
 
     Returns:
         The dataclass, or None where the metadata has no such section.
 
     Raises:
-        ValueError: when the section has an unknown field, or lacks a required one.
+        ValueError: If the section has an unknown field, or lacks a required one.
     """
     given = read_metadata(bundle_root).get(key)
     if given is None:
@@ -103,11 +103,11 @@ def find_bundle(name: str | Path | None = None, *, among: Sequence[Path] | None 
     """Return the folder of a bundle.
 
     Args:
-        name: of a folder in the source tree's `bundles`, or the path of another bundle; default: the first of `among`.
-        among: folders of the bundles to choose from by default and to name in the error; default: `find_bundles()`.
+        name: A folder in the source tree's `bundles`, or the path of another bundle; default: the first of `among`.
+        among: Bundles to choose the default from and to name in the error; default: `find_bundles()`.
 
     Raises:
-        ValueError: when there is no such bundle.
+        ValueError: If there is no such bundle.
     """
     among = find_bundles() if among is None else among
     if name is None and among:
@@ -120,12 +120,12 @@ def find_bundle(name: str | Path | None = None, *, among: Sequence[Path] | None 
 
 
 def training_stages(bundle_root: str | Path) -> list[Path]:
-    """Return the overlays of `train.yaml` that are trained before it, in the order of their names.
+    """Return the overlays of `train.yaml` that are trained before it, sorted by name.
 
     These are the files `configs/train_*.yaml` that set `stage`, the folder in which `train.yaml` finds their weights.
 
     Args:
-        bundle_root: the bundle's folder.
+        bundle_root: The bundle's folder.
     """
     files = sorted((Path(bundle_root) / "configs").glob("train_*.yaml"))
     return [path for path in files if "stage" in (yaml.safe_load(path.read_text(encoding="utf-8")) or {})]

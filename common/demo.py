@@ -1,4 +1,4 @@
-"""The demonstration of a bundle: the commands that a user would type, one after the other."""
+"""Run the demonstration of a bundle: the commands that a user would type, one after the other."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ OVERLAY = Path("configs", "demo.yaml")
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What a bundle may declare about its demonstration, under `demo` in its metadata.
+    """Declaration of a bundle's demonstration, under `demo` in its metadata.
 
     Args:
-        overlays: of `train.yaml`, in order.
-        inference: ids of `inference.yaml` and their values.
-        evaluation: overlays of `evaluate.yaml`, in order.
+        overlays: Overlays of `train.yaml`, in order.
+        inference: Ids of `inference.yaml` and their values.
+        evaluation: Overlays of `evaluate.yaml`, in order.
     """
 
     overlays: tuple[str, ...] = ("demo",)
@@ -36,12 +36,12 @@ def run_demo(bundle: str | None = None, output_dir: str = "runs/demo") -> None:
     """Generate phantom data, train a bundle with its demo overlay, translate and score held-out patients, and report.
 
     Args:
-        bundle: a folder in `bundles`, or the path of another bundle; default: the first one, see `find_bundles`.
-        output_dir: gets the data, the weights, the translated volumes, `summary.json`, `metrics.csv`, `report.html`.
+        bundle: A folder in `bundles`, or the path of another bundle; default: the first one, see `find_bundles`.
+        output_dir: Folder of data, weights, translated volumes, `summary.json`, `metrics.csv` and `report.html`.
 
     Raises:
-        ValueError: when there is no such bundle.
-        SystemExit: when a command fails.
+        ValueError: If there is no such bundle.
+        SystemExit: If a command fails.
     """
     root = demo_bundle(bundle)
     started = time.time()
@@ -58,10 +58,10 @@ def demo_bundle(bundle: str | None = None) -> Path:
     """Return the folder of a bundle that has a demonstration.
 
     Args:
-        bundle: see `run_demo`.
+        bundle: A bundle, see `run_demo`.
 
     Raises:
-        ValueError: when there is no such bundle.
+        ValueError: If there is no such bundle.
     """
     with_demo = [root for root in find_bundles() if (root / OVERLAY).is_file()]
     root = find_bundle(bundle, among=with_demo)
@@ -74,8 +74,8 @@ def demo_commands(root: Path, output_dir: str | Path) -> list[list[str]]:
     """Return the commands of a demonstration, in order, without `python -m`.
 
     Args:
-        root: the bundle's folder.
-        output_dir: see `run_demo`.
+        root: The bundle's folder.
+        output_dir: Folder of all outputs.
     """
     plan = declaration(root, "demo", Demonstration) or Demonstration()
     out = Path(output_dir)
@@ -99,7 +99,7 @@ def demo_commands(root: Path, output_dir: str | Path) -> list[list[str]]:
 
 
 def _short(path: Path) -> str:
-    """Relative to the working directory where it lies below it: what a user would type."""
+    """Return a path below the working directory relative to it, as a user would type it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

@@ -1,4 +1,4 @@
-"""The device that networks run on: what is there, what is chosen where nothing is said, and what it cannot do."""
+"""Devices that networks run on: which are available, which is the default, and what each supports."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .memory import available_memory
 
 CPU = "cpu"
 KINDS = ("cuda", "xpu", "mps")  # NVIDIA or AMD, Intel, Apple
-BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # what processes talk through; gloo elsewhere
+BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # gloo elsewhere
 NARROWER = {torch.float64: torch.float32, torch.complex128: torch.complex64}
 
 logger = logging.getLogger(__name__)
 
 
 def default_device() -> torch.device:
-    """The accelerator that PyTorch finds on this machine, else the processor: what the bundles' `device` is.
+    """Return the accelerator that PyTorch finds on this machine, else the CPU: the default `device` of the bundles.
 
     Example:
         >>> default_device().type in available_devices()[0]
@@ -36,7 +36,7 @@ def default_device() -> torch.device:
 
 
 def available_devices() -> list[str]:
-    """The devices that can be named here: the accelerators first, the processor last.
+    """Return the names of the available devices: accelerators first, the CPU last.
 
     Example:
         >>> available_devices()[-1]
@@ -47,13 +47,13 @@ def available_devices() -> list[str]:
 
 
 def check_device(device: Any) -> torch.device:
-    """Refuse what is no device, or is not on this machine.
+    """Check that a device exists on this machine.
 
     Args:
         device: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu` or another name that PyTorch knows, or a `torch.device`.
 
     Raises:
-        ValueError: naming the value and the devices that are there.
+        ValueError: If it does not; the message names the value and the available devices.
 
     Example:
         >>> check_device("gpu")
@@ -76,12 +76,12 @@ def check_device(device: Any) -> torch.device:
 
 
 def rank_device() -> torch.device:
-    """The device of this process of a `torchrun`: the accelerator of number `LOCAL_RANK`, else the processor.
+    """Return the device of this process under `torchrun`: the accelerator of number `LOCAL_RANK`, else the CPU.
 
-    Several processes on a Mac run on its processor, since they could not exchange what lies on its one GPU.
+    Several processes on a Mac run on its CPU, since they could not exchange tensors on its one GPU.
 
     Raises:
-        ValueError: when there are more processes than accelerators.
+        ValueError: If there are more processes than accelerators.
     """
     kind = default_device().type
     rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -96,7 +96,7 @@ def rank_device() -> torch.device:
 
 
 def use_device(device: str | torch.device) -> None:
-    """Make a device the current one of its kind, which is where libraries put what they are not told about."""
+    """Make a device the current one of its kind, on which libraries place tensors by default."""
     device = torch.device(device)
     if device.type in ("cuda", "xpu") and device.index is not None:
         _module(device.type).set_device(device)
@@ -106,14 +106,14 @@ def join_processes(device: str | torch.device) -> None:
     """Join the processes that `torchrun` started, each with its own device.
 
     Args:
-        device: this process's; it decides what the processes talk through.
+        device: Device of this process, which determines the communication backend.
     """
     use_device(device)
     distributed.init_process_group(communication_backend(device))
 
 
 def communication_backend(device: str | torch.device) -> str:
-    """What processes talk through: NCCL between NVIDIA's devices, XCCL between Intel's, gloo elsewhere.
+    """Return the communication backend: NCCL between NVIDIA's devices, XCCL between Intel's, gloo elsewhere.
 
     Example:
         >>> communication_backend("cpu")
@@ -124,7 +124,7 @@ def communication_backend(device: str | torch.device) -> str:
 
 
 def has_float64(device: str | torch.device) -> bool:
-    """Whether a device computes in double precision: Apple's does not, nor do some of Intel's.
+    """Return whether a device computes in double precision: Apple's do not, nor do some of Intel's.
 
     Example:
         >>> has_float64("cpu"), has_float64("mps")
@@ -137,7 +137,7 @@ def has_float64(device: str | torch.device) -> bool:
 
 
 def to_device(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
-    """Put a tensor on a device; double precision becomes single where the device has none, which the log says once.
+    """Move a tensor to a device; double precision becomes single if the device lacks it, which is logged once.
 
     Example:
         >>> to_device(torch.zeros(1, dtype=torch.float64), "cpu").dtype
@@ -147,12 +147,12 @@ def to_device(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     if tensor.dtype in NARROWER and not has_float64(device):
         _say_once(f"The device {device} has no double precision: {tensor.dtype} becomes {NARROWER[tensor.dtype]}.")
         tensor = tensor.to(NARROWER[tensor.dtype])
-    # Elsewhere than with CUDA a copy that is not waited for may be read before it has arrived.
+    # Except with CUDA, a non-blocking copy may be read before it has arrived.
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def has_autocast(device: str | torch.device) -> bool:
-    """Whether PyTorch has mixed precision for a device.
+    """Return whether PyTorch supports mixed precision on a device.
 
     Example:
         >>> has_autocast("cpu")
@@ -162,12 +162,12 @@ def has_autocast(device: str | torch.device) -> bool:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Inside, operations on `device` keep the types of what they are given."""
+    """Return a context in which operations on `device` keep the types of their inputs."""
     return torch.autocast(device.type, enabled=False) if has_autocast(device) else nullcontext()
 
 
 def multiplies_bfloat16(device: str | torch.device) -> bool:
-    """Whether a device does so by itself; where PyTorch cannot tell, it does not."""
+    """Return whether a device multiplies bfloat16 natively; False if PyTorch cannot tell."""
     kind = torch.device(device).type
     if kind == CPU:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -177,22 +177,22 @@ def multiplies_bfloat16(device: str | torch.device) -> bool:
 
 
 def free_memory(device: str | torch.device) -> int | None:
-    """Bytes that are free on a device; None where the system does not tell."""
+    """Return the free memory of a device in bytes; None if the system does not say."""
     device = torch.device(device)
     if device.type == CPU:
         return available_memory()
-    if device.type == "mps":  # the processor's memory, of which the GPU may have a part
+    if device.type == "mps":  # the CPU's memory, of which the GPU may use a part
         left, free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory(), available_memory()
         return left if free is None else min(left, free)
     info = getattr(_module(device.type), "mem_get_info", None)
     try:
         return None if info is None else int(info(device)[0])
-    except RuntimeError:  # some of Intel's drivers do not tell
+    except RuntimeError:  # some of Intel's drivers do not say
         return None
 
 
 def accelerator_name() -> str | None:
-    """The name of this machine's accelerator, for the record; None where there is none."""
+    """Return the name of this machine's accelerator, for run records; None if there is none."""
     kind = default_device().type
     if kind == CPU:
         return None
@@ -201,14 +201,14 @@ def accelerator_name() -> str | None:
 
 
 def peak_accelerator_memory_mb() -> int | None:
-    """The most memory that PyTorch has had on this process's accelerator, in MiB; None where it does not count."""
+    """Return PyTorch's peak memory on this process's accelerator in MiB; None if it is not counted."""
     kind = default_device().type
     peak = None if kind == CPU else getattr(_module(kind), "max_memory_allocated", None)
     return None if peak is None else round(peak() / 2**20)
 
 
 def _count(kind: str) -> int:
-    """How many devices of a kind are there."""
+    """Return the number of devices of a kind."""
     if kind == "mps":
         return int(torch.backends.mps.is_available())
     module = _module(kind)
@@ -216,7 +216,7 @@ def _count(kind: str) -> int:
 
 
 def _module(kind: str) -> Any:
-    """PyTorch's part for a kind of device; None where it has none."""
+    """Return PyTorch's module for a kind of device; None if it has none."""
     return getattr(torch, kind, None)
 
 

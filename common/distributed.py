@@ -1,8 +1,7 @@
-"""The processes of one training: which one this is, and what they draw and hold together.
+"""Data-parallel training without a wrapper around the networks.
 
-Data-parallel training without a wrapper around the networks.
-
-Batch normalization over the images of all ranks.
+Ranks, joined batches, random numbers that do not depend on the number of processes, averaged gradients, and batch
+normalization over the images of all ranks.
 """
 
 from __future__ import annotations
@@ -16,28 +15,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def is_distributed() -> bool:
-    """Whether this process is one of several, started by `torchrun`."""
+    """Return whether this process is one of several, started by `torchrun`."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def rank() -> int:
-    """This process's number; 0 when it is alone. Rank 0 writes the files."""
+    """Return this process's rank; 0 if there is one process. Rank 0 writes the files."""
     return distributed.get_rank() if is_distributed() else 0
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return distributed.get_world_size() if is_distributed() else 1
 
 
 def joined(part: torch.Tensor) -> torch.Tensor:
-    """The batch of all processes together, in the order in which a single process would have drawn it.
+    """Gather the batch of all processes, in the order in which a single process would have drawn it.
 
     Args:
-        part: this process's, (B, ...), of equal shape in all of them.
+        part: This process's part, (B, ...), of equal shape on all ranks.
 
     Returns:
-        (B * processes, ...), detached: image `b` of process `r` is at `b * processes + r`, as `EpochSampler` deals.
+        Joined batch, (B * processes, ...), detached: image `b` of rank `r` has index `b * processes + r`, in the order
+        of `EpochSampler`.
 
     Example:
         >>> joined(torch.tensor([3, 1])).tolist()  # alone
@@ -52,7 +52,7 @@ def joined(part: torch.Tensor) -> torch.Tensor:
 
 
 def own_part(batch: torch.Tensor) -> torch.Tensor:
-    """This process's part of the batch of all processes: (B * processes, ...) to (B, ...); undoes `joined`.
+    """Return this process's part (B, ...) of a joined batch (B * processes, ...); the inverse of `joined`.
 
     Example:
         >>> own_part(torch.tensor([3, 1])).tolist()  # alone
@@ -64,14 +64,14 @@ def own_part(batch: torch.Tensor) -> torch.Tensor:
 def draw_for_each(count: int, draw: Callable[[int], torch.Tensor]) -> torch.Tensor:
     """Draw random numbers for this rank's images as a single process would for the joined batch.
 
-    All processes have the same random state (`TranslationTrainer` sees to it), draw for all images, and take their own.
+    All processes have the same random state (ensured by `TranslationTrainer`), draw for all images, and take their own.
 
     Args:
-        count: number B of this process's images.
-        draw: from a number of images to that many draws, (number, ...).
+        count: Number B of this process's images.
+        draw: Function from a number of images to as many draws, (number, ...).
 
     Returns:
-        (B, ...).
+        Draws of this process, (B, ...).
 
     Example:
         >>> draw_for_each(2, lambda number: torch.rand(number, 1)).shape
@@ -81,7 +81,7 @@ def draw_for_each(count: int, draw: Callable[[int], torch.Tensor]) -> torch.Tens
 
 
 def broadcast_weights(networks: Iterable[nn.Module]) -> None:
-    """Gives every rank the weights and buffers of rank 0."""
+    """Copy the weights and buffers of rank 0 to all ranks."""
     if is_distributed():
         for network in networks:
             for tensor in network.state_dict().values():
@@ -89,11 +89,11 @@ def broadcast_weights(networks: Iterable[nn.Module]) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Averages the gradients over the ranks, in one message.
+    """Average the gradients over the ranks, in one message.
 
     `DistributedDataParallel` does this from hooks in `forward`; a GAN calls parts of a network (`encode`), calls it
-    several times before one backward pass, and freezes it in between, each of which those hooks forbid or restrict.
-    Averaging after the backward pass has the same result and leaves the networks what they are.
+    several times before one backward pass, and freezes it in between, each of which these hooks forbid or restrict.
+    Averaging after the backward pass has the same result and leaves the networks unwrapped.
     """
     if not is_distributed():
         return
@@ -108,10 +108,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def check_same_epoch(epoch: int, device: torch.device) -> None:
-    """Refuses to train when the ranks resumed different states.
+    """Check that all ranks resumed the same epoch.
+
+    Args:
+        epoch: Epoch of this process.
+        device: Device of this process.
 
     Raises:
-        ValueError: on every rank.
+        ValueError: If epochs differ; raised on every rank.
     """
     epochs = joined(torch.tensor([epoch], device=device)).tolist()
     if len(set(epochs)) > 1:
@@ -122,14 +126,14 @@ def check_same_epoch(epoch: int, device: torch.device) -> None:
 
 
 def join_batch_norms(network: nn.Module) -> None:
-    """Lets the batch normalizations of a network see the images of all ranks; alone, they stay what they are.
+    """Let the batch normalizations of a network use the images of all ranks; does nothing in a single process.
 
     The normalization of Ioffe and Szegedy ("Batch normalization", ICML 2015, algorithm 1) depends on the whole batch;
-    with the statistics of each rank's own images, ranks would train another network than one process does, and their
-    running averages would drift apart. torch's `SyncBatchNorm` is for accelerators alone.
+    with the statistics of each rank's own images, ranks would train another network than a single process, and their
+    running averages would drift apart. torch's `SyncBatchNorm` supports accelerators only.
 
     Args:
-        network: changed in place; its weights, buffers and their names stay the same.
+        network: Network that is changed in place; weights, buffers and their names stay the same.
     """
     if not is_distributed():
         return
@@ -143,7 +147,7 @@ class JoinedBatchNorm(_BatchNorm):
     """A batch normalization whose statistics, in training, are those of the batches of all ranks.
 
     Args:
-        norm: the one that it stands for, whose weights and buffers it shares.
+        norm: The normalization that it replaces, whose weights and buffers it shares.
 
     Example:
         >>> norm = nn.BatchNorm2d(3)
@@ -185,7 +189,7 @@ class JoinedBatchNorm(_BatchNorm):
         return normalized.to(input.dtype)
 
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor, count: int) -> None:
-        """Updates the running averages, of the variance that is free of bias."""
+        """Update the running averages, with the unbiased variance."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -195,7 +199,7 @@ class JoinedBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the ranks; each rank's loss depends on it, so that the gradients are summed as well."""
+    """Sum over the ranks; the loss of each rank depends on it, so that gradients are summed as well."""
 
     @staticmethod
     def forward(context: Any, values: torch.Tensor) -> torch.Tensor:

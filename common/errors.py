@@ -1,6 +1,6 @@
-"""Errors that we raise for what a user gave, how they are found in a chain of causes, and warnings as data.
+"""Errors caused by a user's input, how they are found in a chain of causes, and collected warnings.
 
-The command lines show the message of such an error alone, without a traceback.
+The command lines show only the message of such an error, without a traceback.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DiskFullError(OSError):
-    """An output does not fit on the disk; nothing of it is left there."""
+    """An output does not fit on the disk; no part of it is left there."""
 
 
 class WorkerDiedError(RuntimeError):
-    """A process that loads training data ended by itself, or was killed."""
+    """A process that loads training data ended or was killed."""
 
 
 EXPECTED = (
@@ -41,14 +41,14 @@ EXPECTED = (
 
 @contextmanager
 def disk_full_names(path: str | Path, *, needed: int | None = None) -> Iterator[None]:
-    """Turn the system's word that a disk is full, which names no file, into an error that says what to do.
+    """Turn the system's error about a full disk, which names no file, into one that says what to do.
 
     Args:
-        path: what is being written; whoever writes it removes what it has of it.
-        needed: its size in bytes, where known.
+        path: File or folder that is being written; the caller removes an incomplete one.
+        needed: Size in bytes, if known.
 
     Raises:
-        DiskFullError: instead of an `OSError` of a full disk, an exceeded quota or a file size limit.
+        DiskFullError: Instead of an `OSError` about a full disk, an exceeded quota or a file size limit.
 
     Example:
         >>> with disk_full_names("/scans/out.nii.gz", needed=2_000_000):
@@ -77,7 +77,7 @@ def _free(path: Path) -> str:
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Follow `raise ... from`, from the outermost error to the first cause.
 
-    What merely was being handled when an error was raised (`__context__`) is not its cause and is left out.
+    An error that was merely being handled when another was raised (`__context__`) is not its cause and is left out.
 
     Example:
         >>> inner, outer = KeyError("pred"), RuntimeError("applying transform")
@@ -93,14 +93,14 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def own_error(error: BaseException) -> BaseException | None:
     """Find the error that tells a user what to do: one of `EXPECTED` that this package raised itself.
 
-    MONAI and Ignite wrap what a component raises in errors of their own.
+    MONAI and Ignite wrap the errors of components in errors of their own.
 
     Args:
-        error: what was caught.
+        error: The error that was caught.
 
     Returns:
-        The outermost such error in the chain of causes, as it may say more than the ones that it wraps; None when
-        the fault is not the user's.
+        The outermost such error in the chain of causes, which may say more than those that it wraps; None if the user
+        is not at fault.
     """
     package = Path(__file__).parent
     for link in causes(error):
@@ -111,7 +111,7 @@ def own_error(error: BaseException) -> BaseException | None:
 
 
 class _Collector:
-    """What one `collected_warnings` found; `issued`: whether it takes those of the `warnings` module, too."""
+    """Messages of one `collected_warnings`; `issued`: whether it collects those of the `warnings` module as well."""
 
     def __init__(self, issued: bool) -> None:
         self.found: list[str] = []
@@ -123,13 +123,16 @@ _collectors: ContextVar[tuple[_Collector, ...]] = ContextVar("collectors", defau
 
 @contextmanager
 def collected_warnings(*, issued: bool = False) -> Iterator[list[str]]:
-    """Collect what this package logs as a warning in this context; it reaches the log as well.
+    """Collect the warnings that this package logs in this context; they are logged as well.
 
-    A call is isolated from other threads: the messages are those of its own `contextvars` context. Whoever hands work
-    to another thread lets it run in a copy of the context, or its warnings are missed here.
+    Calls are isolated from each other: messages are those of the call's own `contextvars` context. Work in another
+    thread must run in a copy of the context, or its warnings are missed.
 
     Args:
-        issued: collect each `UserWarning` of Python's `warnings`, too, whoever issues it.
+        issued: Also collect each `UserWarning` of Python's `warnings` module, from any package.
+
+    Yields:
+        List of the messages so far.
 
     Example:
         >>> with collected_warnings() as found:
@@ -153,10 +156,10 @@ def collected_warnings(*, issued: bool = False) -> Iterator[list[str]]:
 
 
 class _IssuedWarnings:
-    """Hand Python's warnings to the collectors of the context that issues them.
+    """Pass Python's warnings to the collectors of the context that issues them.
 
-    The `warnings` module keeps its filters and its hook for the whole process: they are replaced once for all threads,
-    and put back when the last one is done. All that was issued meanwhile is then issued again, as the filters want it.
+    The filters and the hook of the `warnings` module are global: they are replaced once for all threads, and restored
+    when the last one is done. All warnings issued in the meantime are then issued again, subject to the filters.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Files and outputs that appear under their name only when they are complete, and JSON read and written.
+"""Atomic writing of files and of several outputs together, JSON and checksums.
 
-A file is written under a hidden temporary name, several outputs together in a hidden folder; both are then renamed.
+A file is written under a hidden temporary name, several outputs in a hidden folder; both are renamed when complete.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ import psutil
 
 from .errors import disk_full_names
 
-SUFFIX = ".partial"  # no reader of ours takes a file of this name for an image
+SUFFIX = ".partial"  # none of our readers takes a file of this name for an image
+NAME = f"outputs.{socket.gethostname()}"  # nodes share folders, but cannot see which processes of others are alive
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, needed: int | None = None) -> Iterator[IO[bytes]]:
-    """Open a file for writing under a hidden, temporary name; it gets its own when the context ends without an error.
+    """Open a file for writing under a hidden, temporary name, and rename it when the context ends without an error.
 
-    When the process is killed or the power fails, the file is absent, or as it was before. What a killed process left
-    under its temporary name is removed when the file is written again.
+    When the process is killed or the power fails, the file is absent or unchanged. A temporary file that a killed
+    process left behind is removed when the file is written again.
 
     Args:
-        path: the file; its folder is made.
-        needed: its size in bytes, where known, for the message.
+        path: Path of the file; its folder is created.
+        needed: Size in bytes, if known, for the message.
 
     Raises:
-        DiskFullError: when the disk is full.
+        DiskFullError: If the disk is full.
 
     Example:
         >>> import tempfile
@@ -58,29 +59,30 @@ def atomic_write(path: str | Path, *, needed: int | None = None) -> Iterator[IO[
             with partial.open("wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())  # or a power cut might keep the new name without the content
+                os.fsync(file.fileno())  # otherwise a power cut might leave the new name without the content
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def partial_name(path: Path) -> Path:
-    """The temporary name: hidden, and one for each process.
+    """Return the temporary name of a file or folder, which is hidden and differs between processes.
 
-    >>> partial_name(Path("out/case.nii.gz")).name == f".case.nii.gz.{os.getpid()}.partial"
-    True
+    Example:
+        >>> partial_name(Path("out/case.nii.gz")).name == f".case.nii.gz.{os.getpid()}.partial"
+        True
     """
     return path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what processes that are no more left of a file, which may be gigabytes."""
+    """Remove the temporary files, maybe gigabytes, that ended processes left of a file."""
     for left in partials_of_the_dead(path):
         left.unlink(missing_ok=True)
 
 
 def partials_of_the_dead(path: Path) -> list[Path]:
-    """The temporary names under which processes that are no more left a part of a file or folder."""
+    """Return the temporary files or folders that ended processes left of a file or folder."""
     found = path.parent.glob(f".{glob.escape(path.name)}.*{SUFFIX}")
     return [left for left in found if not _is_running(left.name.removesuffix(SUFFIX).rpartition(".")[2])]
 
@@ -88,24 +90,21 @@ def partials_of_the_dead(path: Path) -> list[Path]:
 def _is_running(pid: str) -> bool:
     try:
         return not pid.isdecimal() or psutil.pid_exists(int(pid))
-    except (OverflowError, OSError):  # no number of a process, or a system that does not tell
+    except (OverflowError, OSError):  # not a process id, or the system does not say
         return True
 
 
-NAME = f"outputs.{socket.gethostname()}"  # nodes share a folder, and cannot see if each other's processes live
-
-
 class Staging:
-    """A context with a hidden folder below an output folder; what was not published when it ends is removed.
+    """A context manager with a hidden folder below an output folder; what is not published is removed at the end.
 
-    A process that is killed leaves the hidden folder, and nothing under an output's name; the next one on
-    the same machine removes it.
+    A killed process leaves the hidden folder, but nothing under an output's name; the next process on the same machine
+    removes it.
 
     Args:
-        output_dir: where the outputs go; it is made if it does not exist.
+        output_dir: Folder of the outputs; it is created if it does not exist.
 
     Attributes:
-        folder: the hidden one, once entered.
+        folder: The hidden folder, which exists in the context.
 
     Example:
         >>> import tempfile
@@ -133,13 +132,13 @@ class Staging:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def publish(self, staged: Sequence[Path]) -> list[Path]:
-        """Move files and folders to the same place below the output folder, one after the other; what is there goes.
+        """Move files and folders to the same path below the output folder, one by one, and replace existing ones.
 
         Args:
-            staged: paths below `folder`.
+            staged: Paths below `folder`.
 
         Returns:
-            their new paths.
+            New paths.
         """
         published = []
         for path in staged:
@@ -156,16 +155,16 @@ def read_json(path: str | os.PathLike[str], *, cure: str = "write the file again
     """Read a JSON object.
 
     Args:
-        path: the file, in UTF-8.
-        cure: what a user can do about a damaged file; ends the messages.
+        path: Path of the file, in UTF-8.
+        cure: What a user can do about a damaged file; ends the messages.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is not JSON, or holds something else than an object.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON, or not an object.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
+    except (ValueError, RecursionError) as error:  # not JSON, not text, or nested too deeply
         raise ValueError(f"`{path}` must be JSON, got {error}; {cure}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"`{path}` must hold a JSON object, got {type(content).__name__}; {cure}.")
@@ -173,10 +172,17 @@ def read_json(path: str | os.PathLike[str], *, cure: str = "write the file again
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:
-    """Write strict JSON (numpy numbers and paths allowed, NaN refused), atomically.
+    """Write strict JSON atomically.
+
+    Args:
+        path: Path of the file.
+        content: Plain values, numpy numbers and arrays, and paths.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        ValueError: when the content holds NaN or infinity.
+        ValueError: If the content holds NaN or infinity.
     """
     try:
         text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
@@ -188,7 +194,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write UTF-8 text to a file that readers never see half of."""
+    """Write UTF-8 text to a file atomically."""
     return write_bytes(path, text.encode("utf-8"))
 
 
@@ -208,13 +214,13 @@ def _plain(value: Any) -> Any:
 
 
 def checksum(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 
 
 def _sha256(file: Any) -> str:
-    """`hashlib.file_digest` came with Python 3.11."""
+    """Compute a SHA-256 as `hashlib.file_digest` does, which Python 3.10 lacks."""
     digest = hashlib.sha256()
     for block in iter(lambda: file.read(1 << 20), b""):
         digest.update(block)

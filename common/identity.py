@@ -1,4 +1,4 @@
-"""Which release of `common` this is: two releases in one process would silently share whichever came first."""
+"""Identity of a release of `common`: two releases in one process would silently share the one imported first."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ logger = logging.getLogger(__name__)
 
 
 def release_name(version: str, digest: str) -> str:
-    """The name that a released config imports from `common`, an identifier.
+    """Return the identifier that a released config imports from `common`.
 
-    >>> release_name("0.1.0", "0123abcd" + 56 * "0")
-    'release_0_1_0_0123abcd'
+    Example:
+        >>> release_name("0.1.0", "0123abcd" + 56 * "0")
+        'release_0_1_0_0123abcd'
     """
     return f"release_{re.sub(r'[^0-9A-Za-z]', '_', version)}_{digest[:8]}"
 
 
 def require_release(name: str, version: str) -> None:
-    """Refuses a config of another release than the imported `common`.
+    """Refuse a config of another release than the imported `common`.
 
-    A released bundle's configs say `$from common import release_<version>_<digest> as common`. A `common` that was
-    installed from its source has no digest: its version alone must agree.
+    A released bundle's configs contain `$from common import release_<version>_<digest> as common`. A `common` installed
+    from source has no digest: only its version must agree.
 
     Args:
-        name: what the config imports.
-        version: of the imported `common`.
+        name: Name that the config imports.
+        version: Version of the imported `common`.
 
     Raises:
-        ImportError: naming both releases and where they are.
+        ImportError: If the releases differ; the message names both and their folders.
     """
     own = _own_name(version)
     if name == own or (not _vendored() and name.rpartition("_")[0] == own.rpartition("_")[0]):
@@ -60,7 +61,7 @@ def _own_name(version: str) -> str:
 
 
 def _name_in(package: Path) -> str | None:
-    """The release that a folder of `common` says to be."""
+    """Return the release that a folder of `common` declares; None if it declares none."""
     file = package / FILE
     if not file.is_file():
         return None
@@ -73,7 +74,7 @@ def _copies() -> list[Path]:
 
 
 def _readable(name: str) -> str:
-    """Write the name of a release for people.
+    """Return the name of a release in readable form.
 
     Example:
         >>> _readable("release_0_1_0_0123abcd")

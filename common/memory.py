@@ -1,4 +1,4 @@
-"""Memory: what is free, what a process has taken at most, and freed blocks that it keeps for its next layer."""
+"""Available and peak memory, and the reuse of freed blocks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from pathlib import Path
 import psutil
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT = 2**30  # bytes; larger blocks still go back at once
+KEPT = 2**30  # bytes; larger blocks are still returned at once
 OWN_CHOICES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 STATUS = Path("/proc/self/status")
 
 
 def keep_memory() -> bool:
-    """Lets this process keep freed blocks of up to 1 GiB; tells whether it does.
+    """Let this process keep freed blocks of up to 1 GiB.
 
     glibc returns blocks above 32 MB to the system as soon as they are freed. A layer's output is such a block, which
-    the system must then clear anew for each layer: a third of the time of a GGCL training on a CPU
-    (docs/performance.md). What is kept may lie between blocks that are in use, so that the peak of the memory can grow.
+    the system must then clear again for each layer: a third of the time of a GGCL training on a CPU
+    (docs/performance.md). Kept blocks may lie between blocks in use, so that peak memory can grow.
 
-    Nothing happens on other systems, and where the environment says how memory is allocated.
+    Nothing happens on other systems, or if the environment configures memory allocation.
+
+    Returns:
+        Whether blocks are kept.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in OWN_CHOICES):
         return False
@@ -32,7 +35,7 @@ def keep_memory() -> bool:
 
 
 def available_memory() -> int | None:
-    """Bytes of the machine's memory that a process can still get; None where the system does not say."""
+    """Return the memory that a process can still get, in bytes; None if the system does not say."""
     try:
         return int(psutil.virtual_memory().available)
     except (psutil.Error, OSError):

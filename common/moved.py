@@ -1,4 +1,4 @@
-"""Names of before: public names that moved or changed, and sections that the bundles' configs had.
+"""Former names: public names that have moved or changed, and former sections of the bundles' configs.
 
 Configs and overlays that use them go on working, with a warning (docs/upgrading.md).
 """
@@ -56,14 +56,14 @@ def moved_attribute(package: str, name: str) -> Any:
     """Find a name that a package exported before it moved.
 
     Args:
-        package: dotted name of the package that was asked.
-        name: attribute that it lacks.
+        package: Dotted name of the package that was asked.
+        name: Attribute that it lacks.
 
     Returns:
         The object under its new name, after a `FutureWarning` that names the new place.
 
     Raises:
-        AttributeError: when the package never had it.
+        AttributeError: If the package never had it.
 
     Example:
         >>> with warnings.catch_warnings():
@@ -80,12 +80,12 @@ def moved_attribute(package: str, name: str) -> Any:
 
 
 class FormerSection(NamedTuple):
-    """A component that the configs had, of which they keep the arguments alone.
+    """A former component of the configs, of which only the arguments are left.
 
     Attributes:
-        was: the component, for what refers to it.
-        taker: id of the component that takes the arguments today.
-        target: its `_target_`; another one's references are of before.
+        was: The component, for expressions that refer to it.
+        taker: Id of the component that takes the arguments now.
+        target: `_target_` of that component; one with another `_target_` dates from before the change.
     """
 
     was: dict[str, Any]

@@ -1,6 +1,7 @@
-"""The first expression of every `run` list: it refuses mistyped overrides and missing paths before work starts.
+"""Check a bundle's merged configuration before work starts: the first expression of every `run` list.
 
-It also refuses values of a wrong kind: `--batch_size four` would otherwise fail deep inside a component.
+It refuses mistyped overrides, missing paths and values of a wrong type: `--batch_size four` would otherwise fail deep
+inside a component.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import difflib
 import glob
 import importlib
 import inspect
-import logging
 import os
 import re
 import sys
@@ -30,63 +30,6 @@ from .moved import FORMER_SECTIONS
 EXPRESSIONS = ("$", "@", "%")
 WHOLE_NUMBERS = ("_size", "_epochs", "_workers", "_interval")
 PLACES = ("_dir", "bundle_root")
-
-
-def refuse_wrong_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compares the top-level values of a configuration with those that the bundle's own files give for the same ids.
-
-    A number must stay a number, a switch a switch, a folder a text; expressions pass, as their value is not known yet.
-
-    Args:
-        config: merged, with overrides and overlays.
-        own: of the bundle's own files.
-
-    Raises:
-        ValueError: naming the id, the value and one that would do.
-
-    Example:
-        >>> refuse_wrong_kinds({"batch_size": "four"}, {"batch_size": 4})
-        Traceback (most recent call last):
-        ...
-        ValueError: `batch_size` must be a whole number >= 1, such as 4, got 'four'.
-    """
-    for id_, value in config.items():
-        if isinstance(value, str) and value.startswith(EXPRESSIONS):
-            continue
-        if id_ == "device":
-            check_device(value)
-        elif id_.endswith(PLACES):
-            if _is_path(value) or (value is None and own.get(id_, "") is None):
-                continue
-            raise ValueError(f"`{id_}` must be a path, such as '/data/study', got {value!r}.")
-        elif id_ in own and (rule := _broken_rule(id_, value, own[id_])) is not None:
-            raise ValueError(f"`{id_}` must be {rule}, such as {1 if own[id_] is None else own[id_]}, got {value!r}.")
-
-
-def _broken_rule(id_: str, value: Any, default: Any) -> str | None:
-    """What a value should be, where it is not."""
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true or false"
-    if id_.endswith(WHOLE_NUMBERS) and (default is None or isinstance(default, int)):
-        least = 1 if id_ == "batch_size" else 0
-        if (value is None and default is None) or (isinstance(value, int) and _is_number(value) and value >= least):
-            return None
-        return f"a whole number >= {least}"
-    if not isinstance(default, (int, float)) or value is None or _is_number(value):
-        return None
-    return "a number"
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, (str, os.PathLike)) and bool(str(value).strip())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-logger = logging.getLogger(__name__)
-
 RUN_IDS = ("imports", "initialize", "run", "finalize", "training", "inference", "evaluating", "_meta_")
 OPTIONAL = ("phantom",)  # of a demonstration, whose data may be left out (`--make_data None`)
 TARGET_KEYS = ("_target_", "_requires_", "_disabled_", "_mode_", "_desc_", "_wrap_")
@@ -94,19 +37,19 @@ REFERENCE = re.compile(r"[@%]((?:\w|::|#)+)")
 
 
 def check(*, exists: str | Path | None = None, config: ConfigParser | None = None) -> None:
-    """Checks the ids of a bundle's merged configuration, and that its data exist.
+    """Check the ids and values of a bundle's merged configuration, and that its data exist.
 
-    MONAI accepts an override or overlay id that nothing reads (`--max_epoch 3`) without a word. Here an id is valid if
-    MONAI names it, if the bundle's `train.yaml` or `inference.yaml` has it, if something in the configuration refers
-    to it, or if it is an argument of its component.
+    MONAI silently accepts an override or overlay id that nothing reads (`--max_epoch 3`). Here an id is valid if MONAI
+    defines it, if the bundle's `train.yaml` or `inference.yaml` has it, if something in the configuration refers to
+    it, or if it is an argument of its component.
 
     Args:
-        exists: a file, folder or glob pattern that must be there (`dataset_dir`).
-        config: the parser to check; default: the one that is evaluating the calling expression.
+        exists: A file, folder or glob pattern that must exist (`dataset_dir`).
+        config: The parser to check; default: the one that is evaluating the calling expression.
 
     Raises:
-        ValueError: naming the unknown id and the nearest valid one, or the id whose value is of a wrong kind.
-        FileNotFoundError: when `exists` is not there.
+        ValueError: If an id is unknown (the message names the nearest valid one), or its value has a wrong type.
+        FileNotFoundError: If `exists` does not exist.
 
     Example:
         In a config: `run: ["$common.preflight.check(exists=@dataset_dir)", ...]`
@@ -130,13 +73,13 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
 
 
 def restore_former_sections(parser: ConfigParser) -> dict[str, Any]:
-    """Let overlays of earlier versions work: a component that the configs had is made again where one refers to it.
+    """Restore former components that overlays of earlier versions refer to.
 
     Args:
-        parser: of the merged configuration, which may be evaluating already; it is changed.
+        parser: Parser of the merged configuration, which may be evaluating already; it is changed in place.
 
     Returns:
-        The ids that were set and their content, each after a `FutureWarning`.
+        The restored ids and their content, each announced by a `FutureWarning`.
 
     Example:
         >>> loader = {"_target_": "DataLoader", "dataset": "@train#dataset", "sampler": "@train#sampler"}
@@ -154,7 +97,7 @@ def restore_former_sections(parser: ConfigParser) -> dict[str, Any]:
         if not isinstance(given, dict) or "_target_" in given or len(uses) <= ours:
             continue
         section, name = id_.rsplit("::", 1)
-        # Not `parser[id_] = ...`, which would forget all that was evaluated.
+        # Not `parser[id_] = ...`, which would discard everything evaluated so far.
         restored[id_] = parser.get(section)[name] = {**former.was, **given}
         warnings.warn(
             f"`{id_.replace('::', '#')}` holds arguments alone now, which `{former.target}` takes: let"
@@ -171,8 +114,39 @@ def restore_former_sections(parser: ConfigParser) -> dict[str, Any]:
     return restored
 
 
+def refuse_wrong_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Compare the types of top-level values with those in the bundle's own files.
+
+    A number must stay a number, a boolean a boolean, a path a path; expressions pass, as their value is not known yet.
+
+    Args:
+        config: Merged configuration, with overrides and overlays.
+        own: Values of the bundle's own files.
+
+    Raises:
+        ValueError: If a type differs; the message names the id, the value and a valid one.
+
+    Example:
+        >>> refuse_wrong_kinds({"batch_size": "four"}, {"batch_size": 4})
+        Traceback (most recent call last):
+        ...
+        ValueError: `batch_size` must be a whole number >= 1, such as 4, got 'four'.
+    """
+    for id_, value in config.items():
+        if isinstance(value, str) and value.startswith(EXPRESSIONS):
+            continue
+        if id_ == "device":
+            check_device(value)
+        elif id_.endswith(PLACES):
+            if _is_path(value) or (value is None and own.get(id_, "") is None):
+                continue
+            raise ValueError(f"`{id_}` must be a path, such as '/data/study', got {value!r}.")
+        elif id_ in own and (rule := _broken_rule(id_, value, own[id_])) is not None:
+            raise ValueError(f"`{id_}` must be {rule}, such as {1 if own[id_] is None else own[id_]}, got {value!r}.")
+
+
 def _calling_parser() -> ConfigParser | None:
-    """MONAI hands an expression no reference to its parser, which is a caller of this function all the same."""
+    """Find the parser among the callers of this function, as MONAI passes an expression no reference to it."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         caller = frame.f_locals.get("self")
@@ -183,11 +157,33 @@ def _calling_parser() -> ConfigParser | None:
 
 
 def _own_values(bundle_root: Path) -> dict[str, Any]:
-    """The top-level ids of the bundle's own files: one that an overlay leaves without use is no mistake."""
+    """Return the top-level ids of the bundle's own files, which stay valid if an overlay makes them unused."""
     files = [bundle_root / "configs" / name for name in ("train.yaml", "inference.yaml")]
     return {
         id_: value for file in files if file.is_file() for id_, value in ConfigParser.load_config_file(file).items()
     }
+
+
+def _broken_rule(id_: str, value: Any, default: Any) -> str | None:
+    """Return what a value must be, or None if it is valid."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if id_.endswith(WHOLE_NUMBERS) and (default is None or isinstance(default, int)):
+        least = 1 if id_ == "batch_size" else 0
+        if (value is None and default is None) or (isinstance(value, int) and _is_number(value) and value >= least):
+            return None
+        return f"a whole number >= {least}"
+    if not isinstance(default, (int, float)) or value is None or _is_number(value):
+        return None
+    return "a number"
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) and bool(str(value).strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
@@ -204,12 +200,12 @@ def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
 
 
 def _referenced(config: Any) -> set[str]:
-    """The ids that something in a configuration refers to, and those of the sections around them."""
+    """Return the ids that a configuration refers to, and those of the sections around them."""
     return {prefix for text in _strings(config) for ref in REFERENCE.findall(text) for prefix in _prefixes(ref)}
 
 
 def _prefixes(id_: str) -> Iterator[str]:
-    """`a::b::c` (or with #): `a`, `a::b`, `a::b::c`."""
+    """Return the prefixes of `a::b::c` (or with #): `a`, `a::b`, `a::b::c`."""
     parts = id_.replace("#", "::").strip(":").split("::")
     return ("::".join(parts[: n + 1]) for n in range(len(parts)))
 
@@ -226,7 +222,7 @@ def _strings(config: Any) -> Iterator[str]:
 
 
 def _sections(config: dict[str, Any], known: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The ids given and the ids valid: of the top level, of `train` and `validate`, and of each component."""
+    """Yield given and valid ids: of the top level, of `train` and `validate`, and of each component."""
     top = {id_.split("::")[0] for id_ in known}
     yield "", {"given": set(config), "valid": top}
     for section in ("train", "validate"):
@@ -251,7 +247,7 @@ def _components(config: Any, id_: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _arguments(target: str) -> set[str] | None:
-    """The argument names of a component, or None when it takes any, or is not found by its full name."""
+    """Return the argument names of a component; None if it takes any, or is not found by its full name."""
     module, _, name = target.rpartition(".")
     if not module:
         from monai.bundle import ComponentLocator
@@ -270,9 +266,9 @@ def _arguments(target: str) -> set[str] | None:
 
 
 def _show_expected_errors_without_traceback() -> None:
-    """On the command line, an error that we raise ourselves ends in its message, not in 60 lines of parser frames.
+    """Let errors that this package raises end in their message on the command line, without 60 lines of traceback.
 
-    `BUNDLE_TRACEBACK=1` shows them. Programs that import MONAI's functions are left alone.
+    `BUNDLE_TRACEBACK=1` shows it. Programs that import MONAI's functions are not affected.
     """
     command_line = Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle")
     if command_line and not os.environ.get("BUNDLE_TRACEBACK") and sys.excepthook is sys.__excepthook__:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-POLL = 0.2  # s between two looks at a child, and at the signals that came meanwhile
+POLL = 0.2  # s between two checks of a child and of the signals received
 GRACE = 5.0  # s that a child has to end by itself before it is killed
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
@@ -38,9 +38,9 @@ def run_child(
     In a thread, where Python does not deliver signals, the child ends when the main thread has ended.
 
     Args:
-        command: the program and its arguments.
-        log: file for what it prints; None: it prints where this process does.
-        environment: variables of the child; None: those of this process.
+        command: The program and its arguments.
+        log: File for what it prints; None: it prints where this process does.
+        environment: Variables of the child; None: those of this process.
 
     Returns:
         The child's exit code, or minus the signal that ended it.
@@ -73,9 +73,9 @@ def end_tree(process: subprocess.Popen[Any], signum: int = signal.SIGTERM, *, gr
     """End a child and its descendants: by a signal, and after some time by force.
 
     Args:
-        process: child with a process group of its own.
-        signum: sent first; Windows knows no signals between processes and ends them at once.
-        grace: seconds until those that are left are killed.
+        process: Child with a process group of its own.
+        signum: Sent first; Windows knows no signals between processes and ends them at once.
+        grace: Seconds until those that are left are killed.
     """
     tree = _tree(process.pid)
     for each in tree:
@@ -98,7 +98,7 @@ def worker_pool(count: int) -> ProcessPoolExecutor:
     """Workers that are started anew (`spawn`), as the caller may have threads, and that end with this process.
 
     Args:
-        count: number of workers.
+        count: Number of workers.
     """
     return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
@@ -120,7 +120,7 @@ def _exit_after(wait: Callable[[], Any]) -> None:
 
 
 def _tree(pid: int) -> list[psutil.Process]:
-    """A process and its descendants; none where it is gone."""
+    """Return a process and its descendants; none if it has ended."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -129,7 +129,7 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 
 def _own_group() -> dict[str, Any]:
-    """Arguments of `Popen`: a group of its own, so that its members can be found and signalled together."""
+    """Return the arguments of `Popen` for a process group, whose members can be found and signalled together."""
     if os.name != "posix":
         return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     if not sys.platform.startswith("linux"):
@@ -139,7 +139,7 @@ def _own_group() -> dict[str, Any]:
 
 
 def _die_with_parent(prctl: Any, parent: int) -> None:
-    """In the child, before its program starts: Linux kills it when the thread that started it ends."""
+    """Let Linux kill this child when the thread that started it ends; called before its program starts."""
     prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:  # it ended before the call
         os._exit(1)
@@ -147,7 +147,7 @@ def _die_with_parent(prctl: Any, parent: int) -> None:
 
 @contextmanager
 def _received_signals() -> Iterator[list[int]]:
-    """The signals that ask this process to stop and come meanwhile; the first takes its course at the end."""
+    """Collect the signals that ask this process to stop; the first takes its course at the end."""
     received: list[int] = []
 
     def receive(signum: int, _: FrameType | None) -> None:

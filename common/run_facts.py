@@ -1,4 +1,4 @@
-"""The facts of a run: what was run, with what, on what, and how long it took."""
+"""Facts of a run: command, versions, machine, time and memory."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ START = time.time()
 
 
 def run_facts(*, bundle_root: str | Path, network: nn.Module | None = None, **more: Any) -> dict[str, Any]:
-    """Versions, command, time, memory and checksums of this process, for `run.json` and the report.
+    """Collect versions, command, time and memory of this process for `run.json` and the report.
 
     Args:
-        bundle_root: the bundle's folder.
-        network: its class and size are recorded.
-        more: further facts, such as `seed` or `device`.
+        bundle_root: The bundle's folder.
+        network: Network whose class and size are recorded.
+        more: Further facts, such as `seed` or `device`.
     """
     facts: dict[str, Any] = {
         "bundle": Path(bundle_root).resolve().name,
@@ -54,7 +54,7 @@ def run_facts(*, bundle_root: str | Path, network: nn.Module | None = None, **mo
 
 
 def _relative(argument: str) -> str:
-    """Paths of this machine do not belong into a file that is passed on: the last three parts tell enough."""
+    """Shorten absolute paths, which do not belong in a file that is passed on, to their last three parts."""
     parts = Path(argument).parts
     return str(Path(*parts[-3:])) if Path(argument).is_absolute() and len(parts) > 3 else argument
 

@@ -18,6 +18,7 @@ from .site_algo import TRAIN
 
 FLARE = "nvflare.app_common"
 TORCH = "nvflare.app_opt.pt"
+LIST = "class_allow_list"
 
 
 def write_job(
@@ -92,6 +93,80 @@ def write_job(
     return folder
 
 
+def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
+    """Add the classes that a job names to a site's `class_allow_list`, so that FLARE builds these and no others.
+
+    FLARE refuses jobs with classes outside this list, which contains its own. The owner of the site decides: read the
+    returned names, or look into the job's two JSON files.
+
+    Args:
+        job: Folder of `write_job`.
+        local_dir: The site's folder `local`, as FLARE provisioned it; for the simulator, `local` in its workspace.
+
+    Returns:
+        Classes that were not in the list before.
+
+    Raises:
+        FileNotFoundError: If the job has no configuration.
+        ValueError: If the site's list is not a list.
+    """
+    configs = sorted(Path(job).glob("app/config/config_fed_*.json"))
+    if not configs:
+        raise FileNotFoundError(f"{str(job)!r} has no app/config/config_fed_*.json: `job` must be a folder of a job.")
+    needed = sorted({path for config in configs for path in _paths(json.loads(config.read_text(encoding="utf-8")))})
+    file = Path(local_dir) / "resources.json"
+    provisioned = file if file.is_file() else file.with_name(f"{file.name}.default")
+    resources: dict[str, Any] = {"format_version": 2}
+    if provisioned.is_file():
+        resources = json.loads(provisioned.read_text(encoding="utf-8"))
+    allowed = resources.get(LIST, [])
+    if not isinstance(allowed, list):
+        raise ValueError(f"`{LIST}` in {str(provisioned)!r} must be a list of class names, got {allowed!r}.")
+    added = [path for path in needed if path not in allowed]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**resources, LIST: [*allowed, *added]}, indent=2) + "\n", encoding="utf-8")
+    return added
+
+
+def statistics_workflow(bundle_root: str | Path, dataset_dir: str | Path, domain: str) -> ConfigWorkflow:
+    """Describe a bundle's training for `MonaiAlgoStats`, with the training images of one domain as its data.
+
+    Args:
+        bundle_root: Folder of the bundle.
+        dataset_dir: Data of the site, with a `datalist.json`.
+        domain: Domain whose images are summarised: each domain has its own intensities.
+
+    Raises:
+        ValueError: If the datalist has no image of that domain in `training`.
+    """
+    # No validation images: MONAI 1.6.1 adds their histogram to that of the training images in place.
+    sections: dict[str, Any] = {"train#dataset": {"data": load_domain(dataset_dir, "training", domain)}}
+    sections["validate"] = {}
+    return ConfigWorkflow(
+        config_file=str(Path(bundle_root, "configs", "train.yaml")),
+        workflow_type="train",
+        logging_file=False,
+        bundle_root=str(bundle_root),
+        dataset_dir=str(dataset_dir),
+        **sections,
+    )
+
+
+def statistics_transforms() -> list[Any]:
+    """Return the transforms with which `MonaiAlgoStats` reads an image, its argument `data_stats_transform_list`.
+
+    Its statistics are those of a segmentation. A translation has no labels: voxels above the image's mean, on a CT the
+    body, take their place, and the statistics of the foreground refer to them.
+    """
+    return [
+        LoadImaged(keys="image", ensure_channel_first=True, image_only=True),
+        EnsureTyped(keys="image", dtype=torch.float),
+        Orientationd(keys="image", axcodes="RAS", labels=None),
+        CopyItemsd(keys="image", names="label"),
+        Lambdad(keys="label", func=_above_mean),
+    ]
+
+
 def _network(bundle_root: str | Path, overlays: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
     """Build the generator that is trained from its configuration."""
     parser = ConfigParser()
@@ -156,44 +231,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-LIST = "class_allow_list"
-
-
-def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
-    """Add the classes that a job names to a site's `class_allow_list`, so that FLARE builds these and no others.
-
-    FLARE refuses jobs with classes outside this list, which contains its own. The owner of the site decides: read the
-    returned names, or look into the job's two JSON files.
-
-    Args:
-        job: Folder of `write_job`.
-        local_dir: The site's folder `local`, as FLARE provisioned it; for the simulator, `local` in its workspace.
-
-    Returns:
-        Classes that were not in the list before.
-
-    Raises:
-        FileNotFoundError: If the job has no configuration.
-        ValueError: If the site's list is not a list.
-    """
-    configs = sorted(Path(job).glob("app/config/config_fed_*.json"))
-    if not configs:
-        raise FileNotFoundError(f"{str(job)!r} has no app/config/config_fed_*.json: `job` must be a folder of a job.")
-    needed = sorted({path for config in configs for path in _paths(json.loads(config.read_text(encoding="utf-8")))})
-    file = Path(local_dir) / "resources.json"
-    provisioned = file if file.is_file() else file.with_name(f"{file.name}.default")
-    resources: dict[str, Any] = {"format_version": 2}
-    if provisioned.is_file():
-        resources = json.loads(provisioned.read_text(encoding="utf-8"))
-    allowed = resources.get(LIST, [])
-    if not isinstance(allowed, list):
-        raise ValueError(f"`{LIST}` in {str(provisioned)!r} must be a list of class names, got {allowed!r}.")
-    added = [path for path in needed if path not in allowed]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**resources, LIST: [*allowed, *added]}, indent=2) + "\n", encoding="utf-8")
-    return added
-
-
 def _paths(config: Any) -> Iterator[str]:
     """Collect the classes of a job's components: FLARE names a class by `path`."""
     if isinstance(config, dict):
@@ -204,45 +241,6 @@ def _paths(config: Any) -> Iterator[str]:
     elif isinstance(config, list):
         for value in config:
             yield from _paths(value)
-
-
-def statistics_workflow(bundle_root: str | Path, dataset_dir: str | Path, domain: str) -> ConfigWorkflow:
-    """Describe a bundle's training for `MonaiAlgoStats`, with the training images of one domain as its data.
-
-    Args:
-        bundle_root: Folder of the bundle.
-        dataset_dir: Data of the site, with a `datalist.json`.
-        domain: Domain whose images are summarised: each domain has its own intensities.
-
-    Raises:
-        ValueError: If the datalist has no image of that domain in `training`.
-    """
-    # No validation images: MONAI 1.6.1 adds their histogram to that of the training images in place.
-    sections: dict[str, Any] = {"train#dataset": {"data": load_domain(dataset_dir, "training", domain)}}
-    sections["validate"] = {}
-    return ConfigWorkflow(
-        config_file=str(Path(bundle_root, "configs", "train.yaml")),
-        workflow_type="train",
-        logging_file=False,
-        bundle_root=str(bundle_root),
-        dataset_dir=str(dataset_dir),
-        **sections,
-    )
-
-
-def statistics_transforms() -> list[Any]:
-    """Return the transforms with which `MonaiAlgoStats` reads an image, its argument `data_stats_transform_list`.
-
-    Its statistics are those of a segmentation. A translation has no labels: voxels above the image's mean, on a CT the
-    body, take their place, and the statistics of the foreground refer to them.
-    """
-    return [
-        LoadImaged(keys="image", ensure_channel_first=True, image_only=True),
-        EnsureTyped(keys="image", dtype=torch.float),
-        Orientationd(keys="image", axcodes="RAS", labels=None),
-        CopyItemsd(keys="image", names="label"),
-        Lambdad(keys="label", func=_above_mean),
-    ]
 
 
 def _above_mean(image: torch.Tensor) -> torch.Tensor:

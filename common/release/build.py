@@ -17,6 +17,8 @@ from .contents import LIMIT_BYTES, bundle_contents, check_plain_weights, fetched
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: no clock
 MODE = 0o100644 << 16  # a plain file, readable by all
+ZIP = re.compile(r"(?P<name>.+)_v(?P<version>\d[\w.]*)\.zip")
+FILE = "model_info.json"
 
 
 def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
@@ -53,6 +55,34 @@ def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
     return path
 
 
+def write_index(dist: str | Path, *, base_url: str = "") -> Path:
+    """Write `<dist>/model_info.json` with an entry `<name>_v<version>` per zip: its address and SHA-256.
+
+    If it is placed at `models/model_info.json` of a repository's tag, `python -m monai.bundle download --source github`
+    finds the latest version with it. `install_release` verifies checksums with it.
+
+    Args:
+        dist: Folder of the zips.
+        base_url: Address of the zips, such as a release's download address; the zip's name is appended.
+
+    Returns:
+        Path of the index.
+
+    Raises:
+        FileNotFoundError: If there is no release in the folder.
+    """
+    dist = Path(dist)
+    zips = [path for path in sorted(dist.glob("*.zip")) if ZIP.fullmatch(path.name)]
+    if not zips:
+        raise FileNotFoundError(f"{dist} must hold releases (NAME_vVERSION.zip): `python -m common release --help`.")
+    prefix = base_url.rstrip("/") + "/" if base_url else ""
+    entries = {
+        path.stem: {"checksum": sha256(path.read_bytes()), "hash_type": "sha256", "source": f"{prefix}{path.name}"}
+        for path in zips
+    }
+    return write_json(dist / FILE, entries)
+
+
 def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, EPOCH)
     entry.create_system, entry.external_attr, entry.compress_type = 3, MODE, zipfile.ZIP_DEFLATED
@@ -87,35 +117,3 @@ def _check_weights(bundle: Path, large: dict[str, bytes]) -> None:
         )
     if weights.is_file():  # else it came by large_files.yml, with its checksum
         load_weights(load_definition(bundle / "models", {}), weights)
-
-
-ZIP = re.compile(r"(?P<name>.+)_v(?P<version>\d[\w.]*)\.zip")
-FILE = "model_info.json"
-
-
-def write_index(dist: str | Path, *, base_url: str = "") -> Path:
-    """Write `<dist>/model_info.json` with an entry `<name>_v<version>` per zip: its address and SHA-256.
-
-    If it is placed at `models/model_info.json` of a repository's tag, `python -m monai.bundle download --source github`
-    finds the latest version with it. `install_release` verifies checksums with it.
-
-    Args:
-        dist: Folder of the zips.
-        base_url: Address of the zips, such as a release's download address; the zip's name is appended.
-
-    Returns:
-        Path of the index.
-
-    Raises:
-        FileNotFoundError: If there is no release in the folder.
-    """
-    dist = Path(dist)
-    zips = [path for path in sorted(dist.glob("*.zip")) if ZIP.fullmatch(path.name)]
-    if not zips:
-        raise FileNotFoundError(f"{dist} must hold releases (NAME_vVERSION.zip): `python -m common release --help`.")
-    prefix = base_url.rstrip("/") + "/" if base_url else ""
-    entries = {
-        path.stem: {"checksum": sha256(path.read_bytes()), "hash_type": "sha256", "source": f"{prefix}{path.name}"}
-        for path in zips
-    }
-    return write_json(dist / FILE, entries)

@@ -28,79 +28,12 @@ from ..identity import FILE, release_name
 PACKAGE = Path(__file__).parents[1]
 NAMED = re.compile(r"\bcommon((?:\.\w+)+)")
 NOT_RELEASED = ("release", "deploy", "demo", "leaderboard")  # of the source tree alone
-
-
-def reached_files(configs: Iterable[Path], *, also: Iterable[Path] = (), package: Path = PACKAGE) -> list[Path]:
-    """Find the files of a package that configs name, and all that these import, at any depth.
-
-    Args:
-        configs: YAML files, whose `common.module.Name` are followed.
-        also: Files below `package` from which to start as well.
-        package: Folder of `common`.
-
-    Returns:
-        Paths below `package`, relative to it, sorted; `__init__.py` first of all.
-
-    Raises:
-        ValueError: If a config names something that does not exist, or a reached file imports `common` by its absolute
-            name, which in another bundle's process could be another release.
-    """
-    waiting = [package / "__init__.py", *also]
-    for config in configs:
-        for dotted in NAMED.findall(config.read_text(encoding="utf-8")):
-            waiting += _files(package, dotted.strip(".").split("."), str(config))
-    reached: set[Path] = set()
-    while waiting:
-        file = waiting.pop()
-        if file not in reached and file.relative_to(package).parts[0].removesuffix(".py") not in NOT_RELEASED:
-            reached.add(file)
-            waiting += _imports(package, file)
-    return sorted(file.relative_to(package) for file in reached)
-
-
-def _files(package: Path, names: list[str], origin: str) -> list[Path]:
-    """List the packages and the module that a dotted name passes through; the rest is an attribute."""
-    folder, files = package, []
-    for name in names:
-        if (folder / name / "__init__.py").is_file():
-            folder = folder / name
-            files.append(folder / "__init__.py")
-        elif (folder / f"{name}.py").is_file():
-            return [*files, folder / f"{name}.py"]
-        else:
-            break
-    if not files:
-        raise ValueError(f"{origin} names common.{'.'.join(names)}, but `common` has no module {names[0]!r}.")
-    return files
-
-
-def _imports(package: Path, file: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "common" for alias in node.names):
-            raise ValueError(f"{file} must import `common` by a relative name to be released.")
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        if node.level == 0:
-            if (node.module or "").split(".")[0] == "common":
-                raise ValueError(f"{file} must import `common` by a relative name to be released.")
-            continue
-        folder = file.parents[node.level - 1]
-        names = [*folder.relative_to(package).parts, *(node.module or "").split(".")]
-        names = [name for name in names if name]
-        for alias in node.names:
-            if found := [*names, alias.name]:
-                yield from _files(package, found, str(file)) if names else _attribute(package, alias.name)
-
-
-def _attribute(package: Path, name: str) -> list[Path]:
-    """Resolve `from .. import name` at the top of the package: a module, or an attribute such as `__version__`."""
-    is_module = (package / name / "__init__.py").is_file() or (package / f"{name}.py").is_file()
-    return _files(package, [name], name) if is_module else []
-
-
 IMPORT = re.compile(r"^(\s*- )\$import common$", flags=re.MULTILINE)
 LINK_OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./\.\./[^)]*\)")
 TWINS = ("train", "inference")  # `monai.bundle.load` reads these as JSON only
+LIMIT_BYTES = 25 * 2**20  # the Model Zoo's, of a file
+LIST = "large_files.yml"
+KEYS = ("path", "url", "hash_val", "hash_type")
 
 
 def bundle_contents(bundle: Path) -> dict[str, bytes]:
@@ -148,19 +81,48 @@ def common_contents(configs: list[Path]) -> tuple[dict[str, bytes], str]:
     return contents, release_name(__version__, digest.hexdigest())
 
 
-def _plain_files(bundle: Path) -> list[Path]:
-    """Collect the files that are copied unchanged."""
-    patterns = ("LICENSE", "large_files.yml", "configs/*.json", "configs/*.conf", "docs/**/*", "models/model.pt")
-    found = {path for pattern in (*patterns, "models/*.json", "models/README.md") for path in bundle.glob(pattern)}
-    return sorted(path for path in found if path.is_file())
+def reached_files(configs: Iterable[Path], *, also: Iterable[Path] = (), package: Path = PACKAGE) -> list[Path]:
+    """Find the files of a package that configs name, and all that these import, at any depth.
+
+    Args:
+        configs: YAML files, whose `common.module.Name` are followed.
+        also: Files below `package` from which to start as well.
+        package: Folder of `common`.
+
+    Returns:
+        Paths below `package`, relative to it, sorted; `__init__.py` first of all.
+
+    Raises:
+        ValueError: If a config names something that does not exist, or a reached file imports `common` by its absolute
+            name, which in another bundle's process could be another release.
+    """
+    waiting = [package / "__init__.py", *also]
+    for config in configs:
+        for dotted in NAMED.findall(config.read_text(encoding="utf-8")):
+            waiting += _files(package, dotted.strip(".").split("."), str(config))
+    reached: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in reached and file.relative_to(package).parts[0].removesuffix(".py") not in NOT_RELEASED:
+            reached.add(file)
+            waiting += _imports(package, file)
+    return sorted(file.relative_to(package) for file in reached)
 
 
-LIMIT_BYTES = 25 * 2**20  # the Model Zoo's, of a file
+def fetched(bundle: Path) -> dict[str, bytes]:
+    """Return the files that `large_files.yml` lists, by path: from the bundle's folder, else downloaded.
 
+    Args:
+        bundle: Folder that may contain the list.
 
-def sha256(data: bytes) -> str:
-    """Compute the checksum of a file's content."""
-    return hashlib.sha256(data).hexdigest()
+    Raises:
+        ValueError: If an entry lacks a key, lies outside the bundle, or a file has another checksum.
+    """
+    file = bundle / LIST
+    if not file.is_file():
+        return {}
+    entries = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("large_files", [])
+    return {entry["path"]: _content(bundle, _checked(entry, file)) for entry in entries}
 
 
 def check_plain_weights(data: bytes, name: str) -> None:
@@ -184,24 +146,56 @@ def check_plain_weights(data: bytes, name: str) -> None:
         raise ValueError(f"{name} must be a flat dict of tensors (a state dict), got a {type(state).__name__}.")
 
 
-LIST = "large_files.yml"
-KEYS = ("path", "url", "hash_val", "hash_type")
+def sha256(data: bytes) -> str:
+    """Compute the checksum of a file's content."""
+    return hashlib.sha256(data).hexdigest()
 
 
-def fetched(bundle: Path) -> dict[str, bytes]:
-    """Return the files that `large_files.yml` lists, by path: from the bundle's folder, else downloaded.
+def _files(package: Path, names: list[str], origin: str) -> list[Path]:
+    """List the packages and the module that a dotted name passes through; the rest is an attribute."""
+    folder, files = package, []
+    for name in names:
+        if (folder / name / "__init__.py").is_file():
+            folder = folder / name
+            files.append(folder / "__init__.py")
+        elif (folder / f"{name}.py").is_file():
+            return [*files, folder / f"{name}.py"]
+        else:
+            break
+    if not files:
+        raise ValueError(f"{origin} names common.{'.'.join(names)}, but `common` has no module {names[0]!r}.")
+    return files
 
-    Args:
-        bundle: Folder that may contain the list.
 
-    Raises:
-        ValueError: If an entry lacks a key, lies outside the bundle, or a file has another checksum.
-    """
-    file = bundle / LIST
-    if not file.is_file():
-        return {}
-    entries = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("large_files", [])
-    return {entry["path"]: _content(bundle, _checked(entry, file)) for entry in entries}
+def _imports(package: Path, file: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "common" for alias in node.names):
+            raise ValueError(f"{file} must import `common` by a relative name to be released.")
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level == 0:
+            if (node.module or "").split(".")[0] == "common":
+                raise ValueError(f"{file} must import `common` by a relative name to be released.")
+            continue
+        folder = file.parents[node.level - 1]
+        names = [*folder.relative_to(package).parts, *(node.module or "").split(".")]
+        names = [name for name in names if name]
+        for alias in node.names:
+            if found := [*names, alias.name]:
+                yield from _files(package, found, str(file)) if names else _attribute(package, alias.name)
+
+
+def _attribute(package: Path, name: str) -> list[Path]:
+    """Resolve `from .. import name` at the top of the package: a module, or an attribute such as `__version__`."""
+    is_module = (package / name / "__init__.py").is_file() or (package / f"{name}.py").is_file()
+    return _files(package, [name], name) if is_module else []
+
+
+def _plain_files(bundle: Path) -> list[Path]:
+    """Collect the files that are copied unchanged."""
+    patterns = ("LICENSE", "large_files.yml", "configs/*.json", "configs/*.conf", "docs/**/*", "models/model.pt")
+    found = {path for pattern in (*patterns, "models/*.json", "models/README.md") for path in bundle.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
 def _checked(entry: dict[str, Any], file: Path) -> dict[str, Any]:
