@@ -9,6 +9,7 @@ import difflib
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from ...bundles import read_metadata
-from ...errors import collected_warnings
+from ...errors import DiskFullError, causes, collected_warnings, own_error
 from ...images.nifti import VOLUME_SUFFIXES
 from ...inference.inferers import weight_facts
 from ...inference.sidecar import NOTICE
@@ -28,6 +29,7 @@ AUTO = "auto"  # what a client shows for "as the bundle decides"
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "models_dir", "cache_dir", "stage", "device")
 STEPS = ("run", "make_data", "start", "phantom")  # what a training does, beside how
 _TEXT = re.compile(r"(?!_)[\w .,+/-]*")
+UNREADABLE = (EOFError, zlib.error)  # of a file that was cut off
 
 
 def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str) -> dict[str, Any]:
@@ -190,3 +192,22 @@ def _refuse_large(parser: ConfigParser, max_output_gb: float) -> None:
             f" at most {max_output_gb:g} GB. Give a `slab` of axial slices, [z0, z1], or a smaller `region`,"
             " [[x0, x1], [y0, y1], [z0, z1]]; or start the server with `--conf max_output_gb` and more."
         )
+
+
+def reason(error: BaseException) -> str | None:
+    """Why a request is refused, or None when the error is the server's.
+
+    A component wraps an error of ours in others; ours tells what to do.
+
+    Example:
+        >>> from common.networks import target_weights
+        >>> try:
+        ...     target_weights(["B30f", "B70f"], "B40f")
+        ... except ValueError as error:
+        ...     "B40f" in reason(error)
+        True
+    """
+    if (ours := own_error(error)) is not None:
+        return None if any(isinstance(link, DiskFullError) for link in causes(error)) else str(ours)
+    broken = [link for link in causes(error) if isinstance(link, UNREADABLE)]
+    return f"The image cannot be read ({broken[-1]}): send it anew." if broken else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,31 +19,9 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
 from ...bundles import read_metadata
-from ...errors import DiskFullError, causes, own_error
 from .images import one_image
-from .running import definition, inference_parameters, overrides, translate
+from .running import definition, inference_parameters, overrides, reason, translate
 from .training import train, training_parameters
-
-UNREADABLE = (EOFError, zlib.error)  # of a file that was cut off
-
-
-def reason(error: BaseException) -> str | None:
-    """Why a request is refused, or None when the error is the server's.
-
-    A component wraps an error of ours in others; ours tells what to do.
-
-    Example:
-        >>> from common.networks import target_weights
-        >>> try:
-        ...     target_weights(["B30f", "B70f"], "B40f")
-        ... except ValueError as error:
-        ...     "B40f" in reason(error)
-        True
-    """
-    if (ours := own_error(error)) is not None:
-        return None if any(isinstance(link, DiskFullError) for link in causes(error)) else str(ours)
-    broken = [link for link in causes(error) if isinstance(link, UNREADABLE)]
-    return f"The image cannot be read ({broken[-1]}): send it anew." if broken else None
 
 
 class TranslationTask(InferTask):

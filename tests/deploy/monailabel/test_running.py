@@ -15,8 +15,9 @@ import pytest
 
 from common.deploy.monailabel import training
 from common.deploy.monailabel.bundles import find_bundles, make_app
-from common.deploy.monailabel.running import hyper_parameters, inference_parameters, overrides, plain, translate
+from common.deploy.monailabel.running import hyper_parameters, inference_parameters, overrides, plain, reason, translate
 from common.deploy.monailabel.training import stages, train, training_parameters
+from common.networks import target_weights
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
 
@@ -201,3 +202,30 @@ def test_hyper_parameters_are_the_plain_ids_of_a_training():
         "training": "%run",
     }
     assert list(hyper_parameters(config)) == ["max_epochs", "betas", "ema_decay", "resume"]
+
+
+def caught(cause: Exception | None, message: str) -> Exception:
+    """As components wrap an error."""
+    try:
+        raise RuntimeError(message) from cause
+    except RuntimeError as error:
+        return error
+
+
+def ours() -> Exception:
+    with pytest.raises(ValueError, match="must name one of the domains") as error:
+        target_weights(["B30f", "B70f"], "B40f")
+    return error.value
+
+
+def test_an_error_of_ours_gives_its_own_message_however_it_is_wrapped():
+    assert "must name one of the domains B30f, B70f, got 'B40f'" in reason(caught(caught(ours(), "a"), "b"))
+
+
+def test_an_image_that_was_cut_off_is_the_clients():
+    assert reason(caught(EOFError("ended early"), "a")) == "The image cannot be read (ended early): send it anew."
+
+
+@pytest.mark.parametrize("error", [ValueError("of a library"), KeyError("x"), caught(None, "a"), MemoryError()])
+def test_what_we_did_not_foresee_is_the_servers(error):
+    assert reason(error) is None
