@@ -1,4 +1,4 @@
-"""Classical baselines: fitted once, at the start of a bundle's training, saved, and loaded in evaluation."""
+"""Fit the classical baselines once, at the start of a training, and save them; evaluation only loads them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from .curve import DEFAULT_BINS, IntensityCurve
 from .histogram import DEFAULT_QUANTILES, HistogramMatching, InvertedHistogramMatching, mean_quantiles
 
 FORMAT = 1
-KINDS: dict[str, type[Baseline]] = {
-    kind.name: kind for kind in (Identity, HistogramMatching, InvertedHistogramMatching, IntensityCurve)
-}
+WITHOUT_FIT: list[type[Baseline]] = [Identity]
+OF_QUANTILES: list[type[HistogramMatching]] = [HistogramMatching, InvertedHistogramMatching]
+ALL: list[type[Baseline]] = [*WITHOUT_FIT, *OF_QUANTILES, IntensityCurve]
+KINDS: dict[str, type[Baseline]] = {kind.name: kind for kind in ALL}
 CURE = "`python -m monai.bundle run training --config_file <bundle>/configs/train.yaml` fits and saves them"
 
 FILE_NAME = "baselines.json"
@@ -62,8 +63,8 @@ def fit_baselines(
     wanted = list(KINDS) if names is None else list(names)
     if unknown := sorted(set(wanted) - set(KINDS)):
         raise ValueError(f"`names` must be among {list(KINDS)}, got {unknown}.")
-    fitted: list[Baseline] = [Identity()]
-    matching = [kind for kind in (HistogramMatching, InvertedHistogramMatching) if kind.name in wanted]
+    fitted: list[Baseline] = [kind() for kind in WITHOUT_FIT]
+    matching = [kind for kind in OF_QUANTILES if kind.name in wanted]
     if matching:
         reference = mean_quantiles(target_volumes, count=quantiles)
         fitted += [kind(reference) for kind in matching]
