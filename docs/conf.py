@@ -20,7 +20,7 @@ author = "The monai-translation-bundles authors"
 copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "bundles/*/docs/*.md"]
 exclude_patterns = [".*", "build", "runs", "common", "tests", "benchmarks", "environments", "**/.*"]
@@ -30,6 +30,7 @@ html_title = project
 html_static_path: list[str] = []
 
 myst_heading_anchors = 3
+myst_fence_as_directive = ["mermaid"]
 suppress_warnings = ["myst.header"]  # a page may begin its sections at a deeper level
 
 autodoc_member_order = "bysource"
