@@ -25,7 +25,7 @@ def table(path: str) -> None:
     A patient's PSNR is the mean over directions and seeds; the gain's p is of the paired t-test over patients, beside
     Wilcoxon's. `directions ahead` counts those whose mean PSNR is above the identity's and the unpaired filter's.
     """
-    runs = json.loads(Path(path).read_text())["runs"]
+    runs = json.loads(Path(path).read_text(encoding="utf-8"))["runs"]
     first = [row for row in runs[0]["rows"] if row["method"] != "network"]
     directions = list(dict.fromkeys(row["direction"] for row in first))
     baselines = {name: [r for r in first if r["method"] == name] for name in dict.fromkeys(r["method"] for r in first)}

@@ -65,14 +65,14 @@ def patients(path: str, *, result: str | None = None) -> None:
     """
     source = Path(path)
     if source.suffix == ".csv":
-        with source.open(newline="") as file:
+        with source.open(newline="", encoding="utf-8") as file:
             rows = [{key: row[key] for key in ("patient", "method")} | _numbers(row) for row in csv.DictReader(file)]
-        facts = json.loads(source.with_name("run.json").read_text())
+        facts = json.loads(source.with_name("run.json").read_text(encoding="utf-8"))
         content = {"commit": facts["commit"], "weights_sha256": facts["weights_sha256"], "rows": rows}
     else:
-        content = json.loads(source.read_text())
+        content = json.loads(source.read_text(encoding="utf-8"))
     if result is not None:
-        Path(result).write_text(json.dumps(content, indent=1) + "\n")
+        Path(result).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print("| patient | method | " + " | ".join(PATIENT_COLUMNS) + " |\n|" + "---|" * (2 + len(PATIENT_COLUMNS)))
     for row in content["rows"]:
         cells = [f"{row[column]:.2f}" for column in PATIENT_COLUMNS]
@@ -88,16 +88,16 @@ def directions(path: str, *, metric: str = "psnr", result: str | None = None) ->
         metric: which, such as `emphysema_index`.
         result: write the JSON here: `DIRECTION_METRICS` alone, with the facts of the run.
     """
-    content = json.loads(Path(path).read_text())
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
     if "directions" not in content:
-        facts = json.loads(Path(path).with_name("run.json").read_text())
+        facts = json.loads(Path(path).with_name("run.json").read_text(encoding="utf-8"))
         kept = {
             direction: {name: {k: m[k] for k in DIRECTION_METRICS if k in m} for name, m in methods.items()}
             for direction, methods in content.items()
         }
         content = {"commit": facts["commit"], "weights_sha256": facts["weights_sha256"], "directions": kept}
     if result is not None:
-        Path(result).write_text(json.dumps(content, indent=1) + "\n")
+        Path(result).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     scores = content["directions"]
     print("| method | " + " | ".join(scores) + " | mean |\n|" + "---|" * (2 + len(scores)))
     for name in next(iter(scores.values())):
@@ -112,7 +112,7 @@ def _numbers(row: dict[str, str]) -> dict[str, float]:
 
 def table(path: str) -> None:
     """Print the results as Markdown: mean and SD over patients (of the first seed), then the mean over seeds."""
-    content = json.loads(Path(path).read_text())
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
     columns = COLUMNS[content["bundle"]]
     print("| method | seed | s | " + " | ".join(columns) + " |\n|" + "---|" * (3 + len(columns)))
     shown: set[str] = set()
@@ -130,7 +130,7 @@ def table(path: str) -> None:
 
 def agreement(path: str) -> None:
     """Print how far the unpaired score that selects the weights agrees with PSNR on the validation patients."""
-    content = json.loads(Path(path).read_text())
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
     print("| method | seed | checkpoints | Spearman's rho | PSNR selected | best PSNR |\n|---|---|---|---|---|---|")
     for each in content["runs"]:
         rows = each["training"]["validation"]

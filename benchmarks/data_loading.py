@@ -90,7 +90,7 @@ def make_scans(folder: Path, scans: dict[str, Scan]) -> Path:
             (folder / f"{domain}.nii.gz").write_bytes(gzip.compress(image.to_bytes(), compresslevel=3))
         entry = {"patient": "p0", **{domain: f"{domain}.nii.gz" for domain in scans}}
         lists = {name: [entry] for name in ("training", "training_paired")}
-        (folder / "datalist.json").write_text(json.dumps(lists))
+        (folder / "datalist.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder
 
 

@@ -58,9 +58,11 @@ def prepare(soft: str, sharp: str, *, output_dir: str) -> None:
     validation = [{**entry, "patient": f"{entry['patient']}, unpaired validation"} for entry in training]
     lists: dict[str, Any] = {"domains": [SOFT, SHARP], "training": training, "validation": validation, "test": [test]}
     lists["training_paired"] = [paired]
-    (out / "datalist.json").write_text(json.dumps(lists, indent=1) + "\n")
+    (out / "datalist.json").write_text(json.dumps(lists, indent=1) + "\n", encoding="utf-8")
     outside = {"B30f": f"../{test[SOFT]}", "B70f": f"../{test[SHARP]}", "patient": test["patient"]}
-    (out / "phantom" / "datalist.json").write_text(json.dumps({"domains": ["B30f", "B70f"], "test": [outside]}))
+    (out / "phantom" / "datalist.json").write_text(
+        json.dumps({"domains": ["B30f", "B70f"], "test": [outside]}), encoding="utf-8"
+    )
     print(out / "datalist.json")
 
 
@@ -98,14 +100,14 @@ def run(data: str, *, phantom_models: str, output_dir: str, seed: int = 0, resul
             "--directions", directions)  # fmt: skip
     content = {WITHIN: _rows(places / "evaluation"), OUTSIDE: _rows(places / "phantom")}
     path = Path(result or ROOT / "benchmarks" / "results" / "kernel_pair.json")
-    path.write_text(json.dumps({"seed": seed, "results": content}, indent=1) + "\n")
+    path.write_text(json.dumps({"seed": seed, "results": content}, indent=1) + "\n", encoding="utf-8")
     print(path)
 
 
 def table(path: str) -> None:
     """Print the results as Markdown."""
     print("| weights | direction | method | PSNR (dB) | SSIM | RMSE (HU) |\n|---|---|---|---|---|---|")
-    for title, rows in json.loads(Path(path).read_text())["results"].items():
+    for title, rows in json.loads(Path(path).read_text(encoding="utf-8"))["results"].items():
         for row in rows:
             numbers = f"{row['psnr']:.2f} | {row['ssim']:.4f} | {row['rmse']:.1f}"
             print(f"| {title} | {row['direction']} | {row['method'].replace('_', ' ')} | {numbers} |")
@@ -120,7 +122,7 @@ def _bundle(command: str, files: list[str], data: Path, models: Path, output: Pa
 
 
 def _rows(evaluation: Path) -> list[dict[str, Any]]:
-    with (evaluation / "metrics.csv").open(newline="") as file:
+    with (evaluation / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return [
             {"direction": row["direction"], "method": row["method"]} | {key: float(row[key]) for key in METRICS}
             for row in csv.DictReader(file)

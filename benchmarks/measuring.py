@@ -99,7 +99,9 @@ def write_result(path: str | Path | None, content: Mapping[str, Any]) -> None:
     if path is None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({"machine": machine(), **content}, indent=1, allow_nan=False) + "\n")
+    Path(path).write_text(
+        json.dumps({"machine": machine(), **content}, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
     print(f"written: {path}")
 
 
@@ -122,7 +124,7 @@ def _wait() -> None:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 

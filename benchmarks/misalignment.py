@@ -105,7 +105,7 @@ def table(path: str = str(RESULT)) -> None:
     Args:
         path: the JSON that `run` wrote.
     """
-    runs = json.loads(Path(path).read_text())["runs"]
+    runs = json.loads(Path(path).read_text(encoding="utf-8"))["runs"]
     ks = sorted({each["k"] for each in runs})
     scores = {(each["method"], each["k"]): each["summary"]["network"] for each in runs}
     for each in runs:  # the same for every method
@@ -128,17 +128,17 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all: `table` may read it meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
 def _one_setting(out: Path, setting: Mapping[str, Any]) -> None:
     """Refuse to mix runs of two settings, since what is finished is not run again."""
     path = out / "setting.json"
-    if path.is_file() and (there := json.loads(path.read_text())) != setting:
+    if path.is_file() and (there := json.loads(path.read_text(encoding="utf-8"))) != setting:
         raise ValueError(f"{out} holds runs of another setting, {there}, not {setting}: choose another `output_dir`.")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(setting) + "\n")
+    path.write_text(json.dumps(setting) + "\n", encoding="utf-8")
 
 
 def _train(
@@ -154,11 +154,11 @@ def _train(
         arguments += [part for name, value in options.items() for part in (f"--{name}", str(value))]
         log = folder / f"{stage}.log"
         seconds = _bundle("training", [str(file) for file in files if str(file)], [*places, *arguments], log)
-        with (finished.parent / "losses.csv").open(newline="") as file:
+        with (finished.parent / "losses.csv").open(newline="", encoding="utf-8") as file:
             last = list(csv.DictReader(file))[-1]
         facts = {"epochs": int(last["epoch"]), "iterations": int(last["iteration"]), "cpu_seconds": round(seconds, 1)}
-        finished.write_text(json.dumps(facts) + "\n")
-    return json.loads(finished.read_text())
+        finished.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    return json.loads(finished.read_text(encoding="utf-8"))
 
 
 def _evaluate(folder: Path, name: str, places: list[str]) -> dict[str, Any]:
@@ -168,10 +168,13 @@ def _evaluate(folder: Path, name: str, places: list[str]) -> dict[str, Any]:
         arguments = ["--models_dir", str(folder / "models" / name), "--output_dir", str(out)]
         arguments += ["--training_dir", str(folder / "training" / name)]
         _bundle("evaluating", files, [*places, *arguments], folder / f"{name}_evaluation.log")
-    (summary,) = json.loads((out / "summary.json").read_text()).values()
-    facts = json.loads((out / "run.json").read_text())
+    (summary,) = json.loads((out / "summary.json").read_text(encoding="utf-8")).values()
+    facts = json.loads((out / "run.json").read_text(encoding="utf-8"))
     kept = {method: {key: metrics[key] for key in KEPT if key in metrics} for method, metrics in summary.items()}
-    trainings = {s: json.loads((folder / "training" / s / "finished.json").read_text()) for s in (*NEEDS[name], name)}
+    trainings = {
+        s: json.loads((folder / "training" / s / "finished.json").read_text(encoding="utf-8"))
+        for s in (*NEEDS[name], name)
+    }
     return {"summary": kept, "facts": {key: facts[key] for key in FACTS if key in facts}, "training": trainings}
 
 

@@ -26,8 +26,8 @@ def write_page(page: str | Path = PAGE) -> None:
     Args:
         page: where to.
     """
-    lines = [_filled(line) for line in NOTES.read_text().splitlines()]
-    Path(page).write_text("\n".join(lines) + "\n")
+    lines = [_filled(line) for line in NOTES.read_text(encoding="utf-8").splitlines()]
+    Path(page).write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(page)
 
 
@@ -44,7 +44,7 @@ def _filled(line: str) -> str:
 
 
 def _content(file: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"performance_{file}.json").read_text())
+    return json.loads((RESULTS / f"performance_{file}.json").read_text(encoding="utf-8"))
 
 
 def _rows(rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def _train(options: dict[str, Any], data: Path, output: Path, seed: int) -> dict
     parser["device"] = torch.device("cpu")
     set_determinism(seed)
     parser.get_parsed_content("train#trainer").run()
-    with (output / "losses.csv").open(newline="") as file:
+    with (output / "losses.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {loss: _averaged([float(row[loss]) for row in rows if row.get(loss)]) for loss in LOSSES}
 

@@ -167,7 +167,7 @@ class TrainingLog:
         path = self.output_dir / name
         columns = list(row)
         if path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 old = csv.DictReader(file)
                 known = list(old.fieldnames or [])
                 rows = list(old) if set(columns) - set(known) else None
@@ -176,7 +176,7 @@ class TrainingLog:
                 _write_rows(path, columns, rows)
         else:
             _write_rows(path, columns, [])
-        with disk_full_names(path), path.open("a", newline="") as file:
+        with disk_full_names(path), path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, columns).writerow(row)
 
     def _close(self) -> None:
@@ -210,7 +210,7 @@ def _drop_rows_after(path: Path, column: str, last: int) -> None:
     """A resumed training repeats what came after its state; a new one starts with empty files."""
     if not path.exists():
         return
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         lines = file.read().splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):  # a full disk cut it: its number may be cut as well
         lines.pop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from monai.data import FolderLayout
 
 SOURCE = "source_domain"  # key of a volume's meta data: the domain that it shows, where it is known
+WINDOWS = os.name == "nt"
+FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 
 
 def file_name(image: Any) -> str:
@@ -63,7 +67,12 @@ def target_name(target: str | Mapping[str, float]) -> str:
         '0.5B30f+0.5B70f'
     """
     if isinstance(target, str) and target:
-        return target
+        return _permitted(target)
     if not isinstance(target, Mapping) or not target or not all(isinstance(w, (int, float)) for w in target.values()):
         raise ValueError(f"`target` must be the name of a domain, or the weights of a blend, got {target!r}.")
-    return "+".join(f"{weight:g}{name}" for name, weight in target.items())
+    return _permitted("+".join(f"{weight:g}{name}" for name, weight in target.items()))
+
+
+def _permitted(name: str) -> str:
+    """Replace what Windows does not permit in a file's name; other systems keep it."""
+    return FORBIDDEN.sub("_", name) if WINDOWS else name

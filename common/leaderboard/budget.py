@@ -102,13 +102,13 @@ def training_cost(folder: Path, configs: Path, plan: Schedule) -> dict[str, Any]
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "gflop": round(forward_flop(network, channels, plan.image_size) / 1e9, 4),
         "image_size": plan.image_size,
-        **json.loads((folder / "memory.json").read_text()),
+        **json.loads((folder / "memory.json").read_text(encoding="utf-8")),
     }
 
 
 def training_seconds(losses: Path) -> float:
     """Seconds of a training from its `losses.csv`, whose clock starts anew where the training was resumed."""
-    with losses.open(newline="") as file:
+    with losses.open(newline="", encoding="utf-8") as file:
         readings = [float(row["seconds"]) for row in csv.DictReader(file)]
     falls = [before for before, after in itertools.pairwise(readings) if after < before]
     return sum(falls) + (readings[-1] if readings else 0.0)

@@ -28,7 +28,7 @@ def main() -> None:
         peaks = {"peak_memory_mb": round(peak_memory_mb())}
         if (peak := peak_accelerator_memory_mb()) is not None:
             peaks["peak_gpu_memory_mb"] = peak
-        earlier = json.loads(path.read_text()) if path.is_file() else {}
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         write_json(path, {name: max(value, earlier.get(name, 0)) for name, value in peaks.items()})
 
 

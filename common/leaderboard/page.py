@@ -199,7 +199,7 @@ def write_page(page: str | Path | None = None, *, results: str | Path | None = N
         the page.
     """
     folder = Path(results or RESULTS)
-    parts = [(NOTES / "introduction.md").read_text().strip()]
+    parts = [(NOTES / "introduction.md").read_text(encoding="utf-8").strip()]
     for board in find_boards().values():
         found = load(board, folder)
         if found is not None:
@@ -217,11 +217,15 @@ def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | Non
     facts: dict[str, Any] = {"setting": {"budget": board.budget}, "commands": [], "runs": []}
     found: list[Entry] = []
     if path.is_file():
-        facts |= {"file": path.name, **json.loads(path.read_text())}
+        facts |= {"file": path.name, **json.loads(path.read_text(encoding="utf-8"))}
         found = entries(board, facts)
     if before.is_file() and facts["setting"]["budget"] == board.budget:
         names = {each.name for each in found}
-        old = [each for each in earlier_entries(board, json.loads(before.read_text())) if each.name not in names]
+        old = [
+            each
+            for each in earlier_entries(board, json.loads(before.read_text(encoding="utf-8")))
+            if each.name not in names
+        ]
         methods = [each.name for each in old if each.seeds]
         if methods:
             seeds = max(each.seeds for each in old)
@@ -243,7 +247,7 @@ def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
     parts += ["Cost:", cost_table(found)]
     notes = NOTES / f"{board.bundle}.md"
     if notes.is_file():
-        parts.append(notes.read_text().strip())
+        parts.append(notes.read_text(encoding="utf-8").strip())
     return "\n\n".join(parts)
 
 

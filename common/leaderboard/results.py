@@ -14,7 +14,7 @@ from .boards import Board
 
 def read_results(path: str | Path) -> dict[str, Any] | None:
     """A file of results, or None where there is none."""
-    return json.loads(Path(path).read_text()) if Path(path).is_file() else None
+    return json.loads(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else None
 
 
 def refuse_other(path: str | Path, content: dict[str, Any] | None, setting: dict[str, Any]) -> None:

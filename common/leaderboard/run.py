@@ -73,14 +73,16 @@ def one_run(
     """
     folder = _folder(places["runs"], f"{re.sub('[/+:]', '_', method)}_{seed}", setting)
     if (folder / DONE).is_file():
-        return _with_second(board, folder, places, json.loads((folder / DONE).read_text()), baselines=baselines)
+        return _with_second(
+            board, folder, places, json.loads((folder / DONE).read_text(encoding="utf-8")), baselines=baselines
+        )
     if board.stages:
         shutil.copytree(places["runs"] / f"stages_{seed}" / "models", folder / "models", dirs_exist_ok=True)
     options = {**setting["options"], **pair_of(method)}
     lengths = {"max_epochs": plan.epochs, "samples_per_epoch": plan.samples_per_epoch}
     _train(board, board.files(method, overlay), folder, places, {**lengths, "seed": seed, **options})
     rows = _evaluate(board, folder, places["data"], "evaluation", baselines=baselines)
-    facts = json.loads((folder / "evaluation" / "run.json").read_text())
+    facts = json.loads((folder / "evaluation" / "run.json").read_text(encoding="utf-8"))
     cost = training_cost(folder, board.configs, plan)
     if board.stages:
         logs = (places["runs"] / f"stages_{seed}" / "training").glob("*/losses.csv")
@@ -88,7 +90,7 @@ def one_run(
     run = {
         "method": method,
         "seed": seed,
-        "selected_epoch": json.loads((folder / "models" / "network.json").read_text()).get("epoch"),
+        "selected_epoch": json.loads((folder / "models" / "network.json").read_text(encoding="utf-8")).get("epoch"),
         "cost": cost,
         "facts": {key: facts[key] for key in FACTS if key in facts},
         "rows": rows,
@@ -124,7 +126,7 @@ def _folder(runs: Path, name: str, setting: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / SETTING).is_file():
         write_json(folder / SETTING, setting)
-    found = json.loads((folder / SETTING).read_text())
+    found = json.loads((folder / SETTING).read_text(encoding="utf-8"))
     if found != json.loads(json.dumps(setting)):
         raise ValueError(
             f"{str(folder)!r} holds a run of another setting ({found}), not of {setting}: give another `output_dir`,"

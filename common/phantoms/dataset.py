@@ -188,7 +188,7 @@ def _unfinished_patients(datalist_path: Path, parameters: Parameters) -> list[in
         ValueError: The data set was made by something else or with other parameters.
     """
     try:
-        datalist = json.loads(datalist_path.read_text())
+        datalist = json.loads(datalist_path.read_text(encoding="utf-8"))
         existing = datalist["parameters"]
         entries = [*datalist["training_paired"], *datalist["validation"], *datalist["test"]]
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,5 +124,9 @@ def _linked(files: list[Path], folder: Path) -> Path:
     """A folder with these files alone: the bundle reads a folder as one series, and the user's may hold several."""
     folder.mkdir(parents=True)
     for number, file in enumerate(sorted(files), start=1):
-        (folder / f"{number:05d}.dcm").symlink_to(file)
+        place = folder / f"{number:05d}.dcm"
+        try:
+            place.symlink_to(file)
+        except OSError:  # Windows permits it to few users
+            shutil.copyfile(file, place)
     return folder

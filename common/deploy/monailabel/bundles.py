@@ -35,7 +35,7 @@ def make_app(app_dir: str | Path, *bundle_roots: str | Path) -> Path:
         if copy.exists():
             raise FileExistsError(f"The app has a bundle {root.name!r} already: remove {str(copy)!r} first.")
     bundles.mkdir(parents=True, exist_ok=True)
-    (app / "main.py").write_text(MAIN)
+    (app / "main.py").write_text(MAIN, encoding="utf-8")
     for root, copy in copies.items():
         shutil.copytree(root, copy, ignore=shutil.ignore_patterns("data", "output", "__pycache__"))
     return app

@@ -163,7 +163,7 @@ def translate(
 
 def definition(bundle_root: Path) -> dict[str, Any]:
     """Of `models/network.json`; read anew each time, since training replaces it."""
-    return json.loads((bundle_root / "models" / "network.json").read_text())
+    return json.loads((bundle_root / "models" / "network.json").read_text(encoding="utf-8"))
 
 
 def inference_parameters(bundle_root: Path) -> dict[str, Any]:

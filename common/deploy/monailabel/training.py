@@ -113,7 +113,9 @@ def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: 
     work.mkdir(parents=True, exist_ok=True)
     data = dataset(studies, images, bundle_root, work)
     settings = work / "request.json"
-    settings.write_text(json.dumps({**given, "bundle_root": str(bundle_root), "dataset_dir": str(data)}, indent=1))
+    settings.write_text(
+        json.dumps({**given, "bundle_root": str(bundle_root), "dataset_dir": str(data)}, indent=1), encoding="utf-8"
+    )
     for files in stages(bundle_root, overlays):
         names = [str(file) for file in (*files, settings)]
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(names)]
@@ -134,7 +136,7 @@ def dataset(studies: Path, images: Mapping[str, str], bundle_root: Path, work: P
         return studies
     config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
     domains = config["domains"] if "domains" in config else [config["source"], config["target"]]
-    (work / DATALIST_NAME).write_text(json.dumps(datalist_of_names(images, domains), indent=1))
+    (work / DATALIST_NAME).write_text(json.dumps(datalist_of_names(images, domains), indent=1), encoding="utf-8")
     return work
 
 
