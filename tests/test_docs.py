@@ -184,6 +184,8 @@ def test_the_scores_of_a_bundles_readme_are_those_of_its_metadata(bundle):
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_files_and_names_of_common_that_a_page_mentions_exist(page):
     text = page.read_text()
+    if page.name == "architecture.md":  # from here on it makes new ones; test_architecture.py follows it
+        text = text.partition("## How to add")[0]
     for path in re.findall(r"\bcommon/[\w/.]*\w", text):
         assert (ROOT / path).exists(), path
     imports = re.findall(r"from (common[\w.]*) import ([\w, ]+)", text)
