@@ -1,8 +1,4 @@
-"""
-What the leaderboard of a bundle compares, as the bundle's metadata declare it: methods, overlays, columns.
-
-How tables call methods and metrics, and which pair of domains a method's name asks for.
-"""
+"""What the leaderboard of a bundle compares, as its metadata declare it, and the titles of methods in the tables."""
 
 from __future__ import annotations
 
@@ -21,8 +17,7 @@ SECTION = "leaderboard"  # of the metadata
 
 @dataclass(frozen=True)
 class Board:
-    """
-    The leaderboard of a bundle: its folder, and what its metadata declare under `leaderboard`.
+    """The leaderboard of a bundle: its folder, and what its metadata declare under `leaderboard`.
 
     Args:
         root: the bundle's folder.
@@ -88,8 +83,7 @@ class Board:
         return [self.own, *self.overlays, *self._names("baselines")]
 
     def files(self, method: str, overlay: str | None) -> list[Path]:
-        """
-        Return the configs that train a method, in order.
+        """Return the configs that train a method, in order.
 
         Args:
             method: one of `methods()`, an ablation `ablations/NAME`, or several of them joined by +. For a method
@@ -116,8 +110,7 @@ class Board:
         return files
 
     def title(self, name: str) -> str:
-        """
-        Return what tables call a method or a baseline.
+        """Return what tables call a method or a baseline.
 
         Args:
             name: see `files`; where it names changes alone, they are changes of the bundle's own method.
@@ -193,8 +186,7 @@ def find_boards() -> dict[str, Board]:
 
 
 def find_board(bundle: str | Path) -> Board:
-    """
-    Return the board of a bundle.
+    """Return the board of a bundle.
 
     Args:
         bundle: see `find_bundle`.
@@ -210,8 +202,7 @@ def find_board(bundle: str | Path) -> Board:
 
 
 def pair_of(method: str) -> dict[str, str]:
-    """
-    Return the pair of domains that a method's name asks for, as settings of its config.
+    """Return the pair of domains that a method's name asks for, as settings of its config.
 
     Args:
         method: see `Board.files`.
@@ -230,8 +221,7 @@ def pair_of(method: str) -> dict[str, str]:
 
 
 def lower_is_better(metric: str) -> bool:
-    """
-    Return whether lower values of a metric are better.
+    """Return whether lower values of a metric are better.
 
     Example:
         >>> [lower_is_better(name) for name in ("psnr", "mse_window", "consistency_mse")]

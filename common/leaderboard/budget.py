@@ -1,8 +1,4 @@
-"""
-One budget for all methods: how many epochs of how many images give each generator equally many updates.
-
-What a training cost: updates, seconds, parameters, floating-point operations, memory.
-"""
+"""The budget of a leaderboard, which gives every generator equally many updates, and the cost of a training."""
 
 from __future__ import annotations
 
@@ -24,15 +20,14 @@ from ..bundles import read_metadata
 
 @dataclass(frozen=True)
 class Schedule:
-    """
-    The length of a training.
+    """The length of a training.
 
-    Attributes:
-        epochs: of the training.
-        samples_per_epoch: images that the data loader gives in an epoch.
-        batch_size: images in an iteration.
-        critic_steps: iterations for each update of the generator.
-        image_size: pixels along each side of a training image.
+    Args:
+        epochs: number of epochs.
+        samples_per_epoch: number of images that the data loader gives per epoch.
+        batch_size: number of images per iteration.
+        critic_steps: number of iterations per update of the generator.
+        image_size: number of pixels along each side of a training image.
     """
 
     epochs: int
@@ -43,15 +38,15 @@ class Schedule:
 
 
 def schedule(files: Sequence[Path], budget: int, *, epochs: int | None = None) -> Schedule:
-    """
-    The schedule with which a method's generator is updated with `budget` images.
+    """Return the schedule that updates a method's generator with `budget` images.
 
-    StarGAN and its kin update the generator in every `critic_steps`-th iteration, and get as many more images.
+    Methods of the StarGAN family update the generator in every `critic_steps`-th iteration and get more images by that
+    factor.
 
     Args:
-        files: the configs of a training, in order.
-        budget: images with which the generator is updated.
-        epochs: their number; default: the configs'.
+        files: configs of a training, in order.
+        budget: number of images with which the generator is updated.
+        epochs: number of epochs; default: that of the configs.
 
     Raises:
         ValueError: when the budget cannot be divided into whole batches and equal epochs.
@@ -75,17 +70,17 @@ def schedule(files: Sequence[Path], budget: int, *, epochs: int | None = None) -
 
 
 def training_cost(folder: Path, configs: Path, plan: Schedule) -> dict[str, Any]:
-    """
-    The cost of the training in `folder`, as found in what it left there.
+    """Measure the cost of a training by the files that it left.
 
     Args:
-        folder: holds `training/`, `models/` and `memory.json`.
-        configs: of the bundle.
-        plan: the schedule that it followed.
+        folder: folder of the run, with `training/`, `models/` and `memory.json`.
+        configs: folder of the bundle's configs.
+        plan: schedule that the training followed.
 
     Returns:
-        numbers of generator images, generator and discriminator updates, seconds in all and a generator update,
-        parameters trained and deployed, GFLOP of one translation of an image of the training's size, peaks in MB.
+        Numbers of generator images, of updates of the generator and of the discriminator, and of parameters trained
+        and deployed; seconds in total and per update of the generator; GFLOP of the translation of one image of the
+        training's size; peak memory in MB.
     """
     state = torch.load(folder / "training" / "last.pt", map_location="cpu", weights_only=True)
     updates = {name: _steps(optimizer) for name, optimizer in state["optimizers"].items()}
@@ -107,7 +102,7 @@ def training_cost(folder: Path, configs: Path, plan: Schedule) -> dict[str, Any]
 
 
 def training_seconds(losses: Path) -> float:
-    """Seconds of a training from its `losses.csv`, whose clock starts anew where the training was resumed."""
+    """Read the seconds of a training from its `losses.csv`, whose clock restarts where the training was resumed."""
     with losses.open(newline="", encoding="utf-8") as file:
         readings = [float(row["seconds"]) for row in csv.DictReader(file)]
     falls = [before for before, after in itertools.pairwise(readings) if after < before]
@@ -115,7 +110,7 @@ def training_seconds(losses: Path) -> float:
 
 
 def deployed_network(configs: Path, models: Path) -> tuple[nn.Module, int]:
-    """The network of one tensor that `inference.yaml` runs, and the channels of that tensor."""
+    """Build the network that `inference.yaml` runs; return it with the number of channels of its one input."""
     parser = ConfigParser()
     parser.read_config(str(configs / "inference.yaml"))
     parser.update({"bundle_root": str(configs.parent), "models_dir": str(models), "device": "$torch.device('cpu')"})
@@ -124,8 +119,7 @@ def deployed_network(configs: Path, models: Path) -> tuple[nn.Module, int]:
 
 
 def forward_flop(network: nn.Module, channels: int, size: int) -> int:
-    """
-    Floating-point operations of one image (1, channels, size, size), counted by torch: a multiply-add is two.
+    """Count the floating-point operations of one image `(1, channels, size, size)`; a multiply-add is two.
 
     Example:
         >>> forward_flop(nn.Conv2d(1, 2, 3, padding=1), 1, 8) == 2 * 2 * 9 * 8 * 8
@@ -138,11 +132,11 @@ def forward_flop(network: nn.Module, channels: int, size: int) -> int:
 
 
 def _steps(optimizer: dict[str, Any]) -> int:
-    """Updates that an Adam counted."""
+    """Number of updates that an Adam optimizer counted."""
     return max((int(state["step"]) for state in optimizer["state"].values()), default=0)
 
 
 def _size(weights: dict[str, torch.Tensor]) -> int:
-    """Numbers in a state dict, without the vectors of the spectral norm, which are not trained."""
+    """Number of values in a state dict, without the vectors of the spectral norm, which are not trained."""
     kept = (tensor for name, tensor in weights.items() if not name.endswith(("._u", "._v", "num_batches_tracked")))
     return sum(tensor.numel() for tensor in kept)

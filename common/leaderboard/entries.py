@@ -1,9 +1,6 @@
-"""
-The lines of a table: what each method and baseline scored and cost, from a file of results of either form.
+"""The rows of a table: scores and cost of each method and baseline, with statistics over patients and seeds.
 
-Mean and SD over patients and seeds, and paired tests against the best method.
-
-The lines of the results that were made before the leaderboard, of compare_methods.py.
+They come from a file of results of the leaderboard, or from an earlier one of `benchmarks/compare_methods.py`.
 """
 
 from __future__ import annotations
@@ -23,13 +20,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def patient_means(rows: Rows, metric: str, *, direction: str | None = None) -> dict[str, float]:
-    """
-    A metric of each patient, averaged over directions and seeds.
+    """Average a metric of each patient over directions and seeds.
 
     Args:
-        rows: one a patient, direction and seed; those without the metric are left out.
-        metric: which.
-        direction: of this one alone.
+        rows: one per patient, direction and seed; those without the metric are left out.
+        metric: name of the metric.
+        direction: restrict the average to this direction.
 
     Example:
         >>> forth = {"patient": "a", "direction": "x->y", "psnr": 20.0}
@@ -45,13 +41,13 @@ def patient_means(rows: Rows, metric: str, *, direction: str | None = None) -> d
 
 
 def mean_and_sd(values: Iterable[float]) -> tuple[float, float] | None:
-    """Mean and sample SD; the SD of one value is 0; None of none."""
+    """Return mean and sample SD, which is 0 for a single value; None without values."""
     found = list(values)
     return (mean(found), stdev(found) if len(found) > 1 else 0.0) if found else None
 
 
 def seed_sd(rows: Rows, metric: str) -> float | None:
-    """The sample SD over seeds of the mean over patients and directions; None with one seed."""
+    """Return the sample SD over seeds of the mean over patients and directions; None with one seed."""
     by_seed: dict[Any, list[float]] = {}
     for row in rows:
         if row.get(metric) is not None:
@@ -61,10 +57,14 @@ def seed_sd(rows: Rows, metric: str) -> float | None:
 
 
 def paired_tests(best: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, float] | None:
-    """
-    Two-sided p of the paired t-test and of Wilcoxon's signed-rank test over the patients that both have.
+    """Return the two-sided p of the paired t-test and of Wilcoxon's signed-rank test over the patients of both.
 
-    None with fewer than two such patients. Equal values give 1.
+    Args:
+        best: value per patient of one method.
+        other: value per patient of another method.
+
+    Returns:
+        Both p, 1 for equal values; None with fewer than two common patients.
 
     Example:
         >>> t, rank = paired_tests({"a": 1.0, "b": 2.0, "c": 3.5}, {"a": 0.5, "b": 1.0, "c": 2.0})
@@ -82,8 +82,7 @@ def paired_tests(best: Mapping[str, float], other: Mapping[str, float]) -> tuple
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """
-    Holm's correction for several comparisons, in the order given.
+    """Correct p-values for multiple comparisons by Holm's method, in the order given.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979: the k-th
     smallest of m p-values is multiplied by m - k + 1; none may come out smaller than one before it, or above 1.
@@ -112,19 +111,18 @@ UNPAIRED, CLASSICAL, PAIRED_CLASSICAL, SUPERVISED, ABLATION = (
 
 @dataclass(frozen=True)
 class Entry:
-    """
-    A line of the table.
+    """A row of the table.
 
-    Attributes:
-        name: of the method or baseline.
-        title: what the table calls it.
+    Args:
+        name: name of the method or baseline.
+        title: how the table calls it.
         kind: trained, classical, classical on pairs, supervised or ablation.
         cells: mean and SD over patients, by column.
-        seeds: how many; 0 of a baseline.
+        seeds: number of seeds; 0 for a baseline.
         seed_sd: SD over seeds of the mean of the first column.
-        rows: one a patient, direction and seed; empty where the file has none.
+        rows: scores per patient, direction and seed; empty where the file has none.
         cost: see `training_cost`; mean over seeds.
-        directions: those that it was scored in.
+        directions: directions that were scored.
     """
 
     name: str
@@ -139,7 +137,7 @@ class Entry:
 
 
 def kind_of(board: Board, name: str, *, trained: bool) -> str:
-    """Which end of the scale a line stands for."""
+    """Return the kind of a method or baseline, see `Entry`."""
     if not trained:
         return PAIRED_CLASSICAL if name in board.fitted_on_pairs else CLASSICAL
     if "ablations/" in name:
@@ -148,14 +146,13 @@ def kind_of(board: Board, name: str, *, trained: bool) -> str:
 
 
 def entry(board: Board, name: str, rows: list[dict[str, Any]], *, costs: list[dict[str, Any]]) -> Entry:
-    """
-    A line from rows of patients.
+    """Make the row of the table from scores of patients.
 
     Args:
-        board: of the bundle.
-        name: of the method or baseline.
-        rows: one a patient, direction and seed.
-        costs: one a run; none of a baseline.
+        board: leaderboard of the bundle.
+        name: name of the method or baseline.
+        rows: scores per patient, direction and seed.
+        costs: one per run; none for a baseline.
     """
     directions = tuple(dict.fromkeys(row["direction"] for row in rows))
     columns = {column: mean_and_sd(patient_means(rows, column).values()) for column in board.columns}
@@ -178,10 +175,10 @@ def entry(board: Board, name: str, rows: list[dict[str, Any]], *, costs: list[di
 
 
 def entries(board: Board, content: dict[str, Any]) -> list[Entry]:
-    """The lines of a leaderboard's file of results: methods, then baselines."""
+    """Make the rows of a leaderboard's file of results: methods, then baselines."""
     names = list(dict.fromkeys(run["method"].partition(":")[0] for run in content["runs"]))
     found = []
-    for name in names:  # the pairs of a method between two domains are one line
+    for name in names:  # the pairs of a method between two domains share a row
         runs = [run for run in content["runs"] if run["method"].partition(":")[0] == name]
         rows = [{**row, "seed": run["seed"]} for run in runs for row in run["rows"]]
         found.append(entry(board, name, rows, costs=[run["cost"] for run in runs]))
@@ -192,15 +189,13 @@ def entries(board: Board, content: dict[str, Any]) -> list[Entry]:
 
 
 def _mean_cost(costs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Numbers averaged over runs."""
+    """Average the costs over the runs."""
     names = costs[0] if costs else {}
     return {name: mean(cost[name] for cost in costs) for name in names if all(name in cost for cost in costs)}
 
 
 def earlier_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
-    """
-    The lines of an earlier file, which holds mean and SD over patients alone: no test can be made from them.
-    """
+    """Make the rows of an earlier file, whose means and SDs over patients allow no test."""
     found: list[Entry] = []
     names = list(dict.fromkeys(run["method"] for run in content["runs"]))
     for name in names:
@@ -212,7 +207,7 @@ def earlier_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
 
 
 def _summarised(board: Board, name: str, summaries: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Entry:
-    """A line from means and SDs over patients: with several seeds, their means."""
+    """Make a row from means and SDs over patients, which are averaged over the seeds."""
     cells = {}
     for column in (column for column in board.columns if column in summaries[0]):
         means, deviations = ([summary[column][key] for summary in summaries] for key in ("mean", "std"))

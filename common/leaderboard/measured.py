@@ -1,4 +1,4 @@
-"""Runs `python -m monai.bundle ARGUMENTS` in this process and writes how much memory it took.
+"""Run `python -m monai.bundle ARGUMENTS` in this process and write how much memory it took.
 
     python -m common.leaderboard.measured FILE run training --config_file ...
 

@@ -1,8 +1,4 @@
-"""
-docs/leaderboard.md, generated from the committed results.
-
-The tables of a leaderboard as Markdown: scores and tests, and what they cost.
-"""
+"""`docs/leaderboard.md`, generated from the committed results: tables of scores, tests and costs, in Markdown."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ COSTS = (
 
 
 def best_entry(board: Board, found: Sequence[Entry]) -> Entry:
-    """The best of what was trained without aligned pairs, in the board's first column and in all directions.
+    """Return the best method trained without aligned pairs, by the first column, among those scored in all directions.
 
     Raises:
         ValueError: when nothing was trained.
@@ -47,7 +43,7 @@ def best_entry(board: Board, found: Sequence[Entry]) -> Entry:
 
 
 def ranked(board: Board, found: Sequence[Entry]) -> list[Entry]:
-    """The lines in order, the best one first; those that lack the first column or a direction last."""
+    """Sort rows by the first column, the best one first; those that lack it or a direction come last."""
     column = board.columns[0]
     sign = 1 if lower_is_better(column) else -1
 
@@ -59,15 +55,18 @@ def ranked(board: Board, found: Sequence[Entry]) -> list[Entry]:
 
 
 def is_complete(each: Entry, found: Sequence[Entry]) -> bool:
-    """Whether a line was scored in as many directions as the fullest one; one without patients names none."""
+    """Return whether a row was scored in all directions; one without patients names none and counts as complete."""
     return not each.directions or len(each.directions) == max(len(other.directions) for other in found)
 
 
 def significance(board: Board, best: Entry, found: Sequence[Entry]) -> dict[str, tuple[float, float]]:
-    """
-    For each other line, p of the paired t-test and of Wilcoxon's test against the best, after Holm's correction.
+    """Test every other row against the best one.
 
-    A line is tested in the directions that it shares with the best one; without patients, or such directions, not.
+    A row is tested in the directions that it shares with the best one.
+
+    Returns:
+        By name, p of the paired t-test and of Wilcoxon's test after Holm's correction; rows without patients or
+        without a common direction are absent.
     """
     raw = {}
     for each in found:
@@ -84,9 +83,9 @@ def significance(board: Board, best: Entry, found: Sequence[Entry]) -> dict[str,
 
 
 def score_table(board: Board, found: Sequence[Entry]) -> str:
-    """Scores of all lines, ranked, with the tests against the best where the file has patients.
+    """Write the ranked scores of all rows, with the tests against the best one where the file has patients.
 
-    A line that lacks directions has numbers in its own directions alone: a mean over fewer compares with no other.
+    A row that lacks directions has numbers only in its own ones, since a mean over fewer directions is not comparable.
     """
     best = best_entry(board, found)
     p_values = significance(board, best, found)
@@ -109,7 +108,7 @@ def score_table(board: Board, found: Sequence[Entry]) -> str:
 
 
 def cost_table(found: Sequence[Entry]) -> str:
-    """What each training cost, mean over runs; columns that no line has are left out."""
+    """Write the cost of each training, averaged over runs; columns that no row has are left out."""
     trained = [each for each in found if each.cost]
     columns = [each for each in COSTS if any(each[0] in line.cost for line in trained)]
     lines = [["method", *(head for _, head, _ in columns)]]
@@ -121,7 +120,7 @@ def cost_table(found: Sequence[Entry]) -> str:
 
 
 def second_table(board: Board, content: Mapping[str, Any]) -> str:
-    """Scores on a second test set, of all methods and baselines, mean over patients and seeds, best first."""
+    """Write the scores of all rows on a second test set, averaged over patients and seeds, the best one first."""
     rows = list(content["second_baselines"])
     rows += [{**row, "method": run["method"]} for run in content["runs"] for row in run.get("second", [])]
     directions = list(dict.fromkeys(row["direction"] for row in rows))
@@ -142,12 +141,12 @@ def second_table(board: Board, content: Mapping[str, Any]) -> str:
 
 
 def without_ablations(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """The lines of the main table, and the ablations."""
+    """Split rows into those of the main table and the ablations."""
     return [e for e in found if e.kind != ABLATION], [e for e in found if e.kind == ABLATION]
 
 
 def cell(value: tuple[float, float] | None) -> str:
-    """Mean and SD with the digits that the mean's size asks for.
+    """Format mean and SD with as many digits as the mean's size asks for.
 
     Example:
         >>> cell((57.891, 1.708)), cell((0.00456, 0.0004)), cell((2343.9, 275.8)), cell(None)
@@ -160,13 +159,12 @@ def cell(value: tuple[float, float] | None) -> str:
 
 
 def number(value: float) -> str:
-    """A number alone, likewise."""
+    """Format a number with as many digits as its size asks for."""
     return f"{value:.{_digits(value)}f}"
 
 
 def p_value(p: float) -> str:
-    """
-    Two digits, and no zero.
+    """Format a p-value with two significant digits.
 
     Example:
         >>> p_value(0.04321), p_value(0.000012), p_value(1.0)
@@ -188,15 +186,14 @@ PAGE = ROOT / "docs" / "leaderboard.md"
 
 
 def write_page(page: str | Path | None = None, *, results: str | Path | None = None) -> Path:
-    """
-    Write the page of all leaderboards from the files of results that are there.
+    """Write the page of all leaderboards from the existing files of results.
 
     Args:
-        page: default docs/leaderboard.md.
-        results: the folder of the files; default benchmarks/results.
+        page: path of the page; default: `docs/leaderboard.md`.
+        results: folder of the files; default: `benchmarks/results`.
 
     Returns:
-        the page.
+        Path of the page.
     """
     folder = Path(results or RESULTS)
     parts = [(NOTES / "introduction.md").read_text(encoding="utf-8").strip()]
@@ -208,10 +205,10 @@ def write_page(page: str | Path | None = None, *, results: str | Path | None = N
 
 
 def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | None:
-    """
-    The facts and lines of a bundle: of its leaderboard, and what the comparison made before it has beyond that.
+    """Read the facts and rows of a bundle from its leaderboard's file and from that of the earlier comparison.
 
-    None when there is neither file.
+    Returns:
+        Facts and rows, of which the earlier file adds those of other methods; None when there is neither file.
     """
     path, before = folder / f"{board.bundle}.json", folder / f"{board.bundle}_methods.json"
     facts: dict[str, Any] = {"setting": {"budget": board.budget}, "commands": [], "runs": []}
@@ -236,7 +233,7 @@ def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | Non
 
 
 def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
-    """A bundle's heading, commands, tables and text."""
+    """Write a bundle's heading, commands, tables and text."""
     lines, ablations = without_ablations(found)
     parts = [f"## {board.title(board.own)} (`{board.bundle}`)", "```\n" + "\n".join(facts["commands"]) + "\n```"]
     parts += [_source(board, facts), score_table(board, lines), _tests(board, lines)]

@@ -13,13 +13,17 @@ from .boards import Board
 
 
 def read_results(path: str | Path) -> dict[str, Any] | None:
-    """A file of results, or None where there is none."""
+    """Read a file of results; None where there is none."""
     return json.loads(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else None
 
 
 def refuse_other(path: str | Path, content: dict[str, Any] | None, setting: dict[str, Any]) -> None:
-    """
-    Results of two budgets do not belong into one table.
+    """Refuse to add results of one setting to those of another.
+
+    Args:
+        path: file of results, for the message.
+        content: its content, or None.
+        setting: setting of the new results.
 
     Raises:
         ValueError: when the file's setting is another one.
@@ -33,15 +37,17 @@ def refuse_other(path: str | Path, content: dict[str, Any] | None, setting: dict
 
 
 def shared_run(board: Board, method: str, seed: int, path: Path, setting: dict[str, Any]) -> dict[str, Any] | None:
-    """
-    The run of another bundle that is this one, from the results beside `path`: the same training on the same data.
+    """Find a run that another bundle has made already: the same training on the same data.
 
     Args:
-        board: of the bundle.
-        method: see `Board.files`.
-        seed: of the training.
-        path: of this bundle's results.
-        setting: what its runs share; the other's must be the same but for the bundle.
+        board: leaderboard of the bundle.
+        method: name of the method, see `Board.files`.
+        seed: seed of the training.
+        path: file of this bundle's results; the other bundle's lies beside it.
+        setting: setting of this bundle's runs; the other's must be equal except for the bundle.
+
+    Returns:
+        The run, or None.
     """
     if method.partition(":")[0] not in board.shared:
         return None
@@ -53,16 +59,15 @@ def shared_run(board: Board, method: str, seed: int, path: Path, setting: dict[s
 
 
 def add_runs(path: str | Path, setting: dict[str, Any], facts: dict[str, Any], runs: Sequence[dict[str, Any]]) -> None:
-    """
-    Write runs into a file of results: beside those of other methods and seeds, instead of those of the same.
+    """Add runs to a file of results; they replace those of the same method and seed.
 
-    The baselines' rows, which no training changes, are kept once, of the first run that has them.
+    The rows of a baseline, which no training changes, are kept once, from the first run that has them.
 
     Args:
-        path: the file; made where it is missing.
-        setting: what the runs share.
-        facts: the command and the machine.
-        runs: as `one_run` gives them.
+        path: file of results; created if missing.
+        setting: setting that the runs share.
+        facts: `command` and `machine` of the runs.
+        runs: see `one_run`.
 
     Raises:
         ValueError: when the file's setting is another one.

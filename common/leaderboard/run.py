@@ -1,8 +1,4 @@
-"""
-Trains and evaluates the methods of a bundle; what is done is not done again.
-
-One training and its evaluation, in processes of their own.
-"""
+"""Train and evaluate the methods of a bundle, each in processes of its own; finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -50,22 +46,21 @@ def one_run(
     *,
     baselines: bool = True,
 ) -> dict[str, Any]:
-    """
-    Train and evaluate a method, unless its folder says that this was done.
+    """Train and evaluate a method, unless its folder holds the result.
 
     Args:
-        board: of the bundle.
-        method: see `Board.files`.
-        seed: of the training.
-        places: `data` and `runs`; `second` where there is a second test set.
-        overlay: behind the method's own.
-        plan: its schedule.
-        setting: what all runs of a leaderboard share.
-        baselines: score them, too, which takes longer than the network.
+        board: leaderboard of the bundle.
+        method: name of the method, see `Board.files`.
+        seed: seed of the training.
+        places: folders `data` and `runs`, and `second` where there is a second test set.
+        overlay: last overlay of the training, after the method's own.
+        plan: schedule of the training.
+        setting: setting that all runs of a leaderboard share.
+        baselines: whether to score the baselines too, which takes longer than the network.
 
     Returns:
-        method, seed, `cost`, `facts`, and `rows`: those of the network and of the baselines, a row a patient and
-        direction, with the board's columns; `second` likewise of a second test set.
+        `method`, `seed`, `cost`, `facts` and `rows`, the scores of the network and of the baselines in the board's
+        columns, one row per patient and direction; `second` holds the rows of a second test set.
 
     Raises:
         ValueError: when the folder holds a run of another setting.
@@ -107,7 +102,7 @@ def train_stages(
     plan: Schedule,
     setting: dict[str, Any],
 ) -> None:
-    """Train what comes before the methods, once a seed, with the same number of images an epoch."""
+    """Train the stages before the methods, once per seed, with the same number of images per epoch."""
     folder = _folder(places["runs"], f"stages_{seed}", setting)
     for stage in board.stages:
         done = folder / f"{stage.stem}.done"
@@ -121,7 +116,7 @@ def train_stages(
 
 
 def _folder(runs: Path, name: str, setting: dict[str, Any]) -> Path:
-    """A run's folder, which remembers the setting that it was made with."""
+    """Make the folder of a run, or check that an existing one was made with the same setting."""
     folder = runs / name
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / SETTING).is_file():
@@ -144,7 +139,7 @@ def _train(board: Board, files: list[Path], folder: Path, places: dict[str, Path
 def _with_second(
     board: Board, folder: Path, places: dict[str, Path], run: dict[str, Any], *, baselines: bool
 ) -> dict[str, Any]:
-    """A run with the rows of the second test set, if there is one; what was evaluated is not evaluated again."""
+    """Add the rows of the second test set, if there is one and the run lacks them."""
     if "second" in places and "second" not in run:
         run = {**run, "second": _evaluate(board, folder, places["second"], "second", baselines=baselines)}
         write_json(folder / DONE, run)
@@ -152,7 +147,7 @@ def _with_second(
 
 
 def _evaluate(board: Board, folder: Path, data: Path, name: str, *, baselines: bool) -> list[dict[str, Any]]:
-    """Score the network, and the baselines with it, on the test patients of `data`, in the folder `name`."""
+    """Score the network, and maybe the baselines, on the test patients of `data`, in the folder `name`."""
     options = {**board.evaluation, **({} if baselines else board.network_alone())}
     both = [str(board.configs / f"{name}.yaml") for name in ("inference", "evaluate")]
     _call(folder / f"{name}.log", "monai.bundle", "run", "evaluating", "--config_file", str(both),
@@ -203,31 +198,30 @@ def run_leaderboard(
     result: str | Path | None = None,
     options: dict[str, Any] | None = None,
 ) -> Path:
-    """
-    Train each method with each seed at one budget, evaluate on the same held-out patients, write one file of results.
+    """Train and evaluate each method with each seed at one budget, and write one file of results.
 
-    Equal budget: the same data, batch and number of epochs, and equally many images with which the generator is
-    updated; what else differs (updates of the discriminator, time, memory) is written down. Each run has its folder;
-    one that is done is read, one that was interrupted goes on with its last epoch; one that another bundle shares is
-    taken from that bundle's results. The results are written after each
-    run, beside those of other methods and seeds that are there already.
+    Equal budget means the same data, batch size and number of epochs, and equally many images with which the generator
+    is updated; what else differs (updates of the discriminator, time, memory) is recorded. All methods are evaluated
+    on the same held-out patients. Each run has a folder: a finished run is read, an interrupted one continues from its
+    last epoch, and one that another bundle shares is taken from that bundle's results. The file of results is written
+    after each run and keeps the results of other methods and seeds.
 
     Args:
         bundle: a folder in `bundles`, or the path of another bundle.
-        methods: their names (`Board.files`); default: all but the ablations.
-        budget: images with which each generator is updated; default: the demonstration's.
-        seeds: how many, from 0, or which.
-        overlay: of `train.yaml`, behind each method's own: a name, a path, None for the papers' sizes; `declared`
-            is the board's.
-        epochs: of each training; default: the configs'.
+        methods: names of methods, see `Board.files`; default: all except the ablations.
+        budget: number of images with which each generator is updated; default: the board's.
+        seeds: number of seeds, from 0, or the seeds.
+        overlay: last overlay of `train.yaml`, after each method's own: a name, a path, or None for the papers' sizes;
+            `declared` is the board's.
+        epochs: number of epochs of each training; default: that of the configs.
         data: folder of the data; the demonstration makes its phantom there.
-        second: folder of a second test set, on which all are scored, too; nothing is trained on it.
-        output_dir: the runs.
-        result: the file; default benchmarks/results/<bundle>.json.
+        second: folder of a second test set, on which all methods are scored too; nothing is trained on it.
+        output_dir: folder of the runs; default: `runs/leaderboard/<bundle>`.
+        result: file of results; default: `benchmarks/results/<bundle>.json`.
         options: further overrides of every training's config.
 
     Returns:
-        the file of results.
+        Path of the file of results.
 
     Raises:
         ValueError: when an argument is out of range, or results of another budget are in the way.
@@ -275,7 +269,7 @@ def command(
     overlay: str | None,
     epochs: int | None,
 ) -> str:
-    """The command that makes these results, without the places of this machine.
+    """Return the command that makes these results, without the paths of this machine.
 
     Example:
         >>> command(find_board("ggcl"), 1200, 3, ["ggcl", "cut"], "declared", None)
@@ -291,6 +285,6 @@ def command(
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers of time and memory belong to."""
+    """Describe the machine that time and memory were measured on."""
     facts: dict[str, Any] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
     return {**facts, "gpu": accelerator_name()}
