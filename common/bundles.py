@@ -31,7 +31,7 @@ def read_metadata(bundle_root: str | Path) -> dict[str, Any]:
         bundle_root: The bundle's folder.
 
     Raises:
-        FileNotFoundError: If the folder is no bundle.
+        FileNotFoundError: If the folder is not a bundle.
         ValueError: If the file is not a JSON object.
 
     Example:

@@ -55,7 +55,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
         In a config: `run: ["$common.preflight.check(exists=@dataset_dir)", ...]`
     """
     _show_expected_errors_without_traceback()
-    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # an absent GPU decoder is no concern here
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # a missing GPU decoder does not matter here
     parser = config or _calling_parser()
     if parser is not None:
         restore_former_sections(parser)

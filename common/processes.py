@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 POLL = 0.2  # s between two checks of a child and of the signals received
-GRACE = 5.0  # s that a child has to end by itself before it is killed
+GRACE = 5.0  # s that a child has to end before it is killed
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 
@@ -95,7 +95,7 @@ def end_tree(process: subprocess.Popen[Any], signum: int = signal.SIGTERM, *, gr
 
 
 def worker_pool(count: int) -> ProcessPoolExecutor:
-    """Workers that are started anew (`spawn`), as the caller may have threads, and that end with this process.
+    """Start a pool of workers (`spawn`, as the caller may have threads) that end with this process.
 
     Args:
         count: Number of workers.
@@ -106,7 +106,7 @@ def worker_pool(count: int) -> ProcessPoolExecutor:
 def end_with_parent() -> None:
     """Let this process, started by `multiprocessing`, end as soon as its parent does, even if that is killed.
 
-    A worker waits for its next task at a pipe whose other end it holds as well, so that it would wait for ever. Give
+    A worker waits for its next task at a pipe whose other end it holds as well, so that it would wait forever. Give
     this as the `initializer` of a pool.
     """
     parent = multiprocessing.parent_process()

@@ -41,7 +41,7 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
             f"{str(path.parent)!r} has no {DATALIST_NAME}: it must list the volumes of "
             f"{', '.join(SPLITS)} (see docs/data.md)."
         )
-    datalist = read_json(path, cure="it must hold lists such as 'training': write it anew or correct that line")
+    datalist = read_json(path, cure="it must hold lists such as 'training': write it again or correct that line")
     check_form(datalist, path)
     _refuse_leakage(datalist, path)
     return datalist, path.parent

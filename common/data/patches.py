@@ -207,7 +207,7 @@ class PairedPatchDataset(SeededDataset):
 def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:
     share = 1.0 if volume.mask is None else float(volume.mask.mean())
     return (
-        f"{volume.name} must hold patches of {size[0]} x {size[1]} voxels wholly inside of its lung mask, but {what}; "
+        f"{volume.name} must hold patches of {size[0]} x {size[1]} voxels completely inside its lung mask, but {what}; "
         f"the mask covers {share:.1%} of the volume. Check the mask, choose smaller patches, or leave the volume out."
     )
 

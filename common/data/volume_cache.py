@@ -200,7 +200,7 @@ def _read(path: Path, key: str) -> dict[str, Any] | None:
         if not isinstance(content, dict) or content.get("key") != key:
             raise DamagedFileError("it is not an entry of this name")
     except (DamagedFileError, OSError) as error:
-        logger.warning(f"The cached volume {str(path)!r} is damaged and is made anew ({error}).")
+        logger.warning(f"The cached volume {str(path)!r} is damaged and is made again ({error}).")
         return None
     with suppress(OSError):  # the folder may be read-only
         os.utime(path)

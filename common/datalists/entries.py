@@ -189,7 +189,7 @@ def _reason(sessions: Mapping[Any, Sequence[FoundImage]], domains: Sequence[str]
         return "its domains are of different sessions"
     if all(len(session) == len(domains) for session in whole):
         return "its domains lie on different grids: register and resample them"
-    return "several images of a domain, and none on the grid of one of each other"
+    return "several images of a domain, and no grid with one of each domain"
 
 
 def _single(image: FoundImage, root: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RESERVED = ("patient", "domain", "image", "label")  # keys of an entry, which are no names for domains
+RESERVED = ("patient", "domain", "image", "label")  # keys of an entry, not allowed as names of domains
 
 
 @dataclass(frozen=True, eq=False)

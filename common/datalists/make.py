@@ -110,7 +110,7 @@ def make_datalist(
 
 def _output(root: Path, output: str | Path | None, *, free: bool) -> Path:
     if not root.is_dir():
-        raise FileNotFoundError(f"`folder` {str(root)!r} is no folder. Give the folder that holds your images.")
+        raise FileNotFoundError(f"`folder` {str(root)!r} is not a folder. Give the folder of your images.")
     path = root / DATALIST_NAME if output is None else Path(output)
     path = path / DATALIST_NAME if path.is_dir() else path
     if path.exists() and not free:
@@ -154,7 +154,7 @@ def _nothing(root: Path, rule: str, findings: Findings) -> str:
     return (
         f"`rule` {rule!r} finds no image in {str(root)!r}. "
         + (f"Left out were {len(findings.left_out)}, such as {'; '.join(seen)}. " if seen else "It holds no image. ")
-        + "Correct the rule; a pattern is of the whole path below the folder, such as '**/{patient}_{domain}.nii.gz'."
+        + "Correct the rule; a pattern matches the whole path below the folder, such as '**/{patient}_{domain}.nii.gz'."
     )
 
 

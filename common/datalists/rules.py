@@ -208,7 +208,7 @@ def _json_splits(path: Path) -> list[tuple[str, str, str]]:
             for entry in lists.get(key, [])
         ]
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name} is no datalist whose entries name their `patient` ({error!r}).") from error
+        raise ValueError(f"{path.name} is not a datalist whose entries name their `patient` ({error!r}).") from error
 
 
 def _csv_splits(path: Path) -> list[tuple[str, str, str]]:
@@ -244,7 +244,7 @@ def _rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]
             for row in reader
         ]
     except csv.Error as error:
-        raise ValueError(f"{path.name}, line {reader.line_num}, is no CSV ({error}).") from error
+        raise ValueError(f"{path.name}, line {reader.line_num}, is not CSV ({error}).") from error
     return [(line, row) for line, row in rows if any(row.values())]
 
 
@@ -254,4 +254,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} must be UTF-8 text ({error}): save it anew as CSV UTF-8.") from error
+        raise ValueError(f"{path.name} must be UTF-8 text ({error}): save it again as CSV UTF-8.") from error

@@ -65,7 +65,7 @@ def series_below(folder: Path, *, deep: bool = True) -> tuple[list[Series], dict
         for why, skipped in found.skipped.items():
             left_out[f"{_name(place, folder)} ({len(skipped)} files: {skipped[0].name})"] = why
         for file in found.damaged:
-            left_out[_name(file, folder)] = "it cannot be read as DICOM: copy it anew, or remove it"
+            left_out[_name(file, folder)] = "it cannot be read as DICOM: copy it again, or remove it"
         volumes += [(place, volume) for volume in found.volumes]
     _refuse_shared([volume for _, volume in volumes])
     holds = Counter(parent for place, _ in volumes for parent in (place, *place.parents))
@@ -150,16 +150,16 @@ def _series(place: Path, volume: DicomVolume, *, others: int, parts: int) -> Ser
     """
     header = _header(volume)
     if is_synthetic(header):
-        raise ValueError("it is synthetic: the output of a network is no training data")
+        raise ValueError("it is synthetic: the output of a network must not become training data")
     if types := NOT_ACQUIRED & {value.upper() for value in volume.slices[0].image_type}:
         raise ValueError(f"it was computed, not acquired ({', '.join(sorted(types))} in ImageType)")
     if parts > 1:
         raise ValueError("its series holds several volumes, or lies in several folders: give one volume a folder")
     if len(volume.files) > 1:
         if others:
-            raise ValueError("its folder holds other volumes, too: give each a folder of its own")
+            raise ValueError("its folder holds other volumes as well: give each a folder of its own")
         if volume.damaged:
-            raise ValueError(f"{volume.damaged[0].name} beside it cannot be read: copy it anew, or remove it")
+            raise ValueError(f"{volume.damaged[0].name} beside it cannot be read: copy it again, or remove it")
     ordered = stack(volume.slices, place.name)
     shape = (*volume.slices[0].matrix, len(volume.slices))
     files = tuple(dict.fromkeys(image.file for image in ordered.slices))

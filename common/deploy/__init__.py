@@ -1,1 +1,1 @@
-"""Running the bundles in servers and platforms beside MONAI itself."""
+"""Integrations of the bundles with MONAI Label and MONAI Deploy."""

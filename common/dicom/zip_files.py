@@ -50,7 +50,7 @@ def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTE
                 with file.open(member) as source, target.open("xb") as out:
                     left -= _copy(source, out, left, name)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, OSError) as error:
-        raise ValueError(f"{name} cannot be unpacked ({error}): pack it anew, without encryption.") from error
+        raise ValueError(f"{name} cannot be unpacked ({error}): pack it again, without encryption.") from error
 
 
 def check_members(members: Iterable[zipfile.ZipInfo], name: str) -> None:

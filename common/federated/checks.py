@@ -118,7 +118,7 @@ def refuse_code(options: Any, what: str) -> None:
             raise ValueError(f"`{what}` may name the networks of {PUBLIC_PACKAGE} only, got _target_ {target!r}.")
         for key, value in options.items():
             if "_target_" in str(key) and key != "_target_":
-                raise ValueError(f"`{what}` must give a `_target_` inside of its section, got {key!r}.")
+                raise ValueError(f"`{what}` must give a `_target_` inside its section, got {key!r}.")
             refuse_code(value, what)
     elif isinstance(options, (list, tuple)):
         for value in options:

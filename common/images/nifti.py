@@ -79,7 +79,7 @@ def check_grid(path: Path, image: Any) -> None:
         ...
         ValueError: 'a.nii' is 9 x 9 x 90000 mm large by its header: its affine is damaged, or its unit is not mm. ...
     """
-    cure = "Correct its header, or convert the original anew."
+    cure = "Correct its header, or convert the original again."
     code = int(image.header["xyzt_units"]) & 7 if "xyzt_units" in image.header else 0
     if code in UNITS:
         raise ValueError(f"{str(path)!r} gives its voxel sizes in {UNITS[code]}, they must be in mm. {cure}")
@@ -114,10 +114,10 @@ def check_whole(path: Path, image: Any) -> None:
     try:
         size = _decompressed_size(path) if path.name.lower().endswith(".gz") else path.stat().st_size
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}): copy or convert it anew.") from error
+        raise ValueError(f"{str(path)!r} is damaged ({error}): copy or convert it again.") from error
     if size < needed:
         raise ValueError(
-            f"{str(path)!r} is cut short: its header promises {needed} bytes, it has {size}. Copy or convert it anew."
+            f"{str(path)!r} is truncated: its header promises {needed} bytes, it has {size}. Copy or convert it again."
         )
 
 

@@ -39,7 +39,7 @@ def install_release(
         FileExistsError: If the bundle exists.
         ValueError: If the checksum differs, a path leads outside, an entry is a link, the weights are not plain
             tensors, or it is not a release. Nothing has been unpacked then.
-        DiskFullError: If there is no space; nothing is left of it.
+        DiskFullError: If there is not enough space; nothing is left behind.
     """
     name, data = _read(str(archive))
     expected = checksum or (None if index is None else _listed(Path(index), name))

@@ -126,12 +126,12 @@ def test_drawing_ends_where_no_patch_fits():
     checkerboard = np.indices(SHAPE).sum(axis=0) % 2 == 0
     volume = PatchVolume(places(), checkerboard, name="'scan.nii'")
     message = (
-        r"'scan\.nii' must hold patches of 8 x 8 voxels wholly inside of its lung mask, but 20 tries found none; the "
+        r"'scan\.nii' must hold patches of 8 x 8 voxels completely inside its lung mask, but 20 tries found none; the "
         r"mask covers 50\.0% of the volume\. Check the mask, choose smaller patches, or leave the volume out\."
     )
     with pytest.raises(ValueError, match=message):
         draw_patch(volume, (8, 8), rng, max_tries=20)
-    with pytest.raises(ValueError, match=r"of 32 x 8 voxels wholly inside of its lung mask, but none fits its extent;"):
+    with pytest.raises(ValueError, match=r"32 x 8 voxels completely inside its lung mask, but none fits its extent;"):
         draw_patch(PatchVolume(places(), disk()), (32, 8), rng)
     with pytest.raises(ValueError, match=r"as large as a patch, 41 x 8 voxels, got 40 x 36: choose smaller patches"):
         draw_patch(PatchVolume(places()), (41, 8), rng)

@@ -155,7 +155,7 @@ def test_a_damaged_entry_is_noticed_and_made_anew(scans, tmp_path, damage, caplo
     damage(files(tmp_path / "cache")[0])
     assert_encoded(cache_volumes(entries[:2], prepare(), cache=VolumeCache(tmp_path / "cache")), encoded[:2])
     assert len(made) == 3
-    assert "is damaged and is made anew" in caplog.text
+    assert "is damaged and is made again" in caplog.text
     assert_encoded(cache_volumes(entries[:2], prepare(), cache=VolumeCache(tmp_path / "cache")), encoded[:2])
     assert len(made) == 3
 

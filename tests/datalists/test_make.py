@@ -152,7 +152,7 @@ def test_label_maps_go_with_the_patients_volumes(folder):
 def test_a_rule_that_finds_nothing_says_what_it_saw(folder):
     with pytest.raises(ValueError, match=r"finds no image.*Left out were 12.*p0_T1\.nii\.gz: does not match.*\*\*/"):
         make_datalist(folder, "{patient}-{domain}.nii.gz")
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         make_datalist(folder / "none", RULE)
 
 
@@ -184,7 +184,7 @@ def test_a_table_of_images_with_splits(folder, separator):
             ValueError,
             "'p' is in 'test' and, with p0_T2.nii.gz, in 'training'",
         ),
-        ('patient,domain,image\np,"T1,x\n', ValueError, "is no CSV"),
+        ('patient,domain,image\np,"T1,x\n', ValueError, "is not CSV"),
     ],
 )
 def test_mistakes_in_a_table_are_named_with_their_line(folder, text, error, words):
@@ -336,7 +336,7 @@ def test_a_split_file_is_checked(folder):
         with pytest.raises(ValueError, match=words):
             make_datalist(folder, RULE, split_file=table)
     table.with_suffix(".json").write_text('{"test": [{"image": "p0_T1.nii.gz"}]}')
-    with pytest.raises(ValueError, match=r"splits\.json is no datalist whose entries name their `patient`"):
+    with pytest.raises(ValueError, match=r"splits\.json is not a datalist whose entries name their `patient`"):
         make_datalist(folder, RULE, split_file=table.with_suffix(".json"))
 
 

@@ -55,7 +55,7 @@ def test_too_much_is_refused_by_what_the_zip_says_and_by_what_comes_out(tmp_path
 @pytest.mark.parametrize("content", [b"no zip", b"PK\x03\x04 broken"])
 def test_a_damaged_zip_is_named(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.zip' cannot be unpacked \(.*\): pack it anew, without encryption"):
+    with pytest.raises(ValueError, match=r"a\.zip' cannot be unpacked \(.*\): pack it again, without encryption"):
         unpacked(tmp_path / "a.zip")
 
 

@@ -180,8 +180,8 @@ def test_the_message_names_the_cure(tmp_path):
         "network.json": r"network\.json` must be JSON, got .*; restore it together with model\.pt",
         "baselines.json": r"baselines\.json` must be JSON.*fits and saves them",
         "filters.json": r"filters\.json` must be JSON.*config_file",
-        "datalist.json": r"datalist\.json` must be JSON.*write it anew",
-        "volume.nii.gz": r"volume\.nii\.gz' is damaged \(Compressed file ended.*copy or convert it anew",
+        "datalist.json": r"datalist\.json` must be JSON.*write it again",
+        "volume.nii.gz": r"volume\.nii\.gz' is damaged \(Compressed file ended.*copy or convert it again",
     }
     for name, message in cures.items():
         folder = tmp_path / name
@@ -200,5 +200,5 @@ def test_an_uncompressed_volume_that_is_cut_short_is_refused(tmp_path):
     path = tmp_path / "volume.nii"
     nib.save(nib.Nifti1Image(np.zeros((9, 8, 7), np.int16), np.eye(4)), path)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"volume\.nii' is cut short: its header promises 1360 bytes, it has 1359\."):
+    with pytest.raises(ValueError, match=r"volume\.nii' is truncated: its header promises 1360 bytes, it has 1359\."):
         CheckHeaderd("image")({"image": str(path)})

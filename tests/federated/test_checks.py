@@ -27,7 +27,7 @@ def test_expressions_are_refused(options):
 def test_no_class_but_the_networks_can_be_named(target):
     with pytest.raises(ValueError, match=r"may name the networks of common\.networks only, got _target_"):
         refuse_code({"network_def": {"_target_": target}}, "options")
-    with pytest.raises(ValueError, match="must give a `_target_` inside of its section"):
+    with pytest.raises(ValueError, match="must give a `_target_` inside its section"):
         refuse_code({"network_def#_target_": target}, "options")
 
 

@@ -248,7 +248,7 @@ CHEST = {"image": "chest_0005_B30f"}
 REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "unknown target": ("ggcl", {**CHEST, "params": {"target": "B99"}}, 400, "one of the domains B30f, B50f, B70f, got"),
     "misspelt": ("ggcl", {**CHEST, "params": {"tarqet": "B30f"}}, 400, "Did you mean 'target'?"),
-    "of another model": ("ggcl", {**CHEST, "params": {"slab": [0, 1]}}, 400, "'slab' is no parameter of 'ggcl'"),
+    "of another model": ("ggcl", {**CHEST, "params": {"slab": [0, 1]}}, 400, "'slab' is not a parameter of 'ggcl'"),
     "a target where there is one": ("nec_t1t2", {**CHEST, "params": {"target": "T2"}}, 400, "no parameter of"),
     "code": ("ggcl", {**CHEST, "params": {"target": "$print(1)"}}, 400, "must hold names and numbers"),
     "no JSON": ("ggcl", {**CHEST, "params": "target=B30f"}, 400, "`params` must be JSON"),
@@ -282,7 +282,7 @@ def test_an_upload_that_is_no_image_gets_its_reason_and_the_server_lives_on(serv
     if name == "label.nii.gz":
         nib.save(nib.Nifti1Image(np.tri(32, dtype=np.uint8)[..., None], np.eye(4)), file)
     answer = server.infer("ggcl", file=file)
-    reasons = ("is no image that", "is not a readable NIfTI", "cannot be read", "looks like a label map", "is damaged")
+    reasons = ("is not an image", "is not a readable NIfTI", "cannot be read", "looks like a label map", "is damaged")
     assert answer.status == 400
     assert any(reason in answer.json["detail"] for reason in reasons)
     assert server.call("/info/").status == 200

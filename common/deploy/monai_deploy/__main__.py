@@ -1,4 +1,4 @@
-"""Translates a DICOM series by a bundle, as an application of MONAI Deploy. RESEARCH USE ONLY, not for diagnosis.
+"""Translate a DICOM series by a bundle, as an application of MONAI Deploy. RESEARCH USE ONLY, not for diagnosis.
 
 python -m common.deploy.monai_deploy -i DICOM_FOLDER -o OUT -m BUNDLE_FOLDER [--target B70f] [--series TEXT]
   [--set region=all] [-l INFO]
@@ -17,7 +17,7 @@ from ...errors import own_error
 
 
 def main() -> None:
-    """The command line; an error that the user can mend ends in its message and exit status 1."""
+    """Run the command line; an error that the user can correct ends in its message and exit status 1."""
     parser = argparse.ArgumentParser(
         prog="python -m common.deploy.monai_deploy",
         description="Translate a DICOM series by a bundle. RESEARCH USE ONLY.",

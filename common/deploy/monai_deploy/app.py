@@ -20,11 +20,11 @@ from .translate import Target
 
 
 def selection_rules(modality: str, series: str | None = None) -> str:
-    """The rules, in JSON, by which the SDK selects what a bundle may translate: acquired images of its modality.
+    """Return the SDK's rules, in JSON, that select the series of a bundle: acquired images of its modality.
 
     Args:
         modality: `CT` or `MR`.
-        series: a SeriesInstanceUID, or a regular expression that the SeriesDescription contains.
+        series: A SeriesInstanceUID, or a regular expression found in the SeriesDescription.
     """
     conditions: dict[str, Any] = {"Modality": f"^{modality}$", "ImageType": ["ORIGINAL", "PRIMARY", "!LOCALIZER"]}
     if series is not None:
@@ -34,15 +34,15 @@ def selection_rules(modality: str, series: str | None = None) -> str:
 
 
 class TranslationApp(Application):
-    """A DICOM folder in, a derived DICOM series out. RESEARCH USE ONLY.
+    """Application that reads a DICOM folder and writes a derived DICOM series. RESEARCH USE ONLY.
 
     The SDK's arguments name the folders: `-i` DICOM, `-o` output, `-m` a bundle (or `HOLOSCAN_INPUT_PATH`, ...).
 
     Args:
-        target: the domain that is asked for; default: the bundle's.
-        series: which series, see `selection_rules`; default: the only one that fits.
-        overrides: further ids of the bundle's `inference.yaml`.
-        argv: the SDK's arguments, after the interpreter and the program.
+        target: Target domain, or the weights of a blend; default: the bundle's.
+        series: The series to translate, see `selection_rules`; default: the only suitable one.
+        overrides: Further ids of the bundle's `inference.yaml` and their values.
+        argv: The interpreter, the program, and the SDK's arguments.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Without MONAI Deploy's SDK, which has an environment of its own, the modules that import it hold no doctest."""
+"""Collect no doctests of modules that import MONAI Deploy's SDK where that is not installed."""
 
 from __future__ import annotations
 

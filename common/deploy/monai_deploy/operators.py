@@ -1,4 +1,4 @@
-"""Two operators for MONAI Deploy: a bundle that keeps the values of its image, and a writer of derived series."""
+"""Operators for MONAI Deploy: translation by a bundle, without a cast to 8 bit, and writing of derived series."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ logger = logging.getLogger(__name__)
 
 
 class BundleTranslationOperator(Operator):
-    """Translates the selected series by a bundle's own `inference.yaml`.
+    """Operator that translates the selected series by a bundle's own `inference.yaml`.
 
-    `MonaiBundleInferenceOperator` of the SDK casts an image to 8 bit on its way out, and hides from the bundle what
-    the DICOM headers say (a kernel). This operator hands the bundle the series itself, so that the result is that of
-    the command line, in HU or float.
+    The SDK's `MonaiBundleInferenceOperator` casts output images to 8 bit, and hides the DICOM headers (such as the
+    kernel) from the bundle. This operator passes the series itself to the bundle, so that the result is that of the
+    command line, in HU or float.
 
     Named input:
-        study_selected_series_list: of `DICOMSeriesSelectorOperator`; exactly one series.
+        study_selected_series_list: output of `DICOMSeriesSelectorOperator` with exactly one series.
 
     Named output:
         translation: a `Translation`.
 
     Args:
-        fragment: the application.
-        bundle: the bundle's folder.
-        work_dir: folder for what lies between DICOM and DICOM.
-        target: the domain that is asked for; default: the bundle's.
-        overrides: further ids of the bundle's `inference.yaml`.
+        fragment: The application.
+        bundle: The bundle's folder.
+        work_dir: Folder for intermediate files.
+        target: Target domain, or the weights of a blend; default: the bundle's.
+        overrides: Further ids of the bundle's `inference.yaml` and their values.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class BundleTranslationOperator(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """The ports."""
+        """Declare the ports."""
         spec.input("study_selected_series_list")
         spec.output("translation").condition(ConditionType.NONE)
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        """Translate the one series that was selected."""
+        """Translate the selected series."""
         series = one_series(op_input.receive("study_selected_series_list"))
         files = [instance.get_native_sop_instance().filename for instance in series.get_sop_instances()]
         work_dir = tempfile.mkdtemp(dir=self.work_dir)
@@ -64,14 +64,14 @@ class BundleTranslationOperator(Operator):
 
 
 class DerivedSeriesWriterOperator(Operator):
-    """Writes a translation as a derived DICOM series of the source's study.
+    """Operator that writes a translation as a derived DICOM series of the source's study.
 
     Named input:
         translation: a `Translation`.
 
     Args:
-        fragment: the application.
-        output_folder: where the folder of the series goes.
+        fragment: The application.
+        output_folder: Parent folder of the series' folder.
     """
 
     def __init__(self, fragment: Fragment, *args: Any, output_folder: str | Path, **kwargs: Any) -> None:
@@ -79,7 +79,7 @@ class DerivedSeriesWriterOperator(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """The port."""
+        """Declare the port."""
         spec.input("translation")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
@@ -90,13 +90,13 @@ class DerivedSeriesWriterOperator(Operator):
 
 
 def one_series(selected: Any) -> Any:
-    """The only series of a selection: which of several is meant is not for a program to guess.
+    """Return the only series of a selection.
 
     Args:
-        selected: list of the SDK's `StudySelectedSeries`.
+        selected: List of the SDK's `StudySelectedSeries`.
 
     Raises:
-        ValueError: when there is none, or more than one.
+        ValueError: If there is none, or more than one: a program must not guess which one is meant.
     """
     found = [chosen.series for study in selected for chosen in study.selected_series]
     if len(found) == 1:

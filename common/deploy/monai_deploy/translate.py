@@ -1,4 +1,4 @@
-"""A bundle's own inference on one DICOM series: the pixels are those of `python -m monai.bundle run inference`."""
+"""Run a bundle's own inference on one DICOM series: the pixels are those of `python -m monai.bundle run inference`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Translation:
     """A translated series.
 
     Args:
-        path: NIfTI file of the volume, on the source's grid or on a finer one.
-        source: the series it was made from.
-        derivation: what made it.
-        rule: what a derived series may say of it.
+        path: NIfTI file of the volume, on the source's grid or a finer one.
+        source: The series that was translated.
+        derivation: Bundle, version, weights and target.
+        rule: The bundle's rules for headers of derived series.
     """
 
     path: Path
@@ -50,18 +50,18 @@ def translate_series(
     target: Target | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Translation:
-    """Runs `configs/inference.yaml` of a bundle on the files of one series.
+    """Run `configs/inference.yaml` of a bundle on the files of one series.
 
     Args:
-        bundle: its folder.
-        files: of the series.
-        work_dir: an empty folder for what lies between DICOM and DICOM.
-        target: the domain that is asked for; default: the bundle's.
-        overrides: further ids of `inference.yaml`, such as `region` of the super-resolution.
+        bundle: The bundle's folder.
+        files: Files of the series.
+        work_dir: An empty folder for intermediate files.
+        target: Target domain, or the weights of a blend; default: the bundle's.
+        overrides: Further ids of `inference.yaml` and their values, such as `region` of super-resolution.
 
     Raises:
-        ValueError: when the files are no even series, or the bundle refuses the image or the target.
-        FileNotFoundError: when the folder is no bundle.
+        ValueError: If the files are not an evenly spaced series, or the bundle refuses the image or the target.
+        FileNotFoundError: If the folder is not a bundle.
     """
     folder = Path(bundle).resolve()
     metadata = read_metadata(folder)
@@ -95,17 +95,20 @@ def translate_series(
 
 
 def write_translation(translation: Translation, output_dir: str | Path) -> Path:
-    """Writes `<source's SeriesInstanceUID>_synthetic_<target>`, a folder with the derived series, and returns it.
+    """Write a translation as a derived series.
 
     Args:
-        translation: of `translate_series`.
-        output_dir: where the folder goes.
+        translation: Result of `translate_series`.
+        output_dir: Parent folder of the series' folder.
+
+    Returns:
+        Folder of the series, `<source's SeriesInstanceUID>_synthetic_<target>`.
 
     Raises:
-        FileExistsError: when it exists already.
+        FileExistsError: If the folder exists.
     """
     image: Any = nib.load(translation.path)  # type: ignore[attr-defined]
-    # Slice by slice, as a super-resolved volume may exceed the memory; a compressed file cannot be read in parts.
+    # Read slice by slice, as a super-resolved volume may exceed memory; a compressed file cannot be read in parts.
     volume = np.asarray(image.dataobj) if translation.path.suffix == ".gz" else image.dataobj
     uid = translation.source.headers[0].SeriesInstanceUID
     folder = Path(output_dir) / f"{uid}_synthetic_{translation.derivation.target_name}"
@@ -121,7 +124,7 @@ def write_translation(translation: Translation, output_dir: str | Path) -> Path:
 
 
 def _linked(files: list[Path], folder: Path) -> Path:
-    """A folder with these files alone: the bundle reads a folder as one series, and the user's may hold several."""
+    """Make a folder of links to these files: the bundle reads a folder as one series, the user's may have several."""
     folder.mkdir(parents=True)
     for number, file in enumerate(sorted(files), start=1):
         place = folder / f"{number:05d}.dcm"

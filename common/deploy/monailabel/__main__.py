@@ -1,4 +1,4 @@
-"""`python -m common.deploy.monailabel APP BUNDLE...`: the folder of an app for MONAI Label, with copies of bundles."""
+"""Create the folder of a MONAI Label app with copies of bundles: `python -m common.deploy.monailabel APP BUNDLE...`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .bundles import make_app
 
 
 def main(arguments: list[str]) -> None:
-    """The command line; an error that we expect ends in one line."""
+    """Run the command line; an expected error ends in one line."""
     if not arguments or arguments[0] in ("-h", "--help"):
         raise SystemExit(__doc__)
     try:

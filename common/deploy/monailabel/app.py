@@ -24,17 +24,18 @@ from .datastore import StudiesDatastore
 from .tasks import TranslationTask, TranslationTraining
 
 UPLOAD = re.compile(r"tmp\w{8}(\.|$)")  # `tempfile`'s names
-MAX_OUTPUT_GB = 2.0  # an answer with its facts is put together in memory
+MAX_OUTPUT_GB = 2.0  # a response with its facts is assembled in memory
 
 
 class TranslationApp(MONAILabelApp):
-    """Serves the bundles of a folder.
+    """MONAI Label app that serves the bundles of a folder.
 
     Args:
-        app_dir: the app's folder.
-        studies: a folder of images, or the address of a DICOMweb server.
-        conf: `bundles`, the folder of the bundles (default: `bundles` in the app's); `models`, the names of those that
-            are served, with commas (default: all); `max_output_gb`, the largest output that is sent (default: 2).
+        app_dir: The app's folder.
+        studies: A folder of images, or the address of a DICOMweb server.
+        conf: `bundles`, the folder of the bundles (default: `bundles` in the app's folder); `models`, names of the
+            bundles to serve, separated by commas (default: all); `max_output_gb`, the largest output that is sent
+            (default: 2).
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
@@ -66,7 +67,7 @@ class TranslationApp(MONAILabelApp):
         )
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """As MONAI Label's own, which answers an unknown model or image with 500."""
+        """Run an inference; an unknown model or image gives status 404, where MONAI Label would give 500."""
         self._require_model(request.get("model"))
         image, known = str(request.get("image") or ""), (datastore or self.datastore()).list_images()
         if image not in known and not self._is_sent(image):
@@ -76,24 +77,24 @@ class TranslationApp(MONAILabelApp):
             return super().infer(request, datastore)
         except Exception:
             if image not in known and _is_upload(Path(image)):
-                Path(image).unlink(missing_ok=True)  # MONAI Label deletes an upload with a good answer only
+                Path(image).unlink(missing_ok=True)  # MONAI Label deletes an upload only on success
             raise
 
     def on_init_complete(self) -> None:
-        """As MONAI Label's own; and `params` that are no JSON, which it answers with 500, become the client's error."""
+        """Also let `params` that are not JSON give status 400, where MONAI Label would give 500."""
         super().on_init_complete()
         server = importlib.import_module("monailabel.app").app  # it imports this app's folder, so not at the top
         server.add_exception_handler(json.JSONDecodeError, _no_json)
-        server.middleware_stack = None  # built anew, with the handler, for the first request
+        server.middleware_stack = None  # rebuilt, with the handler, on the first request
 
     def bundle_path(self, model: str | None) -> str | None:
-        """MONAI Label asks for it before it starts a task: the place to refuse a model that is not there."""
+        """Refuse an unknown model: MONAI Label asks for this path before it starts a task."""
         if model is not None:
             self._require_model(model)
         return super().bundle_path(model)
 
     def _is_sent(self, image: str) -> bool:
-        """Whether a path is an upload or a session's, where MONAI Label keeps them, and no other of the server's."""
+        """Return whether a path is an upload or belongs to a session, and is no other file of the server."""
         path, sessions = Path(image), self.sessions()
         is_session = sessions is not None and Path(sessions.store_path) in path.parents
         return (_is_upload(path) or is_session) and path.exists()

@@ -17,21 +17,24 @@ class App(TranslationApp):
 
 
 def make_app(app_dir: str | Path, *bundle_roots: str | Path) -> Path:
-    """Make the folder that `monailabel start_server --app` takes, with copies of bundles, which training may change.
+    """Create the folder for `monailabel start_server --app`, with copies of bundles, which training may change.
 
     Args:
-        app_dir: an existing one gets what it lacks.
-        bundle_roots: folders of bundles, from a source tree or unpacked releases; one that the app has is an error.
+        app_dir: Folder of the app; bundles are added to an existing one.
+        bundle_roots: Folders of bundles, from a source tree or unpacked releases.
+
+    Returns:
+        The app's folder.
 
     Raises:
-        ValueError: when a folder is no bundle.
-        FileExistsError: when the app has a bundle of that name.
+        ValueError: If a folder is not a bundle.
+        FileExistsError: If the app has a bundle of that name.
     """
     app, bundles = Path(app_dir), Path(app_dir, "bundles")
     copies = {root: bundles / root.name for root in (Path(given).resolve() for given in bundle_roots)}
     for root, copy in copies.items():
         if not _is_bundle(root):
-            raise ValueError(f"{str(root)!r} is no bundle: it needs {', '.join(NEEDED)} in configs.")
+            raise ValueError(f"{str(root)!r} is not a bundle: it needs {', '.join(NEEDED)} in configs.")
         if copy.exists():
             raise FileExistsError(f"The app has a bundle {root.name!r} already: remove {str(copy)!r} first.")
     bundles.mkdir(parents=True, exist_ok=True)
@@ -42,14 +45,14 @@ def make_app(app_dir: str | Path, *bundle_roots: str | Path) -> Path:
 
 
 def find_bundles(folder: Path, names: str | None = None) -> list[Path]:
-    """The bundles in a folder.
+    """Find the bundles in a folder.
 
     Args:
-        folder: each sub-folder with configs is one.
-        names: those that are wanted, with commas; default: all.
+        folder: Folder whose sub-folders with configs are bundles.
+        names: Names of the wanted bundles, separated by commas; default: all.
 
     Raises:
-        ValueError: when there is none, or one of the wanted is absent.
+        ValueError: If there is none, or a wanted one is missing.
     """
     found = {root.name: root for root in sorted(folder.glob("*")) if _is_bundle(root)}
     wanted = [name.strip() for name in names.split(",")] if names else list(found)

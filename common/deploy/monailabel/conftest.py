@@ -1,4 +1,4 @@
-"""Without MONAI Label, which has an environment of its own, the modules that import it hold no doctest to collect."""
+"""Collect no doctests of modules that import MONAI Label where it is not installed: it has its own environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies with sub-folders and DICOM series: MONAI Label's own local datastore lists the files of one folder."""
+"""Datastore with sub-folders and DICOM series: MONAI Label's local datastore lists the files of one folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .images import one_image, series_folders
 
 
 class StudiesDatastore(LocalDatastore):
-    """NIfTI files and folders of DICOM series, at any depth below the studies.
+    """Datastore of NIfTI files and folders of DICOM series, at any depth below the studies.
 
     An image's id is its path below the studies, without the suffix of NIfTI.
 
     Args:
-        studies: the folder; its `labels` is MONAI Label's, or the phantoms'.
-        others: of MONAI Label's `LocalDatastore`.
+        studies: Folder of the images; its sub-folder `labels` belongs to MONAI Label or the phantoms.
+        others: Further arguments of MONAI Label's `LocalDatastore`.
     """
 
     def __init__(self, studies: str, **others: Any) -> None:
@@ -41,7 +41,7 @@ class StudiesDatastore(LocalDatastore):
                     return super().add_image(image_id, str(image), image_info)
                 shutil.copytree(image, place)
         except ValueError as error:
-            upload.unlink(missing_ok=True)  # MONAI Label deletes an upload with a good answer only
+            upload.unlink(missing_ok=True)  # MONAI Label deletes an upload only on success
             raise HTTPException(status_code=400, detail=str(error)) from error
         info = {**(image_info or {}), "ts": int(time.time()), "name": image_id}
         self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=""))
@@ -49,7 +49,7 @@ class StudiesDatastore(LocalDatastore):
         return image_id
 
     def remove_image(self, image_id: str) -> None:
-        """As MONAI Label's own, whose watch of the files misses folders."""
+        """Also refresh: MONAI Label's file watcher misses folders."""
         super().remove_image(image_id)
         self.refresh()
 

@@ -1,4 +1,4 @@
-"""From what a client names or uploads to one image that a bundle reads: NIfTI, a DICOM file, or a DICOM series."""
+"""Resolve what a client names or uploads to one image: NIfTI, a DICOM file, or a DICOM series."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_UNPACKED_BYTES = 8 * 2**30
 
 
 def one_image(path: Path, scratch: Path) -> Path:
-    """The NIfTI file, DICOM file or folder of one DICOM series that a path stands for.
+    """Return the NIfTI file, DICOM file or folder of one DICOM series that a path stands for.
 
     Args:
-        path: of a file, of a folder with one series at any depth, or of a zip of such a folder.
-        scratch: an empty folder for what is unpacked.
+        path: A file, a folder with one series at any depth, or a zip of such a folder.
+        scratch: An empty folder for unpacked files.
 
     Raises:
-        ValueError: when it is no image, or holds several series.
+        ValueError: If it is not an image, or has several series.
     """
     if path.is_dir():
         return _one_series(path)
@@ -33,16 +33,16 @@ def one_image(path: Path, scratch: Path) -> Path:
     if path.is_file() and is_dicom(path):
         return path
     raise ValueError(
-        f"{path.name!r} is no image that a bundle reads: give NIfTI ({', '.join(VOLUME_SUFFIXES)}), a DICOM file, or a"
-        " zip of one DICOM series."
+        f"{path.name!r} is not an image that a bundle reads: give NIfTI ({', '.join(VOLUME_SUFFIXES)}), a DICOM file,"
+        " or a zip of one DICOM series."
     )
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip into a folder; members stay below it.
+    """Unpack a zip into a folder; no member is written outside.
 
     Raises:
-        ValueError: when it would take more than 8 GiB, or is damaged.
+        ValueError: If its content exceeds 8 GiB, or it is damaged.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -51,11 +51,11 @@ def unpack(archive: Path, folder: Path) -> None:
                 raise ValueError(f"The zip unpacks to {size / 1e9:.3g} GB: give one series, at most 8.6 GB.")
             file.extractall(folder)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"The zip cannot be unpacked ({error}): pack it anew, without encryption.") from error
+        raise ValueError(f"The zip cannot be unpacked ({error}): pack it again, without encryption.") from error
 
 
 def series_folders(root: Path, *, leave_out: Iterable[Path] = ()) -> list[Path]:
-    """The folders below (and with) a root that hold DICOM files, judged by their first files; sorted."""
+    """Return a root and the folders below it that have DICOM files among their first files, sorted."""
     left_out = set(leave_out)
     folders = [root, *(path for path in sorted(root.rglob("*")) if path.is_dir())]
     return [folder for folder in folders if not left_out & {folder, *folder.parents} and _has_dicom(folder)]

@@ -1,6 +1,6 @@
-"""One inference of a bundle in the server's process, by the bundle's own config, and what a client may set in it.
+"""Inference of a bundle in the server's process, and the parameters that a client may set.
 
-The output is what the command line would write.
+The bundle's own config runs, so that the output is that of the command line.
 """
 
 from __future__ import annotations
@@ -25,101 +25,19 @@ from ...inference.sidecar import NOTICE
 
 INFERENCE = ("target", "source", "region", "slab", "compress", "tile_size", "batch_size")
 CHOICES = ("target", "source")
-AUTO = "auto"  # what a client shows for "as the bundle decides"
+AUTO = "auto"  # a client's choice of the bundle's default
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "models_dir", "cache_dir", "stage", "device")
-STEPS = ("run", "make_data", "start", "phantom")  # what a training does, beside how
+STEPS = ("run", "make_data", "start", "phantom")  # steps of a training, besides its settings
+UNREADABLE = (EOFError, zlib.error)  # errors of a truncated file
 _TEXT = re.compile(r"(?!_)[\w .,+/-]*")
-UNREADABLE = (EOFError, zlib.error)  # of a file that was cut off
-
-
-def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str) -> dict[str, Any]:
-    """The values of a request that override a config's ids.
-
-    What else a request holds is MONAI Label's own and stays out; only what looks like a parameter that this model has
-    not is refused, since it would be lost without a word.
-
-    Args:
-        request: names and values, from JSON.
-        allowed: names that this model has.
-        model: its name, for the errors.
-
-    Returns:
-        the values given; without those of an inference that are None, empty or "auto".
-
-    Raises:
-        ValueError: when a value is not plain data, or a parameter is one of other models, or misspelt.
-
-    Example:
-        >>> overrides({"model": "ggcl", "target": "B70f", "gpus": "all"}, ["target", "source"], model="ggcl")
-        {'target': 'B70f'}
-    """
-    known = list(allowed)
-    for name in request:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        if name not in known and (name in INFERENCE or near):
-            hint = f" Did you mean {near[0]!r}?" if near else f" It has: {', '.join(known)}."
-            raise ValueError(f"{name!r} is no parameter of {model!r}.{hint}")
-    values = {name: _value(name, request[name]) for name in known if name in request}
-    return {name: value for name, value in values.items() if not (name in INFERENCE and value in (None, "", AUTO))}
-
-
-def plain(name: str, value: Any) -> Any:
-    """A value that a config takes as it is: texts that begin with $, @ or % are evaluated, `_target_` is called.
-
-    Raises:
-        ValueError: when it is, or holds, anything but numbers, truth values, None and harmless texts.
-
-    Example:
-        >>> plain("target", "$print()")
-        Traceback (most recent call last):
-        ValueError: `target` must hold names and numbers, got '$print()'.
-    """
-    if isinstance(value, Mapping):
-        return {str(plain(name, key)): plain(name, part) for key, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(name, part) for part in value]
-    if value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and _TEXT.fullmatch(value)):
-        return value
-    raise ValueError(f"`{name}` must hold names and numbers, got {value!r}.")
-
-
-def hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ids of a `train.yaml` that hold plain data, such as `max_epochs`, with their defaults.
-
-    Paths and components are left out.
-
-    Example:
-        >>> hyper_parameters({"max_epochs": 3, "device": "cpu", "network": "$@network_def.to(@device)", "seed": 0})
-        {'max_epochs': 3, 'seed': 0}
-    """
-    found = {}
-    for name, value in config.items():
-        if name not in (*PLACES, *STEPS) and not isinstance(value, Mapping) and value != []:
-            try:
-                found[name] = plain(name, value)
-            except ValueError:
-                continue
-    return found
-
-
-def _value(name: str, value: Any) -> Any:
-    """A choice may arrive as the list of all choices, of which the first is the default; a text may hold YAML."""
-    if name in CHOICES and isinstance(value, list):
-        value = value[0] if value else None
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"`{name}` must be a name, a list or a mapping, got {value!r}.") from error
-    return plain(name, value)
 
 
 class Translated(NamedTuple):
     """A translated volume.
 
     Attributes:
-        path: of the NIfTI file.
-        facts: what made it: bundle, version, target, checksum of the weights, warnings; for JSON.
+        path: Path of the NIfTI file.
+        facts: Its provenance for JSON: bundle, version, target, checksum of the weights, warnings.
     """
 
     path: Path
@@ -132,14 +50,14 @@ def translate(
     """Translate one image with a bundle's `inference.yaml`.
 
     Args:
-        bundle_root: the bundle's folder.
-        image: a NIfTI or DICOM file, or the folder of a DICOM series.
-        output_dir: an empty folder.
-        given: ids of the config and their values, see `common.deploy.monailabel.running`.
-        max_output_gb: a larger output is refused, as it goes through a server's memory.
+        bundle_root: The bundle's folder.
+        image: A NIfTI or DICOM file, or the folder of a DICOM series.
+        output_dir: An empty folder.
+        given: Ids of the config and their values, see `overrides`.
+        max_output_gb: Largest output in 10^9 bytes, as it must fit into the server's memory.
 
     Raises:
-        ValueError: when the image or a value is refused; the bundle's own messages.
+        ValueError: If the image or a value is refused; the messages are the bundle's own.
     """
     config = ConfigParser.load_config_file(bundle_root / "configs" / "inference.yaml")
     parser = ConfigParser(config)
@@ -161,15 +79,10 @@ def translate(
     return Translated(path, facts)
 
 
-def definition(bundle_root: Path) -> dict[str, Any]:
-    """Of `models/network.json`; read anew each time, since training replaces it."""
-    return json.loads((bundle_root / "models" / "network.json").read_text(encoding="utf-8"))
-
-
 def inference_parameters(bundle_root: Path) -> dict[str, Any]:
-    """The parameters of a bundle's inference with their defaults; those to choose from as a list, the default first.
+    """Return the parameters of a bundle's inference with their defaults; choices are lists, with the default first.
 
-    A bundle of several kernels has `target` and `source`; of the others both are given by the network.
+    A bundle of several kernels has `target` and `source`; in the others the network determines both.
     """
     config = ConfigParser.load_config_file(bundle_root / "configs" / "inference.yaml")
     facts = definition(bundle_root)
@@ -179,6 +92,116 @@ def inference_parameters(bundle_root: Path) -> dict[str, Any]:
     )
     others = (name for name in INFERENCE if name in config and name not in ("target", "source"))
     return {**choices, **{name: config[name] for name in others}}
+
+
+def hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ids of a `train.yaml` that hold plain data, such as `max_epochs`, with their defaults.
+
+    Paths and components are left out.
+
+    Example:
+        >>> hyper_parameters({"max_epochs": 3, "device": "cpu", "network": "$@network_def.to(@device)", "seed": 0})
+        {'max_epochs': 3, 'seed': 0}
+    """
+    found = {}
+    for name, value in config.items():
+        if name not in (*PLACES, *STEPS) and not isinstance(value, Mapping) and value != []:
+            try:
+                found[name] = plain(name, value)
+            except ValueError:
+                continue
+    return found
+
+
+def definition(bundle_root: Path) -> dict[str, Any]:
+    """Read `models/network.json`, each time, since training replaces it."""
+    return json.loads((bundle_root / "models" / "network.json").read_text(encoding="utf-8"))
+
+
+def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str) -> dict[str, Any]:
+    """Return the values of a request that override a config's ids.
+
+    Other content of a request belongs to MONAI Label and is ignored; only names that look like a parameter which this
+    model lacks are refused, since they would be lost silently.
+
+    Args:
+        request: Names and values, from JSON.
+        allowed: Names of this model's parameters.
+        model: Name of the model, for errors.
+
+    Returns:
+        Values by name, without parameters of an inference that are None, empty or "auto".
+
+    Raises:
+        ValueError: If a value is not plain data, or a parameter belongs to other models or is misspelt.
+
+    Example:
+        >>> overrides({"model": "ggcl", "target": "B70f", "gpus": "all"}, ["target", "source"], model="ggcl")
+        {'target': 'B70f'}
+    """
+    known = list(allowed)
+    for name in request:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        if name not in known and (name in INFERENCE or near):
+            hint = f" Did you mean {near[0]!r}?" if near else f" It has: {', '.join(known)}."
+            raise ValueError(f"{name!r} is not a parameter of {model!r}.{hint}")
+    values = {name: _value(name, request[name]) for name in known if name in request}
+    return {name: value for name, value in values.items() if not (name in INFERENCE and value in (None, "", AUTO))}
+
+
+def plain(name: str, value: Any) -> Any:
+    """Return a value that a config takes literally: strings that begin with $, @ or % are evaluated, `_target_` called.
+
+    Args:
+        name: Name of the value, for the error.
+        value: Value from JSON.
+
+    Raises:
+        ValueError: If it contains anything but numbers, booleans, None and harmless strings.
+
+    Example:
+        >>> plain("target", "$print()")
+        Traceback (most recent call last):
+        ValueError: `target` must hold names and numbers, got '$print()'.
+    """
+    if isinstance(value, Mapping):
+        return {str(plain(name, key)): plain(name, part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(name, part) for part in value]
+    if value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and _TEXT.fullmatch(value)):
+        return value
+    raise ValueError(f"`{name}` must hold names and numbers, got {value!r}.")
+
+
+def reason(error: BaseException) -> str | None:
+    """Return why a request is refused, or None if the server is at fault.
+
+    Components wrap errors of this package in others; ours say what to do.
+
+    Example:
+        >>> from common.networks import target_weights
+        >>> try:
+        ...     target_weights(["B30f", "B70f"], "B40f")
+        ... except ValueError as error:
+        ...     "B40f" in reason(error)
+        True
+    """
+    if (ours := own_error(error)) is not None:
+        return None if any(isinstance(link, DiskFullError) for link in causes(error)) else str(ours)
+    broken = [link for link in causes(error) if isinstance(link, UNREADABLE)]
+    return f"The image cannot be read ({broken[-1]}): send it again." if broken else None
+
+
+def _value(name: str, value: Any) -> Any:
+    """Parse a value: a choice may be the list of all choices, with the default first; a string may contain YAML."""
+    if name in CHOICES and isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"`{name}` must be a name, a list or a mapping, got {value!r}.") from error
+    return plain(name, value)
 
 
 def _refuse_large(parser: ConfigParser, max_output_gb: float) -> None:
@@ -192,22 +215,3 @@ def _refuse_large(parser: ConfigParser, max_output_gb: float) -> None:
             f" at most {max_output_gb:g} GB. Give a `slab` of axial slices, [z0, z1], or a smaller `region`,"
             " [[x0, x1], [y0, y1], [z0, z1]]; or start the server with `--conf max_output_gb` and more."
         )
-
-
-def reason(error: BaseException) -> str | None:
-    """Why a request is refused, or None when the error is the server's.
-
-    A component wraps an error of ours in others; ours tells what to do.
-
-    Example:
-        >>> from common.networks import target_weights
-        >>> try:
-        ...     target_weights(["B30f", "B70f"], "B40f")
-        ... except ValueError as error:
-        ...     "B40f" in reason(error)
-        True
-    """
-    if (ours := own_error(error)) is not None:
-        return None if any(isinstance(link, DiskFullError) for link in causes(error)) else str(ours)
-    broken = [link for link in causes(error) if isinstance(link, UNREADABLE)]
-    return f"The image cannot be read ({broken[-1]}): send it anew." if broken else None

@@ -1,7 +1,7 @@
-"""The inference and the training of a bundle as tasks of MONAI Label.
+"""Inference and training of a bundle as tasks of MONAI Label.
 
-Inference is a task of no segmentation kind, which returns a volume as it is. An error that the client can mend is
-answered with its reason.
+The type of the inference task is not a segmentation, so that a volume is returned unchanged. An error that the client
+can correct is answered with its reason.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from .images import one_image
 from .running import definition, inference_parameters, overrides, reason, translate
 from .training import train, training_parameters
 
+STATISTICS = ("epoch", "checksum", "training_data")
+
 
 class TranslationTask(InferTask):
-    """Translates an image with a bundle; no label map, no restoring by nearest neighbours, no cast to 8 bit.
+    """Translation of an image by a bundle, without label map, nearest-neighbour resampling or cast to 8 bit.
 
     Args:
-        bundle_root: the bundle's folder.
-        max_output_gb: a larger output is refused.
+        bundle_root: The bundle's folder.
+        max_output_gb: Largest output in 10^9 bytes.
     """
 
     def __init__(self, bundle_root: Path, *, max_output_gb: float) -> None:
@@ -43,7 +45,7 @@ class TranslationTask(InferTask):
         self.bundle_root, self.max_output_gb = bundle_root, max_output_gb
 
     def config(self) -> dict[str, Any]:
-        """The parameters that a client may send; those to choose from as a list, of which the first is the default."""
+        """Return the parameters that a client may send; choices are lists, with the default first."""
         return inference_parameters(self.bundle_root)
 
     def is_valid(self) -> bool:
@@ -53,10 +55,16 @@ class TranslationTask(InferTask):
         return str(self._weights()) if self._weights().is_file() or not validate else None
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Translate `request["image"]`, a path; returns the path of the output and what made it.
+        """Translate an image.
+
+        Args:
+            request: Path of the image under `image`, and parameters.
+
+        Returns:
+            Path of the output, and its provenance.
 
         Raises:
-            HTTPException: 400 with the reason, when the image or a parameter is refused.
+            HTTPException: If the image or a parameter is refused: status 400 with the reason.
         """
         try:
             return self._translate(request)
@@ -73,7 +81,7 @@ class TranslationTask(InferTask):
             image = one_image(Path(request["image"]), unpacked)
             path, facts = translate(self.bundle_root, image, output_dir, given, max_output_gb=self.max_output_gb)
             name, suffixes = path.name.split(".nii")[0], "".join(path.suffixes[path.suffixes.index(".nii") :])
-            handle, kept = tempfile.mkstemp(prefix=f"{name}_", suffix=suffixes)  # the server deletes it once it is sent
+            handle, kept = tempfile.mkstemp(prefix=f"{name}_", suffix=suffixes)  # the server deletes it after sending
             os.close(handle)
             shutil.move(path, kept)
         return kept, facts
@@ -82,15 +90,12 @@ class TranslationTask(InferTask):
         return self.bundle_root / "models" / "model.pt"
 
 
-STATISTICS = ("epoch", "checksum", "training_data")
-
-
 class TranslationTraining(TrainTask):
-    """Trains a bundle on the server's studies.
+    """Training of a bundle on the server's studies.
 
     Args:
-        bundle_root: the bundle's folder; its `models` get the weights.
-        studies: the folder of the images.
+        bundle_root: The bundle's folder, whose `models` receives the weights.
+        studies: Folder of the images.
     """
 
     def __init__(self, bundle_root: Path, studies: Path) -> None:
@@ -98,16 +103,16 @@ class TranslationTraining(TrainTask):
         self.bundle_root, self.studies = bundle_root, studies
 
     def config(self) -> dict[str, Any]:
-        """The parameters that a client may send, with their defaults."""
+        """Return the parameters that a client may send, with their defaults."""
         return training_parameters(self.bundle_root)
 
     def stats(self) -> dict[str, Any]:
-        """What the weights were trained on, and how long."""
+        """Return epoch, checksum and training data of the weights."""
         facts = definition(self.bundle_root)
         return {name: facts[name] for name in STATISTICS if name in facts}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train; returns `stats`."""
+        """Train, and return `stats`."""
         images = {Path(name).name: datastore.get_image_uri(name) for name in datastore.list_images()}
         train(self.bundle_root, self.studies, images, request)
         return self.stats()

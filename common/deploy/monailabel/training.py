@@ -1,6 +1,6 @@
-"""The training of a bundle from a server: the commands that a user would type, one after the other.
+"""Train a bundle on a server's studies: the commands that a user would type, one after the other.
 
-A datalist for training from the names of the images in a server's studies, where no datalist.json lies there.
+Studies without a datalist.json get one from the names of their images.
 """
 
 from __future__ import annotations
@@ -19,21 +19,71 @@ from ...data.datalist import DATALIST_NAME
 from ...processes import run_child
 from .running import PLACES, STEPS, hyper_parameters, overrides
 
-VALIDATION_SHARE = 0.2
+VALIDATION_SHARE = 0.2  # fraction of patients
+OVERLAYS = "overlays"
+
+
+def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: Mapping[str, Any]) -> None:
+    """Train a bundle on a server's studies; the weights go into the bundle's `models`, where inference reads them.
+
+    Args:
+        bundle_root: The bundle's folder.
+        studies: Folder of the images; without a `datalist.json` their names state the domains.
+        images: Path by name without suffix of each image.
+        request: Hyper-parameters of `train.yaml`, and under `overlays` names of the bundle's own overlays.
+
+    Raises:
+        ValueError: If a parameter or overlay is refused, or the studies are unsuited for training.
+        RuntimeError: If the training ends in an error, which it has printed.
+    """
+    known = hyper_parameters(ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml"))
+    given = overrides(
+        {name: value for name, value in request.items() if name != OVERLAYS}, known, model=bundle_root.name
+    )
+    overlays = [_overlay(bundle_root, name) for name in _names(request.get(OVERLAYS))]
+    work = bundle_root / "output" / "label"
+    work.mkdir(parents=True, exist_ok=True)
+    data = dataset(studies, images, bundle_root, work)
+    settings = work / "request.json"
+    settings.write_text(
+        json.dumps({**given, "bundle_root": str(bundle_root), "dataset_dir": str(data)}, indent=1), encoding="utf-8"
+    )
+    for files in stages(bundle_root, overlays):
+        names = [str(file) for file in (*files, settings)]
+        command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(names)]
+        ended = run_child(command)
+        if ended:
+            raise RuntimeError(f"The training of {bundle_root.name!r} ended with exit code {ended}; see its output.")
+
+
+def training_parameters(bundle_root: Path) -> dict[str, Any]:
+    """Return the hyper-parameters of a bundle's `train.yaml` with their defaults, and `overlays`."""
+    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
+    return {**hyper_parameters(config), OVERLAYS: []}
+
+
+def dataset(studies: Path, images: Mapping[str, str], bundle_root: Path, work: Path) -> Path:
+    """Return the studies if they have a datalist.json, else a folder with one made from the images' names."""
+    if (studies / DATALIST_NAME).is_file():
+        return studies
+    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
+    domains = config["domains"] if "domains" in config else [config["source"], config["target"]]
+    (work / DATALIST_NAME).write_text(json.dumps(datalist_of_names(images, domains), indent=1), encoding="utf-8")
+    return work
 
 
 def datalist_of_names(images: Mapping[str, str], domains: Sequence[str]) -> dict[str, Any]:
-    """The datalist of images that are called `<patient>_<domain>`.
+    """Build the datalist of images named `<patient>_<domain>`.
 
-    Of each domain the last fifth of its patients, by name, at least one, is for validation. A patient with all domains
-    is also a pair (`training_paired`). Images of other names are left out.
+    The last fifth of each domain's patients by name, at least one, is for validation. A training patient with all
+    domains is also a pair (`training_paired`). Images with other names are left out.
 
     Args:
-        images: path of each image by its name, without suffix.
-        domains: names, such as T1 and T2.
+        images: Path by name without suffix of each image.
+        domains: Names of the domains, such as T1 and T2.
 
     Raises:
-        ValueError: when fewer than two patients have a domain.
+        ValueError: If fewer than two patients have a domain.
 
     Example:
         >>> names = ["p1_T1", "p2_T1", "p3_T2", "p4_T2"]
@@ -61,6 +111,12 @@ def datalist_of_names(images: Mapping[str, str], domains: Sequence[str]) -> dict
     }
 
 
+def stages(bundle_root: Path, overlays: Sequence[Path]) -> list[list[Path]]:
+    """Return the config files of each training, in order: stages that the last one builds on come first."""
+    files = [bundle_root / "configs" / "train.yaml", *overlays]
+    return [*([*files, stage] for stage in training_stages(bundle_root)), files]
+
+
 def _last(domain: str, patients: Mapping[str, Mapping[str, str]]) -> list[str]:
     with_domain = [patient for patient, found in patients.items() if domain in found]
     return with_domain[-max(1, round(VALIDATION_SHARE * len(with_domain))) :]
@@ -82,70 +138,12 @@ def _require(condition: bool, domain: str, images: Mapping[str, str]) -> None:
         )
 
 
-OVERLAYS = "overlays"
-
-
-def training_parameters(bundle_root: Path) -> dict[str, Any]:
-    """The hyper-parameters of a bundle's `train.yaml` with their defaults, and `overlays`."""
-    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
-    return {**hyper_parameters(config), OVERLAYS: []}
-
-
-def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: Mapping[str, Any]) -> None:
-    """Train a bundle on a server's studies; the weights go into the bundle's `models`, where inference reads them.
-
-    Args:
-        bundle_root: the bundle's folder.
-        studies: its `datalist.json` is taken; without one the names of the images tell their domains.
-        images: path of each image by its name, without suffix.
-        request: hyper-parameters of `train.yaml`, and under `overlays` names of the bundle's own overlays of it.
-
-    Raises:
-        ValueError: when a parameter or overlay is refused, or the studies cannot be trained on.
-        RuntimeError: when the training ends in an error, which it has printed.
-    """
-    known = hyper_parameters(ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml"))
-    given = overrides(
-        {name: value for name, value in request.items() if name != OVERLAYS}, known, model=bundle_root.name
-    )
-    overlays = [_overlay(bundle_root, name) for name in _names(request.get(OVERLAYS))]
-    work = bundle_root / "output" / "label"
-    work.mkdir(parents=True, exist_ok=True)
-    data = dataset(studies, images, bundle_root, work)
-    settings = work / "request.json"
-    settings.write_text(
-        json.dumps({**given, "bundle_root": str(bundle_root), "dataset_dir": str(data)}, indent=1), encoding="utf-8"
-    )
-    for files in stages(bundle_root, overlays):
-        names = [str(file) for file in (*files, settings)]
-        command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(names)]
-        ended = run_child(command)
-        if ended:
-            raise RuntimeError(f"The training of {bundle_root.name!r} ended with exit code {ended}; see its output.")
-
-
-def stages(bundle_root: Path, overlays: Sequence[Path]) -> list[list[Path]]:
-    """The config files of each training, in order: those that the last one builds on come first."""
-    files = [bundle_root / "configs" / "train.yaml", *overlays]
-    return [*([*files, stage] for stage in training_stages(bundle_root)), files]
-
-
-def dataset(studies: Path, images: Mapping[str, str], bundle_root: Path, work: Path) -> Path:
-    """The studies where they hold a datalist.json, else a folder with one that is made from the images' names."""
-    if (studies / DATALIST_NAME).is_file():
-        return studies
-    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
-    domains = config["domains"] if "domains" in config else [config["source"], config["target"]]
-    (work / DATALIST_NAME).write_text(json.dumps(datalist_of_names(images, domains), indent=1), encoding="utf-8")
-    return work
-
-
 def _names(given: Any) -> list[str]:
     return [given] if isinstance(given, str) else list(given or [])
 
 
 def _overlay(bundle_root: Path, name: str) -> Path:
-    """An overlay of the bundle's own, which leaves the places and what is run to the server."""
+    """Return the path of a bundle's own overlay, which must leave paths and steps to the server."""
     path = bundle_root / "configs" / f"{name}.yaml"
     if not re.fullmatch(r"\w+(/\w+)?", str(name)) or not path.is_file():
         raise ValueError(f"`{OVERLAYS}` must name files in {bundle_root.name}/configs, without suffix, got {name!r}.")

@@ -60,7 +60,7 @@ def _check_nifti(path: Path) -> None:
     try:
         image: Any = nib.load(path)
     except UNREADABLE as err:
-        raise ValueError(f"{str(path)!r} is not a readable NIfTI file ({err}): copy or convert it anew.") from err
+        raise ValueError(f"{str(path)!r} is not a readable NIfTI file ({err}): copy or convert it again.") from err
     dtype, shape = image.header.get_data_dtype(), image.header.get_data_shape()
     if dtype.kind == "c":
         raise ValueError(f"{str(path)!r} is complex ({dtype}): give its magnitude image.")

@@ -49,7 +49,7 @@ def test_a_zip_stands_for_the_one_series_in_it(tmp_path):
 def test_what_is_no_image_is_refused(tmp_path, name):
     if name != "absent.dcm":
         (tmp_path / name).write_bytes(b"words")
-    with pytest.raises(ValueError, match="is no image that a bundle reads: give NIfTI"):
+    with pytest.raises(ValueError, match="is not an image that a bundle reads: give NIfTI"):
         one_image(tmp_path / name, tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_an_app_holds_copies_of_bundles_and_serves_those_that_are_asked_for(copi
         find_bundles(copied.parent, "ggcl, unet")
     with pytest.raises(FileExistsError, match="The app has a bundle 'ggcl' already"):
         make_app(app, BUNDLES / "ggcl")
-    with pytest.raises(ValueError, match=r"is no bundle: it needs inference\.yaml, train\.yaml"):
+    with pytest.raises(ValueError, match=r"is not a bundle: it needs inference\.yaml, train\.yaml"):
         make_app(app, app)
     shutil.rmtree(copied.parent)
     with pytest.raises(ValueError, match=r"has the bundles \[\], not any"):
@@ -162,8 +162,8 @@ def test_a_slab_is_read_as_list_or_text():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"tarqet": "B30f"}, "'tarqet' is no parameter of 'ggcl'. Did you mean 'target'?"),
-        ({"region": "all"}, "'region' is no parameter of 'ggcl'. It has: target, source, batch_size."),
+        ({"tarqet": "B30f"}, "'tarqet' is not a parameter of 'ggcl'. Did you mean 'target'?"),
+        ({"region": "all"}, "'region' is not a parameter of 'ggcl'. It has: target, source, batch_size."),
         ({"target": "$__import__('os').system('true')"}, "`target` must hold names and numbers"),
         ({"target": "@domains"}, "`target` must hold names and numbers"),
         ({"target": "%run"}, "`target` must hold names and numbers"),
@@ -223,7 +223,7 @@ def test_an_error_of_ours_gives_its_own_message_however_it_is_wrapped():
 
 
 def test_an_image_that_was_cut_off_is_the_clients():
-    assert reason(caught(EOFError("ended early"), "a")) == "The image cannot be read (ended early): send it anew."
+    assert reason(caught(EOFError("ended early"), "a")) == "The image cannot be read (ended early): send it again."
 
 
 @pytest.mark.parametrize("error", [ValueError("of a library"), KeyError("x"), caught(None, "a"), MemoryError()])
