@@ -33,7 +33,7 @@ docs: $(VENV)/docs  ## the pages and an API reference in build/docs; a warning i
 	$(PYTHON) -m sphinx -q -W --keep-going -c docs . build/docs
 	@echo "Pages: build/docs/docs/index.html"
 
-test: $(VENV)/dev  ## the core test suite: 13 minutes on 2 cores
+test: $(VENV)/dev  ## the core test suite: 6 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults"
 
 test-slow: $(VENV)/dev  ## the tests that take long each: 4 minutes on 2 cores

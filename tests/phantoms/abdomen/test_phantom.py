@@ -19,7 +19,7 @@ from common.phantoms.dataset import Volume, make_datalist, split_counts, write_n
 from common.phantoms.stack import Stack
 
 SMALL = {"size": 64, "slices": 3}
-# docs/phantoms.md of the project's specification: mean uptake in HU, times a dose of 0.8 to 1.2 and 6 % an organ.
+# As specified: mean uptake in HU, times a dose of 0.8 to 1.2 and 6 % an organ.
 UPTAKE_HU = {
     "liver": 52,
     "spleen": 68,
