@@ -1,4 +1,4 @@
-"""Scores volumes: the network and its baselines, on the same cases, per patient."""
+"""Evaluation of volumes: the network and its baselines on the same cases, per patient."""
 
 from __future__ import annotations
 
@@ -27,44 +27,43 @@ from .training_log import Progress
 from .translator import Translator
 
 logger = logging.getLogger(__name__)
-CONTRAST, UNITS, TRUTH = "contrast", "units", "truth"  # what an alarm is about
+CONTRAST, UNITS, TRUTH = "contrast", "units", "truth"  # subjects of alarms
 
 
 class TranslationEvaluator(SupervisedEvaluator):
-    """
-    Translates held-out cases with each translator, scores the volumes, and writes what was measured.
+    """Translate held-out cases with each translator, score the volumes, and write the results.
 
-    Writes `metrics.csv` (one row a patient, direction and method), `summary.json` (mean and SD over patients),
-    `cases.json` (what the report shows), `run.json` (facts) and the network's volumes.
+    The files are `metrics.csv` (one row per patient, direction and method), `summary.json` (mean and SD over patients),
+    `cases.json` (paths of the images for the report), `run.json` (facts of the run) and the network's volumes.
 
     Args:
-        device: where the network is.
-        cases: items with the path of a volume a domain, `patient`, and maybe `label`.
-        load: from `{"image": path}` to `{"image": volume (C, X, Y, Z)}`, in the file's units and grid.
-        translators: by name; `network` is the bundle's, of which the volumes are saved. Instead of a translator, a
-            mapping from targets to translators; other targets are then left out.
-        directions: pairs of domains, source and target.
-        save: saves `{"pred": volume}`, as in inference; or one for each target.
-        output_dir: where all goes.
-        bundle_root: for the facts.
-        task: what the cases are translations of, see `common.bundles`, which the report goes by; default: what the
-            bundle declares.
-        network: MONAI's property; federated evaluation sets its weights.
-        load_label: likewise for label maps.
-        label_names: names of the label values.
-        contrast_inverts: alarm when the network's output does not invert the contrast of its source.
-        data_range: intensity width for PSNR and SSIM; default: p99 - p1 of the truth.
-        matched: also score after histogram matching, the NEC paper's protocol.
-        more_metrics: further numbers of `(prediction, truth, labels, spacing_mm, label_names, source)`, axial arrays;
-            or one such function for each target.
-        truth_keys: by target, the key of a case under which its aligned truth lies, where the target's own volume is
-            not aligned (a second scan). What is scored against that own volume is then called `misaligned_*`.
-        run: further facts for `run.json`.
-        training_dir: the training's output, of which the report shows the curves.
-        inferer: MONAI's property; the translators hold their own.
+        device: Device of the network.
+        cases: Items with the path of one volume per domain, `patient`, and optionally `label`.
+        load: Function from `{"image": path}` to `{"image": volume (C, X, Y, Z)}`, in the file's units and grid.
+        translators: Translators by name; `network` is the bundle's own, whose volumes are saved. A mapping from targets
+            to translators may stand in place of a translator; it leaves out all other targets.
+        directions: Pairs of a source and a target domain.
+        save: Transform that saves `{"pred": volume}`, as in inference; or one such transform per target.
+        output_dir: Folder of all files.
+        bundle_root: Folder of the bundle, for the facts of the run.
+        network: Network as MONAI's property of the evaluator; federated evaluation sets its weights.
+        load_label: Function like `load` for label maps; default: `load`.
+        label_names: Names of the label values.
+        contrast_inverts: Whether to raise an alarm if the network's output does not invert the contrast of its source.
+        data_range: Intensity range for PSNR and SSIM; default: p99 - p1 of the truth.
+        matched: Whether to score after histogram matching as well, the NEC paper's protocol.
+        more_metrics: Function that returns further metrics of `(prediction, truth, labels, spacing_mm, label_names,
+            source)` with axial arrays; or one such function per target.
+        truth_keys: Keys of a case with its aligned truth by target, for targets whose own volume is not aligned (a
+            second scan). Scores against that own volume are then called `misaligned_*`.
+        run: Further facts for `run.json`.
+        training_dir: Output folder of the training, whose curves the report shows.
+        task: Task of the bundle, see `common.bundles`, which selects the report's sections; default: the declared one.
+        val_handlers: Further Ignite handlers.
+        inferer: Inferer as MONAI's property of the evaluator; the translators hold their own.
 
     Raises:
-        ValueError: when a case's volumes are on different grids.
+        ValueError: If the volumes of a case are on different grids.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         return rows
 
     def _truth_key(self, case: Mapping[str, Any], target: str, names: Mapping[str, str]) -> str:
-        """The target itself, with a warning, where the case has not the aligned truth that others have."""
+        """Return the key of the truth: the target itself, with a warning, if the case lacks an aligned truth."""
         key = self.truth_keys.get(target, target)
         if key != target and not case.get(key):
             self._warn(TRUTH, names, f"no aligned truth {key!r}; scored against its {target}, which is another scan.")
@@ -200,7 +199,7 @@ class TranslationEvaluator(SupervisedEvaluator):
                 UNITS,
                 names,
                 f"the range of the truth is {ranges[1]:.4g}, of the output {ranges[0]:.4g}: they are not in"
-                " one unit. PSNR, RMSE and MAE as saved compare units; read the matched columns.",
+                " the same unit. PSNR, RMSE and MAE as saved compare units; read the matched columns.",
             )
 
     def _write(self) -> None:
@@ -219,24 +218,24 @@ class TranslationEvaluator(SupervisedEvaluator):
 
 
 def axial(volume: MetaTensor) -> np.ndarray:
-    """The first channel, (X, Y, Z) along the patient's right, anterior and superior axes: slices along Z are axial."""
+    """Return the first channel (X, Y, Z) along the patient's axes R, A and S, so that slices along Z are axial."""
     image = nib.Nifti1Image(np.asarray(volume[0]), np.asarray(volume.affine))
     return np.asarray(nib.as_closest_canonical(image).dataobj)
-
-
-def _axial_spacing(volume: MetaTensor) -> list[float]:
-    image = nib.Nifti1Image(np.zeros(volume.shape[1:], np.uint8), np.asarray(volume.affine))
-    return [float(z) for z in nib.as_closest_canonical(image).header.get_zooms()[:3]]
 
 
 def same_grid(volume: MetaTensor, other: MetaTensor) -> None:
     """Refuse two volumes (C, X, Y, Z) of one case that are not on one grid.
 
     Raises:
-        ValueError: naming both files.
+        ValueError: If they differ in shape or affine. The message names both files.
     """
     if volume.shape != other.shape or not np.allclose(volume.affine, other.affine, atol=1e-2):
         raise ValueError(
             f"{file_name(other)}, shape {tuple(other.shape[1:])}, is not on the grid of {file_name(volume)}, shape"
             f" {tuple(volume.shape[1:])}: register the volumes of a patient and resample them to one grid first."
         )
+
+
+def _axial_spacing(volume: MetaTensor) -> list[float]:
+    image = nib.Nifti1Image(np.zeros(volume.shape[1:], np.uint8), np.asarray(volume.affine))
+    return [float(z) for z in nib.as_closest_canonical(image).header.get_zooms()[:3]]

@@ -1,4 +1,4 @@
-"""Scores super-resolution: outputs on a finer grid than their source, against a truth of thinner slices."""
+"""Evaluation of super-resolution: outputs on a finer grid than their source, against a truth of thinner slices."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ SHOWN = "bicubic"  # the baseline that the report shows beside the network
 
 
 class InterpolationTranslator:
-    """
-    An interpolation as a `Translator`, but for the grid: the output's has pixels `factor` times as fine.
+    """An interpolation as a `Translator`, except that its output has pixels `factor` times as fine.
 
     Args:
-        mode: "nearest" or "bicubic".
-        factor: >= 1.
+        mode: Interpolation, "nearest" or "bicubic".
+        factor: Ratio of the source's to the output's pixel size, >= 1.
     """
 
     def __init__(self, mode: str, factor: int) -> None:
@@ -46,27 +45,27 @@ class InterpolationTranslator:
 
 
 class SuperResolutionEvaluator(TranslationEvaluator):
-    """
-    A `TranslationEvaluator` for outputs whose pixels are finer than their source's.
+    """A `TranslationEvaluator` for outputs whose pixels are finer than their source's.
 
-    Slices of an output are as thick as those of its source. The truth, on the micro grid, is averaged over them, and
-    lies under `truth_key`; a case without one (a patient) is scored by its consistency with the source alone. For the
-    report it also saves that truth, the label of most micro slices, and the bicubic interpolation.
+    Slices of an output are as thick as those of its source. The truth under `truth_key`, on the micro grid, is averaged
+    over their thickness; a case without a truth (a patient) is scored by its consistency with the source alone. For the
+    report the averaged truth, the most frequent label of the micro slices, and the bicubic interpolation are saved too.
 
-    A whole volume is held in memory: for phantoms and regions.
+    A whole volume is held in memory, so this is for phantoms and regions.
 
     Args:
-        device: where the network is.
-        cases: items with the path of the source, `patient`, and maybe `truth_key` and `label`, on the micro grid.
-        load: see `TranslationEvaluator`.
-        translators: by name, of the source to outputs of finer pixels.
-        truth_key: of the truth in the source's unit.
-        save_as: `save_volume` without its target and type: from these to what saves `{"pred": volume}`.
-        data_range: intensity width for PSNR and SSIM.
-        others: the arguments of `TranslationEvaluator`.
+        device: Device of the network.
+        cases: Items with the path of the source, `patient`, and optionally `truth_key` and `label` on the micro grid.
+        load: Function that loads a volume, see `TranslationEvaluator`.
+        translators: Translators from the source to outputs of finer pixels, by name.
+        truth_key: Key of the truth, which is in the source's unit.
+        save_as: Function from a target's name and a data type to a transform that saves `{"pred": volume}`, such as
+            `save_volume` with its other arguments bound.
+        data_range: Intensity range for PSNR and SSIM.
+        others: Further arguments of `TranslationEvaluator`.
 
     Raises:
-        ValueError: when a truth or label map is not on the grid of the outputs.
+        ValueError: If a truth or label map is not on the grid of the outputs.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         truth: MetaTensor | None,
         labels: MetaTensor | None,
     ) -> None:
-        """Save what the report shows of a case, all on the network's output's grid."""
+        """Save the images of a case for the report, all on the grid of the network's output."""
         if NETWORK not in outputs:
             return
         output = outputs[NETWORK]
@@ -146,14 +145,14 @@ class SuperResolutionEvaluator(TranslationEvaluator):
 
 
 def finer_grid(output: MetaTensor, other: MetaTensor) -> None:
-    """Refuse a truth or label map that is not on the grid of an output, but for slices thinner by a whole number.
+    """Refuse a truth or label map that is not on an output's grid, except for slices thinner by a whole number.
 
     Args:
-        output: `(1, X, Y, Z)`.
-        other: `(1, X, Y, n Z)`; both with an affine.
+        output: Output (1, X, Y, Z) with an affine.
+        other: Truth or label map (1, X, Y, n Z) with an affine.
 
     Raises:
-        ValueError: naming both files.
+        ValueError: If the grids do not fit. The message names both files.
     """
     first, second = (nib.as_closest_canonical(_nifti(volume)) for volume in (output, other))
     thickness, rest = divmod(second.shape[2], first.shape[2])
@@ -171,7 +170,14 @@ def finer_grid(output: MetaTensor, other: MetaTensor) -> None:
 
 
 def most_frequent(labels: np.ndarray, slices: int) -> np.ndarray:
-    """The label that most of the thin slices `(X, Y, n slices)` have in each thick one; the lowest of equals.
+    """Return the most frequent label of the thin slices in each thick slice; of equally frequent ones the lowest.
+
+    Args:
+        labels: Label map (X, Y, n Z) of thin slices.
+        slices: Number Z of thick slices.
+
+    Returns:
+        Label map (X, Y, Z) in uint8.
 
     Example:
         >>> most_frequent(np.array([[[1, 2, 2, 4, 4, 0]]]), 2).tolist()
@@ -183,7 +189,7 @@ def most_frequent(labels: np.ndarray, slices: int) -> np.ndarray:
 
 
 def _like(output: MetaTensor, array: np.ndarray) -> MetaTensor:
-    """An axial array as a volume on the grid of an output, along the patient's axes."""
+    """Return an axial array as a volume on the grid of an output, along the patient's axes."""
     affine = torch.as_tensor(nib.as_closest_canonical(_nifti(output)).affine)
     return MetaTensor(
         torch.as_tensor(np.ascontiguousarray(array))[None].float(), affine=affine, meta=_other_meta(output)
@@ -191,7 +197,7 @@ def _like(output: MetaTensor, array: np.ndarray) -> MetaTensor:
 
 
 def _other_meta(volume: MetaTensor) -> dict[str, Any]:
-    """A copy of a volume's meta data without its affine: the volume must not hear of another one."""
+    """Return a copy of a volume's meta data without its affine, so that another affine does not change the volume."""
     return {name: value for name, value in volume.meta.items() if name != "affine"}
 
 

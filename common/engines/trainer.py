@@ -1,7 +1,6 @@
-"""
-The trainer of every bundle: it runs any method, and keeps what is not the method's business.
+"""The trainer of every bundle, which runs any method, and saves and resumes its full state.
 
-The full state of a training is saved as plain tensors and numbers.
+The state consists of plain tensors and numbers.
 """
 
 from __future__ import annotations
@@ -39,10 +38,15 @@ LAST = "last.pt"
 
 
 class Method(Protocol):
-    """
-    What the trainer asks of a method: the parts that it saves, resumes and moves, and one iteration.
+    """The parts of a method that the trainer saves, resumes and moves, and one iteration of it.
 
-    `common.methods.TranslationMethod` is the base of those that have it.
+    `common.methods.TranslationMethod` is the base class of the methods here.
+
+    Attributes:
+        generator: Network that is deployed.
+        networks: All networks by name.
+        optimizers: Optimizers by name; that of the generator is called `generator`.
+        pools: Image pools by name, with `state_dict` and `load_state_dict`.
     """
 
     generator: nn.Module
@@ -51,15 +55,17 @@ class Method(Protocol):
     pools: dict[str, Any]
 
     def __call__(self, trainer: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Perform an iteration; returns scalar losses and the images to show."""
+        """Perform an iteration, and return scalar losses and the images to show."""
 
 
 def training_state(trainer: TranslationTrainer) -> dict[str, Any]:
-    """
-    Everything that a training needs to go on as if it had not stopped.
+    """Return the state with which a training continues as if it had not stopped.
 
-    Random numbers are not in it: data, transforms and networks are seeded anew for each (seed, epoch), so that the
-    state at the end of an epoch determines all that follows.
+    It has no state of random generators: data, transforms and networks are seeded anew for each (seed, epoch), so that
+    the state at the end of an epoch determines everything that follows.
+
+    Args:
+        trainer: Trainer at the end of an epoch.
     """
     method = trainer.method
     return {
@@ -77,11 +83,14 @@ def training_state(trainer: TranslationTrainer) -> dict[str, Any]:
 
 
 def restore_training(trainer: TranslationTrainer, path: str | Path) -> None:
-    """
-    Puts a state of `training_state` back.
+    """Restore a state of `training_state`.
+
+    Args:
+        trainer: Trainer that takes over the state.
+        path: File with the state.
 
     Raises:
-        ValueError: when the file is not such a state, or belongs to other networks.
+        ValueError: If the file is not such a state, or belongs to other networks.
     """
     try:
         state = read_tensors(path, map_location=trainer.state.device)
@@ -115,51 +124,53 @@ def restore_training(trainer: TranslationTrainer, path: str | Path) -> None:
         logger.warning(
             f"An epoch of the training in {str(path)!r} had {before} iterations and now has"
             f" {trainer.state.epoch_length}: it does not go on as it began. With the same data, choose `batch_size` so"
-            " that it is the same number as before when it is multiplied by the number of processes."
+            " that its product with the number of processes is the same as before."
         )
     trainer.state.epoch = epoch
     trainer.state.iteration = epoch * trainer.state.epoch_length
 
 
 class TranslationTrainer(SupervisedTrainer):
-    """
-    Trains a translation method, saves and resumes its full state, and selects the network that will be deployed.
+    """Train a translation method, save and resume its full state, and select the network to be deployed.
 
     It is a `SupervisedTrainer` whose `network` is the generator, because MONAI's federated `MonaiAlgo` and MONAI
     Label's training task ask for that type.
 
     Args:
-        device: where the networks are.
-        max_epochs: length of the training.
-        train_data_loader: batches `{"source": (B, C, H, W[, D]), "target": likewise}` in [-1, 1].
-        method: performs the iterations.
-        output_dir: gets `last.pt` (full state), `losses.csv`, `validation.csv` and TensorBoard's files. None: no file.
-        models_dir: gets `model.pt` (a flat state dict) and `network.json`: what `inference.yaml` reads.
-        definition: facts for `network.json` beside the network's class and arguments: codec, domains, spacing ...
-        deployed_arguments: constructor arguments that the deployed network has instead of the trained one's; the
+        device: Device of the networks.
+        max_epochs: Number of epochs.
+        train_data_loader: Loader of batches with `source` and `target`, (B, C, H, W[, D]) each in [-1, 1].
+        method: Method that performs the iterations.
+        output_dir: Folder of `last.pt` (full state), `losses.csv`, `validation.csv` and TensorBoard's files; with None
+            no file is written.
+        models_dir: Folder of `model.pt` (a flat state dict) and `network.json`, which `inference.yaml` reads.
+        definition: Facts for `network.json` beside the network's class and arguments, such as codec, domains, spacing.
+        deployed_arguments: Constructor arguments of the deployed network that differ from the trained one's; the
             weights must fit both.
-        resume: continue from `output_dir/last.pt` where there is one.
-        lr_schedulers: stepped after each epoch.
-        validator: run every `val_interval` epochs on the network to be deployed.
-        key_metric: the validator's metric that selects the best network: the lower, the better. Without a validator
-            the last network is the one deployed.
-        save_interval: epochs between two states; the last one is always saved.
-        accumulation_steps: batches whose gradients are added before a step.
-        max_grad_norm: gradients are clipped to this 2-norm.
-        amp: mixed precision, in `amp_dtype`; losses stay in float32.
-        amp_dtype: `bfloat16`, or `float16` with gradient scaling.
-        ema_decay: an exponential moving average of the generator's weights is deployed instead of the weights.
-        seed: of the networks' random numbers, drawn anew each epoch.
-        progress: show a progress bar.
-        log_interval: iterations between two rows of `losses.csv`.
-        train_handlers: further Ignite handlers.
-        inferer: MONAI's property `train#inferer`; the methods call their networks themselves.
+        resume: Whether to continue from `output_dir/last.pt` if it exists.
+        lr_schedulers: Learning-rate schedulers that are stepped after each epoch.
+        validator: Evaluator that runs every `val_interval` epochs on the network to be deployed.
+        val_interval: Number of epochs between two validations; the last epoch is always validated.
+        key_metric: Metric of the validator that selects the best network; lower is better. Without a validator the
+            last network is deployed.
+        save_interval: Number of epochs between two saved states; the last one is always saved.
+        accumulation_steps: Number of batches whose gradients are added before a step.
+        max_grad_norm: 2-norm to which gradients are clipped.
+        amp: Whether to use mixed precision in `amp_dtype`; losses stay in float32.
+        amp_dtype: Type of mixed precision, `bfloat16`, or `float16` with gradient scaling.
+        ema_decay: Decay of the exponential moving average of the generator's weights, which is deployed in place of
+            the weights.
+        seed: Seed of the networks' random numbers, which are drawn anew in each epoch.
+        progress: Whether to show a progress bar.
+        log_interval: Number of iterations between two rows of `losses.csv`.
+        train_handlers: Further Ignite handlers.
+        inferer: Inferer as MONAI's property `train#inferer`; the methods call their networks themselves.
 
     Raises:
-        ValueError: when an argument is out of its range, or a resumed state does not fit.
-        FloatingPointError: when a loss is not finite.
-        WorkerDiedError: when a process of the data loader ends.
-        DiskFullError: when a state or the weights do not fit on the disk; the older ones are as they were.
+        ValueError: If an argument is out of its range, or a resumed state does not fit.
+        FloatingPointError: If a loss is not finite.
+        WorkerDiedError: If a process of the data loader ends.
+        DiskFullError: If a state or the weights do not fit on the disk; the older files stay as they were.
     """
 
     def __init__(
@@ -244,18 +255,18 @@ class TranslationTrainer(SupervisedTrainer):
 
     @property
     def step(self) -> int:
-        """The number of the step in progress since the training began, from 1: the iteration, unless accumulated."""
+        """The current optimizer step since the training began, counted from 1; without accumulation the iteration."""
         epochs, iteration = divmod(int(self.state.iteration) - 1, int(self.state.epoch_length))
         steps_per_epoch = -(-int(self.state.epoch_length) // self.accumulation_steps)
         return epochs * steps_per_epoch + iteration // self.accumulation_steps + 1
 
     @property
     def deployed_network(self) -> nn.Module:
-        """The generator that `model.pt` holds: its moving average where there is one."""
+        """The generator that `model.pt` holds, which is its moving average if there is one."""
         return self.network if self.ema is None else self.ema.module
 
     def run(self) -> None:  # type: ignore[override]
-        """Trains up to `max_epochs`, from the saved state when `resume` is set and there is one."""
+        """Train up to `max_epochs`, from the saved state if `resume` is set and there is one."""
         keep_memory()
         last = None if self.output_dir is None else self.output_dir / LAST
         if self.resume and self.state.epoch == 0 and last is not None and last.is_file():
@@ -276,21 +287,24 @@ class TranslationTrainer(SupervisedTrainer):
             raise WorkerDiedError(
                 f"A process that loads the training data died in epoch {self.epoch}, iteration {self.iteration}"
                 f" ({error}). Often the memory was full, or the shared memory (/dev/shm): then lower `num_workers` or"
-                " `batch_size`. The last saved state is whole: run the same command again to go on from it."
+                " `batch_size`. The last saved state is complete: run the same command again to continue from it."
             ) from error
 
     def autocast(self) -> AbstractContextManager:
-        """Mixed precision on this trainer's device, when it is on."""
+        """Return the context of mixed precision on this trainer's device, if it is on."""
         if not self.mixed_precision:
             return without_autocast(self.state.device)
         return torch.autocast(self.state.device.type, dtype=self.amp_dtype)
 
     def update(self, optimizer: Optimizer | Sequence[Optimizer], loss: torch.Tensor) -> None:
-        """
-        One step down a loss: scaled backward pass, average over ranks, clipping, step.
+        """Take one step down a loss: scaled backward pass, average over ranks, clipping, step.
 
         With accumulation the step is taken every `accumulation_steps` batches and at the end of the epoch; a generator
         then sees the discriminator as it was at the last step.
+
+        Args:
+            optimizer: Optimizer of the weights, or several.
+            loss: Scalar loss of one batch.
         """
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
         self.grad_scaler.scale(loss / self.accumulation_steps).backward()
@@ -298,7 +312,7 @@ class TranslationTrainer(SupervisedTrainer):
             return
         for each in optimizers:
             parameters = [p for group in each.param_groups for p in group["params"]]
-            average_gradients(parameters)  # before the scaler looks for infinities: all ranks must skip a step, or none
+            average_gradients(parameters)  # before the scaler looks for infinities: all ranks skip a step, or none does
             self.grad_scaler.unscale_(each)
             if self.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
@@ -324,9 +338,7 @@ class TranslationTrainer(SupervisedTrainer):
         return self.state.output
 
     def _start_epoch(self) -> None:
-        entropy = np.random.SeedSequence(
-            [self.seed, self.epoch]
-        )  # of all ranks: see `common.distributed.draw_for_each`
+        entropy = np.random.SeedSequence([self.seed, self.epoch])  # one for all ranks: see `draw_for_each`
         torch.manual_seed(int(entropy.generate_state(1)[0]))
         sampler = getattr(self.data_loader, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
@@ -344,7 +356,7 @@ class TranslationTrainer(SupervisedTrainer):
             save_atomically(training_state(self), self.output_dir / LAST)
 
     def _validate(self) -> None:
-        """Every rank computes the same metric, so that none waits for another."""
+        """Validate, and save the network if it is the best; all ranks compute the same metric, so that none waits."""
         assert self.validator is not None
         self.validator.network = self.deployed_network
         self.validator.run(self.epoch)
@@ -356,7 +368,7 @@ class TranslationTrainer(SupervisedTrainer):
             self.save_network()
 
     def save_network(self) -> None:
-        """Writes `model.pt` (flat state dict) and, after it, `network.json`."""
+        """Write `model.pt` (flat state dict) and, after it, `network.json`."""
         if self.models_dir is None or rank() != 0:
             return
         path = save_atomically(self.deployed_network.state_dict(), self.models_dir / "model.pt")

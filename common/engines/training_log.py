@@ -1,4 +1,4 @@
-"""What a training shows and leaves behind: a progress bar, CSV files, TensorBoard scalars and pictures."""
+"""Output of a training beside its weights: a progress bar, CSV files, TensorBoard scalars and pictures."""
 
 from __future__ import annotations
 
@@ -22,61 +22,17 @@ from ..distributed import rank
 from ..errors import disk_full_names
 from ..files import write_text
 
-
-class Progress:
-    """
-    A bar over all iterations of all epochs, with the latest numbers beside it.
-
-    In a log file it writes a line a quarter of a minute; Ignite's own bar would write one an iteration.
-
-    Args:
-        description: stands before the bar.
-        numbers: gives what stands behind it.
-    """
-
-    def __init__(self, description: str, numbers: Callable[[], Mapping[str, float]] | None = None) -> None:
-        self.description, self.numbers = description, numbers
-        self.bar: tqdm | None = None
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
-        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
-
-    def _start(self, engine: Engine) -> None:
-        total = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 0)
-        interval = 0.2 if sys.stderr.isatty() else 15.0
-        self.bar = tqdm(total=total, initial=engine.state.iteration, desc=self.description, mininterval=interval)
-
-    def _step(self, engine: Engine) -> None:
-        if self.bar is None:
-            return
-        if (engine.state.max_epochs or 1) > 1:
-            self.bar.set_description(f"{self.description}, epoch {engine.state.epoch}", refresh=False)
-        if self.numbers is not None:
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in self.numbers().items()}, refresh=False)
-        self.bar.update()
-
-    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-        if error is not None:
-            raise error
-
-
 logger = logging.getLogger(__name__)
 PICTURES = ("real_source", "fake_target", "real_target")
 
 
 class TrainingLog:
-    """
-    Follows a training: progress bar with the losses, `losses.csv`, `validation.csv`, TensorBoard where installed.
+    """The log of a training: progress bar, `losses.csv`, `validation.csv`, and TensorBoard's files if it is installed.
 
     Args:
-        output_dir: where the files go; None writes none.
-        log_interval: iterations between two readings of the losses (reading waits for the device).
-        progress: show the bar.
+        output_dir: Folder of the files; with None no file is written.
+        log_interval: Number of iterations between two readings of the losses (a reading waits for the device).
+        progress: Whether to show the bar.
     """
 
     def __init__(self, output_dir: Path | None, *, log_interval: int = 10, progress: bool = True) -> None:
@@ -86,13 +42,12 @@ class TrainingLog:
         self.writer: Any = None
 
     def attach(self, trainer: Engine, *, optimizers: Mapping[str, Optimizer], validator: Engine | None = None) -> None:
-        """
-        Follow an engine.
+        """Log the training of an engine.
 
         Args:
-            trainer: performs the training; its output holds the losses and the images of `PICTURES`.
-            optimizers: by name; the learning rate of the first is logged.
-            validator: engine whose metrics go to `validation.csv` each time that it completes.
+            trainer: Engine of the training; its output holds the losses and the images named in `PICTURES`.
+            optimizers: Optimizers by name; the learning rate of the first is logged.
+            validator: Engine whose metrics are written to `validation.csv` whenever it completes.
         """
         self.optimizers = optimizers
         trainer.add_event_handler(Events.STARTED, self._start)
@@ -128,8 +83,8 @@ class TrainingLog:
         if unsound:
             raise FloatingPointError(
                 f"The loss {unsound[0]!r} is {self.losses[unsound[0]]} in epoch {state.epoch}, iteration"
-                f" {iteration}. The last saved state is whole. Lower the learning rate, set `max_grad_norm`, or switch"
-                " `amp` off."
+                f" {iteration}. The last saved state is complete. Lower the learning rate, set `max_grad_norm`, or"
+                " switch `amp` off."
             )
         rates = [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups]
         row = {"iteration": iteration, "epoch": state.epoch, **self.losses, "learning_rate": rates[0]}
@@ -153,7 +108,7 @@ class TrainingLog:
             self._to_tensorboard("add_image", "source | translated | target", picture(images), state.epoch)
 
     def _to_tensorboard(self, method: str, *arguments: Any) -> None:
-        """Without room for its files a training goes on; it is stopped, with a reason, where its own do not fit."""
+        """Call the TensorBoard writer; on a full disk it is closed, and the training goes on without it."""
         if self.writer is not None:
             try:
                 getattr(self.writer, method)(*arguments)
@@ -184,13 +139,61 @@ class TrainingLog:
         self.writer = None
 
 
+class Progress:
+    """A progress bar over all iterations of all epochs, with the latest numbers beside it.
+
+    In a log file it writes one line every 15 seconds; Ignite's own bar would write one per iteration.
+
+    Args:
+        description: Text in front of the bar.
+        numbers: Function that returns the numbers behind the bar.
+    """
+
+    def __init__(self, description: str, numbers: Callable[[], Mapping[str, float]] | None = None) -> None:
+        self.description, self.numbers = description, numbers
+        self.bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+
+    def _start(self, engine: Engine) -> None:
+        total = (engine.state.max_epochs or 1) * (engine.state.epoch_length or 0)
+        interval = 0.2 if sys.stderr.isatty() else 15.0
+        self.bar = tqdm(total=total, initial=engine.state.iteration, desc=self.description, mininterval=interval)
+
+    def _step(self, engine: Engine) -> None:
+        if self.bar is None:
+            return
+        if (engine.state.max_epochs or 1) > 1:
+            self.bar.set_description(f"{self.description}, epoch {engine.state.epoch}", refresh=False)
+        if self.numbers is not None:
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in self.numbers().items()}, refresh=False)
+        self.bar.update()
+
+    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+        if error is not None:
+            raise error
+
+
 def picture(images: list[torch.Tensor]) -> torch.Tensor:
-    """Images (C, H, W[, D]) in [-1, 1] side by side: the first channel's middle slice, (1, W, sum of H) in [0, 1].
+    """Return the middle slices of several images side by side, for display.
 
-    Smaller images are shown as large as the largest, pixel by pixel.
+    Smaller images are enlarged to the size of the largest by nearest-neighbour interpolation.
 
-    >>> picture([torch.zeros(1, 2, 2), torch.zeros(1, 16, 16)]).shape
-    torch.Size([1, 16, 32])
+    Args:
+        images: Images (C, H, W[, D]) in [-1, 1], of which the first channel is shown.
+
+    Returns:
+        Picture (1, W, sum of H) in [0, 1].
+
+    Example:
+        >>> picture([torch.zeros(1, 2, 2), torch.zeros(1, 16, 16)]).shape
+        torch.Size([1, 16, 32])
     """
     slices = [image[0, ..., image.shape[-1] // 2] if image.dim() == 4 else image[0] for image in images]
     size = [max(s.shape[axis] for s in slices) for axis in (0, 1)]
@@ -207,12 +210,12 @@ def _write_rows(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> N
 
 
 def _drop_rows_after(path: Path, column: str, last: int) -> None:
-    """A resumed training repeats what came after its state; a new one starts with empty files."""
+    """Remove the rows after a resumed state, whose iterations are repeated; a new training removes the file."""
     if not path.exists():
         return
     with path.open(newline="", encoding="utf-8") as file:
         lines = file.read().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):  # a full disk cut it: its number may be cut as well
+    if lines and not lines[-1].endswith("\n"):  # cut short by a full disk: its number may be cut as well
         lines.pop()
     reader = csv.DictReader(lines)
     rows = [row for row in reader if int(row[column]) <= last]

@@ -1,8 +1,4 @@
-"""
-One protocol for everything that turns a volume into another: networks and classical baselines.
-
-Running a generator that knows its target, and maybe its source: one conversion bound for each volume.
-"""
+"""One protocol for everything that turns one volume into another: networks and classical baselines."""
 
 from __future__ import annotations
 
@@ -29,29 +25,29 @@ logger = logging.getLogger(__name__)
 
 
 class Translator(Protocol):
-    """Translates a volume on its own grid, from the units of its domain to those of the target's."""
+    """A translation of volumes on their own grid, from the units of their domain to those of the target domain."""
 
     def __call__(self, volume: MetaTensor, target: str) -> MetaTensor:
-        """
+        """Translate a volume.
+
         Args:
-            volume: shape (C, X, Y, Z), as loaded.
-            target: name of the target domain.
+            volume: Volume (C, X, Y, Z) as loaded.
+            target: Name of the target domain.
 
         Returns:
-            shape (C, X, Y, Z), with the affine of `volume`.
+            Translation (C, X, Y, Z) with the affine of `volume`.
         """
 
 
 class VolumeTranslator:
-    """
-    A network, or anything callable like one, between the encoding and the decoding of a bundle's `inference.yaml`.
+    """A network, or anything callable like one, between the encoding and the decoding of a bundle's `inference.yaml`.
 
     Args:
-        network: from encoded images to encoded images in [-1, 1].
-        encode: the part of the preprocessing that comes after loading; reads and writes `image`.
-        decode: the part of the postprocessing that comes before saving; reads and writes `pred`.
-        inferer: how the network is applied to a volume.
-        device: where the network runs.
+        network: Network from encoded images to encoded images in [-1, 1].
+        encode: Part of the preprocessing that comes after loading; reads and writes `image`.
+        decode: Part of the postprocessing that comes before saving; reads and writes `pred`.
+        inferer: Inferer that applies the network to a volume; default: one call for the whole volume.
+        device: Device on which the network runs.
     """
 
     def __init__(
@@ -77,7 +73,11 @@ class VolumeTranslator:
 
 
 class BaselineNetwork(nn.Module):
-    """A fitted baseline, called like a network: on tensors of shape (B, C, X, Y, Z) in [-1, 1]."""
+    """A fitted baseline that is called like a network, on tensors (B, C, X, Y, Z) in [-1, 1].
+
+    Args:
+        baseline: Fitted baseline of `common.baselines`, whose `predict` takes one channel (X, Y, Z).
+    """
 
     def __init__(self, baseline: Any) -> None:
         super().__init__()
@@ -92,10 +92,15 @@ class BaselineNetwork(nn.Module):
 def with_baselines(
     translators: Mapping[str, Translator], path: str | Path, encode: Callable, decode: Callable
 ) -> dict[str, Translator]:
-    """
-    The given translators, the identity, and the baselines that were fitted and saved in training.
+    """Return the given translators, the identity, and the baselines that were fitted and saved in training.
 
     Without their file (weights from elsewhere) only the identity is added, with a warning.
+
+    Args:
+        translators: Translators by name.
+        path: File of the fitted baselines.
+        encode: Part of the preprocessing that comes after loading, see `VolumeTranslator`.
+        decode: Part of the postprocessing that comes before saving, see `VolumeTranslator`.
     """
     baselines: dict[str, Any] = {"identity": Identity()}
     if Path(path).is_file():
@@ -109,13 +114,13 @@ def with_baselines(
 
 
 class ConversionTranslator(VolumeTranslator):
-    """A `VolumeTranslator` whose network is bound to the target that is asked for.
+    """A `VolumeTranslator` whose network is bound to the requested target in each call.
 
     Args:
-        network: `WithTarget`, of which the generator is taken.
-        domains: names, in the order of the network's.
-        groups: number of domains of each vendor, see `common.networks.target_weights`.
-        others: the arguments of `VolumeTranslator`.
+        network: Network with a target, of which the generator is taken.
+        domains: Names of the domains in the network's order.
+        groups: Number of domains of each vendor, see `common.networks.target_weights`.
+        others: Further arguments of `VolumeTranslator`.
     """
 
     def __init__(
@@ -132,11 +137,11 @@ class ConversionTranslator(VolumeTranslator):
 
 
 class FilterTranslator:
-    """The fitted radial filters of all directions; none is fitted here.
+    """The radial filters of all directions, which were fitted in training.
 
     Args:
-        filters: of `common.baselines.load_kernel_filters`.
-        name: which of a direction's filters.
+        filters: Filters by direction, see `common.baselines.load_kernel_filters`.
+        name: Name of the filter among those of a direction.
     """
 
     def __init__(self, filters: KernelFilters, name: str) -> None:
@@ -157,15 +162,18 @@ class FilterTranslator:
 
 
 def identity(volume: MetaTensor, target: str) -> MetaTensor:
-    """The untranslated source."""
+    """Return the untranslated source."""
     return volume
 
 
 def with_filters(translators: Mapping[str, Translator], models_dir: str | Path) -> dict[str, Translator]:
-    """
-    The given translators, the identity, and the radial filters that were fitted and saved in training.
+    """Return the given translators, the identity, and the radial filters that were fitted and saved in training.
 
     Without their file (weights from elsewhere) only the identity is added, with a warning.
+
+    Args:
+        translators: Translators by name.
+        models_dir: Folder of the fitted filters.
     """
     path = Path(models_dir) / FILTERS
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Validation without pairs: the metrics that choose the checkpoint, of any translation and of kernel conversions."""
+"""Validation without pairs: the metrics that select the checkpoint, for any translation and for kernel conversions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from ..devices import to_device
 from ..metrics.unpaired import unpaired_metrics
 
 LOW_PASS_MM = 3.0  # reconstruction kernels agree below 0.1 lp/mm
-# Where the low-passed source is below, it holds noise clipped at -1024 HU: a bias, no reference.
-LOWEST_MEAN_HU = -900.0
-TOLERANCE_HU = 5.0  # a change of the low-passed image that counts as much as a spectrum 1 SD away
+LOWEST_MEAN_HU = -900.0  # below it the low-passed source is biased by noise that is clipped at -1024 HU
+TOLERANCE_HU = 5.0  # change of the low-passed image that counts as much as a spectrum 1 SD away
 
 
 class ConversionBatch:
-    """MONAI's `prepare_batch` for the items of `common.data.conversions`: the label goes to the network as well.
+    """MONAI's `prepare_batch` for the items of `common.data.conversions`, which passes the label to the network.
 
     Args:
-        labels: as in training, from (target, source, spacing_mm) to the network's label, see
+        labels: Function from (target, source, spacing_mm) to the network's label as in training, see
             `common.methods.DomainLabels`; None for a network of one direction, which is given the image alone.
     """
 
@@ -44,19 +43,18 @@ class ConversionBatch:
 
 
 class KernelValidation:
-    """
-    Puts `unpaired_score` and its parts into an evaluator's metrics; and `psnr`, where the validation set has pairs.
+    """A handler that adds `unpaired_score` and its parts to an evaluator's metrics, and `psnr` if there are pairs.
 
-    `spectrum_distance`: how far the power spectra of the conversions (noise in uniform tissue, whole image) are from
-    those of the target kernel's training images, in SDs of these. `low_pass_change`: RMS change in HU of the image
-    below 0.1 lp/mm, where all kernels agree, in all but air (whose clipped noise makes a sharp kernel's mean too high).
-    `unpaired_score` is the former plus the latter in units of 5 HU; lower is better. PSNR (range of the HU codec) is
-    written beside it and selects nothing.
+    `spectrum_distance` is the distance of the conversions' power spectra (noise in uniform tissue, whole image) from
+    those of the target kernel's training images, in SDs of the latter. `low_pass_change` is the RMS change in HU of the
+    image below 0.1 lp/mm, where all kernels agree, outside of air (whose clipped noise makes a sharp kernel's mean too
+    high). `unpaired_score` is the former plus the latter in units of 5 HU; lower is better. PSNR (range of the HU
+    codec) is only reported and selects nothing.
 
     Args:
-        models_dir: holds `filters.json`, whose reference spectra are read when validation begins.
-        domains: names of the kernels.
-        hu_range: the HU that are -1 and 1.
+        models_dir: Folder of `filters.json`, whose reference spectra are read at the end of a validation.
+        domains: Names of the kernels.
+        hu_range: HU that are encoded as -1 and 1.
     """
 
     def __init__(self, models_dir: str | Path, domains: Sequence[str], hu_range: Sequence[float]) -> None:
@@ -70,7 +68,7 @@ class KernelValidation:
         evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._compute)
 
     def _reset(self, _: Engine) -> None:
-        # A patient's slices belong together: patients are told apart by their pixel size and kernel.
+        # A patient's slices belong together: patients are distinguished by their pixel size and kernels.
         self.outputs: dict[tuple[float, int, int], list[np.ndarray]] = {}
         self.changes: list[float] = []
         self.psnr: list[float] = []
@@ -111,7 +109,13 @@ class KernelValidation:
 
 
 def low_pass_change(converted: np.ndarray, source: np.ndarray, spacing_mm: float) -> float:
-    """RMS change in HU of a slice (H, W) below 0.1 lp/mm, where the low-passed source is above -900 HU; else 0."""
+    """Return the RMS change in HU below 0.1 lp/mm where the low-passed source is above -900 HU; 0 if it is nowhere.
+
+    Args:
+        converted: Converted slice (H, W) in HU.
+        source: Source slice (H, W) in HU.
+        spacing_mm: Pixel size in mm.
+    """
     sigma = LOW_PASS_MM / spacing_mm
     smooth_source = gaussian_filter(source, sigma)
     tissue = smooth_source > LOWEST_MEAN_HU
@@ -122,14 +126,12 @@ def low_pass_change(converted: np.ndarray, source: np.ndarray, spacing_mm: float
 
 
 class UnpairedValidation:
-    """
-    Puts `unpaired_score` and its parts into an evaluator's metrics; and `psnr`, where the validation set has pairs.
+    """A handler that adds `unpaired_score` and its parts to an evaluator's metrics, and `psnr` if there are pairs.
 
-    The score needs no pairs and is what selects the network. PSNR is written beside it, to show how far the two agree,
-    and selects nothing.
+    The score needs no pairs and selects the network. PSNR is only reported, to show how well the two agree.
 
     Args:
-        references: real slices of the target domain, each (C, H, W) in [-1, 1]; of other patients than the sources.
+        references: Real slices (C, H, W) of the target domain in [-1, 1], from other patients than the sources.
     """
 
     def __init__(self, references: Sequence[torch.Tensor]) -> None:
@@ -163,12 +165,12 @@ class UnpairedValidation:
 
 
 def _joined(slices: list[torch.Tensor], size: list[int]) -> torch.Tensor:
-    """Slices of patients of different sizes in one tensor: padded with background."""
+    """Return slices of patients of different sizes in one tensor, padded with background."""
     padding = [(0, size[1] - s.shape[3], 0, size[0] - s.shape[2]) for s in slices]
     return torch.cat([torch.nn.functional.pad(s, p, value=-1.0) for s, p in zip(slices, padding)])
 
 
 def _slices(images: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Images (B, C, H, W[, D]) as batches of 2-D slices (N, C, H, W), in float32 on the CPU."""
+    """Return images (B, C, H, W[, D]) as batches of 2-D slices (N, C, H, W), in float32 on the CPU."""
     plain = [torch.as_tensor(image).detach().float().cpu() for image in images]
     return [image.movedim(-1, 1).flatten(0, 1) if image.dim() == 5 else image for image in plain]

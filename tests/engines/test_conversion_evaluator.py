@@ -130,7 +130,9 @@ def test_what_a_case_has_no_volumes_for_is_left_out(tmp_path):
 
 
 def test_a_case_without_any_direction_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"patient 'p' must name the volumes of one direction .*\['a', 'b'\]; it has"):
+    with pytest.raises(
+        ValueError, match=r"patient 'p' must name the volumes of at least one direction, .*\['a', 'b'\]; it has"
+    ):
         evaluate(tmp_path, [case("p", "c")])
 
 

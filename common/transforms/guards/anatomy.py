@@ -1,7 +1,6 @@
-"""
-Whether an image shows the part of the body that a network was trained with, in axial slices near to one another.
+"""Checks of the anatomy and of the slices: the body part that a network was trained on, in axial slices close together.
 
-A 2.5-D network needs enough slices; all else is only warned of, as the measures are simple.
+Too few slices for a 2.5-D network are refused; everything else is only warned of, as the measures are simple.
 """
 
 from __future__ import annotations
@@ -25,10 +24,12 @@ logger = logging.getLogger(__name__)
 
 BODY_PART = "body_part"  # in the meta data of a volume from DICOM
 SLICE_MM = 5.0
-CHEST_SHARE = 0.25  # of a cross-section that is lung: hilar slices have 0.3 to 0.6, those of the lung's bases below 0.2
-CHEST_SLICES = 0.6  # of all slices; an abdomen has its lung in the uppermost fifth
-ABDOMEN_MM = 180.0  # a trunk's cross-section as a disc; adults have 250 to 400 mm, heads and thighs up to 180 mm
-BRAIN_MM = (110.0, 230.0)  # likewise the largest of a brain, with or without the scalp: 132 to 163 in our test data
+CHEST_SHARE = 0.25  # lung in a cross-section: hilar slices have 0.3 to 0.6, slices of the lung bases below 0.2
+CHEST_SLICES = 0.6  # share of all slices; an abdomen has its lung in the uppermost fifth
+ABDOMEN_MM = 180.0  # diameter of a disc of a trunk's cross-section: adults 250 to 400 mm, heads and thighs up to 180 mm
+BRAIN_MM = (110.0, 230.0)  # a brain's largest cross-section as a disc, with or without scalp: 132 to 163 in test data
+MAX_TILT_DEGREES = 30.0
+MAX_SLICE_MM = 10.0
 WHOLE = ("WHOLEBODY", "BODY")
 NAMES = {
     "brain": ("HEAD", "BRAIN", "SKULL", *WHOLE),
@@ -38,19 +39,19 @@ NAMES = {
 
 
 class CheckBodyPartd(MapTransform):
-    """
-    Warns of an image that seems to show another part of the body, with the evidence.
+    """Warn of an image that seems to show another part of the body, with the evidence.
 
-    Measured are: for the brain, whether the largest cross-section of the foreground has the size of one; for the
-    abdomen, whether the cross-sections have the size of a trunk's and are not those of a chest; for the lung, whether
-    there is one (see `lung_mask`). BodyPartExamined of a DICOM header, where filled, must not contradict.
+    For the brain, the largest cross-section of the foreground must have the size of a brain. For the abdomen, the
+    cross-sections must have the size of a trunk and not look like a chest. For the lung, a lung must be found (see
+    `lung_mask`). BodyPartExamined of a DICOM header, where it is filled, must not contradict.
 
     Args:
-        keys: keys of volumes (1, X, Y, Z), with an affine; CT in HU.
-        part: `brain`, `abdomen` or `lung`.
+        keys: Keys of volumes (1, X, Y, Z) with an affine; CT in HU.
+        part: Expected body part, `brain`, `abdomen` or `lung`.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when `part` is another.
+        ValueError: If `part` is none of the three.
     """
 
     def __init__(self, keys: KeysCollection, part: str, *, allow_missing_keys: bool = False) -> None:
@@ -75,12 +76,11 @@ class CheckBodyPartd(MapTransform):
 
 
 def brain_doubt(volume: np.ndarray, spacing_mm: Sequence[float]) -> str | None:
-    """
-    Why an MR volume does not look like a brain, or None.
+    """Return why an MR volume does not look like a brain, or None if it does.
 
     Args:
-        volume: shape (X, Y, Z), axial slices along Z, any unit.
-        spacing_mm: voxel size.
+        volume: Volume (X, Y, Z) with axial slices along Z, in any unit.
+        spacing_mm: Voxel size in mm along X, Y and Z.
 
     Example:
         >>> disc = np.hypot(*np.mgrid[-60:60, -60:60])[..., None] < 25
@@ -96,12 +96,11 @@ def brain_doubt(volume: np.ndarray, spacing_mm: Sequence[float]) -> str | None:
 
 
 def abdomen_doubt(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> str | None:
-    """
-    Why a CT volume does not look like an abdomen, or None.
+    """Return why a CT volume does not look like an abdomen, or None if it does.
 
     Args:
-        volume_hu: shape (X, Y, Z), axial slices along Z.
-        spacing_mm: voxel size.
+        volume_hu: Volume (X, Y, Z) in HU with axial slices along Z.
+        spacing_mm: Voxel size in mm along X, Y and Z.
     """
     body = volume_hu > BODY_HU
     width = float(np.median(disc_mm(body, spacing_mm)))
@@ -119,7 +118,12 @@ def abdomen_doubt(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> str | N
 
 
 def lung_doubt(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> str | None:
-    """Why a CT volume, as in `abdomen_doubt`, does not look as if it had a lung, or None."""
+    """Return why a CT volume does not seem to show a lung, or None if it does.
+
+    Args:
+        volume_hu: Volume (X, Y, Z) in HU with axial slices along Z.
+        spacing_mm: Voxel size in mm along X, Y and Z.
+    """
     found = _lung(volume_hu, spacing_mm).any()
     return None if found else "no region enclosed by the body has the density and the size of a lung"
 
@@ -132,14 +136,14 @@ MEASURES: dict[str, Callable[[np.ndarray, Sequence[float]], str | None]] = {
 
 
 def disc_mm(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    """Diameter of the disc that has the area of each axial slice of a mask (X, Y, Z)."""
+    """Return the diameter in mm of the disc that has the area of each axial slice of a mask (X, Y, Z)."""
     return np.asarray(2 * np.sqrt(mask.sum(axis=(0, 1)) * spacing_mm[0] * spacing_mm[1] / np.pi))
 
 
 def _lung(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     try:
         return lung_mask(volume_hu, spacing_mm)
-    except ValueError:  # none was found
+    except ValueError:  # no lung was found
         return np.zeros(volume_hu.shape, dtype=bool)
 
 
@@ -150,26 +154,22 @@ def _header_doubts(image: Any, part: str) -> list[str]:
     return [f"its DICOM header says {said!r}"]
 
 
-MAX_TILT_DEGREES = 30.0
-MAX_SLICE_MM = 10.0
-
-
 class CheckAxiald(MapTransform):
-    """
-    Refuses volumes of too few axial slices; warns of slices that are not axial enough, or too far apart.
+    """Refuse volumes with too few axial slices; warn of slices that are far from axial, or far apart.
 
-    "Axial" are the slices across the volume's axis that is nearest to the patient's long axis, however it is stored:
-    a network is given these, and it was trained with the patient's axial plane. Oblique and anisotropic volumes are
-    not resliced; up to the limits the network is near to what it has seen.
+    Axial slices are those across the volume's axis that is nearest to the patient's long axis, however the volume is
+    stored: the network gets these, and it was trained in the patient's axial plane. Oblique and anisotropic volumes
+    are not resliced; within the limits they are close to what the network has seen.
 
     Args:
-        keys: keys of volumes of shape (C, X, Y, Z) with an affine.
-        min_slices: fewest axial slices; three for a network that sees each with its two neighbours.
-        max_tilt_degrees: largest angle between the slices and the axial plane.
-        max_slice_mm: largest distance between slices.
+        keys: Keys of volumes (C, X, Y, Z) with an affine.
+        min_slices: Smallest number of axial slices; 3 for a network that sees each slice with its two neighbours.
+        max_tilt_degrees: Largest angle in degrees between the slices and the axial plane without a warning.
+        max_slice_mm: Largest distance between slices in mm without a warning.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when a volume has fewer than `min_slices` axial slices. The message names the file.
+        ValueError: When called, if a volume has fewer than `min_slices` axial slices. The message names the file.
     """
 
     def __init__(
@@ -213,15 +213,14 @@ class CheckAxiald(MapTransform):
 
 
 def axial_geometry(shape: tuple[int, ...], affine: np.ndarray) -> tuple[int, float, float]:
-    """
-    How many slices a volume (X, Y, Z) has along the patient's long axis, their tilt and their distance.
+    """Return the number of slices along the patient's long axis, their tilt and their distance.
 
     Args:
-        shape: of the volume.
-        affine: (4, 4), from voxel indices to RAS+ millimetres.
+        shape: Shape (X, Y, Z) of the volume.
+        affine: Affine (4, 4) from voxel indices to RAS+ millimetres.
 
     Returns:
-        number of slices; angle in degrees between them and the axial plane; distance between slices in mm.
+        Number of slices, angle between them and the axial plane in degrees, and distance between slices in mm.
 
     Example:
         >>> sagittal = np.array([[0, 0, 5.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # stored as A, S, R

@@ -1,5 +1,4 @@
-"""
-The contrast of an image: CT or MR, T1- or T2-weighted, with or without a contrast agent, inverted or not.
+"""Checks of the contrast: CT or MR, T1- or T2-weighted, with or without a contrast agent, inverted or not.
 
 MR where CT is expected, and the reverse, is refused; everything else is warned of.
 """
@@ -23,20 +22,24 @@ ndimage, _ = optional_import("scipy.ndimage")
 stats, _ = optional_import("scipy.stats")
 logger = logging.getLogger(__name__)
 
+AGENT = "contrast_agent"  # in the meta data of a volume from DICOM
+MODALITY = "modality"  # in the meta data of a volume from DICOM
+AIR_HU = -500.0
+AIR_SHARE = 0.01  # an MR magnitude has no such values; a normalised one has z-scores of a few units
+
 
 def mr_contrast(volume: np.ndarray) -> tuple[str | None, str]:
-    """
-    The weighting of a brain MR volume, judged by two signs that must agree.
+    """Return the weighting of a brain MR volume, judged by two signs that must agree.
 
     In T1 most of the brain is bright and fluid is dark: the intensities are skewed to the left, and the rim (cortex,
-    fluid) is darker than the core (white matter). In T2 both are reversed. On the pairs in our test data the skewness
+    fluid) is darker than the core (white matter). In T2 both are reversed. In the pairs of our test data the skewness
     is -0.5 and -0.3 in T1, 1.4 and 1.3 in T2. A head with its scalp may give opposite signs: then there is no verdict.
 
     Args:
-        volume: shape (X, Y) or (X, Y, Z), any unit.
+        volume: Volume (X, Y, Z) or slice (X, Y), in any unit.
 
     Returns:
-        `T1`, `T2` or None, and the evidence in words.
+        Weighting `T1` or `T2`, or None without a verdict; and the evidence in words.
 
     Example:
         >>> mr_contrast(np.zeros((8, 8, 2)))[0] is None
@@ -62,22 +65,21 @@ def mr_contrast(volume: np.ndarray) -> tuple[str | None, str]:
 
 
 def masked_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
-    """Pearson correlation inside a mask; 1 when one of them is constant there (nothing was inverted)."""
+    """Return Pearson's correlation of two images inside a mask; 1 if one is constant there (nothing was inverted)."""
     x, y = first[mask], second[mask]
     if x.size < 2 or x.std() == 0 or y.std() == 0:
         return 1.0
     return float(np.corrcoef(x, y)[0, 1])
 
 
-AGENT = "contrast_agent"  # in the meta data of a volume from DICOM
-
-
 class CheckNoContrastAgentd(MapTransform):
-    """
-    Warns of an image with contrast medium by its DICOM header; whether it shows any is `CheckNonContrastd`'s question.
+    """Warn of an image whose DICOM header names a contrast agent.
+
+    `CheckNonContrastd` looks for contrast medium in the voxels.
 
     Args:
-        keys: keys of MetaTensors.
+        keys: Keys of volumes whose meta data may hold `contrast_agent`.
+        allow_missing_keys: Whether items may lack some of the keys.
     """
 
     def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
@@ -95,25 +97,20 @@ class CheckNoContrastAgentd(MapTransform):
         return dict(data)
 
 
-MODALITY = "modality"  # in the meta data of a volume from DICOM
-AIR_HU = -500.0
-AIR_SHARE = 0.01  # an MR magnitude has no such values; one that was normalised, z-scores of a few units
-
-
 class CheckModalityd(MapTransform):
-    """
-    Refuses an image of another modality.
+    """Refuse an image of another modality.
 
-    The modality of a DICOM header decides, which `DicomSeriesReader` notes. A file without header (NIfTI) is refused as
-    CT where MR is expected when 1 % of its voxels lie below -500, as air in HU does; whether it is a CT in HU where
-    that is expected is `CheckHUd`'s question.
+    The modality of the DICOM header decides, which `DicomSeriesReader` notes. Where MR is expected, a file without a
+    DICOM header (NIfTI) is refused as CT if more than 1 % of its voxels lie below -500, as air in HU does. Where CT is
+    expected, `CheckHUd` checks the values.
 
     Args:
-        keys: keys of volumes of shape (C, X, Y, Z).
-        modality: `CT` or `MR`.
+        keys: Keys of volumes (C, X, Y, Z).
+        modality: Expected modality, `CT` or `MR`.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when `modality` is another; when called, for an image of the other modality. The message names the
+        ValueError: If `modality` is neither; when called, for an image of the other modality. The message names the
             file and the evidence.
 
     Example:

@@ -1,4 +1,4 @@
-"""Noticing a contrast-enhanced CT where one without contrast medium is expected."""
+"""Check for contrast enhancement in a CT where one without contrast medium is expected."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ...metrics.score import BODY_HU
 
 ndimage, _ = optional_import("scipy.ndimage")
 
-ENHANCED_HU = (120.0, 250.0)  # blood and organs have 30-70 HU without contrast medium, and these with it
+ENHANCED_HU = (120.0, 250.0)  # of blood and organs with contrast medium; without it they have 30 to 70 HU
 BONE_HU = 300.0
-SMOOTHING_MM = 3.0  # FWHM: noise of 30 HU a voxel would else join tissue and bone
+SMOOTHING_MM = 3.0  # FWHM: otherwise noise of 30 HU per voxel would join tissue and bone
 BONE_SMOOTHING_MM = 2.0  # less, since it takes the cortex of thin bones below 300 HU
-WORKING_MM = 2.0  # voxels are averaged up to this size: a vessel is several wide, and a whole CT takes seconds
-BRIDGE_MM = 6.0  # what is thinner is no region, and joins none: noise and partial volume bridge aorta and spine
+WORKING_MM = 2.0  # voxels are averaged up to this size: a vessel is several voxels wide, and a whole CT takes seconds
+BRIDGE_MM = 6.0  # thinner structures are no region and join none: noise and partial volume bridge aorta and spine
 SURROUNDINGS_MM = 4.0
-BONE_SHARE = 0.02  # of a region's surroundings; bones of a real CT have 0.03 to 0.4, kidneys of the phantom 0 to 0.01
+BONE_SHARE = 0.02  # of a region's surroundings: bones of a real CT have 0.03 to 0.4, kidneys of the phantom 0 to 0.01
 MIN_VOLUME_ML = 4.0  # 5 cm of a vessel of 10 mm
-MIN_SHARE = 0.0005  # of the body: 10 ml of 20 l, where a kidney has above 100 ml and pieces of vertebrae up to 6 ml
+MIN_SHARE = 0.0005  # of the body: 10 ml of 20 l; a kidney has more than 100 ml, pieces of vertebrae up to 6 ml
 SAME_REGION = np.ones((3, 3, 3))
 
 
@@ -37,11 +37,11 @@ class Enhancement(NamedTuple):
     """Soft tissue that is as bright as with contrast medium.
 
     Attributes:
-        volume_ml: of all its regions together.
-        median_hu: of the largest region.
-        largest_ml: volume of the largest region.
-        regions: how many there are.
-        voxel: a place inside the largest region, voxel indices of the volume.
+        volume_ml: Volume of all regions together in ml.
+        median_hu: Median of the largest region in HU.
+        largest_ml: Volume of the largest region in ml.
+        regions: Number of regions.
+        voxel: Voxel indices of a place inside the largest region.
     """
 
     volume_ml: float
@@ -52,14 +52,14 @@ class Enhancement(NamedTuple):
 
 
 class CheckNonContrastd(MapTransform):
-    """
-    Warns of a CT that looks contrast-enhanced although it is given as one without contrast medium.
+    """Warn of a CT that looks contrast-enhanced although it is given as one without contrast medium.
 
     Args:
-        keys: keys of volumes of shape (1, X, Y, Z) in HU.
+        keys: Keys of volumes (1, X, Y, Z) in HU.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Warns:
-        UserWarning: names the file, how many ml have which HU, and where.
+        UserWarning: If enhancement is found; the message names the file, the volume, the HU and the place.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -82,20 +82,20 @@ class CheckNonContrastd(MapTransform):
 
 
 def enhancement(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> Enhancement | None:
-    """
-    The connected regions at 120-250 HU that do not touch bone above 300 HU, where they are large enough.
+    """Return the connected regions at 120 to 250 HU that do not touch bone above 300 HU, if they are large enough.
 
     Trabecular bone has these HU too, but lies within a cortex. So that noise or a plaque in the aorta's wall does not
-    make a vessel part of the spine, bridges thinner than 6 mm are cut, and a region "touches" bone when more than 2 %
-    of its surroundings (4 mm) are bone. Measured: without contrast medium a real CT of 3 mm has no such region above
-    0.7 ml (6 ml if its slices are averaged to 6 mm), the phantom none; the phantom's CECT has one of 8 ml at least.
+    make a vessel part of the spine, bridges thinner than 6 mm are cut, and a region "touches" bone if more than 2 %
+    of its surroundings (4 mm) are bone. Measured: without contrast medium a real CT with slices of 3 mm has no such
+    region above 0.7 ml (6 ml if its slices are averaged to 6 mm), the phantom has none; the phantom's CECT has one of
+    at least 8 ml.
 
     Args:
-        volume_hu: shape (X, Y, Z).
-        spacing_mm: voxel sizes.
+        volume_hu: Volume (X, Y, Z) in HU.
+        spacing_mm: Voxel size in mm along X, Y and Z.
 
     Returns:
-        what was found, or None when no region has 4 ml and 0.05 % of the body.
+        Enhancement that was found, or None if no region has both 4 ml and 0.05 % of the body.
 
     Example:
         >>> volume = np.full((40, 40, 20), 50.0)
@@ -125,7 +125,7 @@ def enhancement(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> Enhanceme
 
 
 def _apart_from_bone(soft: np.ndarray, bone: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The regions of a mask, bridges cut, as numbers; and their sizes in ml, 0 for those that lie within bone."""
+    """Return the numbered regions of a mask with bridges cut, and their sizes in ml, 0 for those within bone."""
     half = BRIDGE_MM / 2
     eroded = [round(half / size) if size <= half else 0 for size in spacing_mm]
     beyond = [n + math.ceil(SURROUNDINGS_MM / size) for n, size in zip(eroded, spacing_mm)]
@@ -141,7 +141,7 @@ def _apart_from_bone(soft: np.ndarray, bone: np.ndarray, spacing_mm: Sequence[fl
 
 
 def _inside(region: np.ndarray) -> tuple[int, ...]:
-    """The voxel of a region nearest to its centre of mass, which may lie outside of it."""
+    """Return the voxel of a region that is nearest to its centre of mass, which itself may lie outside of it."""
     voxels = np.argwhere(region)
     nearest = voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))]
     return tuple(int(place) for place in nearest)

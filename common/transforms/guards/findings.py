@@ -1,4 +1,4 @@
-"""What a check found, and the checks of an input whose findings are noted in the image's meta data."""
+"""Findings of checks, and the transform that runs all checks of an input and notes their findings in its meta data."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ Check = Callable[[Mapping[Hashable, Any]], Mapping[Hashable, Any]]
 
 @dataclass(frozen=True)
 class Finding:
-    """
-    The verdict of one check.
+    """The verdict of one check.
 
     Args:
-        check: its name.
-        verdict: `passed`, `warned`, or `overridden`: refused, but the user asked to go on.
-        value: what was measured.
-        limit: what it must not exceed, or fall below; a range as (low, high).
-        evidence: in words.
+        check: Name of the check.
+        verdict: Verdict, `passed`, `warned`, or `overridden` (refused, but the user asked to go on).
+        value: Measured value.
+        limit: Limit that the value must not exceed, or fall below; a range as (low, high).
+        evidence: Evidence in words.
     """
 
     check: str
@@ -41,29 +40,29 @@ class Finding:
     evidence: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Without what is None; for JSON.
+        """Return the fields that are not None, for JSON.
 
-        >>> Finding("modality", "passed").as_dict()
-        {'check': 'modality', 'verdict': 'passed'}
+        Example:
+            >>> Finding("modality", "passed").as_dict()
+            {'check': 'modality', 'verdict': 'passed'}
         """
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Guards(Transform):
-    """
-    Runs the checks of an input as strictly as the user wants, and notes what they found.
+    """Run the checks of an input as strictly as the user wants, and note their findings.
 
-    A check raises `ValueError` for a certain fault and warns, by `warnings` or the log, of a doubt. `refuse` lets both
-    take their course; `warn` turns a refusal into a warning; `off` runs none but those that must be run.
+    A check raises `ValueError` for a certain fault and warns, by `warnings` or the log, of a doubt. The mode `refuse`
+    leaves both as they are, `warn` turns a refusal into a warning, `off` runs only the checks in `always`.
 
     Args:
-        checks: by name, transforms of a data item.
-        mode: `refuse`, `warn` or `off`.
-        always: by name, transforms that are run in any mode, as they find what is needed later.
-        key: of the image in whose meta data the findings are noted, as a JSON text under `guards`.
+        checks: Transforms of a data item, by the name of the check.
+        mode: Strictness, `refuse`, `warn` or `off`.
+        always: Transforms that run in every mode, by name, because later steps need what they find.
+        key: Key of the image in whose meta data the findings are noted, as a JSON text under `guards`.
 
     Raises:
-        ValueError: when `mode` is another; when called, what a check raises.
+        ValueError: If `mode` is none of the three; when called, if a check refuses the image.
 
     Example:
         >>> import torch
@@ -114,7 +113,7 @@ class Guards(Transform):
 
 
 def noted(image: Any) -> list[dict[str, Any]]:
-    """The findings of `Guards` in an image's meta data; of none, an empty list."""
+    """Return the findings that `Guards` noted in an image's meta data; an empty list if there are none."""
     text = getattr(image, "meta", {}).get(GUARDS)
     text = text[0] if isinstance(text, (list, tuple)) else text
     found: list[dict[str, Any]] = json.loads(text) if text else []

@@ -1,4 +1,4 @@
-"""Refusing what is not an image to translate, before anything is written."""
+"""Checks that refuse files which are no image to translate, before anything is written."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ LABEL_MAP_VALUES = 32  # an image with so few distinct values, all whole numbers
 
 
 class CheckHeaderd(MapTransform):
-    """
-    Refuses, by its header, a NIfTI file that MONAI would load into something else than one 3-D intensity volume.
+    """Refuse, by its header, a NIfTI file that MONAI would not load as one 3-D intensity volume.
 
     MONAI drops the imaginary part of a complex image, fails on RGB with an unrelated message, and takes the fourth
     axis of a 4-D image for channels. Items that are not paths of NIfTI files pass.
 
     Args:
-        keys: keys of the paths.
+        keys: Keys of the paths.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when a file is unreadable, complex, RGB, 4-D, empty, cut short or damaged, or its affine is none.
+        FileNotFoundError: When called, if a file does not exist.
+        ValueError: When called, if a file is unreadable, complex, RGB, 4-D, empty, cut short or damaged, or has no
+            valid affine.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -78,15 +80,15 @@ def _check_nifti(path: Path) -> None:
 
 
 class CheckImaged(MapTransform):
-    """
-    Refuses volumes that cannot be translated.
+    """Refuse volumes that cannot be translated.
 
     Args:
-        keys: keys of volumes of shape (C, X, Y, Z).
+        keys: Keys of volumes (C, X, Y, Z).
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when a volume is not 3-D, has more than one channel, NaN or infinite voxels, one value only, or
-            looks like a label map. The message names the file.
+        ValueError: When called, if a volume is not 3-D, has more than one channel, NaN or infinite voxels or only one
+            value, or looks like a label map. The message names the file.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -99,15 +101,15 @@ class CheckImaged(MapTransform):
 
 
 class WarnOfContrastd(MapTransform):
-    """
-    Warns of a brain MR volume that shows another contrast than it should, with the evidence.
+    """Warn of a brain MR volume with another weighting than expected, with the evidence.
 
     Args:
-        keys: keys of volumes of shape (C, X, Y, Z), any unit.
-        contrast: the weighting that they should have: `T1` or `T2`.
+        keys: Keys of volumes (C, X, Y, Z), in any unit.
+        contrast: Expected weighting, `T1` or `T2`.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when `contrast` is another.
+        ValueError: If `contrast` is neither.
     """
 
     def __init__(self, keys: KeysCollection, contrast: str, *, allow_missing_keys: bool = False) -> None:
@@ -141,7 +143,7 @@ def _check_volume(volume: torch.Tensor, name: str) -> None:
     if low == high:
         what = "all zero" if low == 0 else f"constant ({low:g})"
         raise ValueError(f"{name} is {what}: there is nothing to translate. Was the export complete?")
-    values = torch.unique(sampled(volume, SAMPLES))  # sorting all would take seconds
+    values = torch.unique(sampled(volume, SAMPLES))  # sorting all values would take seconds
     if values.numel() <= LABEL_MAP_VALUES and bool((values == values.round()).all()):
         raise ValueError(
             f"{name} has {values.numel()} distinct values, all whole numbers: it looks like a label map. Give the"

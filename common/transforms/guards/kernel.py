@@ -1,4 +1,4 @@
-"""Which reconstruction kernel does a CT have, and does the conversion that is asked for make sense?"""
+"""Check of the reconstruction kernel: which one a CT has, and whether the requested conversion makes sense."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from ...dicom.reader import KERNEL
 from ...images.names import SOURCE, file_name
 
 logger = logging.getLogger(__name__)
-LISTED = "domain"  # in an item, as in the datalist that it comes from
+LISTED = "domain"  # key of an item, as in the datalist that it comes from
 LOW_CONFIDENCE = 0.5
-ENOUGH_SLICES = 64  # from the middle, for the noise spectrum: more would not tell more, but take memory
+ENOUGH_SLICES = 64  # from the middle, for the noise spectrum: more slices take memory and add nothing
 Estimate = Callable[[np.ndarray, Sequence[float]], tuple[str, float]]
 
 
 class FindKerneld(MapTransform):
-    """
-    Notes a volume's kernel in its meta data, and warns of conversions that are not what they seem.
+    """Note a volume's kernel in its meta data, and warn of conversions that are not what they seem.
 
-    The kernel is what the user says, else what the datalist says (the item's `domain`), else what the DICOM header
-    says, else it is estimated from the noise spectrum of the middle 64 slices; how it was found is printed.
+    The kernel is taken from the user, else from the datalist (the item's `domain`), else from the DICOM header, else
+    estimated from the noise spectrum of the middle 64 slices. The log says how it was found.
 
     Args:
-        keys: keys of volumes of shape (C, X, Y, Z) in HU.
-        domains: names of the kernels that the network was trained with.
-        target: a domain, or the weights of a blend.
-        source: kernel of all volumes, if known.
-        spacing_mm: smallest and largest pixel of the training data.
-        estimate: from a volume (X, Y, Z) in HU and its spacing to the likeliest domain and a confidence in [0, 1].
+        keys: Keys of volumes (C, X, Y, Z) in HU.
+        domains: Names of the kernels that the network was trained with.
+        target: Target domain, or the weights of a blend by domain.
+        source: Kernel of all volumes, if known.
+        spacing_mm: Smallest and largest pixel size of the training data in mm.
+        estimate: Function from a volume (X, Y, Z) in HU and its spacing in mm to the likeliest domain and a confidence
+            in [0, 1].
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when `source` is not one of `domains`.
+        ValueError: If `source` is not one of `domains`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class FindKerneld(MapTransform):
         if written is not None:
             logger.warning(
                 f"{file_name(volume)}: its kernel {written!r} is not one of {self.domains}, with which the network was"
-                f" trained (by the {where}). The result is outside of what was learnt."
+                f" trained (by the {where}). The result is outside of what the network has learnt."
             )
         if self.estimate is None:
             return None, "unknown"
@@ -111,7 +112,7 @@ class FindKerneld(MapTransform):
 
 
 def header_kernel(volume: Any) -> str | None:
-    """The convolution kernel in the DICOM header of a loaded volume, or None."""
+    """Return the convolution kernel in the DICOM header of a loaded volume, or None."""
     element = getattr(volume, "meta", {}).get(KERNEL)
     values = element.get("Value") if isinstance(element, Mapping) else element
     value = values[0] if isinstance(values, (list, tuple)) and values else values

@@ -18,16 +18,16 @@ class LoadImageAndCheckd(Compose):
     """Load volumes from NIfTI or DICOM, and refuse what is not one intensity volume.
 
     The steps are `CheckHeaderd`, `LoadImaged`, `EnsureChannelFirstd`, `CheckImaged` and, for CT, `CheckHUd`. MONAI
-    Deploy brings volumes in memory: it leaves out every transform whose name holds `LoadImage`, hence this name.
+    Deploy passes volumes in memory and leaves out every transform whose name contains `LoadImage`, hence this name.
 
     Args:
-        keys: keys of paths, or of what `common.data.find_images` gives; they get volumes of shape (1, X, Y, Z).
-        hu: whether the volumes must be in HU.
-        read: transform that loads the paths under `keys`; default: `LoadImaged` with the readers of
-            `common.dicom.image_readers`, which gives float32.
+        keys: Keys of paths, or of what `common.data.find_images` returns; volumes (1, X, Y, Z) take their place.
+        hu: Whether the volumes must be in HU.
+        read: Transform that loads the paths under `keys`; default: `LoadImaged` with the readers of
+            `common.dicom.image_readers`, which returns float32.
 
     Raises:
-        ValueError: when called, for a volume that one of the checks refuses. The message names the file.
+        ValueError: When called, for a volume that one of the checks refuses. The message names the file.
 
     Example:
         >>> [type(step).__name__ for step in LoadImageAndCheckd("image", hu=False).transforms]
@@ -46,12 +46,13 @@ class LoadImageAndCheckd(Compose):
 
 
 class LoadMappedd(MapTransform):
-    """`LoadImaged` that keeps the values' type, and gives the voxels of NIfTI volumes as a view of the disk.
+    """Load volumes in the type of their values, the voxels of NIfTI files as a view of the disk.
 
-    Volumes from DICOM are held in memory, as 16 bit where they fit.
+    Volumes from DICOM are held in memory, in 16 bits where their values fit.
 
     Args:
-        keys: keys of paths, or of what `common.data.find_images` gives.
+        keys: Keys of paths, or of what `common.data.find_images` returns.
+        allow_missing_keys: Whether items may lack some of the keys.
     """
 
     def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:

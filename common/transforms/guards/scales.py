@@ -1,8 +1,4 @@
-"""
-Two scales that a network takes for granted: the size of a pixel, and -1000 HU for air.
-
-Checking that images have the pixels that a super-resolution is made for: it knows no other scale.
-"""
+"""Checks of the two scales that a network takes for granted: the size of a pixel, and -1000 HU for air."""
 
 from __future__ import annotations
 
@@ -20,27 +16,34 @@ from ...images.grids import sampled
 from ...images.names import file_name
 
 logger = logging.getLogger(__name__)
+
 ROUNDING = 1e-3  # of pixel sizes in headers
+PADDING_BELOW_HU = -1500.0  # GE pads with -3024, other manufacturers with -2000 or -2048
+AIR_HU = -800.0  # lung, gas and the air around the body are darker somewhere
+DARKEST_SHARE = 0.0005  # of the voxels
+SAMPLES = 1_000_000
 
 
 class CheckPixelSized(MapTransform):
-    """
-    Refuses volumes whose axial pixels are those of another scale, and warns of unusual ones; nothing is resampled.
+    """Refuse volumes whose axial pixels are of another scale, and warn of unusual ones; nothing is resampled.
 
-    With the defaults an image of another factor, 2, 4 or 8, is refused, and the volumes of Zheng et al., SPIE Medical
-    Imaging 2020, section 3.1, pass with a warning: micro CT of 0.042 to 0.052 mm where an eighth of the clinical pixel
-    is 0.078 mm. In inference `finest` = factor ** -0.5 refuses pixels that are nearer to the output's than to the
-    input's size: those of a micro CT, or of a volume that was super-resolved before.
+    A super-resolution network knows no other scale than that of its training. With the defaults an image of another
+    factor, 2, 4 or 8, is refused, and the volumes of Zheng et al., SPIE Medical Imaging 2020, section 3.1, pass with a
+    warning: micro CT of 0.042 to 0.052 mm where an eighth of the clinical pixel is 0.078 mm. In inference `finest` =
+    factor ** -0.5 refuses pixels that are nearer to the output's size than to the input's: those of a micro CT, or of a
+    volume that was super-resolved before.
 
     Args:
-        keys: keys of volumes (C, X, Y, Z) with an affine, in any orientation.
-        pixel_mm: expected size in plane, one for each axis.
-        finest: share of `pixel_mm` at and below which a volume is refused.
-        widest: multiple of `pixel_mm` at and above which a volume is refused; None: wide pixels are warned of alone.
-        tolerance: factor, either way, above which a volume is warned of; clinical lung CT has pixels of 0.5 to 0.85 mm.
+        keys: Keys of volumes (C, X, Y, Z) with an affine, in any orientation.
+        pixel_mm: Expected pixel size in plane in mm, one for each axis.
+        finest: Share of `pixel_mm` at and below which a volume is refused.
+        widest: Multiple of `pixel_mm` at and above which a volume is refused; with None wide pixels are only warned of.
+        tolerance: Factor in either direction above which a warning is given; clinical lung CT has pixels of 0.5 to
+            0.85 mm.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when an argument is out of its range; when called, for a volume of another scale. The message names
+        ValueError: If an argument is out of its range; when called, for a volume of another scale. The message names
             the file.
 
     Example:
@@ -100,31 +103,25 @@ class CheckPixelSized(MapTransform):
 
 
 def axial_pixel_mm(volume: Any) -> tuple[float, float]:
-    """Pixel size in the axial plane of a volume (C, X, Y, Z) with an affine, in the order of its own axes."""
+    """Return the axial pixel size in mm of a volume (C, X, Y, Z) with an affine, in the order of its own axes."""
     affine = np.asarray(volume.affine, dtype=float)
     axes = nib.orientations.io_orientation(affine)[:, 0]
     first, second = nib.affines.voxel_sizes(affine)[axes != 2]
     return float(first), float(second)
 
 
-PADDING_BELOW_HU = -1500.0  # GE pads with -3024, others with -2000 or -2048
-AIR_HU = -800.0  # lung, gas and the air around the body are darker somewhere
-DARKEST_SHARE = 0.0005  # of the voxels
-SAMPLES = 1_000_000
-
-
 class CheckResampledd(MapTransform):
-    """
-    Warns of axial pixels that resampling cannot bring to the size that a network was trained with.
+    """Warn of axial pixels that resampling cannot bring to the size that a network was trained with.
 
     Args:
-        keys: keys of volumes (C, X, Y, Z) with an affine.
-        pixel_mm: size in plane in training, one for each axis.
-        coarsest: multiple of it above which detail is missing.
-        finest: share of it below which the header is more likely wrong than the pixels that fine.
+        keys: Keys of volumes (C, X, Y, Z) with an affine.
+        pixel_mm: Pixel size in plane in training in mm, one for each axis.
+        coarsest: Multiple of `pixel_mm` above which detail is missing.
+        finest: Share of `pixel_mm` below which the header is probably wrong.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when an argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     def __init__(
@@ -158,11 +155,11 @@ class CheckResampledd(MapTransform):
 
 
 class CheckAird(MapTransform):
-    """
-    Warns of a CT in which nothing is as dark as air: its offset is wrong, or it was cropped to soft tissue.
+    """Warn of a CT in which nothing is as dark as air: its offset is wrong, or it was cropped to soft tissue.
 
     Args:
-        keys: keys of volumes (C, X, Y, Z) in HU.
+        keys: Keys of volumes (C, X, Y, Z) in HU.
+        allow_missing_keys: Whether items may lack some of the keys.
     """
 
     def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
@@ -180,11 +177,10 @@ class CheckAird(MapTransform):
 
 
 def darkest_hu(values: np.ndarray) -> float:
-    """
-    The HU below which 0.05 % of the voxels lie, those of the padding left out.
+    """Return the HU below which 0.05 % of the voxels lie, padding excluded; -inf if there is only padding.
 
     Args:
-        values: of any shape.
+        values: Voxels in HU, in any shape.
 
     Example:
         >>> darkest_hu(np.array([-3024.0] * 10 + [-1000.0] * 10 + [40.0] * 80))
