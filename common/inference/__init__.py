@@ -1,4 +1,4 @@
-"""Translating images with trained weights: inferers, precision, slabs, outputs with their checks and sidecars."""
+"""Translation of images with trained weights: inferers, precision, slabs, outputs with their checks and sidecars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch of many cases that goes on after a bad one, and tells of all bad ones at its end."""
+"""A batch of many cases that continues after a failed one, and reports all failures at its end."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 class FailedCasesError(ValueError):
-    """Some cases of a batch failed; the outputs of the others are whole."""
+    """Some cases of a batch failed; the outputs of the others are complete."""
 
 
 class Failure(NamedTuple):
-    """
-    A case that failed.
+    """A case that failed.
 
     Attributes:
-        name: of the image, quoted.
-        why: see `reason`.
-        error: kept for a batch of one case only, as it holds on to the image.
+        name: Quoted name of the image.
+        why: Reason of the failure, see `reason`.
+        error: Error of the case; kept only for a batch of one case, as it holds on to the image.
     """
 
     name: str
@@ -35,71 +34,25 @@ class Failure(NamedTuple):
     error: Exception | None = None
 
 
-class _Failed(NamedTuple):
-    """Takes the place of a batch that could not be loaded."""
-
-    error: Exception
-
-
-class _Batches:
-    """The batches of a loader, each loaded while the last is used; one that cannot be does not end the iteration."""
-
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        batches = iter(self.loader)
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            coming = ahead.submit(copy_context().run, _next, batches)  # its warnings belong to this call
-            for left in reversed(range(len(self.loader))):
-                batch = coming.result()
-                if left:
-                    coming = ahead.submit(copy_context().run, _next, batches)
-                yield batch
-
-
-def _next(batches: Iterator[Any]) -> Any:
-    try:
-        return next(batches)
-    except StopIteration:
-        return _Failed(RuntimeError("the data loader ended before its last image"))
-    except Exception as error:
-        return _Failed(error)
-
-
 def run_cases(evaluator: Any) -> None:
-    """
-    Runs an evaluator over its data loader; a case that fails is left out, and the others go on.
+    """Run an evaluator over its data loader; a case that fails is left out, and the run continues with the others.
 
     Args:
-        evaluator: MONAI's, whose loader gives the images one by one, in the order of its data set. Its own `run` ends
-            at the first failure.
+        evaluator: MONAI's evaluator, whose loader returns the images one by one in the order of its data set. Its own
+            `run` would end at the first failure.
 
     Raises:
-        FailedCasesError: at the end, naming each failed case and its reason, when there are several cases.
-        Exception: the case's own, when it is the only one.
+        FailedCasesError: At the end, if any of several cases failed. The message names each one with its reason.
+        Exception: If the only case failed: its own error.
     """
     raise_failures(failed_cases(evaluator), len(evaluator.data_loader))
 
 
-def raise_failures(failures: Sequence[Failure], count: int) -> None:
-    """Raises what `run_cases` does, for the failures among `count` cases."""
-    for failure in failures:
-        if failure.error is not None:
-            raise failure.error
-    if failures:
-        raise FailedCasesError(_summary(failures, count))
-
-
 def failed_cases(evaluator: Any) -> list[Failure]:
-    """
-    Runs an evaluator as `run_cases` does, and gives the cases that failed.
+    """Run an evaluator as `run_cases` does, and return the failures.
 
     Args:
-        evaluator: see `run_cases`; with no case there is nothing to do.
+        evaluator: MONAI's evaluator, see `run_cases`; without cases it does not run.
     """
     loader, step = evaluator.data_loader, evaluator._process_function
     failures: list[Failure] = []
@@ -128,9 +81,29 @@ def failed_cases(evaluator: Any) -> list[Failure]:
     return failures
 
 
-def reason(error: BaseException) -> str:
+def raise_failures(failures: Sequence[Failure], count: int) -> None:
+    """Raise the error of `run_cases`, if there are failures.
+
+    Args:
+        failures: Failures of the cases.
+        count: Number of all cases.
+
+    Raises:
+        FailedCasesError: If any of several cases failed.
+        Exception: If the only case failed: its own error.
     """
-    Why a case failed: the message of our own error, the one that wraps others, or of the first cause.
+    for failure in failures:
+        if failure.error is not None:
+            raise failure.error
+    if failures:
+        raise FailedCasesError(_summary(failures, count))
+
+
+def reason(error: BaseException) -> str:
+    """Return why a case failed: the message of our own error, which wraps others, else that of the first cause.
+
+    Args:
+        error: Error of the case.
 
     Example:
         >>> reason(KeyError("pred"))
@@ -142,24 +115,59 @@ def reason(error: BaseException) -> str:
     return f"{type(first).__name__}: {first}"
 
 
+class _Batches:
+    """The batches of a loader, each loaded while the last is used; a failure to load does not end the iteration."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.loader)
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            coming = ahead.submit(copy_context().run, _next, batches)  # its warnings belong to this call
+            for left in reversed(range(len(self.loader))):
+                batch = coming.result()
+                if left:
+                    coming = ahead.submit(copy_context().run, _next, batches)
+                yield batch
+
+
+class _Failed(NamedTuple):
+    """A stand-in for a batch that could not be loaded."""
+
+    error: Exception
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    try:
+        return next(batches)
+    except StopIteration:
+        return _Failed(RuntimeError("the data loader ended before its last image"))
+    except Exception as error:
+        return _Failed(error)
+
+
 def _summary(failures: Sequence[Failure], count: int) -> str:
     lines = "".join(f"\n  {_told(failure.name, failure.why)}" for failure in failures)
     done = count - len(failures)
-    return f"{len(failures)} of {count} images failed and left nothing; {done} were translated. Failed:{lines}"
+    return f"{len(failures)} of {count} images failed and have no output; {done} were translated. Failed:{lines}"
 
 
 def _log(name: str, error: Exception) -> None:
     show: Callable[..., None] = logger.exception if os.environ.get("BUNDLE_TRACEBACK") else logger.error
-    show(f"An image failed, the others go on. {_told(name, reason(error))}")
+    show(f"An image failed; the run continues with the others. {_told(name, reason(error))}")
 
 
 def _told(name: str, why: str) -> str:
-    """The reason, with the image's name unless it has it already."""
+    """Return the reason, with the image's name in front unless the reason contains it."""
     return why if name in why else f"{name}: {why}"
 
 
 def _names(loader: Any) -> list[str]:
-    """The images in the order of their batches."""
+    """Return the quoted names of the images in the order of their batches."""
     items = getattr(loader.dataset, "data", None) or [{}] * len(loader.dataset)
     names = [repr(_path(item.get("image", f"image {number}"))) for number, item in enumerate(items, start=1)]
     size = loader.batch_size or 1
@@ -167,5 +175,5 @@ def _names(loader: Any) -> list[str]:
 
 
 def _path(image: Any) -> str:
-    """Of a file, or the name that begins a list of files."""
+    """Return the path of a file, or the name at the start of a list of files."""
     return str(image if isinstance(image, (str, Path)) else image[0])

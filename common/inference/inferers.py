@@ -1,9 +1,6 @@
-"""
-What `inference.yaml` needs beside MONAI: the inferer that fits the weights, and their loading.
+"""Inferers of whole volumes for 2-D, 2.5-D and 3-D networks, and the loading of their weights.
 
-How many slices a network takes at a time, when nobody says: as many as the memory at hand holds.
-
-Whole volumes through a network that sees three consecutive slices: every slice is predicted up to three times.
+Without a given batch size a network takes as many slices at a time as the free memory holds.
 """
 
 from __future__ import annotations
@@ -30,59 +27,40 @@ from ..networks.weights import load_weights
 from ..networks.with_target import WithTarget, target_weights
 
 CROP = 128  # pixels along each side of the image on which the demand is measured
-COPIES = 4  # a layer's input and output, as many again for skips and for what a convolution lays out anew
+COPIES = 4  # a layer's input and output, and as much again for skips and for a convolution's own copies
 SHARE = 0.5  # of the free memory
-MOST = {"cpu": 4, "cuda": 64, "xpu": 64, "mps": 64}  # on a processor, more at a time are not faster
+MOST = {"cpu": 4, "cuda": 64, "xpu": 64, "mps": 64}  # on a CPU, more images at a time are not faster
 
 
-def fitting_batch_size(network: Callable[..., Any], image: torch.Tensor) -> int:
-    """
-    How many such images go through a network together: at least 1, at most 4 on a processor and 64 on a GPU.
+def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = None, overlap: float = 0.5) -> Inferer:
+    """Return the inferer that applies a network to volumes (B, C, X, Y, Z).
 
-    The demand of one is measured on a corner of it, by the largest input and output of a layer; half of the memory
-    that is free now may be used.
+    A 2-D network sees whole axial slices, without tiles and seams. A 3-D network sees overlapping windows, which are
+    blended with Gaussian weights.
 
     Args:
-        network: from (B, C, H, W) to images.
-        image: (1, C, H, W), on the network's device.
-
-    Example:
-        >>> fitting_batch_size(nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 8, 8))
-        4
+        definition: Content of `network.json`; `window` is the window's size in voxels, or None for a 2-D network.
+        batch_size: Number of slices or windows at a time; default: as many slices as the memory holds, or one window.
+        overlap: Share of a window that overlaps with the next one.
     """
-    most = MOST.get(image.device.type, 1)
-    free = free_memory(image.device)
-    if free is None:
-        return 1
-    corner = image[..., :CROP, :CROP].as_subclass(torch.Tensor)
-    demand = COPIES * _largest_layer(network, corner) * image.numel() / corner.numel()
-    return max(1, min(most, int(SHARE * free / max(demand, 1))))
-
-
-@torch.no_grad()
-def _largest_layer(network: Callable[..., Any], image: torch.Tensor) -> int:
-    """Bytes of the largest input and output of a layer together."""
-    sizes = [2 * image.nbytes]
-
-    def measure(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        sizes.append(sum(part.nbytes for part in (*inputs, output) if isinstance(part, torch.Tensor)))
-
-    layers = list(network.modules()) if isinstance(network, nn.Module) else []
-    hooks = [layer.register_forward_hook(measure) for layer in layers if not list(layer.children())]
-    try:
-        network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(sizes)
+    window = definition.get("window")
+    if window is None:
+        return AxialInferer(batch_size=batch_size)
+    return SlidingWindowInferer(
+        roi_size=window,
+        sw_batch_size=batch_size or 1,
+        overlap=overlap,
+        mode="gaussian",
+        padding_mode="constant",
+        cval=-1.0,
+    )
 
 
 class AxialInferer(SliceInferer):
-    """
-    Applies a 2-D network to whole axial slices of volumes (B, C, X, Y, Z).
+    """Apply a 2-D network to whole axial slices of volumes (B, C, X, Y, Z).
 
     Args:
-        batch_size: slices at a time; None: as many as the memory holds, see `fitting_batch_size`.
+        batch_size: Number of slices at a time; default: as many as the memory holds, see `fitting_batch_size`.
 
     Example:
         >>> AxialInferer()(torch.zeros(1, 1, 8, 8, 5), nn.Conv2d(1, 2, 3, padding=1)).shape
@@ -100,70 +78,22 @@ class AxialInferer(SliceInferer):
         return super().__call__(inputs, network, *args, **kwargs)
 
 
-def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = None, overlap: float = 0.5) -> Inferer:
-    """
-    How a network is applied to a volume of shape (B, C, X, Y, Z).
-
-    A 2-D network sees whole axial slices: no tile, no seam. A 3-D network sees overlapping windows, blended by a
-    Gaussian weight, so that neighbouring windows fade into each other.
-
-    Args:
-        definition: of `network.json`; `window` is the window's size in voxels, or None for a 2-D network.
-        batch_size: slices or windows at a time; None: as many slices as the memory holds, one window.
-        overlap: share of a window that it has in common with the next.
-    """
-    window = definition.get("window")
-    if window is None:
-        return AxialInferer(batch_size=batch_size)
-    return SlidingWindowInferer(
-        roi_size=window,
-        sw_batch_size=batch_size or 1,
-        overlap=overlap,
-        mode="gaussian",
-        padding_mode="constant",
-        cval=-1.0,
-    )
-
-
-class LoadWeights:
-    """
-    Loads a flat state dict of plain tensors into a network when a run starts, in `eval` mode.
-
-    MONAI's `CheckpointLoader` does the same; a missing file or a network of another size ends there in a list of keys.
-
-    Args:
-        network: its weights are replaced.
-        path: `models/model.pt`.
-    """
-
-    def __init__(self, network: nn.Module, path: str | Path) -> None:
-        self.network, self.path = network, Path(path)
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: load_weights(self.network, self.path))
-
-
-def weight_facts(models_dir: str | Path) -> dict[str, str]:
-    """The checksum of the weights in a folder, for `run.json`."""
-    path = Path(models_dir) / "model.pt"
-    return {"weights_sha256": checksum(path)} if path.is_file() else {}
-
-
 class StackInferer(Inferer):
-    """
-    Apply a 2.5-D network (B, 3, X, Y) to every stack of three neighbouring axial slices of a volume (B, 1, X, Y, Z)
-    and averages the predictions of each slice: three for an inner one, one for the first and the last.
+    """Apply a 2.5-D network to every stack of three neighbouring axial slices, and average the predictions of a slice.
 
-    The average is a running mean, m + (p - m) / n: equal predictions leave it as it is, to the last bit, which
-    (p + p + p) / 3 does not. So a network that copies its input gives the volume back exactly.
+    The network maps stacks (B, 3, X, Y) of a volume (B, 1, X, Y, Z). An inner slice is predicted three times, the
+    first and the last one once.
+
+    The average is a running mean, m + (p - m) / n, which equal predictions leave unchanged to the last bit, unlike
+    (p + p + p) / 3. So a network that copies its input returns the volume exactly.
 
     Args:
-        batch_size: stacks at a time; with the volume and its prediction this is all the memory needed. None: as many
-            as the memory holds.
+        batch_size: Number of stacks at a time; with the volume and its prediction this is all the memory needed.
+            Default: as many as the memory holds.
 
     Raises:
-        ValueError: when `batch_size` is below 1; when called, for a volume that is not (B, 1, X, Y, Z) or has fewer
-            than three slices (the message names the file), or for a network that does not return what it is given.
+        ValueError: If `batch_size` is below 1; when called, for a volume that is not (B, 1, X, Y, Z) or has fewer than
+            three slices (the message names the file), or for a network whose output has another shape than its input.
 
     Example:
         >>> volume = torch.rand(1, 1, 5, 7, 4)
@@ -190,7 +120,7 @@ class StackInferer(Inferer):
     def _mean(
         self, volume: torch.Tensor, together: int, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """The averaged prediction (X, Y, Z) of one volume (X, Y, Z)."""
+        """Return the averaged prediction (X, Y, Z) of one volume (X, Y, Z)."""
         slices = volume.movedim(-1, 0)
         mean = torch.zeros_like(slices)
         count = torch.zeros(len(slices), 1, 1, dtype=slices.dtype, device=slices.device)
@@ -205,26 +135,15 @@ class StackInferer(Inferer):
         return mean.movedim(0, -1)
 
 
-def _predicted(prediction: Any, stacks: torch.Tensor) -> torch.Tensor:
-    shape = getattr(prediction, "shape", type(prediction).__name__)
-    if shape != stacks.shape:
-        raise ValueError(
-            f"`network` must return the slices that it is given, shape {tuple(stacks.shape)}, got"
-            f" {shape if isinstance(shape, str) else tuple(shape)}: use one with {STACK} channels in and out."
-        )
-    return prediction.as_subclass(torch.Tensor).to(stacks.dtype)
-
-
 class ConversionInferer(AxialInferer):
-    """
-    Applies a network with a bound target to whole axial slices of a volume (B, C, X, Y, Z).
+    """Apply a network with a bound target to whole axial slices of a volume (B, C, X, Y, Z).
 
-    A generator that starts from the source kernel in lp/mm is bound to the volume's own kernel and pixel size, which
-    its meta data tell (`source_domain`, affine); the papers' generators see the image alone.
+    A generator that starts from the source kernel in lp/mm is bound to the volume's own kernel and pixel size, from
+    its meta data (`source_domain`, affine); the papers' generators see the image alone.
 
     Args:
-        domains: names, in the order of the network's.
-        batch_size: slices at a time; None: as many as the memory holds.
+        domains: Names of the domains in the network's order.
+        batch_size: Number of slices at a time; default: as many as the memory holds.
     """
 
     def __init__(self, domains: Sequence[str], *, batch_size: int | None = None) -> None:
@@ -237,8 +156,63 @@ class ConversionInferer(AxialInferer):
         return super().__call__(inputs, network, *args, **kwargs)
 
 
+class LoadWeights:
+    """A handler that loads a flat state dict of plain tensors into a network at the start of a run, in `eval` mode.
+
+    MONAI's `CheckpointLoader` does the same, but fails with a list of keys for a missing file or a network of another
+    size.
+
+    Args:
+        network: Network whose weights are replaced.
+        path: Path of the weights, `models/model.pt`.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path) -> None:
+        self.network, self.path = network, Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: load_weights(self.network, self.path))
+
+
+def weight_facts(models_dir: str | Path) -> dict[str, str]:
+    """Return the checksum of the weights in a folder, for `run.json`.
+
+    Args:
+        models_dir: Folder of `model.pt`; without that file there are no facts.
+    """
+    path = Path(models_dir) / "model.pt"
+    return {"weights_sha256": checksum(path)} if path.is_file() else {}
+
+
+def fitting_batch_size(network: Callable[..., Any], image: torch.Tensor) -> int:
+    """Return how many images a network takes at a time: at least 1, at most 4 on a CPU and 64 on a GPU.
+
+    The demand of one image is measured on a corner of it, by the largest input and output of a layer; half of the
+    memory that is free now may be used.
+
+    Args:
+        network: Network from images (B, C, H, W) to images.
+        image: Image (1, C, H, W) on the network's device.
+
+    Example:
+        >>> fitting_batch_size(nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 8, 8))
+        4
+    """
+    most = MOST.get(image.device.type, 1)
+    free = free_memory(image.device)
+    if free is None:
+        return 1
+    corner = image[..., :CROP, :CROP].as_subclass(torch.Tensor)
+    demand = COPIES * _largest_layer(network, corner) * image.numel() / corner.numel()
+    return max(1, min(most, int(SHARE * free / max(demand, 1))))
+
+
 def pixel_mm(image: torch.Tensor) -> float:
-    """The pixel size within an axial slice, from the meta data of a volume whose last axis is the patient's."""
+    """Return the pixel size in mm within axial slices, which lie along the last axis, from a volume's meta data.
+
+    Raises:
+        ValueError: If the image has no affine.
+    """
     if not isinstance(image, MetaTensor):
         raise ValueError("`image` must carry its affine (a MetaTensor), as the network depends on the pixel size.")
     affine = np.asarray(image.affine, dtype=float).reshape(-1, 4, 4)[0]
@@ -246,8 +220,41 @@ def pixel_mm(image: torch.Tensor) -> float:
 
 
 def source_domain(image: torch.Tensor) -> str:
+    """Return the source domain from a volume's meta data.
+
+    Raises:
+        ValueError: If the meta data name none.
+    """
     source = getattr(image, "meta", {}).get(SOURCE)
     source = source[0] if isinstance(source, (list, tuple)) else source
     if source is None:
-        raise ValueError(f"`image` must say its source kernel in meta[{SOURCE!r}]; `FindSourced` puts it there.")
+        raise ValueError(f"`image` must name its source kernel in meta[{SOURCE!r}]; `FindKerneld` puts it there.")
     return str(source)
+
+
+def _predicted(prediction: Any, stacks: torch.Tensor) -> torch.Tensor:
+    shape = getattr(prediction, "shape", type(prediction).__name__)
+    if shape != stacks.shape:
+        raise ValueError(
+            f"`network` must return as many slices as it is given, shape {tuple(stacks.shape)}, got"
+            f" {shape if isinstance(shape, str) else tuple(shape)}: use one with {STACK} channels in and out."
+        )
+    return prediction.as_subclass(torch.Tensor).to(stacks.dtype)
+
+
+@torch.no_grad()
+def _largest_layer(network: Callable[..., Any], image: torch.Tensor) -> int:
+    """Return the bytes of the largest input and output of a layer together."""
+    sizes = [2 * image.nbytes]
+
+    def measure(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        sizes.append(sum(part.nbytes for part in (*inputs, output) if isinstance(part, torch.Tensor)))
+
+    layers = list(network.modules()) if isinstance(network, nn.Module) else []
+    hooks = [layer.register_forward_hook(measure) for layer in layers if not list(layer.children())]
+    try:
+        network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)

@@ -1,7 +1,6 @@
-"""
-Looking at a translation before it is written: its range, its structure, the jumps between its slices.
+"""Checks of a translation before it is written: its range, its structure, the jumps between its slices.
 
-How well a translation agrees with its source: measures on slices of wide pixels, which noise does not reach.
+A translation is compared with its source on slices of wide pixels, in which noise is averaged out.
 """
 
 from __future__ import annotations
@@ -18,188 +17,43 @@ from ..images.grids import axial_last, block_factors, block_mean
 from ..metrics.score import BODY_HU, NOT_INVERTED, foreground_mask
 from ..transforms.guards.findings import PASSED, WARNED, Finding
 
-FloatArray = NDArray[np.floating[Any]]
-ROOM = 64  # slices for which there is room at first
-
-
-@dataclass
-class Extremes:
-    """Smallest and largest finite value, and how many are not finite."""
-
-    low: float = float("inf")
-    high: float = float("-inf")
-    not_finite: int = 0
-
-    def add(self, values: np.ndarray) -> None:
-        """Take in more values."""
-        finite = values[np.isfinite(values)]
-        self.not_finite += values.size - finite.size
-        if finite.size:
-            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
-
-
-@dataclass
-class PairedSlices:
-    """
-    The slices of a source and of its translation, as they come: only their wide pixels are kept.
-
-    Args:
-        spacing_mm: pixel size of the source along X and Y.
-        finer: pixels of the output along each side of one of the source.
-
-    Example:
-        >>> pair = PairedSlices((1.0, 1.0))
-        >>> pair.add(np.zeros((6, 6)), np.ones((6, 6)))
-        >>> pair.volumes()[1].ravel().tolist(), pair.output.high
-        ([1.0, 1.0, 1.0, 1.0], 1.0)
-    """
-
-    spacing_mm: Sequence[float]
-    finer: int = 1
-    source: Extremes = field(default_factory=Extremes)
-    output: Extremes = field(default_factory=Extremes)
-    _levels: list[int] = field(default_factory=list)
-    _coarse: FloatArray | None = None  # (room, 2, X', Y'): one array, as many small ones would scatter over the memory
-
-    def add(self, source: np.ndarray, output: np.ndarray, level: int | None = None) -> None:
-        """
-        Take in a slice of the source and its translation.
-
-        Args:
-            source: shape (X, Y).
-            output: shape (finer X, finer Y).
-            level: the slice's number; default: the next.
-        """
-        first, second = block_factors(source.shape, self.spacing_mm)
-        self.source.add(source)
-        self.output.add(output)
-        slices = [
-            block_mean(np.nan_to_num(image, posinf=0.0, neginf=0.0)[..., None], [first * n, second * n, 1])[..., 0]
-            for image, n in ((source, 1), (output, self.finer))
-        ]
-        self._levels.append(len(self._levels) if level is None else level)
-        if self._coarse is None:
-            self._coarse = np.empty((ROOM, 2, *slices[0].shape), dtype=np.float32)
-        if len(self._levels) > len(self._coarse):
-            self._coarse = np.concatenate([self._coarse, np.empty_like(self._coarse)])
-        self._coarse[len(self._levels) - 1] = slices
-
-    def volumes(self) -> tuple[FloatArray, FloatArray]:
-        """Source and translation in wide pixels, (X, Y, Z) each."""
-        if self._coarse is None:
-            raise ValueError("a source and its translation can be compared from one slice on, but none was added.")
-        ordered = self._coarse[np.argsort(self._levels)]
-        return np.moveaxis(ordered[:, 0], 0, -1), np.moveaxis(ordered[:, 1], 0, -1)
-
-
-def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> PairedSlices:
-    """
-    The axial slices of two volumes on one grid.
-
-    Args:
-        source: shape (X, Y, Z), stored in any order.
-        output: likewise.
-        affine: (4, 4), of both.
-    """
-    first, sizes = axial_last(source, affine)
-    second, _ = axial_last(output, affine)
-    pair = PairedSlices(sizes[:2])
-    for level in range(first.shape[2]):
-        pair.add(first[:, :, level], second[:, :, level])
-    return pair
-
-
-def edge_agreement(source: np.ndarray, output: np.ndarray, mask: np.ndarray) -> float:
-    """
-    Correlation of the steepness of two volumes inside a mask: 1 for the same edges, however their contrast is turned.
-
-    Args:
-        source: shape (X, Y, Z).
-        output: likewise.
-        mask: likewise, boolean.
-
-    Returns:
-        in [-1, 1]; 1 when both are flat, 0 when one of them is.
-
-    Example:
-        >>> ramp = np.linspace(0, 1, 8)[:, None, None] ** 2 * np.ones((8, 8, 2))
-        >>> round(edge_agreement(ramp, 1 - ramp, np.ones(ramp.shape, bool)), 6)
-        1.0
-    """
-    first, second = (steepness(volume)[mask] for volume in (source, output))
-    flat = [edges.size < 2 or np.ptp(edges) == 0 for edges in (first, second)]
-    if any(flat):
-        return float(all(flat))
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def steepness(volume: np.ndarray) -> np.ndarray:
-    """Magnitude of the gradient within each slice of (X, Y, Z), per pixel; 0 along an axis of one pixel."""
-    squares = [np.gradient(volume, axis=axis) ** 2 for axis in (0, 1) if volume.shape[axis] > 1]
-    return np.sqrt(np.sum(squares, axis=0)) if squares else np.zeros(volume.shape)
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Dice's coefficient of two masks; 1 when both are empty.
-
-    >>> overlap(np.array([1, 1, 0], bool), np.array([1, 0, 0], bool)).__round__(3)
-    0.667
-    """
-    total = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / total if total else 1.0
-
-
-def slice_jump(volume: np.ndarray, mask: np.ndarray) -> float:
-    """
-    Mean |difference between neighbouring slices| inside a mask, as a share of the standard deviation in it.
-
-    Args:
-        volume: shape (X, Y, Z).
-        mask: likewise, boolean; both neighbours must be in it.
-
-    Returns:
-        0 when there are no neighbours, or all values are equal.
-
-    Example:
-        >>> slice_jump(np.array([[[0.0, 2.0, 0.0, 2.0]]]), np.ones((1, 1, 4), bool))
-        2.0
-    """
-    both = mask[..., 1:] & mask[..., :-1]
-    spread = float(volume[mask].std()) if mask.any() else 0.0
-    if spread == 0 or not both.any():
-        return 0.0
-    return float(np.abs(np.diff(volume, axis=-1))[both].mean()) / spread
-
-
 logger = logging.getLogger(__name__)
 
+FloatArray = NDArray[np.floating[Any]]
+ROOM = 64  # slices for which there is room at first
 SLACK = 0.1  # of the range of values: interpolation carries a change across an edge
 INT16 = (-32768.0, 32767.0)
 LEAST_EDGES = 0.3
 LEAST_OVERLAP = 0.9
 MOST_JUMP = 2.0  # times the source's
+MEANING = {
+    "range": "it has values that neither the source nor the network's range has",
+    "structure": "its edges are not where the source's are",
+    "body": "its body is not where the source's is",
+    "slices": "neighbouring slices differ more than in the source",
+    "contrast": "the contrast was not inverted; T1 and T2 of one patient correlate by -0.65 to -0.2 inside the brain",
+}
 
 
 class OutputCheck:
-    """
-    Judges a translation against its source.
+    """Judge a translation against its source.
 
     | check | measured | limit |
     |---|---|---|
-    | finite | values that are NaN or infinite | none: refused |
+    | finite | values that are NaN or infinite | none, otherwise refused |
     | range | smallest and largest value | CT: the codec's range and the source's, with a tenth of the codec's width; \
 MR: the codec's |
-    | structure | correlation of the edges' steepness in the body | 0.3 or more |
+    | structure | correlation of the gradient magnitudes in the body | 0.3 or more |
     | body | Dice's coefficient of both bodies | 0.9 or more |
     | slices | mean jump between neighbouring slices over the source's | 2 or less |
     | contrast | correlation of the values in the brain, where contrast must be inverted | -0.1 or less |
 
     Args:
-        modality: `CT`, in HU, or `MR`.
-        value_range: of the codec, in the output's units.
+        modality: Modality, `CT` (in HU) or `MR`.
+        value_range: Lowest and highest value of the codec, in the output's units.
 
     Raises:
-        ValueError: when `modality` is another.
+        ValueError: If `modality` is neither.
     """
 
     def __init__(self, modality: str, value_range: Sequence[float]) -> None:
@@ -209,16 +63,18 @@ MR: the codec's |
         self.value_range = float(value_range[0]), float(value_range[1])
 
     def __call__(self, pair: PairedSlices, name: str, *, correlation: float | None = None) -> list[Finding]:
-        """
-        Judge all slices; what failed is logged as a warning.
+        """Judge all slices; each doubtful finding is logged as a warning.
 
         Args:
-            pair: of source and translation.
-            name: of the source, for the messages.
-            correlation: of the values of source and translation, where it must be negative, as from T1 to T2.
+            pair: Slices of source and translation.
+            name: Name of the source, for the messages.
+            correlation: Correlation of the values of source and translation, if it must be negative, as from T1 to T2.
+
+        Returns:
+            Findings of all checks.
 
         Raises:
-            ValueError: when the translation has values that no file should hold.
+            ValueError: If the translation has values that must not be written, see `refuse`.
         """
         self.refuse(pair, name)
         source, output = pair.volumes()
@@ -243,9 +99,14 @@ MR: the codec's |
         return findings
 
     def refuse(self, pair: PairedSlices, name: str) -> None:
-        """
+        """Refuse a translation whose values must not be written.
+
+        Args:
+            pair: Slices of source and translation.
+            name: Name of the source, for the messages.
+
         Raises:
-            ValueError: for NaN and infinity, and for CT beyond 16 bit.
+            ValueError: For NaN and infinity, and for CT beyond 16 bits.
         """
         if pair.output.not_finite:
             raise ValueError(
@@ -254,7 +115,7 @@ MR: the codec's |
             )
         if self.modality == "CT" and not INT16[0] <= pair.output.low <= pair.output.high <= INT16[1]:
             raise ValueError(
-                f"The translation of {name} has {pair.output.low:g} to {pair.output.high:g} HU, more than 16 bit hold;"
+                f"The translation of {name} has {pair.output.low:g} to {pair.output.high:g} HU, more than 16 bits hold;"
                 " it was not written. Clip the metal of the image to 32767 HU or less."
             )
 
@@ -271,13 +132,157 @@ MR: the codec's |
         return Finding("range", PASSED if inside else WARNED, _rounded(value), _rounded(limit))
 
 
-MEANING = {
-    "range": "it has values that neither the source nor the network's range has",
-    "structure": "its edges are not where the source's are",
-    "body": "its body is not where the source's is",
-    "slices": "neighbouring slices differ more than in the source",
-    "contrast": "the contrast was not inverted; T1 and T2 of one patient correlate by -0.65 to -0.2 inside the brain",
-}
+@dataclass
+class Extremes:
+    """The smallest and the largest finite value, and the number of values that are not finite."""
+
+    low: float = float("inf")
+    high: float = float("-inf")
+    not_finite: int = 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Include more values."""
+        finite = values[np.isfinite(values)]
+        self.not_finite += values.size - finite.size
+        if finite.size:
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+
+
+@dataclass
+class PairedSlices:
+    """The slices of a source and of its translation in wide pixels, added one by one.
+
+    Args:
+        spacing_mm: Pixel size of the source in mm along X and Y.
+        finer: Number of the output's pixels along each side of one of the source's.
+        source: Extremes of the source.
+        output: Extremes of the translation.
+
+    Example:
+        >>> pair = PairedSlices((1.0, 1.0))
+        >>> pair.add(np.zeros((6, 6)), np.ones((6, 6)))
+        >>> pair.volumes()[1].ravel().tolist(), pair.output.high
+        ([1.0, 1.0, 1.0, 1.0], 1.0)
+    """
+
+    spacing_mm: Sequence[float]
+    finer: int = 1
+    source: Extremes = field(default_factory=Extremes)
+    output: Extremes = field(default_factory=Extremes)
+    _levels: list[int] = field(default_factory=list)
+    _coarse: FloatArray | None = None  # (room, 2, X', Y'): one array, as many small ones would scatter over the memory
+
+    def add(self, source: np.ndarray, output: np.ndarray, level: int | None = None) -> None:
+        """Add a slice of the source and its translation.
+
+        Args:
+            source: Slice (X, Y) of the source.
+            output: Translated slice (finer X, finer Y).
+            level: Number of the slice; default: the next one.
+        """
+        first, second = block_factors(source.shape, self.spacing_mm)
+        self.source.add(source)
+        self.output.add(output)
+        slices = [
+            block_mean(np.nan_to_num(image, posinf=0.0, neginf=0.0)[..., None], [first * n, second * n, 1])[..., 0]
+            for image, n in ((source, 1), (output, self.finer))
+        ]
+        self._levels.append(len(self._levels) if level is None else level)
+        if self._coarse is None:
+            self._coarse = np.empty((ROOM, 2, *slices[0].shape), dtype=np.float32)
+        if len(self._levels) > len(self._coarse):
+            self._coarse = np.concatenate([self._coarse, np.empty_like(self._coarse)])
+        self._coarse[len(self._levels) - 1] = slices
+
+    def volumes(self) -> tuple[FloatArray, FloatArray]:
+        """Return source and translation in wide pixels, (X, Y, Z) each.
+
+        Raises:
+            ValueError: If no slice was added.
+        """
+        if self._coarse is None:
+            raise ValueError("a source and its translation can only be compared if a slice was added, got none.")
+        ordered = self._coarse[np.argsort(self._levels)]
+        return np.moveaxis(ordered[:, 0], 0, -1), np.moveaxis(ordered[:, 1], 0, -1)
+
+
+def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> PairedSlices:
+    """Return the axial slices of two volumes on one grid.
+
+    Args:
+        source: Source (X, Y, Z), stored in any order.
+        output: Translation (X, Y, Z), stored in the same order.
+        affine: Affine (4, 4) of both.
+    """
+    first, sizes = axial_last(source, affine)
+    second, _ = axial_last(output, affine)
+    pair = PairedSlices(sizes[:2])
+    for level in range(first.shape[2]):
+        pair.add(first[:, :, level], second[:, :, level])
+    return pair
+
+
+def edge_agreement(source: np.ndarray, output: np.ndarray, mask: np.ndarray) -> float:
+    """Return the correlation of the gradient magnitudes of two volumes inside a mask.
+
+    It is 1 for the same edges, even if the contrast is inverted.
+
+    Args:
+        source: Source (X, Y, Z).
+        output: Translation (X, Y, Z).
+        mask: Boolean mask (X, Y, Z).
+
+    Returns:
+        Correlation in [-1, 1]; 1 if both are flat, 0 if one of them is.
+
+    Example:
+        >>> ramp = np.linspace(0, 1, 8)[:, None, None] ** 2 * np.ones((8, 8, 2))
+        >>> round(edge_agreement(ramp, 1 - ramp, np.ones(ramp.shape, bool)), 6)
+        1.0
+    """
+    first, second = (steepness(volume)[mask] for volume in (source, output))
+    flat = [edges.size < 2 or np.ptp(edges) == 0 for edges in (first, second)]
+    if any(flat):
+        return float(all(flat))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def steepness(volume: np.ndarray) -> np.ndarray:
+    """Return the magnitude of the gradient within each slice of (X, Y, Z), per pixel; 0 along an axis of one pixel."""
+    squares = [np.gradient(volume, axis=axis) ** 2 for axis in (0, 1) if volume.shape[axis] > 1]
+    return np.sqrt(np.sum(squares, axis=0)) if squares else np.zeros(volume.shape)
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Dice's coefficient of two masks; 1 if both are empty.
+
+    Example:
+        >>> overlap(np.array([1, 1, 0], bool), np.array([1, 0, 0], bool)).__round__(3)
+        0.667
+    """
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else 1.0
+
+
+def slice_jump(volume: np.ndarray, mask: np.ndarray) -> float:
+    """Return the mean |difference between neighbouring slices| inside a mask, over the standard deviation in it.
+
+    Args:
+        volume: Volume (X, Y, Z).
+        mask: Boolean mask (X, Y, Z), in which both neighbours must lie.
+
+    Returns:
+        Mean jump in standard deviations; 0 if there are no neighbours or all values are equal.
+
+    Example:
+        >>> slice_jump(np.array([[[0.0, 2.0, 0.0, 2.0]]]), np.ones((1, 1, 4), bool))
+        2.0
+    """
+    both = mask[..., 1:] & mask[..., :-1]
+    spread = float(volume[mask].std()) if mask.any() else 0.0
+    if spread == 0 or not both.any():
+        return 0.0
+    return float(np.abs(np.diff(volume, axis=-1))[both].mean()) / spread
 
 
 def _least(check: str, value: float, limit: float) -> Finding:

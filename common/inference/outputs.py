@@ -1,7 +1,6 @@
-"""
-Writing a translated volume: checked, with its sidecar, as NIfTI, as DICOM or as both, whole or not at all.
+"""Writing of a translated volume as NIfTI, as DICOM or as both, checked and with its sidecar.
 
-The output format that is asked for, and the DICOM series written from a NIfTI file.
+All files of an output appear together or not at all. The DICOM series is written from the NIfTI file.
 """
 
 from __future__ import annotations
@@ -42,16 +41,15 @@ CURE = (
 
 
 def check_output_format(output_format: str, images: Sequence[Mapping[str, Any]], *, key: str = "image") -> None:
-    """
-    Refuses, before work starts, a format that the sources do not allow.
+    """Refuse, before work starts, a format that the sources do not allow.
 
     Args:
-        output_format: `nifti`, `dicom` or `both`.
-        images: data items with the paths of the sources, see `find_images`.
-        key: where an item's path is.
+        output_format: Output format, `nifti`, `dicom` or `both`.
+        images: Data items with the paths of the sources, see `find_images`.
+        key: Key of the path in an item.
 
     Raises:
-        ValueError: when the format is another, or a source is NIfTI though DICOM is asked for.
+        ValueError: If the format is none of the three, or a source is NIfTI although DICOM is requested.
 
     Example:
         >>> check_output_format("dicom", [{"image": "scan.nii.gz"}])
@@ -67,16 +65,16 @@ series takes over, but 'scan.nii.gz' is none: give its DICOM series, or `--outpu
 
 
 class CheckSourceSeriesd(MapTransform):
-    """
-    Refuses, before it is translated, an image to whose source no derived series could refer.
+    """Refuse, before it is translated, an image to whose source no derived series could refer.
 
     Args:
-        keys: keys of loaded volumes.
-        output_format: with `nifti` all pass.
+        keys: Keys of loaded volumes.
+        output_format: Output format, `nifti`, `dicom` or `both`; with `nifti` every image passes.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when the format is unknown; when called, for a source that is not one even series of single-frame
-            DICOM images, see `read_source_series`: the same that the writer uses.
+        ValueError: If the format is none of the three; when called, for a source that is not one evenly spaced series
+            of single-frame DICOM images, see `read_source_series`, which the writer uses as well.
     """
 
     def __init__(self, keys: KeysCollection, output_format: str, *, allow_missing_keys: bool = False) -> None:
@@ -92,24 +90,23 @@ class CheckSourceSeriesd(MapTransform):
 
 
 def write_dicom(nifti: Path, folder: Path, source: Any, record: RunRecord, *, output_format: str = DICOM) -> Path:
-    """
-    Write a translation as a series derived from its source.
+    """Write a translation as a DICOM series derived from its source.
 
     Args:
-        nifti: the translation.
-        folder: of the new series; must not exist.
-        source: the volume that was translated, whose meta data name its DICOM files.
-        record: of the run.
-        output_format: as the user gave it, for messages.
+        nifti: File of the translation.
+        folder: Folder of the new series, which must not exist.
+        source: Volume that was translated, whose meta data name its DICOM files.
+        record: Provenance record of this run.
+        output_format: Output format as the user gave it, for messages.
 
     Returns:
-        the folder.
+        Folder of the new series.
 
     Raises:
-        ValueError: see `write_derived_series`.
+        ValueError: If the series cannot be written, see `write_derived_series`.
     """
     image: Any = nib.load(nifti)  # type: ignore[attr-defined]
-    # A super-resolved volume may exceed the memory, so slices are read one by one; a compressed file has no parts.
+    # A super-resolved volume may exceed the memory, so slices are read one by one; a compressed file cannot be.
     volume = np.asarray(image.dataobj) if nifti.suffix == ".gz" else image.dataobj
     write_derived_series(
         volume,
@@ -135,26 +132,26 @@ def _check_known(output_format: str) -> None:
 
 
 class SaveOutputd(MapTransform):
-    """
-    Writes translations (1, X, Y, Z) on their sources' grid as `<source's name>_synthetic_<target>`.
+    """Write translations (1, X, Y, Z) on their sources' grid as `<source's name>_synthetic_<target>`.
 
-    The suffix is `.nii.gz` for NIfTI, none for the folder of a DICOM series, `.json` for the sidecar. All of them
-    appear together, after the output was checked; on an error none does.
+    The suffix is `.nii.gz` for NIfTI, `.json` for the sidecar, and none for the folder of a DICOM series. All of them
+    appear together after the output was checked; on an error none does.
 
     Args:
-        keys: keys of translations, in the units in which they are stored.
-        record: of the run.
-        check: judges them.
-        output_dir: where they go.
-        data_root_dir: outputs keep their path below it.
-        source_key: key of the source volume, untouched, on the same grid.
-        dtype: of the file; whole numbers must be rounded before.
-        output_format: `nifti`, `dicom` or `both`.
-        inverts: whether bright and dark must change places, as from T1 to T2.
-        percentiles: of the source, between which it was encoded; what lies beyond is counted.
+        keys: Keys of translations, in the units in which they are stored.
+        record: Provenance record of this run.
+        check: Check of the translations.
+        output_dir: Folder of the outputs.
+        data_root_dir: Folder below which the sources' subfolders are kept in `output_dir`.
+        source_key: Key of the unchanged source volume on the same grid.
+        dtype: Data type of the NIfTI file; for whole numbers the values must be rounded already.
+        output_format: Output format, `nifti`, `dicom` or `both`.
+        inverts: Whether the contrast must be inverted, as from T1 to T2.
+        percentiles: Lower and upper percentile between which the source was encoded; voxels beyond are counted.
+        allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: when called, for an output that must not be written.
+        ValueError: When called, for an output that must not be written.
     """
 
     def __init__(
@@ -222,22 +219,21 @@ def publish_output(
     findings: Sequence[Finding],
     **more: Any,
 ) -> list[Path]:
-    """
-    Adds the DICOM series, where asked for, and the sidecar to a staged NIfTI file, and publishes them.
+    """Add the sidecar and, if requested, the DICOM series to a staged NIfTI file, and publish them.
 
-    The sidecar comes first: no output is ever without it.
+    The sidecar is published first, so that no output is ever without it.
 
     Args:
-        staging: in which the file lies.
-        nifti: the file.
-        source: the image that was translated, a MetaTensor.
-        record: of the run.
-        output_format: `nifti`, `dicom` or `both`.
-        findings: of the output's checks.
-        more: further facts for the sidecar.
+        staging: Staging folder that holds the file.
+        nifti: File of the translation.
+        source: Volume that was translated, a MetaTensor.
+        record: Provenance record of this run.
+        output_format: Output format, `nifti`, `dicom` or `both`.
+        findings: Findings of the output's checks.
+        more: Further facts for the sidecar.
 
     Returns:
-        paths of the outputs, then that of the sidecar.
+        Paths of the outputs, followed by that of the sidecar.
     """
     name = nifti.name.removesuffix(".gz").removesuffix(".nii")
     outputs = [] if output_format == DICOM else [nifti]
@@ -250,12 +246,14 @@ def publish_output(
 
 
 def clipped_voxels(source: np.ndarray, percentiles: Sequence[float]) -> dict[str, Any]:
-    """
-    How many voxels of a source lie beyond the percentiles between which it is encoded, and so lose their value.
+    """Count the voxels of a source beyond the percentiles between which it is encoded, which are clipped.
 
     Args:
-        source: any shape.
-        percentiles: lower and upper, in percent.
+        source: Source of any shape.
+        percentiles: Lower and upper percentile in percent.
+
+    Returns:
+        Numbers of voxels `below`, `above` and `of` (all), and the values `low` and `high` of the percentiles.
 
     Example:
         >>> clipped_voxels(np.arange(101.0), [1, 99])
@@ -267,6 +265,6 @@ def clipped_voxels(source: np.ndarray, percentiles: Sequence[float]) -> dict[str
 
 
 def _sources(source: Any) -> list[str]:
-    """The last three parts of the path: the rest is of this machine alone."""
+    """Return the last three parts of the source's path, as the rest is specific to this machine."""
     path = source_path(source)
     return [] if path is None else [str(Path(*Path(path).parts[-3:]))]

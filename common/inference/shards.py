@@ -1,8 +1,7 @@
-"""
-Shards of an archive: which images a process translates, and which have their outputs already.
+"""Shards of an archive: the images that one of several processes translates, without those that are finished already.
 
-The processes need not talk to each other. An output counts when it is whole, of the same weights and choices, and
-younger than its image.
+The processes need not communicate. An image is finished if its output is complete, has the same weights and choices,
+and is younger than the image.
 """
 
 from __future__ import annotations
@@ -25,80 +24,17 @@ from .cases import Failure, failed_cases, raise_failures, run_cases
 from .outputs import BOTH, DICOM, NIFTI
 from .sidecar import RunRecord, described
 
+logger = logging.getLogger(__name__)
+
+POLL = 0.2  # s
 ENTRIES = {NIFTI: {"file"}, DICOM: {"folder"}, BOTH: {"file", "folder"}}
 
 
-def sidecar_path(image: Any, record: RunRecord, *, output_dir: str | Path, data_root_dir: str) -> Path:
-    """
-    Where the sidecar of an image's outputs goes; their names differ by their suffixes alone.
-
-    Args:
-        image: the path of an image, or a list that begins with a name, see `find_images`.
-        record: of the run; its target is part of the name.
-        output_dir: where the outputs go.
-        data_root_dir: outputs keep their path below it.
-    """
-    layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=".json")
-    return Path(layout.filename(_parts(image)[0]))
-
-
-def is_finished(sidecar: Path, image: Any, record: RunRecord, *, output_format: str) -> bool:
-    """
-    Whether the outputs beside a sidecar are those that this run would write.
-
-    The sidecar must name the same bundle, version, target, choices, network and weights, and the format asked for; all
-    outputs must be there, with its checksums; and no file of the image may be younger than it.
-
-    Args:
-        sidecar: see `sidecar_path`.
-        image: see there.
-        record: of the run.
-        output_format: `nifti`, `dicom` or `both`.
-    """
-    try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))
-        outputs = facts["output"]
-        kinds = {kind for entry in outputs for kind in ("file", "folder") if kind in entry}
-        places = [sidecar.parent / (entry.get("file") or entry["folder"]) for entry in outputs]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-    if kinds != ENTRIES.get(output_format) or not _same(facts, record.identity()):
-        return False
-    if _youngest(_parts(image)) > sidecar.stat().st_mtime:
-        return False
-    return all(place.exists() and described(place) == entry for place, entry in zip(places, outputs))
-
-
-def _same(facts: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-    """JSON has no tuples, so both go through it."""
-    wanted = json.loads(json.dumps(identity))
-    return all(name in facts and facts[name] == value for name, value in wanted.items())
-
-
-def _parts(image: Any) -> list[str]:
-    return [str(image)] if isinstance(image, (str, Path)) else [str(part) for part in image]
-
-
-def _youngest(parts: list[str]) -> float:
-    """When the files of an image were last changed, in s; of what came out of a zip, when the zip was."""
-    archive = next((place for place in Path(parts[0]).parents if place.exists()), None)
-    if archive is not None and archive.is_file():
-        return archive.stat().st_mtime
-    paths = [Path(part_file(part)) for part in parts]
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
-
-
-logger = logging.getLogger(__name__)
-POLL = 0.2  # s
-
-
 def own_shard() -> tuple[int, int]:
-    """
-    This process's number and the number of processes, from `RANK` and `WORLD_SIZE`, as `torchrun` sets them.
+    """Return this process's number and the number of processes, from `RANK` and `WORLD_SIZE`, as `torchrun` sets them.
 
     Raises:
-        ValueError: when they are not set, or are not such numbers.
+        ValueError: If they are not set, or are not such numbers.
 
     Example:
         >>> from unittest.mock import patch
@@ -117,6 +53,30 @@ def own_shard() -> tuple[int, int]:
     return _checked((number, count))
 
 
+def run_shard(evaluator: Any) -> None:
+    """Run the cases of this process as `run_cases` does, and report the failures of all processes of a `torchrun`.
+
+    If a process ends with an error, `torchrun` ends all others. So each process leaves its failures in the store of
+    `torchrun` and waits for all others; then rank 0 raises. Elsewhere (a Slurm array), each process raises its own.
+
+    Args:
+        evaluator: MONAI's evaluator, see `run_cases`.
+
+    Raises:
+        FailedCasesError: If cases failed; on rank 0, or in each process outside of `torchrun`.
+    """
+    if not distributed.is_torchelastic_launched():
+        run_cases(evaluator)
+        return
+    store, rank, processes = next(distributed.rendezvous("env://"))  # before the work: others must not wait in vain
+    failures = failed_cases(evaluator)
+    told = [(failure.name, failure.why) for failure in failures]
+    store.set(_key(rank), json.dumps([len(evaluator.data_loader), told]))
+    together = _of_all(store, processes)  # all ranks wait: the first node to leave might take the store with it
+    if rank == 0:
+        raise_failures(*together)
+
+
 def cases_to_do(
     images: Sequence[dict[str, Any]],
     record: RunRecord,
@@ -126,23 +86,22 @@ def cases_to_do(
     share: Sequence[int] = (0, 1),
     skip_done: bool = False,
 ) -> list[dict[str, Any]]:
-    """
-    The images that this process translates.
+    """Return the images that this process translates.
 
-    The shards depend on the images alone, not on what is done already, so that processes may start at any time: the
-    n-th output, in the order of their names, belongs to the process of number n modulo their count. Images that would
-    have the same output are in one shard.
+    The shards depend only on the images, not on what is finished, so that processes may start at any time: the n-th
+    output in the order of names belongs to process n modulo the number of processes. Images that would have the same
+    output are in one shard.
 
     Args:
-        images: of all processes, see `find_images`.
-        record: of the run.
-        output_dir: where the outputs go.
-        output_format: `nifti`, `dicom` or `both`.
-        share: the shard: this process's number, from 0, and the number of processes.
-        skip_done: leave out images whose outputs are there, see `is_finished`.
+        images: Data items of all processes, see `find_images`.
+        record: Provenance record of this run.
+        output_dir: Folder of the outputs.
+        output_format: Output format, `nifti`, `dicom` or `both`.
+        share: Shard as this process's number, from 0, and the number of processes.
+        skip_done: Whether to leave out images whose outputs exist, see `is_finished`.
 
     Raises:
-        ValueError: when `share` is not two such numbers, or no derived series can be written for the bundle.
+        ValueError: If `share` is not two such numbers, or no derived series can be written for the bundle.
     """
     number, count = _checked(share)
     if output_format != NIFTI:
@@ -160,33 +119,67 @@ def cases_to_do(
     return left
 
 
-def run_shard(evaluator: Any) -> None:
-    """
-    Runs the cases of this process as `run_cases` does, and names those that failed in any process of a `torchrun`.
+def is_finished(sidecar: Path, image: Any, record: RunRecord, *, output_format: str) -> bool:
+    """Return whether the outputs beside a sidecar are those that this run would write.
 
-    When a process ends with an error, `torchrun` ends all others. So each leaves its failures in the store of
-    `torchrun`, and waits until all have; then rank 0 raises. Elsewhere (a Slurm array), each raises its own.
+    The sidecar must name the same bundle, version, target, choices, network and weights, and the requested format; all
+    outputs must exist with its checksums; and no file of the image may be younger than the sidecar.
 
     Args:
-        evaluator: see `run_cases`.
-
-    Raises:
-        FailedCasesError: on rank 0, or outside of `torchrun`.
+        sidecar: Path of the sidecar, see `sidecar_path`.
+        image: Path of the image, or a list that begins with a name, see `find_images`.
+        record: Provenance record of this run.
+        output_format: Output format, `nifti`, `dicom` or `both`.
     """
-    if not distributed.is_torchelastic_launched():
-        run_cases(evaluator)
-        return
-    store, rank, processes = next(distributed.rendezvous("env://"))  # now: later, another rank may wait in vain
-    failures = failed_cases(evaluator)
-    told = [(failure.name, failure.why) for failure in failures]
-    store.set(_key(rank), json.dumps([len(evaluator.data_loader), told]))
-    together = _of_all(store, processes)  # all wait: the first node to leave might take the store with it
-    if rank == 0:
-        raise_failures(*together)
+    try:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        outputs = facts["output"]
+        kinds = {kind for entry in outputs for kind in ("file", "folder") if kind in entry}
+        places = [sidecar.parent / (entry.get("file") or entry["folder"]) for entry in outputs]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    if kinds != ENTRIES.get(output_format) or not _same(facts, record.identity()):
+        return False
+    if _youngest(_parts(image)) > sidecar.stat().st_mtime:
+        return False
+    return all(place.exists() and described(place) == entry for place, entry in zip(places, outputs))
+
+
+def sidecar_path(image: Any, record: RunRecord, *, output_dir: str | Path, data_root_dir: str) -> Path:
+    """Return the path of the sidecar of an image's outputs, whose names differ only in their suffixes.
+
+    Args:
+        image: Path of an image, or a list that begins with a name, see `find_images`.
+        record: Provenance record of this run, whose target is part of the name.
+        output_dir: Folder of the outputs.
+        data_root_dir: Folder below which the sources' subfolders are kept in `output_dir`.
+    """
+    layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=".json")
+    return Path(layout.filename(_parts(image)[0]))
+
+
+def _same(facts: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Return whether the facts of a sidecar hold an identity, which is converted to JSON first: JSON has no tuples."""
+    wanted = json.loads(json.dumps(identity))
+    return all(name in facts and facts[name] == value for name, value in wanted.items())
+
+
+def _parts(image: Any) -> list[str]:
+    return [str(image)] if isinstance(image, (str, Path)) else [str(part) for part in image]
+
+
+def _youngest(parts: list[str]) -> float:
+    """Return when the files of an image were last changed, in s; for files from a zip, when the zip was changed."""
+    archive = next((place for place in Path(parts[0]).parents if place.exists()), None)
+    if archive is not None and archive.is_file():
+        return archive.stat().st_mtime
+    paths = [Path(part_file(part)) for part in parts]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
 
 def _of_all(store: Any, processes: int) -> tuple[list[Failure], int]:
-    """The failures of all ranks, and how many cases they had; waits for the slowest, which may take hours."""
+    """Return the failures and the number of cases of all ranks, after waiting for the slowest, maybe for hours."""
     failures, total = [], 0
     for rank in range(processes):
         while not store.check([_key(rank)]):

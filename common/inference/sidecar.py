@@ -1,4 +1,4 @@
-"""The JSON file beside an output: what made it, from what, and what the checks found."""
+"""The sidecar, a JSON file beside each output: how it was made, from what, and the findings of the checks."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ UNKNOWN = "unknown"
 
 
 class RunRecord:
-    """
-    The facts of an inference that are the same for all its outputs; they are gathered when first asked for.
+    """The provenance record of an inference run: the facts that all its outputs share, gathered when first used.
 
     Args:
-        bundle_root: the bundle's folder; its `configs/metadata.json` tells the version.
-        models_dir: its `model.pt` is checksummed.
-        network: its class is noted, or that of the network to which it binds a target.
-        target: a domain, or the weights of a blend.
-        guards: the mode of the input checks.
-        choices: of the user, beside the target, that make an output another one; for JSON.
+        bundle_root: Folder of the bundle, whose `configs/metadata.json` holds the version.
+        models_dir: Folder of `model.pt`, of which the checksum is recorded.
+        network: Network whose class is recorded, or that of the inner network to which it binds a target.
+        target: Target domain, or the weights of a blend by domain.
+        guards: Mode of the input checks.
+        choices: Choices of the user, beside the target, that change an output; for JSON.
 
     Attributes:
-        bundle: the folder's name.
-        target: as given.
-        decided: further facts, filled in when the run has begun (`SetPrecision`).
+        bundle: Name of the bundle's folder.
+        target: Target as given.
+        decided: Further facts that are added after the run has begun (`SetPrecision`).
     """
 
     def __init__(
@@ -57,18 +56,18 @@ class RunRecord:
 
     @property
     def version(self) -> str:
-        """Of the bundle's metadata, or `unknown`."""
+        """Version in the bundle's metadata, or `unknown`."""
         return str(read_metadata(self.root)["version"]) if metadata_path(self.root).is_file() else UNKNOWN
 
     @property
     def weights_sha256(self) -> str:
-        """Of `model.pt`, or `unknown` where there is none."""
+        """Checksum of `model.pt`, or `unknown` if there is no such file."""
         if self._weights is None:
             self._weights = weight_facts(self.models_dir).get("weights_sha256", UNKNOWN)
         return self._weights
 
     def identity(self) -> dict[str, Any]:
-        """For JSON: what must be equal for an output to be the same."""
+        """Return the facts that must be equal for outputs to be the same, for JSON."""
         return {
             "bundle": self.bundle,
             "version": self.version,
@@ -79,7 +78,7 @@ class RunRecord:
         }
 
     def facts(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return all facts, for JSON."""
         return {"notice": NOTICE, **self.identity(), **self.decided, "run": run_facts(bundle_root=self.root)}
 
 
@@ -92,16 +91,15 @@ def sidecar(
     findings: Sequence[Finding],
     **more: Any,
 ) -> dict[str, Any]:
-    """
-    What the sidecar of one output says.
+    """Return the content of the sidecar of one output.
 
     Args:
-        record: of the run.
-        sources: the files that were translated.
-        outputs: what was written, NIfTI files and folders of DICOM files.
-        guards: findings of the input's checks, as they are noted in its meta data.
-        findings: those of the output's.
-        more: further facts, such as `clipped_voxels`.
+        record: Provenance record of this run.
+        sources: Paths of the files that were translated.
+        outputs: Paths of the outputs, NIfTI files and folders of DICOM files.
+        guards: Findings of the input's checks, as noted in its meta data.
+        findings: Findings of the output's checks.
+        more: Further facts, such as `clipped_voxels`.
     """
     checks = [finding.as_dict() for finding in findings]
     passed = all(check["verdict"] == PASSED for check in (*guards, *checks))
@@ -117,7 +115,7 @@ def sidecar(
 
 
 def described(path: Path) -> dict[str, Any]:
-    """Name and checksum of an output; that of a folder is of its files' names and checksums, in order."""
+    """Return name and checksum of an output; a folder's checksum is that of its files' checksums and names, sorted."""
     if path.is_dir():
         lines = [f"{checksum(file)}  {file.name}\n" for file in sorted(path.iterdir())]
         digest = hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Super-resolution of whole clinical volumes, written as it is made: memory does not grow with the output."""
+"""Super-resolution of whole clinical volumes, written slice by slice in constant memory."""
 
 from __future__ import annotations
 
@@ -36,29 +36,28 @@ CURES = (
 
 
 class SuperResolve:
-    """
-    The iteration of an evaluator that super-resolves volumes, each into a file `<source's name>_synthetic_<target>`.
+    """Super-resolve volumes as the iteration of an evaluator, each to a file `<source's name>_synthetic_<target>`.
 
     A 512 x 512 x 300 scan at factor 8 has 5 G voxels, 10 GB as int16. Slices are made and decoded one by one, and
-    written while the next one is made; beside the source, memory holds a few slices and a tile. A volume that the disk
-    has no room for is refused before the first slice; when the disk fills up later, or on any other error, what was
-    written is removed.
+    written while the next one is made; beside the source, memory holds a few slices and a tile. A volume for which the
+    disk has no room is refused before the first slice; if the disk fills up later, or on any other error, everything
+    that was written is removed.
 
-    The file has the axes and directions of the source (the axial axis last), 1 / factor of its pixel size, the same
-    slices; corners of both grids agree. Its affine tells where the region lies.
+    The file has the axes and directions of the source (the axial axis last), its pixel size divided by the factor, and
+    the same slices; the corners of both grids agree. Its affine contains the position of the region.
 
     Args:
-        decode: from `{"pred": (C, X, Y, n) in [-1, 1]}` to whole HU, the transform that evaluation uses as well.
-        record: of the run; its target is part of the file's name.
-        check: judges the output, slice by slice.
-        output_dir: where it goes, together with its sidecar.
-        data_root_dir: outputs keep their path below it.
-        compress: write `.nii.gz`, which is smaller, but which viewers and nibabel can only read as a whole; a `.nii`
-            can be opened in part.
-        output_format: `nifti`, `dicom`, which is written from the NIfTI file, or `both`.
+        decode: Transform from `{"pred": (C, X, Y, n) in [-1, 1]}` to whole HU, which evaluation uses as well.
+        record: Provenance record of this run, whose target is part of the file's name.
+        check: Check of the output, slice by slice.
+        output_dir: Folder of the outputs and their sidecars.
+        data_root_dir: Folder below which the sources' subfolders are kept in `output_dir`.
+        compress: Whether to write `.nii.gz`, which is smaller, but can only be read as a whole by viewers and nibabel;
+            a `.nii` can be opened in part.
+        output_format: Output format, `nifti`, `dicom` (written from the NIfTI file), or `both`.
 
     Raises:
-        DiskFullError: when called and the disk has, or gets, no room.
+        DiskFullError: When called, if the disk has no room for the output or fills up.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class SuperResolve:
         self.layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=extension)
 
     def __call__(self, engine: Engine, batch: dict[str, Any]) -> list[dict[str, str]]:
-        """Super-resolve the regions of encoded images `(B, 1, X, Y, Z)`; returns the paths of the files."""
+        """Super-resolve the regions of encoded images (B, 1, X, Y, Z), and return the paths of the files."""
         items = decollate_batch(batch)
         return [{"saved": str(self._write(engine, item["image"], item["region"]))} for item in items]
 
@@ -135,7 +134,7 @@ class SuperResolve:
         slab: np.ndarray,
         levels: Iterator[int],
     ) -> None:
-        """Take a decoded slab (X, Y, n) into the comparison; `levels` are the source's slices to come."""
+        """Add a decoded slab (X, Y, n) to the comparison; `levels` yields the numbers of the source's next slices."""
         (x0, x1), (y0, y1), _ = box
         for index in range(slab.shape[2]):
             level = next(levels)
@@ -144,14 +143,14 @@ class SuperResolve:
 
 
 def _levels(span: tuple[int, int], batch_size: int, downwards: bool) -> Iterator[int]:
-    """The source's slices in the order in which `TileInferer.slabs` gives them."""
+    """Yield the numbers of the source's slices in the order in which `TileInferer.slabs` yields them."""
     starts = range(*span, batch_size)
     for start in reversed(starts) if downwards else starts:
         yield from range(start, min(start + batch_size, span[1]))
 
 
 def _check_disk(path: Path, shape: tuple[int, ...], source: str) -> None:
-    """Refuse what does not fit, before work starts."""
+    """Refuse an output that does not fit on the disk, before work starts."""
     free = shutil.disk_usage(next(folder for folder in path.resolve().parents if folder.exists())).free
     needed = nifti_bytes(shape)
     if needed > free:
@@ -168,7 +167,7 @@ def _demand(path: Path, shape: tuple[int, ...], source: str) -> str:
 
 
 def _with_progress(slabs: Iterator[torch.Tensor], slices: int, name: str) -> Iterator[torch.Tensor]:
-    """A bar over the slices: a volume takes minutes to hours."""
+    """Yield the slabs with a progress bar over the slices, as a volume takes minutes to hours."""
     with tqdm(total=slices, desc=name, unit="slice", mininterval=0.2 if sys.stderr.isatty() else 15.0) as bar:
         for slab in slabs:
             yield slab

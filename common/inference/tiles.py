@@ -1,4 +1,4 @@
-"""Slices of any size through a super-resolution network: in tiles, whose margins are cut away."""
+"""Super-resolution of slices of any size in tiles, whose margins are cut away."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class TileInferer(Inferer):
-    """
-    Applies a 2-D network that makes pixels `factor` times smaller to axial slices, tile by tile.
+    """Apply a 2-D network that makes pixels `factor` times smaller to axial slices, tile by tile.
 
     Zheng et al., SPIE Medical Imaging 2020, section 2.5: test patches are larger than the output needs, to reduce "the
-    texture of junction between each patches". Here a tile is larger on each side by the network's reach, which is cut
-    away again: the result is that of the whole slice. At the border of a slice nothing is added, as the network itself
-    continues the image there.
+    texture of junction between each patches". Here a tile is larger on each side by the network's receptive field,
+    which is cut away again, so that the result is that of the whole slice. At the border of a slice nothing is added,
+    as the network itself pads the image there.
 
     Args:
-        factor: how many pixels of the output a pixel of the input is wide, the network's `factor`.
-        margin: pixels of the input added to each side of a tile, the network's `margin` or more.
-        tile_size: pixels of the input along each side of a tile without its margins, at most; 0: whole slices.
-        batch_size: slices at a time. Memory grows with `batch_size` and with the area of a tile.
+        factor: Ratio of the input's to the output's pixel size, the network's `factor`.
+        margin: Number of the input's pixels added to each side of a tile, the network's `margin` or more.
+        tile_size: Largest number of the input's pixels along each side of a tile without its margins; 0 for whole
+            slices.
+        batch_size: Number of slices at a time; memory grows with it and with the area of a tile.
 
     Raises:
-        ValueError: when an argument is out of its range; when called, for inputs of another dimension or a network of
+        ValueError: If an argument is out of its range; when called, for inputs of another dimension or a network of
             another factor.
 
     Example:
@@ -58,7 +58,7 @@ class TileInferer(Inferer):
         self.factor, self.margin, self.tile_size, self.batch_size = factor, margin, tile_size, batch_size
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Map volumes `(B, C, X, Y, Z)` to `(B, C', factor X, factor Y, Z)`, with the affine of the finer grid."""
+        """Map volumes (B, C, X, Y, Z) to (B, C', factor X, factor Y, Z) with the affine of the finer grid."""
         if inputs.dim() != 5:
             raise ValueError(f"`inputs` must have the shape (B, C, X, Y, Z), got {tuple(inputs.shape)}.")
         volumes = inputs.as_subclass(torch.Tensor)
@@ -77,18 +77,17 @@ class TileInferer(Inferer):
         downwards: bool = False,
         device: str | torch.device | None = None,
     ) -> Iterator[torch.Tensor]:
-        """
-        The finer slices of a part of a volume, `batch_size` at a time; what lies around the part is seen as context.
+        """Yield the finer slices of a part of a volume, `batch_size` at a time, with its surroundings as context.
 
         Args:
-            volume: `(C, X, Y, Z)`.
-            network: from `(B, C, H, W)` to `(B, C', factor H, factor W)`.
-            box: first voxel and one beyond the last along X, Y and Z; None: the whole volume.
-            downwards: begin with the last slice; the slices of a slab keep their order.
-            device: where the network is; default: where the volume is.
+            volume: Volume (C, X, Y, Z).
+            network: Network from (B, C, H, W) to (B, C', factor H, factor W).
+            box: First voxel and one beyond the last along X, Y and Z; default: the whole volume.
+            downwards: Whether to begin with the last slab; the slices within a slab keep their order.
+            device: Device of the network; default: that of the volume.
 
         Yields:
-            `(C', factor w, factor h, n)`, where the volume is.
+            Finer slices (C', factor w, factor h, n) on the volume's device.
         """
         spans = [(0, n) for n in volume.shape[1:]] if box is None else [(int(a), int(b)) for a, b in box]
         tiles = [(x, y) for x in _cut(spans[0], self.tile_size) for y in _cut(spans[1], self.tile_size)]
@@ -110,7 +109,7 @@ class TileInferer(Inferer):
     def _tile(
         self, slices: torch.Tensor, network: Network, tile: Sequence[Span], device: str | torch.device
     ) -> torch.Tensor:
-        """A tile of some slices `(n, C, X, Y)`, super-resolved with its margin, which is then cut away."""
+        """Return a tile of slices (n, C, X, Y), super-resolved with its margin, which is then cut away."""
         wide = [(max(0, a - self.margin), min(n, b + self.margin)) for (a, b), n in zip(tile, slices.shape[2:])]
         seen = to_device(slices[:, :, slice(*wide[0]), slice(*wide[1])].contiguous(), device)
         fine = network(seen)
@@ -124,15 +123,16 @@ class TileInferer(Inferer):
         return fine[:, :, inner[0], inner[1]].as_subclass(torch.Tensor)
 
     def _fine(self, span: Span, origin: int) -> slice:
-        """A span of pixels as a slice of fine pixels, counted from `origin`."""
+        """Return a span of pixels as a slice of fine pixels, counted from `origin`."""
         return slice(self.factor * (span[0] - origin), self.factor * (span[1] - origin))
 
 
 def _cut(span: Span, size: int) -> list[Span]:
-    """A span in equal parts of at most `size`; 0: in one.
+    """Return a span in nearly equal parts of at most `size` pixels; 0 for one part.
 
-    >>> _cut((3, 13), 4)
-    [(3, 6), (6, 9), (9, 13)]
+    Example:
+        >>> _cut((3, 13), 4)
+        [(3, 6), (6, 9), (9, 13)]
     """
     start, stop = span
     count = -(-(stop - start) // size) if size else 1

@@ -37,7 +37,7 @@ def test_a_batch_goes_on_after_a_bad_case_and_each_good_one_has_its_sidecar(bund
         translate(bundle, tmp_path / "in", tmp_path / "out")
     assert isinstance(error.value.__cause__, FailedCasesError)
     lines = str(error.value.__cause__).splitlines()
-    assert lines[0] == "2 of 4 images failed and left nothing; 2 were translated. Failed:"
+    assert lines[0] == "2 of 4 images failed and have no output; 2 were translated. Failed:"
     assert "b.nii.gz' is constant (-1000): there is nothing to translate" in lines[1]
     assert "d.nii.gz'" in lines[2]
     suffix = f"synthetic_{TARGETS.get(bundle, 'micro')}"
@@ -123,7 +123,7 @@ def test_on_the_command_line_the_last_lines_name_all_failures(tmp_path):
     places = ["--dataset_dir", tmp_path / "in", "--output_dir", tmp_path / "out"]
     process = run(BUNDLES / "nect2cect", "inference", ["inference"], *places, "--guards", "refuse", cwd=tmp_path)
     assert process.returncode != 0
-    assert "error: 1 of 3 images failed and left nothing; 2 were translated. Failed:" in process.stderr
+    assert "error: 1 of 3 images failed and have no output; 2 were translated. Failed:" in process.stderr
     assert "b.nii.gz' has 2 axial slice(s)" in process.stderr
     assert "Traceback" not in process.stderr
     assert len(sidecars(tmp_path / "out")) == 2

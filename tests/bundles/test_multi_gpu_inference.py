@@ -178,7 +178,7 @@ def test_an_archive_is_completed_after_a_rank_was_killed_and_the_bad_case_is_nam
     lines = log.splitlines()
     (told,) = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     left = len(NAMES) - len(finished)
-    summary = f"error: 2 of {left + 2} images failed and left nothing; {left} were translated. Failed:"
+    summary = f"error: 2 of {left + 2} images failed and have no output; {left} were translated. Failed:"
     assert lines[told] == summary
     for path, line in zip(bad, lines[told + 1 : told + 3]):
         assert line.startswith(f"  {str(path)!r} is constant (7)")

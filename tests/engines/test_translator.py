@@ -104,7 +104,7 @@ def test_without_the_file_only_the_identity_is_compared_and_it_is_said(tmp_path,
 def test_a_filter_needs_to_know_the_source(models):
     translate = with_filters({}, models)["radial_filter_unpaired"]
     assert isinstance(translate, FilterTranslator)
-    with pytest.raises(ValueError, match="must say its source kernel in meta\\['source_domain'\\]"):
+    with pytest.raises(ValueError, match="must name its source kernel in meta\\['source_domain'\\]"):
         translate(MetaTensor(torch.zeros(1, 96, 96, 1)), "soft")
 
 
@@ -123,7 +123,7 @@ def test_a_physics_network_starts_as_the_unpaired_filter_of_each_volumes_kernel_
 
 def test_a_physics_network_refuses_images_without_source_or_affine():
     network = WithTarget(PhysicsGenerator(2, channels=0), [1.0, 0.0])
-    with pytest.raises(ValueError, match="must say its source kernel"):
+    with pytest.raises(ValueError, match="must name its source kernel"):
         ConversionInferer(DOMAINS)(MetaTensor(torch.zeros(1, 1, 40, 40, 1)), network)
 
 

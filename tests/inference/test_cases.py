@@ -46,12 +46,12 @@ def test_all_good_cases_are_done_and_all_bad_ones_named(caplog):
         run_cases(evaluator(1.0, LOADING, 2.0, TRANSLATING, 3.0, done=done))
     assert done == [2.0, 3.0, 4.0]
     lines = str(error.value).splitlines()
-    assert lines[0] == "2 of 5 images failed and left nothing; 3 were translated. Failed:"
+    assert lines[0] == "2 of 5 images failed and have no output; 3 were translated. Failed:"
     # An error of ours is told without its type; these two were raised in a test, and are others.
     assert lines[1].startswith("  'case1.nii': ValueError: ")
     assert lines[1].endswith("cannot be loaded: send it anew.")
     assert lines[2] == "  'case3.nii': DiskFullError: the disk is full."
-    assert caplog.text.count("An image failed, the others go on.") == 2
+    assert caplog.text.count("An image failed; the run continues with the others.") == 2
 
 
 def test_the_first_and_the_last_may_fail_and_so_may_all():

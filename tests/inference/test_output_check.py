@@ -70,7 +70,7 @@ def test_values_that_no_file_should_hold_are_refused():
         ValueError, match=r"The translation of 'scan' has 1 NaN or infinite values; it was not written."
     ):
         check(paired_slices(scan(), broken, WIDE), "'scan'")
-    with pytest.raises(ValueError, match="40000 HU, more than 16 bit hold"):
+    with pytest.raises(ValueError, match="40000 HU, more than 16 bits hold"):
         check(paired_slices(scan(), np.where(scan() > 0, 40000.0, scan()), WIDE), "'scan'")
     with pytest.raises(ValueError, match=r"`modality` must be 'CT' or 'MR', got 'PET'."):
         OutputCheck("PET", (0, 1))
