@@ -1,4 +1,4 @@
-"""What the leaderboard of a bundle compares, as its metadata declare it, and the titles of methods in the tables."""
+"""The subject of a bundle's leaderboard as its metadata declare it: methods, overlays, columns, and titles."""
 
 from __future__ import annotations
 
@@ -13,6 +13,30 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 DECLARED = "declared"  # stands for the overlay that a board names
 SECTION = "leaderboard"  # of the metadata
+# Titles of methods and baselines that several bundles may have; others are called by their name without underscores.
+TITLES = {
+    "stargan": "StarGAN",
+    "ggdr": "StarGAN + GGDR",
+    "attgan": "AttGAN",
+    "attgan_guided": "AttGAN, guided",
+    "cyclegan": "CycleGAN",
+    "cut": "CUT",
+    "fastcut": "FastCUT",
+    "dclgan": "DCLGAN",
+    "unit": "UNIT",
+    "pix2pix": "Pix2Pix (supervised)",
+    "supervised": "supervised on aligned truth",
+    "single": "Single",
+    "cycle": "Cycle",
+    "misaligned": "trained on misaligned pairs",
+    "histogram_matching": "histogram matching",
+    "inverted_histogram_matching": "inverted histogram matching",
+    "intensity_curve": "intensity curve (fitted on pairs)",
+    "radial_filter": "radial filter (fitted on pairs)",
+    "radial_filter_unpaired": "radial filter (fitted without pairs)",
+    "nearest": "nearest neighbour",
+}
+LOWER_IS_BETTER = ("rmse", "mae", "mse", "consistency_mse", "spectrum_distance", "false_enhancement", "edge_ratio")
 
 
 @dataclass(frozen=True)
@@ -20,21 +44,21 @@ class Board:
     """The leaderboard of a bundle: its folder, and what its metadata declare under `leaderboard`.
 
     Args:
-        root: the bundle's folder.
-        own: name of the method that `train.yaml` is.
-        columns: metrics of the table; methods are ranked and tested by the first one.
-        budget: number of images with which each generator is updated under `overlay`.
-        overlay: small networks and the data, for 2 CPU cores: an overlay behind that of each method.
-        titles: how tables call the methods that only this bundle has, by name.
-        second_title: description of a second test set, which `run_leaderboard` may be given.
-        overlays: overlays of `train.yaml` outside `configs/baselines`, by the name of the method.
-        over: methods whose overlay goes over that of another method, which comes first.
-        supervised: methods trained on aligned pairs: the upper end of the scale.
-        fitted_on_pairs: classical baselines fitted on pairs.
-        shared_with: another bundle beside this one, whose baselines, ablations and overlays are this one's as well.
-        shared: methods whose trainings are the same in both bundles; they are done once.
-        translators: id of `evaluate.yaml` with everything that is scored; None: nothing of it can be left out.
-        evaluation: ids of `evaluate.yaml` and the values with which they leave out what the table does not show.
+        root: Folder of the bundle.
+        own: Name of the method that `train.yaml` trains.
+        columns: Metrics of the table; methods are ranked and tested by the first one.
+        budget: Number of images with which each generator is updated under `overlay`.
+        overlay: Last overlay of each method, with small networks and the data, for 2 CPU cores.
+        titles: Titles in tables of the methods that only this bundle has, by name.
+        second_title: Description of a second test set, which `run_leaderboard` may be given.
+        overlays: Overlays of `train.yaml` outside `configs/baselines`, by the name of the method.
+        over: Name of the method over whose overlay a method's own is laid, by the name of the latter.
+        supervised: Methods trained on aligned pairs, the upper end of the scale.
+        fitted_on_pairs: Classical baselines fitted on pairs.
+        shared_with: Another bundle beside this one, whose baselines, ablations and overlays are also used here.
+        shared: Methods whose trainings are the same in both bundles and are done once.
+        translators: Id of `evaluate.yaml` with everything that is scored; None if nothing of it can be left out.
+        evaluation: Values of ids of `evaluate.yaml` that leave out what the table does not show.
     """
 
     root: Path
@@ -86,12 +110,15 @@ class Board:
         """Return the configs that train a method, in order.
 
         Args:
-            method: one of `methods()`, an ablation `ablations/NAME`, or several of them joined by +. For a method
+            method: Name among `methods()`, an ablation `ablations/NAME`, or several of them joined by +. For a method
                 between two domains, another pair than its overlay's may follow, as in `cyclegan:B30f:B70f`.
-            overlay: the last one: a name in the bundle's configs, a path, or None.
+            overlay: Last overlay, as a name in the bundle's configs or a path; None for no overlay.
+
+        Returns:
+            Paths of the configs.
 
         Raises:
-            ValueError: when there is no such method or overlay.
+            ValueError: If there is no such method or overlay.
 
         Example:
             >>> [path.name for path in find_board("ggcl").files("physics+ggdr", "demo")]
@@ -110,10 +137,10 @@ class Board:
         return files
 
     def title(self, name: str) -> str:
-        """Return what tables call a method or a baseline.
+        """Return the title of a method or a baseline in tables.
 
         Args:
-            name: see `files`; where it names changes alone, they are changes of the bundle's own method.
+            name: Name of the method, see `files`; a name of changes alone stands for the bundle's own method.
 
         Example:
             >>> board = find_board("ggcl")
@@ -144,39 +171,13 @@ class Board:
         return found
 
     def _names(self, kind: str) -> list[str]:
-        """Names of the overlays in the folder `kind` of each of `folders`, sorted."""
+        """Return the names of the overlays in the folder `kind` of each of `folders`, sorted."""
         return sorted({path.stem for folder in self.folders for path in (folder / kind).glob("*.yaml")})
 
     def _find(self, name: str) -> Path | None:
-        """The first file of a name in `folders`."""
+        """Return the first file of a name in `folders`, or None."""
         found = [folder / f"{name}.yaml" for folder in self.folders if (folder / f"{name}.yaml").is_file()]
         return found[0] if found else None
-
-
-# Titles of methods and baselines that several bundles may have; of others, the name without underscores.
-TITLES = {
-    "stargan": "StarGAN",
-    "ggdr": "StarGAN + GGDR",
-    "attgan": "AttGAN",
-    "attgan_guided": "AttGAN, guided",
-    "cyclegan": "CycleGAN",
-    "cut": "CUT",
-    "fastcut": "FastCUT",
-    "dclgan": "DCLGAN",
-    "unit": "UNIT",
-    "pix2pix": "Pix2Pix (supervised)",
-    "supervised": "supervised on aligned truth",
-    "single": "Single",
-    "cycle": "Cycle",
-    "misaligned": "trained on misaligned pairs",
-    "histogram_matching": "histogram matching",
-    "inverted_histogram_matching": "inverted histogram matching",
-    "intensity_curve": "intensity curve (fitted on pairs)",
-    "radial_filter": "radial filter (fitted on pairs)",
-    "radial_filter_unpaired": "radial filter (fitted without pairs)",
-    "nearest": "nearest neighbour",
-}
-LOWER_IS_BETTER = ("rmse", "mae", "mse", "consistency_mse", "spectrum_distance", "false_enhancement", "edge_ratio")
 
 
 def find_boards() -> dict[str, Board]:
@@ -189,10 +190,10 @@ def find_board(bundle: str | Path) -> Board:
     """Return the board of a bundle.
 
     Args:
-        bundle: see `find_bundle`.
+        bundle: Name or folder of the bundle, see `find_bundle`.
 
     Raises:
-        ValueError: when there is no such bundle, or it declares no leaderboard.
+        ValueError: If there is no such bundle, or it declares no leaderboard.
     """
     root = find_bundle(bundle, among=[board.root for board in find_boards().values()])
     board = declaration(root, SECTION, Board, root=root)
@@ -205,10 +206,10 @@ def pair_of(method: str) -> dict[str, str]:
     """Return the pair of domains that a method's name asks for, as settings of its config.
 
     Args:
-        method: see `Board.files`.
+        method: Name of the method, see `Board.files`.
 
     Raises:
-        ValueError: when it is not a source and a target.
+        ValueError: If the name has a pair that is not a source and a target.
 
     Example:
         >>> pair_of("cyclegan:B30f:B70f"), pair_of("stargan")

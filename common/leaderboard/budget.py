@@ -23,11 +23,11 @@ class Schedule:
     """The length of a training.
 
     Args:
-        epochs: number of epochs.
-        samples_per_epoch: number of images that the data loader gives per epoch.
-        batch_size: number of images per iteration.
-        critic_steps: number of iterations per update of the generator.
-        image_size: number of pixels along each side of a training image.
+        epochs: Number of epochs.
+        samples_per_epoch: Number of images that the data loader gives per epoch.
+        batch_size: Number of images per iteration.
+        critic_steps: Number of iterations per update of the generator.
+        image_size: Number of pixels along each side of a training image.
     """
 
     epochs: int
@@ -44,12 +44,12 @@ def schedule(files: Sequence[Path], budget: int, *, epochs: int | None = None) -
     factor.
 
     Args:
-        files: configs of a training, in order.
-        budget: number of images with which the generator is updated.
-        epochs: number of epochs; default: that of the configs.
+        files: Configs of a training, in order.
+        budget: Number of images with which the generator is updated.
+        epochs: Number of epochs; default: that of the configs.
 
     Raises:
-        ValueError: when the budget cannot be divided into whole batches and equal epochs.
+        ValueError: If the budget cannot be divided into whole batches and equal epochs.
     """
     parser = ConfigParser()
     parser.read_config([str(path) for path in files])
@@ -73,9 +73,9 @@ def training_cost(folder: Path, configs: Path, plan: Schedule) -> dict[str, Any]
     """Measure the cost of a training by the files that it left.
 
     Args:
-        folder: folder of the run, with `training/`, `models/` and `memory.json`.
-        configs: folder of the bundle's configs.
-        plan: schedule that the training followed.
+        folder: Folder of the run, with `training/`, `models/` and `memory.json`.
+        configs: Folder of the bundle's configs.
+        plan: Schedule that the training followed.
 
     Returns:
         Numbers of generator images, of updates of the generator and of the discriminator, and of parameters trained
@@ -132,11 +132,11 @@ def forward_flop(network: nn.Module, channels: int, size: int) -> int:
 
 
 def _steps(optimizer: dict[str, Any]) -> int:
-    """Number of updates that an Adam optimizer counted."""
+    """Return the number of updates that an Adam optimizer counted."""
     return max((int(state["step"]) for state in optimizer["state"].values()), default=0)
 
 
 def _size(weights: dict[str, torch.Tensor]) -> int:
-    """Number of values in a state dict, without the vectors of the spectral norm, which are not trained."""
+    """Return the number of values in a state dict, without the vectors of the spectral norm, which are not trained."""
     kept = (tensor for name, tensor in weights.items() if not name.endswith(("._u", "._v", "num_batches_tracked")))
     return sum(tensor.numel() for tensor in kept)

@@ -17,15 +17,113 @@ from ..metrics.summary import NETWORK
 from .boards import Board
 
 Rows = Sequence[Mapping[str, Any]]
+UNPAIRED, CLASSICAL, PAIRED_CLASSICAL, SUPERVISED, ABLATION = (
+    "trained",
+    "classical",
+    "classical, on pairs",
+    "supervised",
+    "ablation",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    Args:
+        name: Name of the method or baseline.
+        title: Title in the table.
+        kind: Kind: trained, classical, classical on pairs, supervised or ablation.
+        cells: Mean and SD over patients, by column.
+        seeds: Number of seeds; 0 for a baseline.
+        seed_sd: SD over seeds of the mean of the first column.
+        rows: Scores per patient, direction and seed; empty where the file has none.
+        cost: Costs of `training_cost`, averaged over seeds.
+        directions: Directions that were scored.
+    """
+
+    name: str
+    title: str
+    kind: str
+    cells: dict[str, tuple[float, float]]
+    seeds: int = 0
+    seed_sd: float | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+    directions: tuple[str, ...] = ()
+
+
+def entries(board: Board, content: dict[str, Any]) -> list[Entry]:
+    """Make the rows of a leaderboard's file of results: methods, then baselines."""
+    names = list(dict.fromkeys(run["method"].partition(":")[0] for run in content["runs"]))
+    found = []
+    for name in names:  # the pairs of a method between two domains share a row
+        runs = [run for run in content["runs"] if run["method"].partition(":")[0] == name]
+        rows = [{**row, "seed": run["seed"]} for run in runs for row in run["rows"]]
+        found.append(entry(board, name, rows, costs=[run["cost"] for run in runs]))
+    for name in dict.fromkeys(row["method"] for row in content["baselines"]):
+        rows = [row for row in content["baselines"] if row["method"] == name]
+        found.append(entry(board, name, rows, costs=[]))
+    return found
+
+
+def entry(board: Board, name: str, rows: list[dict[str, Any]], *, costs: list[dict[str, Any]]) -> Entry:
+    """Make the row of the table from scores of patients.
+
+    Args:
+        board: Leaderboard of the bundle.
+        name: Name of the method or baseline.
+        rows: Scores per patient, direction and seed.
+        costs: Costs of `training_cost`, one per run; none for a baseline.
+    """
+    directions = tuple(dict.fromkeys(row["direction"] for row in rows))
+    columns = {column: mean_and_sd(patient_means(rows, column).values()) for column in board.columns}
+    if len(directions) > 1:
+        first = board.columns[0]
+        for direction in directions:
+            values = patient_means(rows, first, direction=direction).values()
+            columns[f"{first} {direction}"] = mean_and_sd(values)
+    return Entry(
+        name,
+        board.title(name),
+        kind_of(board, name, trained=bool(costs)),
+        {column: cell for column, cell in columns.items() if cell is not None},
+        seeds=len({row.get("seed") for row in rows}) if costs else 0,
+        seed_sd=seed_sd(rows, board.columns[0]),
+        rows=rows,
+        cost=_mean_cost(costs),
+        directions=directions,
+    )
+
+
+def earlier_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
+    """Make the rows of an earlier file, whose means and SDs over patients allow no test."""
+    found: list[Entry] = []
+    names = list(dict.fromkeys(run["method"] for run in content["runs"]))
+    for name in names:
+        runs = [run for run in content["runs"] if run["method"] == name]
+        summaries = [next(iter(run["summary"].values()))[NETWORK] for run in runs]
+        found.append(_summarised(board, name, summaries, [_cost(run) for run in runs]))
+    (methods,) = content["runs"][0]["summary"].values()
+    return found + [_summarised(board, name, [methods[name]], []) for name in methods if name != NETWORK]
+
+
+def kind_of(board: Board, name: str, *, trained: bool) -> str:
+    """Return the kind of a method or baseline, see `Entry`."""
+    if not trained:
+        return PAIRED_CLASSICAL if name in board.fitted_on_pairs else CLASSICAL
+    if "ablations/" in name:
+        return ABLATION
+    return SUPERVISED if name in board.supervised else UNPAIRED
 
 
 def patient_means(rows: Rows, metric: str, *, direction: str | None = None) -> dict[str, float]:
     """Average a metric of each patient over directions and seeds.
 
     Args:
-        rows: one per patient, direction and seed; those without the metric are left out.
-        metric: name of the metric.
-        direction: restrict the average to this direction.
+        rows: Rows, one per patient, direction and seed; those without the metric are left out.
+        metric: Name of the metric.
+        direction: Direction to which the average is restricted; default: all directions.
 
     Example:
         >>> forth = {"patient": "a", "direction": "x->y", "psnr": 20.0}
@@ -60,8 +158,8 @@ def paired_tests(best: Mapping[str, float], other: Mapping[str, float]) -> tuple
     """Return the two-sided p of the paired t-test and of Wilcoxon's signed-rank test over the patients of both.
 
     Args:
-        best: value per patient of one method.
-        other: value per patient of another method.
+        best: Value per patient of one method.
+        other: Value per patient of another method.
 
     Returns:
         Both p, 1 for equal values; None with fewer than two common patients.
@@ -100,110 +198,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-UNPAIRED, CLASSICAL, PAIRED_CLASSICAL, SUPERVISED, ABLATION = (
-    "trained",
-    "classical",
-    "classical, on pairs",
-    "supervised",
-    "ablation",
-)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row of the table.
-
-    Args:
-        name: name of the method or baseline.
-        title: how the table calls it.
-        kind: trained, classical, classical on pairs, supervised or ablation.
-        cells: mean and SD over patients, by column.
-        seeds: number of seeds; 0 for a baseline.
-        seed_sd: SD over seeds of the mean of the first column.
-        rows: scores per patient, direction and seed; empty where the file has none.
-        cost: see `training_cost`; mean over seeds.
-        directions: directions that were scored.
-    """
-
-    name: str
-    title: str
-    kind: str
-    cells: dict[str, tuple[float, float]]
-    seeds: int = 0
-    seed_sd: float | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    cost: dict[str, Any] = field(default_factory=dict)
-    directions: tuple[str, ...] = ()
-
-
-def kind_of(board: Board, name: str, *, trained: bool) -> str:
-    """Return the kind of a method or baseline, see `Entry`."""
-    if not trained:
-        return PAIRED_CLASSICAL if name in board.fitted_on_pairs else CLASSICAL
-    if "ablations/" in name:
-        return ABLATION
-    return SUPERVISED if name in board.supervised else UNPAIRED
-
-
-def entry(board: Board, name: str, rows: list[dict[str, Any]], *, costs: list[dict[str, Any]]) -> Entry:
-    """Make the row of the table from scores of patients.
-
-    Args:
-        board: leaderboard of the bundle.
-        name: name of the method or baseline.
-        rows: scores per patient, direction and seed.
-        costs: one per run; none for a baseline.
-    """
-    directions = tuple(dict.fromkeys(row["direction"] for row in rows))
-    columns = {column: mean_and_sd(patient_means(rows, column).values()) for column in board.columns}
-    if len(directions) > 1:
-        first = board.columns[0]
-        for direction in directions:
-            values = patient_means(rows, first, direction=direction).values()
-            columns[f"{first} {direction}"] = mean_and_sd(values)
-    return Entry(
-        name,
-        board.title(name),
-        kind_of(board, name, trained=bool(costs)),
-        {column: cell for column, cell in columns.items() if cell is not None},
-        seeds=len({row.get("seed") for row in rows}) if costs else 0,
-        seed_sd=seed_sd(rows, board.columns[0]),
-        rows=rows,
-        cost=_mean_cost(costs),
-        directions=directions,
-    )
-
-
-def entries(board: Board, content: dict[str, Any]) -> list[Entry]:
-    """Make the rows of a leaderboard's file of results: methods, then baselines."""
-    names = list(dict.fromkeys(run["method"].partition(":")[0] for run in content["runs"]))
-    found = []
-    for name in names:  # the pairs of a method between two domains share a row
-        runs = [run for run in content["runs"] if run["method"].partition(":")[0] == name]
-        rows = [{**row, "seed": run["seed"]} for run in runs for row in run["rows"]]
-        found.append(entry(board, name, rows, costs=[run["cost"] for run in runs]))
-    for name in dict.fromkeys(row["method"] for row in content["baselines"]):
-        rows = [row for row in content["baselines"] if row["method"] == name]
-        found.append(entry(board, name, rows, costs=[]))
-    return found
-
-
 def _mean_cost(costs: list[dict[str, Any]]) -> dict[str, Any]:
     """Average the costs over the runs."""
     names = costs[0] if costs else {}
     return {name: mean(cost[name] for cost in costs) for name in names if all(name in cost for cost in costs)}
-
-
-def earlier_entries(board: Board, content: dict[str, Any]) -> list[Entry]:
-    """Make the rows of an earlier file, whose means and SDs over patients allow no test."""
-    found: list[Entry] = []
-    names = list(dict.fromkeys(run["method"] for run in content["runs"]))
-    for name in names:
-        runs = [run for run in content["runs"] if run["method"] == name]
-        summaries = [next(iter(run["summary"].values()))[NETWORK] for run in runs]
-        found.append(_summarised(board, name, summaries, [_cost(run) for run in runs]))
-    (methods,) = content["runs"][0]["summary"].values()
-    return found + [_summarised(board, name, [methods[name]], []) for name in methods if name != NETWORK]
 
 
 def _summarised(board: Board, name: str, summaries: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Entry:

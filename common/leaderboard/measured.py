@@ -2,8 +2,8 @@
 
     python -m common.leaderboard.measured FILE run training --config_file ...
 
-FILE gets the peak of the process's memory and, on a GPU, of what torch allocated there, in MB; of a training that was
-interrupted and goes on, the larger one.
+FILE gets the peak memory of the process and, on a GPU, the peak that torch allocated there, in MB. For a training that
+was interrupted and continued, it keeps the larger value.
 """
 
 from __future__ import annotations

@@ -26,60 +26,71 @@ COSTS = (
     ("peak_memory_mb", "peak memory (MB)", "{:,.0f}"),
     ("peak_gpu_memory_mb", "peak GPU memory (MB)", "{:,.0f}"),
 )
+NOTES = ROOT / "benchmarks" / "notes"
+PAGE = ROOT / "docs" / "leaderboard.md"
 
 
-def best_entry(board: Board, found: Sequence[Entry]) -> Entry:
-    """Return the best method trained without aligned pairs, by the first column, among those scored in all directions.
+def write_page(page: str | Path | None = None, *, results: str | Path | None = None) -> Path:
+    """Write the page of all leaderboards from the existing files of results.
 
-    Raises:
-        ValueError: when nothing was trained.
-    """
-    column = board.columns[0]
-    trained = [each for each in found if each.kind == UNPAIRED and column in each.cells]
-    complete = [each for each in trained if is_complete(each, trained)]
-    if not complete:
-        raise ValueError(f"the results of {board.bundle} must hold a trained method with {column!r}, got none.")
-    return (min if lower_is_better(column) else max)(complete, key=lambda each: each.cells[column][0])
-
-
-def ranked(board: Board, found: Sequence[Entry]) -> list[Entry]:
-    """Sort rows by the first column, the best one first; those that lack it or a direction come last."""
-    column = board.columns[0]
-    sign = 1 if lower_is_better(column) else -1
-
-    def place(each: Entry) -> tuple[bool, float]:
-        incomplete = not is_complete(each, found) or column not in each.cells
-        return incomplete, sign * each.cells[column][0] if column in each.cells else 0.0
-
-    return sorted(found, key=place)
-
-
-def is_complete(each: Entry, found: Sequence[Entry]) -> bool:
-    """Return whether a row was scored in all directions; one without patients names none and counts as complete."""
-    return not each.directions or len(each.directions) == max(len(other.directions) for other in found)
-
-
-def significance(board: Board, best: Entry, found: Sequence[Entry]) -> dict[str, tuple[float, float]]:
-    """Test every other row against the best one.
-
-    A row is tested in the directions that it shares with the best one.
+    Args:
+        page: Path of the page; default: `docs/leaderboard.md`.
+        results: Folder of the files; default: `benchmarks/results`.
 
     Returns:
-        By name, p of the paired t-test and of Wilcoxon's test after Holm's correction; rows without patients or
-        without a common direction are absent.
+        Path of the page.
     """
-    raw = {}
-    for each in found:
-        shared = set(each.directions) & set(best.directions)
-        pairs = [
-            patient_means([row for row in line.rows if row["direction"] in shared], board.columns[0])
-            for line in (best, each)
+    folder = Path(results or RESULTS)
+    parts = [(NOTES / "introduction.md").read_text(encoding="utf-8").strip()]
+    for board in find_boards().values():
+        found = load(board, folder)
+        if found is not None:
+            parts.append(section(board, *found))
+    return write_text(page or PAGE, "\n\n".join(parts) + "\n")
+
+
+def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
+    """Write a bundle's heading, commands, tables and text."""
+    lines, ablations = without_ablations(found)
+    parts = [f"## {board.title(board.own)} (`{board.bundle}`)", "```\n" + "\n".join(facts["commands"]) + "\n```"]
+    parts += [_source(board, facts), score_table(board, lines), _tests(board, lines)]
+    if ablations:
+        parts += ["Ablations, beside the method itself:", score_table(board, [best_entry(board, lines), *ablations])]
+    if "second_baselines" in facts:
+        parts += [f"{board.second_title}:", second_table(board, facts)]
+    parts += ["Cost:", cost_table(found)]
+    notes = NOTES / f"{board.bundle}.md"
+    if notes.is_file():
+        parts.append(notes.read_text(encoding="utf-8").strip())
+    return "\n\n".join(parts)
+
+
+def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | None:
+    """Read the facts and rows of a bundle from its leaderboard's file and from that of the earlier comparison.
+
+    Returns:
+        Facts and rows, of which the earlier file adds those of other methods; None when there is neither file.
+    """
+    path, before = folder / f"{board.bundle}.json", folder / f"{board.bundle}_methods.json"
+    facts: dict[str, Any] = {"setting": {"budget": board.budget}, "commands": [], "runs": []}
+    found: list[Entry] = []
+    if path.is_file():
+        facts |= {"file": path.name, **json.loads(path.read_text(encoding="utf-8"))}
+        found = entries(board, facts)
+    if before.is_file() and facts["setting"]["budget"] == board.budget:
+        names = {each.name for each in found}
+        old = [
+            each
+            for each in earlier_entries(board, json.loads(before.read_text(encoding="utf-8")))
+            if each.name not in names
         ]
-        tests = paired_tests(*pairs) if each is not best else None
-        if tests is not None:
-            raw[each.name] = tests
-    corrected = [holm([tests[which] for tests in raw.values()]) for which in (0, 1)]
-    return dict(zip(raw, zip(*corrected)))
+        methods = [each.name for each in old if each.seeds]
+        if methods:
+            seeds = max(each.seeds for each in old)
+            facts["commands"].append(command(board, board.budget, seeds, methods, board.overlay, None))
+            facts |= {"earlier": before.name, "earlier_methods": methods}
+            found += old
+    return (facts, found) if found else None
 
 
 def score_table(board: Board, found: Sequence[Entry]) -> str:
@@ -140,6 +151,60 @@ def second_table(board: Board, content: Mapping[str, Any]) -> str:
     return _markdown([head, ["---"] * len(head), *cells])
 
 
+def best_entry(board: Board, found: Sequence[Entry]) -> Entry:
+    """Return the best method trained without aligned pairs, by the first column, among those scored in all directions.
+
+    Raises:
+        ValueError: If nothing was trained.
+    """
+    column = board.columns[0]
+    trained = [each for each in found if each.kind == UNPAIRED and column in each.cells]
+    complete = [each for each in trained if is_complete(each, trained)]
+    if not complete:
+        raise ValueError(f"the results of {board.bundle} must hold a trained method with {column!r}, got none.")
+    return (min if lower_is_better(column) else max)(complete, key=lambda each: each.cells[column][0])
+
+
+def ranked(board: Board, found: Sequence[Entry]) -> list[Entry]:
+    """Sort rows by the first column, the best one first; those that lack it or a direction come last."""
+    column = board.columns[0]
+    sign = 1 if lower_is_better(column) else -1
+
+    def place(each: Entry) -> tuple[bool, float]:
+        incomplete = not is_complete(each, found) or column not in each.cells
+        return incomplete, sign * each.cells[column][0] if column in each.cells else 0.0
+
+    return sorted(found, key=place)
+
+
+def is_complete(each: Entry, found: Sequence[Entry]) -> bool:
+    """Return whether a row was scored in all directions; one without patients names none and counts as complete."""
+    return not each.directions or len(each.directions) == max(len(other.directions) for other in found)
+
+
+def significance(board: Board, best: Entry, found: Sequence[Entry]) -> dict[str, tuple[float, float]]:
+    """Test every other row against the best one.
+
+    A row is tested in the directions that it shares with the best one.
+
+    Returns:
+        By name, p of the paired t-test and of Wilcoxon's test after Holm's correction; rows without patients or
+        without a common direction are absent.
+    """
+    raw = {}
+    for each in found:
+        shared = set(each.directions) & set(best.directions)
+        pairs = [
+            patient_means([row for row in line.rows if row["direction"] in shared], board.columns[0])
+            for line in (best, each)
+        ]
+        tests = paired_tests(*pairs) if each is not best else None
+        if tests is not None:
+            raw[each.name] = tests
+    corrected = [holm([tests[which] for tests in raw.values()]) for which in (0, 1)]
+    return dict(zip(raw, zip(*corrected)))
+
+
 def without_ablations(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Split rows into those of the main table and the ablations."""
     return [e for e in found if e.kind != ABLATION], [e for e in found if e.kind == ABLATION]
@@ -179,73 +244,6 @@ def _digits(value: float) -> int:
 
 def _markdown(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-NOTES = ROOT / "benchmarks" / "notes"
-PAGE = ROOT / "docs" / "leaderboard.md"
-
-
-def write_page(page: str | Path | None = None, *, results: str | Path | None = None) -> Path:
-    """Write the page of all leaderboards from the existing files of results.
-
-    Args:
-        page: path of the page; default: `docs/leaderboard.md`.
-        results: folder of the files; default: `benchmarks/results`.
-
-    Returns:
-        Path of the page.
-    """
-    folder = Path(results or RESULTS)
-    parts = [(NOTES / "introduction.md").read_text(encoding="utf-8").strip()]
-    for board in find_boards().values():
-        found = load(board, folder)
-        if found is not None:
-            parts.append(section(board, *found))
-    return write_text(page or PAGE, "\n\n".join(parts) + "\n")
-
-
-def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | None:
-    """Read the facts and rows of a bundle from its leaderboard's file and from that of the earlier comparison.
-
-    Returns:
-        Facts and rows, of which the earlier file adds those of other methods; None when there is neither file.
-    """
-    path, before = folder / f"{board.bundle}.json", folder / f"{board.bundle}_methods.json"
-    facts: dict[str, Any] = {"setting": {"budget": board.budget}, "commands": [], "runs": []}
-    found: list[Entry] = []
-    if path.is_file():
-        facts |= {"file": path.name, **json.loads(path.read_text(encoding="utf-8"))}
-        found = entries(board, facts)
-    if before.is_file() and facts["setting"]["budget"] == board.budget:
-        names = {each.name for each in found}
-        old = [
-            each
-            for each in earlier_entries(board, json.loads(before.read_text(encoding="utf-8")))
-            if each.name not in names
-        ]
-        methods = [each.name for each in old if each.seeds]
-        if methods:
-            seeds = max(each.seeds for each in old)
-            facts["commands"].append(command(board, board.budget, seeds, methods, board.overlay, None))
-            facts |= {"earlier": before.name, "earlier_methods": methods}
-            found += old
-    return (facts, found) if found else None
-
-
-def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
-    """Write a bundle's heading, commands, tables and text."""
-    lines, ablations = without_ablations(found)
-    parts = [f"## {board.title(board.own)} (`{board.bundle}`)", "```\n" + "\n".join(facts["commands"]) + "\n```"]
-    parts += [_source(board, facts), score_table(board, lines), _tests(board, lines)]
-    if ablations:
-        parts += ["Ablations, beside the method itself:", score_table(board, [best_entry(board, lines), *ablations])]
-    if "second_baselines" in facts:
-        parts += [f"{board.second_title}:", second_table(board, facts)]
-    parts += ["Cost:", cost_table(found)]
-    notes = NOTES / f"{board.bundle}.md"
-    if notes.is_file():
-        parts.append(notes.read_text(encoding="utf-8").strip())
-    return "\n\n".join(parts)
 
 
 def _source(board: Board, facts: dict[str, Any]) -> str:

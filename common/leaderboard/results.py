@@ -21,12 +21,12 @@ def refuse_other(path: str | Path, content: dict[str, Any] | None, setting: dict
     """Refuse to add results of one setting to those of another.
 
     Args:
-        path: file of results, for the message.
-        content: its content, or None.
-        setting: setting of the new results.
+        path: File of results, for the message.
+        content: Content of the file, or None.
+        setting: Setting of the new results.
 
     Raises:
-        ValueError: when the file's setting is another one.
+        ValueError: If the file's setting is another one.
     """
     found = None if content is None else content.get("setting")
     if content is not None and found != json.loads(json.dumps(setting)):
@@ -40,11 +40,11 @@ def shared_run(board: Board, method: str, seed: int, path: Path, setting: dict[s
     """Find a run that another bundle has made already: the same training on the same data.
 
     Args:
-        board: leaderboard of the bundle.
-        method: name of the method, see `Board.files`.
-        seed: seed of the training.
-        path: file of this bundle's results; the other bundle's lies beside it.
-        setting: setting of this bundle's runs; the other's must be equal except for the bundle.
+        board: Leaderboard of the bundle.
+        method: Name of the method, see `Board.files`.
+        seed: Seed of the training.
+        path: File of this bundle's results; the other bundle's lies beside it.
+        setting: Setting of this bundle's runs; the other's must be equal except for the bundle.
 
     Returns:
         The run, or None.
@@ -64,13 +64,13 @@ def add_runs(path: str | Path, setting: dict[str, Any], facts: dict[str, Any], r
     The rows of a baseline, which no training changes, are kept once, from the first run that has them.
 
     Args:
-        path: file of results; created if missing.
-        setting: setting that the runs share.
-        facts: `command` and `machine` of the runs.
-        runs: see `one_run`.
+        path: File of results; created if missing.
+        setting: Setting that the runs share.
+        facts: Facts `command` and `machine` of the runs.
+        runs: Runs that `one_run` returned.
 
     Raises:
-        ValueError: when the file's setting is another one.
+        ValueError: If the file's setting is another one.
     """
     content = read_results(path)
     refuse_other(path, content, setting)

@@ -35,6 +35,83 @@ class RunFailedError(RuntimeError):
     """A training or an evaluation ended with an error, which its log holds."""
 
 
+def run_leaderboard(
+    bundle: str,
+    *,
+    methods: Sequence[str] | None = None,
+    budget: int | None = None,
+    seeds: int | Sequence[int] = 3,
+    overlay: str | None = DECLARED,
+    epochs: int | None = None,
+    data: str | Path | None = None,
+    second: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    result: str | Path | None = None,
+    options: dict[str, Any] | None = None,
+) -> Path:
+    """Train and evaluate each method with each seed at one budget, and write one file of results.
+
+    Equal budget means the same data, batch size and number of epochs, and equally many images with which the generator
+    is updated; what else differs (updates of the discriminator, time, memory) is recorded. All methods are evaluated
+    on the same held-out patients. Each run has a folder: a finished run is read, an interrupted one continues from its
+    last epoch, and one that another bundle shares is taken from that bundle's results. The file of results is written
+    after each run and keeps the results of other methods and seeds.
+
+    Args:
+        bundle: Name of a folder in `bundles`, or path of another bundle.
+        methods: Names of methods, see `Board.files`; default: all except the ablations.
+        budget: Number of images with which each generator is updated; default: the board's.
+        seeds: Number of seeds, from 0, or the seeds.
+        overlay: Last overlay of `train.yaml`, after each method's own: a name, a path, or None for the papers' sizes;
+            `declared` is the board's.
+        epochs: Number of epochs of each training; default: that of the configs.
+        data: Folder of the data; the demonstration makes its phantom there.
+        second: Folder of a second test set, on which all methods are scored too; nothing is trained on it.
+        output_dir: Folder of the runs; default: `runs/leaderboard/<bundle>`.
+        result: File of results; default: `benchmarks/results/<bundle>.json`.
+        options: Further overrides of every training's config.
+
+    Returns:
+        Path of the file of results.
+
+    Raises:
+        ValueError: If an argument is out of range, or results of another budget are in the way.
+        RunFailedError: If a training or an evaluation fails.
+    """
+    board = find_board(bundle)
+    bundle = board.bundle
+    budget = board.budget if budget is None else budget
+    if overlay == "compact":
+        warnings.warn(
+            "`overlay` compact is the bundle's compact.yaml now. The overlay that the name stood for is the default.",
+            FutureWarning,
+            stacklevel=2,
+        )
+    overlay = board.overlay if overlay == DECLARED else overlay
+    names = list(methods or board.methods())
+    folder = Path(output_dir or Path("runs") / "leaderboard" / bundle).absolute()
+    places = {"data": Path(data or folder / "data").absolute(), "runs": folder}
+    places |= {} if second is None else {"second": Path(second).absolute()}
+    plans = {name: schedule(board.files(name, overlay), budget, epochs=epochs) for name in names}
+    setting = {"bundle": bundle, "budget": budget, "overlay": None if overlay is None else Path(overlay).stem}
+    setting |= {"epochs": epochs, "options": dict(options or {})}
+    path = Path(result or RESULTS / f"{bundle}.json")
+    refuse_other(path, read_results(path), setting)
+    facts = {"command": command(board, budget, seeds, methods, overlay, epochs), "machine": machine()}
+    for seed in range(seeds) if isinstance(seeds, int) else seeds:
+        if board.stages:
+            train_stages(board, seed, places, overlay, plans[names[0]], setting)
+        for name in names:
+            print(f"{bundle}: {name}, seed {seed}", flush=True)
+            known = {run["method"] for run in (read_results(path) or {"runs": []})["runs"]}
+            alone = board.own in known and name != board.own  # its run scores the baselines in all directions
+            run = shared_run(board, name, seed, path, setting) or one_run(
+                board, name, seed, places, overlay, plans[name], setting, baselines=not alone
+            )
+            add_runs(path, setting, facts, [run])
+    return path
+
+
 def one_run(
     board: Board,
     method: str,
@@ -49,22 +126,22 @@ def one_run(
     """Train and evaluate a method, unless its folder holds the result.
 
     Args:
-        board: leaderboard of the bundle.
-        method: name of the method, see `Board.files`.
-        seed: seed of the training.
-        places: folders `data` and `runs`, and `second` where there is a second test set.
-        overlay: last overlay of the training, after the method's own.
-        plan: schedule of the training.
-        setting: setting that all runs of a leaderboard share.
-        baselines: whether to score the baselines too, which takes longer than the network.
+        board: Leaderboard of the bundle.
+        method: Name of the method, see `Board.files`.
+        seed: Seed of the training.
+        places: Folders `data` and `runs`, and `second` where there is a second test set.
+        overlay: Last overlay of the training, after the method's own.
+        plan: Schedule of the training.
+        setting: Setting that all runs of a leaderboard share.
+        baselines: Whether to score the baselines too, which takes longer than the network.
 
     Returns:
         `method`, `seed`, `cost`, `facts` and `rows`, the scores of the network and of the baselines in the board's
         columns, one row per patient and direction; `second` holds the rows of a second test set.
 
     Raises:
-        ValueError: when the folder holds a run of another setting.
-        RunFailedError: when the training or the evaluation fails.
+        ValueError: If the folder holds a run of another setting.
+        RunFailedError: If the training or the evaluation fails.
     """
     folder = _folder(places["runs"], f"{re.sub('[/+:]', '_', method)}_{seed}", setting)
     if (folder / DONE).is_file():
@@ -107,12 +184,41 @@ def train_stages(
     for stage in board.stages:
         done = folder / f"{stage.stem}.done"
         if not done.is_file():
-            own_epochs = "max_epochs" in ConfigParser.load_config_file(str(stage))  # is no translation: a classifier
+            own_epochs = "max_epochs" in ConfigParser.load_config_file(str(stage))  # a classifier, no translation
             lengths = {} if own_epochs else {"max_epochs": plan.epochs}
             lengths["samples_per_epoch"] = plan.samples_per_epoch
             files = [*board.files(board.own, overlay), stage]
             _train(board, files, folder, places, {**lengths, "seed": seed, **setting["options"]})
             done.touch()
+
+
+def command(
+    board: Board,
+    budget: int,
+    seeds: int | Sequence[int],
+    methods: Sequence[str] | None,
+    overlay: str | None,
+    epochs: int | None,
+) -> str:
+    """Return the command that makes these results, without the paths of this machine.
+
+    Example:
+        >>> command(find_board("ggcl"), 1200, 3, ["ggcl", "cut"], "declared", None)
+        'python -m common leaderboard --bundle ggcl --budget 1200 --seeds 3 --methods ggcl,cut'
+    """
+    numbers = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
+    words = ["python", "-m", "common", "leaderboard", "--bundle", board.bundle, "--budget", str(budget)]
+    words += ["--seeds", numbers]
+    words += ["--methods", ",".join(methods)] if methods else []
+    if overlay not in (DECLARED, board.overlay):
+        words += ["--overlay", "None" if overlay is None else Path(overlay).stem]
+    return shlex.join([*words, *(["--epochs", str(epochs)] if epochs else [])])
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine that time and memory were measured on."""
+    facts: dict[str, Any] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
+    return {**facts, "gpu": accelerator_name()}
 
 
 def _folder(runs: Path, name: str, setting: dict[str, Any]) -> Path:
@@ -157,7 +263,7 @@ def _evaluate(board: Board, folder: Path, data: Path, name: str, *, baselines: b
 
 
 def _options(values: Mapping[str, Any]) -> list[str]:
-    """Command-line options; MONAI leaves out a None that is not written as an expression."""
+    """Return command-line options; MONAI leaves out a None that is not written as an expression."""
     texts = {name: "$None" if value is None else str(value) for name, value in values.items()}
     return [word for name, text in texts.items() for word in (f"--{name}", text)]
 
@@ -182,109 +288,3 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
         for row in read_rows(path)
     ]
     return sorted(rows, key=lambda row: row["method"] != NETWORK)
-
-
-def run_leaderboard(
-    bundle: str,
-    *,
-    methods: Sequence[str] | None = None,
-    budget: int | None = None,
-    seeds: int | Sequence[int] = 3,
-    overlay: str | None = DECLARED,
-    epochs: int | None = None,
-    data: str | Path | None = None,
-    second: str | Path | None = None,
-    output_dir: str | Path | None = None,
-    result: str | Path | None = None,
-    options: dict[str, Any] | None = None,
-) -> Path:
-    """Train and evaluate each method with each seed at one budget, and write one file of results.
-
-    Equal budget means the same data, batch size and number of epochs, and equally many images with which the generator
-    is updated; what else differs (updates of the discriminator, time, memory) is recorded. All methods are evaluated
-    on the same held-out patients. Each run has a folder: a finished run is read, an interrupted one continues from its
-    last epoch, and one that another bundle shares is taken from that bundle's results. The file of results is written
-    after each run and keeps the results of other methods and seeds.
-
-    Args:
-        bundle: a folder in `bundles`, or the path of another bundle.
-        methods: names of methods, see `Board.files`; default: all except the ablations.
-        budget: number of images with which each generator is updated; default: the board's.
-        seeds: number of seeds, from 0, or the seeds.
-        overlay: last overlay of `train.yaml`, after each method's own: a name, a path, or None for the papers' sizes;
-            `declared` is the board's.
-        epochs: number of epochs of each training; default: that of the configs.
-        data: folder of the data; the demonstration makes its phantom there.
-        second: folder of a second test set, on which all methods are scored too; nothing is trained on it.
-        output_dir: folder of the runs; default: `runs/leaderboard/<bundle>`.
-        result: file of results; default: `benchmarks/results/<bundle>.json`.
-        options: further overrides of every training's config.
-
-    Returns:
-        Path of the file of results.
-
-    Raises:
-        ValueError: when an argument is out of range, or results of another budget are in the way.
-        RunFailedError: when a training or an evaluation fails.
-    """
-    board = find_board(bundle)
-    bundle = board.bundle
-    budget = board.budget if budget is None else budget
-    if overlay == "compact":
-        warnings.warn(
-            "`overlay` compact is the bundle's compact.yaml now. The overlay that the name stood for is the default.",
-            FutureWarning,
-            stacklevel=2,
-        )
-    overlay = board.overlay if overlay == DECLARED else overlay
-    names = list(methods or board.methods())
-    folder = Path(output_dir or Path("runs") / "leaderboard" / bundle).absolute()
-    places = {"data": Path(data or folder / "data").absolute(), "runs": folder}
-    places |= {} if second is None else {"second": Path(second).absolute()}
-    plans = {name: schedule(board.files(name, overlay), budget, epochs=epochs) for name in names}
-    setting = {"bundle": bundle, "budget": budget, "overlay": None if overlay is None else Path(overlay).stem}
-    setting |= {"epochs": epochs, "options": dict(options or {})}
-    path = Path(result or RESULTS / f"{bundle}.json")
-    refuse_other(path, read_results(path), setting)
-    facts = {"command": command(board, budget, seeds, methods, overlay, epochs), "machine": machine()}
-    for seed in range(seeds) if isinstance(seeds, int) else seeds:
-        if board.stages:
-            train_stages(board, seed, places, overlay, plans[names[0]], setting)
-        for name in names:
-            print(f"{bundle}: {name}, seed {seed}", flush=True)
-            known = {run["method"] for run in (read_results(path) or {"runs": []})["runs"]}
-            alone = board.own in known and name != board.own  # its run scores the baselines in all directions
-            run = shared_run(board, name, seed, path, setting) or one_run(
-                board, name, seed, places, overlay, plans[name], setting, baselines=not alone
-            )
-            add_runs(path, setting, facts, [run])
-    return path
-
-
-def command(
-    board: Board,
-    budget: int,
-    seeds: int | Sequence[int],
-    methods: Sequence[str] | None,
-    overlay: str | None,
-    epochs: int | None,
-) -> str:
-    """Return the command that makes these results, without the paths of this machine.
-
-    Example:
-        >>> command(find_board("ggcl"), 1200, 3, ["ggcl", "cut"], "declared", None)
-        'python -m common leaderboard --bundle ggcl --budget 1200 --seeds 3 --methods ggcl,cut'
-    """
-    numbers = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
-    words = ["python", "-m", "common", "leaderboard", "--bundle", board.bundle, "--budget", str(budget)]
-    words += ["--seeds", numbers]
-    words += ["--methods", ",".join(methods)] if methods else []
-    if overlay not in (DECLARED, board.overlay):
-        words += ["--overlay", "None" if overlay is None else Path(overlay).stem]
-    return shlex.join([*words, *(["--epochs", str(epochs)] if epochs else [])])
-
-
-def machine() -> dict[str, Any]:
-    """Describe the machine that time and memory were measured on."""
-    facts: dict[str, Any] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
-    return {**facts, "gpu": accelerator_name()}
