@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 import fire
 import nibabel as nib
 import numpy as np
-import torch
 from ignite.engine import Events
-from measuring import ROOT, print_table, result_path, write_result
+from measuring import ROOT, print_table, result_path, wait_for_device, write_result
 from monai.bundle import ConfigParser
 from training_steps import WITHOUT_STAGES
 
@@ -176,8 +175,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait_for_device()
     return time.perf_counter()
 
 

@@ -45,7 +45,7 @@ def interleaved(
         for name, call in candidates.items():
             start = time.perf_counter()
             call()
-            _wait()
+            wait_for_device()
             times[name].append(time.perf_counter() - start)
     return {
         name: {"seconds": statistics.median(found), "fastest": min(found), "slowest": max(found)}
@@ -117,9 +117,10 @@ def _measured(work: Callable[..., Any], *arguments: Any) -> float:
     return own_peak_mb()
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def wait_for_device() -> None:
+    """Wait until the accelerator, if there is one, has done all that it was given."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def _processor() -> str:

@@ -42,6 +42,7 @@ from common.inference import TileInferer
 from .helpers.devices import WIDE, Imitation, pretend
 from .helpers.methods import method
 from .helpers.tiny_trainings import CASES, parsed, write_images
+from .helpers.translations import OPTIONS, save, sidecars, source, translate
 
 BUNDLES = sorted((Path(__file__).parents[1] / "bundles").iterdir())
 KINDS = ("cuda", "xpu", "mps")
@@ -303,7 +304,7 @@ class Made(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_bundles_training_needs_no_double_precision(root, tmp_path, name):
+def test_a_bundles_training_needs_no_double_precision(root, tmp_path, name, caplog):
     """Nothing of it is sent to the device, from the files to the networks, and nothing is computed there."""
     lengths = {"max_epochs": 1, "samples_per_epoch": 4} | ({"classifier_epochs": 1} if name.startswith("nect") else {})
     made = Made()
@@ -314,6 +315,25 @@ def test_a_bundles_training_needs_no_double_precision(root, tmp_path, name):
     assert torch.float32 in device.sent
     assert torch.float32 in made.types
     assert not {*device.sent, *made.types} & set(WIDE)
+    assert "has no double precision" not in caplog.text
+
+
+@pytest.mark.parametrize("bundle", OPTIONS)
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_a_bundles_translation_needs_no_double_precision(monkeypatch, tmp_path, bundle, precision, caplog):
+    """With its own weights, from preflight to the file that is written; `fast` stays in float32."""
+    pretend(monkeypatch, "mps")
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 2**30)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 0)
+    image = save(tmp_path / "in.nii.gz", *source(bundle))
+    with Imitation("mps") as device:
+        translate(bundle, image, tmp_path / "out", device="mps", precision=precision)
+    assert torch.float32 in device.sent
+    assert not set(device.sent) & {*WIDE, torch.bfloat16}
+    assert "has no double precision" not in caplog.text
+    ((_, facts),) = sidecars(tmp_path / "out").items()
+    assert facts["precision"] == {"asked": precision, "body": "float32"}
+    assert facts["run"]["gpu"] == "mps"
 
 
 def test_a_method_that_computes_in_double_precision_is_seen():
