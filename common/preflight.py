@@ -31,7 +31,7 @@ EXPRESSIONS = ("$", "@", "%")
 WHOLE_NUMBERS = ("_size", "_epochs", "_workers", "_interval")
 PLACES = ("_dir", "bundle_root")
 RUN_IDS = ("imports", "initialize", "run", "finalize", "training", "inference", "evaluating", "_meta_")
-OPTIONAL = ("phantom",)  # of a demonstration, whose data may be left out (`--make_data None`)
+OPTIONAL = ("phantom",)  # of a demonstration, whose data may be left out (`--make_data '$None'`)
 TARGET_KEYS = ("_target_", "_requires_", "_disabled_", "_mode_", "_desc_", "_wrap_")
 REFERENCE = re.compile(r"[@%]((?:\w|::|#)+)")
 
