@@ -1,4 +1,4 @@
-"""Atomic writing of files and of several outputs together, JSON and checksums.
+"""Atomic writing of files and of several outputs together, safe names, JSON and checksums.
 
 A file is written under a hidden temporary name, several outputs in a hidden folder; both are renamed when complete.
 """
@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -24,6 +25,7 @@ import psutil
 from .errors import disk_full_names
 
 SUFFIX = ".partial"  # none of our readers takes a file of this name for an image
+MAX_NAME = 128  # characters of a file or folder that someone else names
 NAME = f"outputs.{socket.gethostname()}"  # nodes share folders, but cannot see which processes of others are alive
 
 
@@ -92,6 +94,61 @@ def _is_running(pid: str) -> bool:
         return not pid.isdecimal() or psutil.pid_exists(int(pid))
     except (OverflowError, OSError):  # not a process id, or the system does not say
         return True
+
+
+def safe_component(name: Any, what: str) -> str:
+    """Return a name that comes from someone else, such as a client or a header, if it can only be one file's name.
+
+    Args:
+        name: The name.
+        what: What it is called, for the message.
+
+    Raises:
+        ValueError: If it is not one name of 1 to 128 ASCII letters, digits, dots, dashes and underscores without a
+            leading dot.
+
+    Example:
+        >>> safe_component("final", "tag")
+        'final'
+        >>> safe_component("../..", "tag")
+        Traceback (most recent call last):
+        ValueError: `tag` must be one name of 1 to 128 letters, digits, '.', '-' and '_', not starting with '.', got ...
+    """
+    if not isinstance(name, str) or not re.fullmatch(rf"(?!\.)[A-Za-z0-9._-]{{1,{MAX_NAME}}}", name):
+        raise ValueError(
+            f"`{what}` must be one name of 1 to {MAX_NAME} letters, digits, '.', '-' and '_', not starting with '.',"
+            f" got {shown(name)}."
+        )
+    return name
+
+
+def shown(value: Any) -> str:
+    """Return the `repr` of a received value for a message, shortened."""
+    text = repr(value[:100] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def below(folder: str | Path, *parts: str | Path) -> Path:
+    """Return a resolved path below a folder: the last check before a file is created under a name from outside.
+
+    Args:
+        folder: Folder that must hold the path.
+        parts: Parts of the path below it.
+
+    Raises:
+        ValueError: If the path, with its links followed, is not below the folder.
+
+    Example:
+        >>> below("/out", "case", "..", "..", "etc")
+        Traceback (most recent call last):
+        ValueError: 'case/../../etc' must lie below the folder '/out', but stands for '/etc'.
+    """
+    root = Path(folder).resolve()
+    given = Path(*parts)
+    path = (root / given).resolve()
+    if root not in path.parents:
+        raise ValueError(f"{str(given)!r} must lie below the folder {str(folder)!r}, but stands for {str(path)!r}.")
+    return path
 
 
 class Staging:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import DiskFullError, disk_full_names
-from common.files import atomic_write, partial_name, partials_of_the_dead, remove_partials
+from common.files import atomic_write, below, partial_name, partials_of_the_dead, remove_partials, safe_component
 from tests.helpers.limits import file_size_limit
 
 
@@ -87,3 +87,44 @@ def test_other_errors_and_a_message_that_is_there_already_pass(tmp_path):
     with pytest.raises(DiskFullError, match="said already") as raised, disk_full_names(tmp_path):
         raise inner
     assert raised.value is inner
+
+
+@pytest.mark.parametrize("name", ["final", "a", "IM_0001.dcm", "1.2.840.113619.2-55", "A" * 128, "a..b", "-x"])
+def test_a_plain_name_passes_unchanged(name):
+    assert safe_component(name, "tag") == name
+
+
+TRICKS = {
+    "parent": "..",
+    "this folder": ".",
+    "nothing": "",
+    "up": "../../../bundles",
+    "absolute": "/etc/passwd",
+    "backslashes": "..\\..\\x",
+    "drive": "C:x",
+    "NUL": "a\0b",
+    "URL-encoded": "%2e%2e%2fx",
+    "long": "a" * 129,
+    "hidden": ".ssh",
+    "new line": "a\n",
+    "space": "a b",
+    "wide slash": "a\uff0fb",
+    "arabic digit": "\u0663",
+    "no text": 3,
+    "a list": ["a"],
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_a_name_that_is_not_one_plain_name_is_refused(trick):
+    with pytest.raises(ValueError, match=r"`tag` must be one name of 1 to 128 letters.*, got "):
+        safe_component(TRICKS[trick], "tag")
+
+
+def test_a_path_below_a_folder_is_resolved_and_any_other_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    assert below(tmp_path / "out", "a", "b.txt") == tmp_path.resolve() / "out" / "a" / "b.txt"
+    for parts in [("..", "a"), ("a", "..", "..", "b"), (str(tmp_path / "a"),), ("link", "a"), (".",), ("link", "out")]:
+        with pytest.raises(ValueError, match="must lie below the folder"):
+            below(tmp_path / "out", *parts)
