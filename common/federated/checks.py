@@ -1,7 +1,7 @@
 """Checks of a site before it takes part in a round: MONAI's client would go on with each of these faults.
 
 They cover the site's configuration and data, paths in a job that each site fills in (`$FEDERATED_DIR/$SITE/data`), and
-what a job must not contain: a federation's server sends names and numbers, and no code.
+files that a job must not bring. What it may set is in `common.federated.policy`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import nn
 
 from .. import preflight
 from ..engines.trainer import TranslationTrainer
-from ..networks.definition import PUBLIC_PACKAGE
 
 
 def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,40 +95,6 @@ def site_path(path: str, *, site: str, app_root: str = "") -> str:
         ) from None
 
 
-def refuse_code(options: Any, what: str) -> None:
-    """Refuse configuration values that MONAI would execute.
-
-    A string that begins with `$` is evaluated, one with `%` reads another file, `_target_` is called. The networks of
-    this package are the exception, since building one is harmless.
-
-    Args:
-        options: Values of any depth.
-        what: Name of the values, for the message.
-
-    Raises:
-        ValueError: If a value is code; the message names it.
-
-    Example:
-        >>> refuse_code({"batch_size": 2, "network_def": {"_target_": "common.networks.CompactGenerator"}}, "options")
-    """
-    if isinstance(options, dict):
-        target = options.get("_target_", PUBLIC_PACKAGE)
-        if not (isinstance(target, str) and f"{target}.".startswith(f"{PUBLIC_PACKAGE}.")):
-            raise ValueError(f"`{what}` may name the networks of {PUBLIC_PACKAGE} only, got _target_ {target!r}.")
-        for key, value in options.items():
-            if "_target_" in str(key) and key != "_target_":
-                raise ValueError(f"`{what}` must give a `_target_` inside its section, got {key!r}.")
-            refuse_code(value, what)
-    elif isinstance(options, (list, tuple)):
-        for value in options:
-            refuse_code(value, what)
-    elif isinstance(options, str) and options.lstrip()[:1] in ("$", "%"):
-        raise ValueError(
-            f"`{what}` must be plain values, got the expression {options!r}: a job brings no code. Put it into an"
-            " overlay that every site has in its bundle."
-        )
-
-
 def refuse_foreign_files(bundle_root: str | Path, files: Sequence[str], *, app_root: str | Path = "") -> None:
     """Refuse YAML files that are not the site's own: outside its bundle, or in what the server sent.
 
@@ -143,9 +108,9 @@ def refuse_foreign_files(bundle_root: str | Path, files: Sequence[str], *, app_r
         FileNotFoundError: If the bundle lacks it.
     """
     root = Path(bundle_root).resolve()
-    if app_root and root.is_relative_to(Path(app_root).resolve()):
+    if app_root and any(root.is_relative_to(folder) for folder in _unpacked(Path(app_root).resolve())):
         raise ValueError(
-            f"`bundle_root` must be a bundle that the site has itself, got {str(root)!r}, which came with the job."
+            f"`bundle_root` must be a bundle that the site has itself, got {str(root)!r}, which came with a job."
         )
     for file in files:
         path = (root / file).resolve()
@@ -153,3 +118,9 @@ def refuse_foreign_files(bundle_root: str | Path, files: Sequence[str], *, app_r
             raise ValueError(f"a configuration file must lie in the site's bundle {str(root)!r}, got {file!r}.")
         if not path.is_file():
             raise FileNotFoundError(f"the site's bundle {str(root)!r} has no file {file!r}.")
+
+
+def _unpacked(app_root: Path) -> list[Path]:
+    """Return the folder of this job, and of the jobs beside it: FLARE unpacks each as `<job>/app_<site>`."""
+    beside = app_root.parent.parent.glob("*/app_*") if app_root.name.startswith("app_") else ()
+    return [app_root, *(folder.resolve() for folder in beside)]

@@ -12,8 +12,10 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.transforms import CopyItemsd, EnsureTyped, Lambdad, LoadImaged, Orientationd
 from torch import nn
 
+from .. import networks
 from ..data.datalist import load_domain
 from ..networks.definition import PUBLIC_PACKAGE
+from .policy import refuse_other_kinds, refuse_unlisted
 from .site_algo import TRAIN
 
 FLARE = "nvflare.app_common"
@@ -60,20 +62,25 @@ def write_job(
         initial_weights: A `model.pt` on the server; by default random weights.
         evaluate: Whether sites score the global weights, see `SiteAlgo`.
         key_metric: Name of the score that the log shows.
-        train_options: Ids of `train.yaml` and their values.
+        train_options: Ids of `train.yaml` and their values, of those that `common.federated.policy` lists.
 
     Returns:
         Folder of the job.
 
     Raises:
-        ValueError: If a number is not positive, or an overlay cannot be relative to every site's bundle.
+        ValueError: If a number is not positive, an overlay cannot be relative to every site's bundle, or sites refuse
+            an option.
     """
     for what, number in {"sites": sites, "rounds": rounds, "local_epochs": local_epochs}.items():
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"`{what}` must be a whole number >= 1, got {number!r}.")
     if isinstance(overlays, str):
         raise ValueError(f"""`overlays` must be a list such as "['configs/demo.yaml']", got {overlays!r}.""")
-    network = _network(bundle_root, overlays, train_options or {})
+    options = {} if train_options is None else train_options
+    refuse_unlisted(options, "train_options")
+    refuse_other_kinds(options, "train_options", bundle_root, [TRAIN, *overlays])
+    network = _network(bundle_root, overlays, options)
+    model = {"path": f"{PUBLIC_PACKAGE}.{type(network).__name__}", "args": network.arguments}
     algo = {
         "bundle_root": site_bundle_root or str(Path(bundle_root).resolve()),
         "dataset_dir": dataset_dir,
@@ -82,13 +89,13 @@ def write_job(
         "local_epochs": local_epochs,
         "overlays": list(overlays),
         "evaluate": evaluate,
-        "train_options": dict(train_options or {}),
+        "train_options": dict(options),
     }
     name = name or Path(bundle_root).resolve().name
     folder = Path(output_dir)
     meta = {"name": name, "resource_spec": {}, "min_clients": sites, "deploy_map": {"app": ["@ALL"]}}
     _write(folder / "meta.json", meta)
-    _write(folder / "app" / "config" / "config_fed_server.json", _server(network, sites, rounds, initial_weights))
+    _write(folder / "app" / "config" / "config_fed_server.json", _server(model, sites, rounds, initial_weights))
     _write(folder / "app" / "config" / "config_fed_client.json", _client(algo, key_metric))
     return folder
 
@@ -97,7 +104,8 @@ def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
     """Add the classes that a job names to a site's `class_allow_list`, so that FLARE builds these and no others.
 
     FLARE refuses jobs with classes outside this list, which contains its own. The owner of the site decides: read the
-    returned names, or look into the job's two JSON files.
+    returned names, or look into the job's two JSON files. Only the classes of a job that `write_job` writes are added:
+    FLARE has others that run commands.
 
     Args:
         job: Folder of `write_job`.
@@ -108,12 +116,17 @@ def allow_classes(job: str | Path, local_dir: str | Path) -> list[str]:
 
     Raises:
         FileNotFoundError: If the job has no configuration.
-        ValueError: If the site's list is not a list.
+        ValueError: If the site's list is not a list, or the job names a class that `write_job` does not.
     """
     configs = sorted(Path(job).glob("app/config/config_fed_*.json"))
     if not configs:
         raise FileNotFoundError(f"{str(job)!r} has no app/config/config_fed_*.json: `job` must be a folder of a job.")
     needed = sorted({path for config in configs for path in _paths(json.loads(config.read_text(encoding="utf-8")))})
+    if foreign := [path for path in needed if path not in _known_classes()]:
+        raise ValueError(
+            f"{str(job)!r} must name the classes of a job of `write_job` only, got {', '.join(foreign)[:200]}: add them"
+            f" to `{LIST}` by hand if you trust their code."
+        )
     file = Path(local_dir) / "resources.json"
     provisioned = file if file.is_file() else file.with_name(f"{file.name}.default")
     resources: dict[str, Any] = {"format_version": 2}
@@ -175,8 +188,7 @@ def _network(bundle_root: str | Path, overlays: Sequence[str], options: Mapping[
     return parser.get_parsed_content("network_def")
 
 
-def _server(network: nn.Module, sites: int, rounds: int, initial_weights: str | None) -> dict[str, Any]:
-    model = {"path": f"{PUBLIC_PACKAGE}.{type(network).__name__}", "args": network.arguments}
+def _server(model: Mapping[str, Any], sites: int, rounds: int, initial_weights: str | None) -> dict[str, Any]:
     start = {} if initial_weights is None else {"source_ckpt_file_full_name": initial_weights}
     aggregator = f"{FLARE}.aggregators.intime_accumulate_model_aggregator.InTimeAccumulateWeightedAggregator"
     generator = f"{FLARE}.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator"
@@ -220,6 +232,13 @@ def _client(algo: dict[str, Any], key_metric: str) -> dict[str, Any]:
         "executors": [{"tasks": ["train", "validate"], "executor": executor}],
         "components": [_component("site", "common.federated.SiteAlgo", **algo)],
     }
+
+
+def _known_classes() -> set[str]:
+    """Return the classes that a job of `write_job` may name: a network, and what the server and the clients run."""
+    exported = {name: getattr(networks, name) for name in networks.__all__}
+    own = {name for name, value in exported.items() if isinstance(value, type) and issubclass(value, nn.Module)}
+    return {f"{PUBLIC_PACKAGE}.{name}" for name in own} | set(_paths([_server({}, 1, 1, None), _client({}, "")]))
 
 
 def _component(id_: str, path: str, **args: Any) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from ..engines.trainer import TranslationTrainer
 from .checks import (
     check_configuration,
     check_weights,
-    refuse_code,
     refuse_empty_epochs,
     refuse_foreign_files,
     site_path,
 )
+from .policy import refuse_other_kinds, refuse_unlisted, shown
 
 TRAIN = "configs/train.yaml"
 EVALUATE = ["configs/inference.yaml", "configs/evaluate.yaml"]
@@ -48,12 +48,13 @@ class SiteAlgo(ClientAlgo):
         local_epochs: Number of epochs per round.
         overlays: Further YAML files on `train.yaml`, relative to `bundle_root`.
         evaluate: Whether to score the global weights each round. A stage without an evaluation needs False.
-        train_options: Ids of `train.yaml` and their values, as on the command line.
-        evaluate_options: Ids of `inference.yaml` and `evaluate.yaml` and their values.
+        train_options: Ids of `train.yaml` that the site's policy lists, and their plain values, see
+            `common.federated.policy`.
+        evaluate_options: Likewise ids of `inference.yaml` and `evaluate.yaml`.
         filters: YAML file of `MonaiAlgo`'s filters of the sent data, relative to `bundle_root`.
 
     Raises:
-        ValueError: If an epoch count is not positive, or an option is code (`common.federated.checks`).
+        ValueError: If an epoch count is not positive, or an option is not listed or not plain.
     """
 
     def __init__(
@@ -70,18 +71,18 @@ class SiteAlgo(ClientAlgo):
         evaluate_options: Mapping[str, Any] | None = None,
         filters: str | None = None,
     ) -> None:
-        if not 1 <= local_epochs <= max_epochs:
+        if not all(type(count) is int for count in (local_epochs, max_epochs)) or not 1 <= local_epochs <= max_epochs:
             raise ValueError(
-                "`local_epochs` must be >= 1 and `max_epochs`, of all rounds together, not less: got"
-                f" {local_epochs} and {max_epochs}."
+                "`local_epochs` must be >= 1 and `max_epochs`, of all rounds together, not less, as whole numbers: got"
+                f" {shown(local_epochs)} and {shown(max_epochs)}."
             )
         self.bundle_root, self.dataset_dir, self.output_dir = bundle_root, dataset_dir, output_dir
         self.max_epochs, self.local_epochs = max_epochs, local_epochs
         self.train_files = [TRAIN, *overlays]
         self.with_evaluation = evaluate
+        refuse_unlisted({} if train_options is None else train_options, "train_options")
+        refuse_unlisted({} if evaluate_options is None else evaluate_options, "evaluate_options")
         self.train_options, self.evaluate_options = dict(train_options or {}), dict(evaluate_options or {})
-        refuse_code(self.train_options, "train_options")
-        refuse_code(self.evaluate_options, "evaluate_options")
         self.filters = filters
         self.training: MonaiAlgo | None = None
         self.evaluation: MonaiAlgo | None = None
@@ -109,8 +110,8 @@ class SiteAlgo(ClientAlgo):
             extra: Facts from the federated system, above all `ExtraItems.CLIENT_NAME` and `ExtraItems.APP_ROOT`.
 
         Raises:
-            ValueError: If an id of the options or overlays has no use, the site has less than a batch of images, or the
-                job contained the bundle.
+            ValueError: If an id of the options or overlays has no use, an option is of another kind than in the
+                bundle, the site has less than a batch of images, or the job contained the bundle.
             FileNotFoundError: If the site's data or a file of its bundle does not exist.
         """
         extra = dict(extra or {})
@@ -118,6 +119,8 @@ class SiteAlgo(ClientAlgo):
         bundle_root = str(Path(site_path(self.bundle_root, **site)).resolve())
         files = [*self.train_files, *([self.filters] if self.filters else [])]
         refuse_foreign_files(bundle_root, files, app_root=site["app_root"])
+        refuse_other_kinds(self.train_options, "train_options", bundle_root, self.train_files)
+        refuse_other_kinds(self.evaluate_options, "evaluate_options", bundle_root, EVALUATE)
         output = Path(site_path(self.output_dir, **site)).resolve()
         places = {"dataset_dir": site_path(self.dataset_dir, **site), "models_dir": str(output / "models")}
         options = {**places, "output_dir": str(output / "training"), **self._training_options()}

@@ -102,3 +102,34 @@ def test_allowing_needs_a_job_and_a_list(tmp_path):
     (tmp_path / "resources.json").write_text('{"class_allow_list": "*"}')
     with pytest.raises(ValueError, match=r"must be a list of class names, got '\*'"):
         allow_classes(job, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "subprocess.Popen",
+        "nvflare.app_common.launchers.subprocess_launcher.SubprocessLauncher",
+        "common.networks.definition.os.system",
+        "common.networks.os.system",
+        "common.federated.SiteAlgo.initialize",
+    ],
+)
+def test_allowing_a_job_adds_no_class_that_a_written_job_does_not_name(path, tmp_path):
+    job = write_job(tmp_path / "job", BUNDLES / "ggcl")
+    file = job / "app" / "config" / "config_fed_client.json"
+    config = json.loads(file.read_text())
+    config["components"].append({"id": "more", "path": path, "args": {}})
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="must name the classes of a job of `write_job` only, got") as error:
+        allow_classes(job, tmp_path / "local")
+    assert path in str(error.value)
+    assert not (tmp_path / "local").exists()
+
+
+def test_a_job_with_a_setting_that_sites_refuse_is_not_written(tmp_path):
+    for options in ({"network_def": {"_target_": "common.networks.CompactGenerator"}}, {"batchsize": 2}):
+        with pytest.raises(ValueError, match="`train_options` may set what this site's policy lists"):
+            write_job(tmp_path / "job", BUNDLES / "ggcl", train_options=options)
+    with pytest.raises(ValueError, match="`channels` of `train_options` must be a whole number, as 64 in the bundle"):
+        write_job(tmp_path / "job", BUNDLES / "ggcl", train_options={"channels": 8.5})
+    assert not (tmp_path / "job").exists()
