@@ -16,6 +16,8 @@ from tests.helpers.shared import SHARED, VARIABLE, WANT
 
 torch.set_num_threads(1)
 
+collect_ignore = ["helpers/absent"]  # to import its module for doctests would take Linux from this process
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests were skipped for want of data beside the project, and where these are looked for."""

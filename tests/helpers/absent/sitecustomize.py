@@ -17,21 +17,17 @@ READING = ("open", "os.listdir", "os.scandir")
 found = builtins.__import__
 
 
-def absent(name: str, globals: Any = None, *rest: Any) -> Any:
+def absent(name: str, globals: Any = None, *rest: Any, **named: Any) -> Any:
     """Import what other systems have as well."""
     asking = str((globals or {}).get("__name__"))
     if name.partition(".")[0] in UNIX and asking.partition(".")[0] == "common":
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    return found(name, globals, *rest)
+    return found(name, globals, *rest, **named)
 
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """Be an audit hook by which there is no /proc."""
-    if (
-        event in ("open", "os.listdir", "os.scandir")
-        and str(arguments[0]).startswith("/proc")
-        and not asked_by_psutil()
-    ):
+    if event in READING and str(arguments[0]).startswith("/proc") and not asked_by_psutil():
         raise FileNotFoundError(2, "No such file or directory", arguments[0])
 
 
