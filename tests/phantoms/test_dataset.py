@@ -239,7 +239,7 @@ class TestInterruption:
         def stop(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(os, "replace", stop)
+        monkeypatch.setattr(Path, "replace", stop)
         with pytest.raises(KeyboardInterrupt):
             write_bytes(path, b"new")
         assert path.read_bytes() == b"old"
