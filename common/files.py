@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 import shutil
 import socket
 import uuid
@@ -26,6 +27,9 @@ from .errors import disk_full_names
 
 SUFFIX = ".partial"  # none of our readers takes a file of this name for an image
 MAX_NAME = 128  # characters of a file or folder that someone else names
+UNUSUAL = re.compile(r"[^A-Za-z0-9_-]+")
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxlist, _brief.maxtuple, _brief.maxdict, _brief.maxother = 2, 16, 16, 8, 100
 NAME = f"outputs.{socket.gethostname()}"  # nodes share folders, but cannot see which processes of others are alive
 
 
@@ -122,10 +126,62 @@ def safe_component(name: Any, what: str) -> str:
     return name
 
 
+def safe_name(
+    text: Any,
+    *,
+    replaced: re.Pattern[str] = UNUSUAL,
+    fill: str = "-",
+    longest: int = MAX_NAME,
+    strip: bool = True,
+    distinct: bool = False,
+) -> str:
+    """Return a text from a header, a list or a user as a part of a file's name.
+
+    Args:
+        text: The text.
+        replaced: What is replaced; it must match the separators of paths and control characters.
+        fill: What takes its place.
+        longest: Largest number of characters; the rest is cut off.
+        strip: Whether to leave `fill` out at both ends.
+        distinct: Whether a text that is cut off ends in a part of its checksum, so that two texts have two names.
+
+    Example:
+        >>> safe_name("../../P 1"), safe_name("A" * 200, longest=12, distinct=True)
+        ('P-1', 'AAA-70d3bf8b')
+    """
+    name = replaced.sub(fill, str(text))
+    name = name.strip(fill) if strip else name
+    if distinct and len(name) > longest:
+        tail = f"-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+        return name[: longest - len(tail)] + tail
+    return name[:longest]
+
+
 def shown(value: Any) -> str:
-    """Return the `repr` of a received value for a message, shortened."""
-    text = repr(value[:100] if isinstance(value, (str, bytes)) else value)
+    """Return the `repr` of a received value for a message, shortened, however long, deep or repetitive it is."""
+    try:
+        text = repr(value[:100]) if isinstance(value, (str, bytes)) else _brief.repr(value)
+    except (ValueError, RecursionError):  # such as a whole number of thousands of digits
+        return f"a value of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def refuse_outside(folder: str | Path, path: str | Path) -> None:
+    """Refuse a path for a new file that is not below a folder, links followed: the last check before it is written.
+
+    Unlike `below` it lets a link be replaced that has the file's own name.
+
+    Args:
+        folder: Folder of the outputs.
+        path: Path of the new file.
+
+    Raises:
+        ValueError: If the folder that would hold the file is neither the folder nor below it.
+    """
+    place = Path(path).absolute()
+    if place.name in ("", ".."):
+        below(folder, place)
+    below(folder, place.parent.resolve() / "file")
 
 
 def below(folder: str | Path, *parts: str | Path) -> Path:
@@ -163,6 +219,9 @@ class Staging:
     Attributes:
         folder: The hidden folder, which exists in the context.
 
+    Raises:
+        ValueError: By `place` and `publish`, for a path that leads out of the folders.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as out:
@@ -188,6 +247,12 @@ class Staging:
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def place(self, path: str | Path) -> Path:
+        """Return where to write what shall be published under a path of the output folder."""
+        staged = self.folder / Path(path).relative_to(self.output_dir)
+        refuse_outside(self.folder, staged)
+        return staged
+
     def publish(self, staged: Sequence[Path]) -> list[Path]:
         """Move files and folders to the same path below the output folder, one by one, and replace existing ones.
 
@@ -198,8 +263,11 @@ class Staging:
             New paths.
         """
         published = []
-        for path in staged:
-            final = self.output_dir / path.relative_to(self.folder)
+        finals = [self.output_dir / path.relative_to(self.folder) for path in staged]
+        for path, final in zip(staged, finals):
+            refuse_outside(self.folder, path)
+            refuse_outside(self.output_dir, final)
+        for path, final in zip(staged, finals):
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.is_dir():  # a folder cannot be replaced by renaming alone
                 final.rename(self.folder / f".old-{uuid.uuid4().hex[:8]}")

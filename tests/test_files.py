@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from common.errors import DiskFullError, disk_full_names
-from common.files import atomic_write, below, partial_name, partials_of_the_dead, remove_partials, safe_component
+from common.files import (
+    Staging,
+    atomic_write,
+    below,
+    partial_name,
+    partials_of_the_dead,
+    refuse_outside,
+    remove_partials,
+    safe_component,
+    safe_name,
+    shown,
+)
 from tests.helpers.limits import file_size_limit
 
 
@@ -128,3 +139,70 @@ def test_a_path_below_a_folder_is_resolved_and_any_other_refused(tmp_path):
     for parts in [("..", "a"), ("a", "..", "..", "b"), (str(tmp_path / "a"),), ("link", "a"), (".",), ("link", "out")]:
         with pytest.raises(ValueError, match="must lie below the folder"):
             below(tmp_path / "out", *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *(("P1", "P1"), ("a_b-c", "a_b-c"), ("../../x", "x"), ("/etc/passwd", "etc-passwd"), ("a\0b", "a-b")),
+        *(("a\nb\r", "a-b"), ("C:\\x", "C-x"), ("a" * 200, "a" * 128), ("..", ""), ("\u00c4*?", ""), (None, "None")),
+        *(("a\uff0fb", "a-b"), ("\u202egpj", "gpj"), ("\ud800", "")),
+    ],
+)
+def test_any_text_becomes_a_part_of_a_name(text, name):
+    assert safe_name(text) == name
+
+
+def test_long_texts_that_differ_at_their_end_have_two_names_where_asked_for():
+    first, second = (safe_name("a" * 200 + end, distinct=True) for end in "bc")
+    assert len(first) == len(second) == 128
+    assert first != second
+    assert safe_name("a" * 128, distinct=True) == "a" * 128
+
+
+def test_a_received_value_is_shown_briefly_however_deep_large_or_repetitive():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    laughs: list = ["ha"]
+    for _ in range(100):
+        laughs = [laughs] * 10
+    for value in (deep, laughs, 10**5000, [10**5000], "x" * 10**6, b"x" * 10**6, dict.fromkeys(range(10**5))):
+        assert len(shown(value)) <= 103
+    assert shown("a") == "'a'"
+    assert shown([1, None]) == "[1, None]"
+
+
+def test_staged_files_and_their_places_lie_below_the_folders(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "link").symlink_to(tmp_path)
+    with Staging(out) as staging:
+        for bad in (out / ".." / "x", out / "a" / ".." / ".." / "x", out / ".."):
+            with pytest.raises(ValueError, match="must lie below the folder"):
+                staging.place(bad)
+        good = staging.place(out / "a" / "b.txt")
+        linked = staging.place(out / "link" / "x.txt")
+        for path in (good, linked):
+            path.parent.mkdir()
+            path.write_text("whole")
+        with pytest.raises(ValueError, match="must lie below the folder"):
+            staging.publish([good, linked])
+        assert names(out) == sorted([staging.folder.name, "link"])
+        with pytest.raises(ValueError, match="must lie below the folder"):
+            staging.publish([staging.folder / ".." / ".." / "x"])
+        assert staging.publish([good]) == [out / "a" / "b.txt"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_link_of_the_files_own_name_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "elsewhere.txt").write_text("kept")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.txt").symlink_to(tmp_path / "elsewhere.txt")
+    refuse_outside(out, out / "a.txt")
+    with Staging(out) as staging:
+        staging.place(out / "a.txt").write_text("new")
+        staging.publish([staging.folder / "a.txt"])
+    assert (out / "a.txt").read_text() == "new"
+    assert (tmp_path / "elsewhere.txt").read_text() == "kept"

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import safe_name, shown
+
 MAGIC_AT, MAGIC = 128, b"DICM"  # PS3.10, section 7.1
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # files without preamble begin with a file meta or an identifying element
 LONGEST_FIRST_ELEMENT = 1024
@@ -39,6 +41,7 @@ SYNTHETIC_DATA = 0x0008001C
 LOCALIZER = re.compile(r"(?<![a-z])(locali[sz]er|scout|topogram|surview|scanogram|survey)(?![a-z])", re.IGNORECASE)
 SHORTEST_PART = 3  # letters of a part of a patient's name that must not be shown
 LONGEST = 48
+UID, LONGEST_UID = re.compile(r"[0-9]+(\.[0-9]+)*"), 64
 SUFFIXES = ("", ".dcm", ".dicom", ".ima")  # MONAI drops what follows a name's last dot
 
 
@@ -206,5 +209,28 @@ def shows_patient(text: str, header: Any) -> bool:
     return any(part in text.casefold() for part in parts)
 
 
+def checked_uid(header: Any, keyword: str) -> str:
+    """Return a UID that becomes a name.
+
+    Args:
+        header: header of a DICOM image.
+        keyword: keyword of the UID.
+
+    Raises:
+        ValueError: when it is not numbers separated by dots, of at most 64 characters (PS3.5, section 9.1).
+
+    Example:
+        >>> checked_uid({"SeriesInstanceUID": "1.2.840.1"}, "SeriesInstanceUID")
+        '1.2.840.1'
+    """
+    uid = str(header.get(keyword) or "")
+    if len(uid) > LONGEST_UID or not UID.fullmatch(uid):
+        raise ValueError(
+            f"{keyword} must be numbers separated by dots, of at most {LONGEST_UID} characters, got {shown(uid)}: the"
+            " header was changed against the standard, so anonymise the series again with valid UIDs."
+        )
+    return uid
+
+
 def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:LONGEST]
+    return safe_name(text, longest=LONGEST)

@@ -16,7 +16,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..files import read_json
+from ..files import read_json, shown
 from ..preflight import WHOLE_NUMBERS
 
 POLICY_VARIABLE = "FEDERATED_POLICY"  # a site's own lists: the path of a JSON file
@@ -180,12 +180,3 @@ def _is_word(value: Any) -> bool:
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None
-
-
-def shown(value: Any) -> str:
-    """Show a value in a message, a container by its kind alone: its text may be endless."""
-    if value is None or isinstance(value, (bool, float, str)) or _is_number(value):
-        return repr(value[:80] if isinstance(value, str) else value)
-    if isinstance(value, list) and len(value) <= LONGEST and all(map(_is_number, value)):
-        return repr(value)
-    return f"a value of type {type(value).__name__}"

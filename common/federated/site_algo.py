@@ -13,6 +13,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from monai.networks.utils import copy_model_state, get_state_dict
 
 from ..engines.trainer import TranslationTrainer
+from ..files import shown
 from .checks import (
     check_configuration,
     check_weights,
@@ -20,7 +21,7 @@ from .checks import (
     refuse_foreign_files,
     site_path,
 )
-from .policy import refuse_other_kinds, refuse_unlisted, shown
+from .policy import refuse_other_kinds, refuse_unlisted
 
 TRAIN = "configs/train.yaml"
 EVALUATE = ["configs/inference.yaml", "configs/evaluate.yaml"]

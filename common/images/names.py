@@ -10,9 +10,12 @@ from typing import Any
 
 from monai.data import FolderLayout
 
+from ..files import refuse_outside, safe_name
+
 SOURCE = "source_domain"  # key of a volume's meta data: the domain that it shows, where it is known
 WINDOWS = os.name == "nt"
-FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # by Windows
+SEPARATORS = re.compile(r"[/\x00-\x1f\x7f]")
 
 
 def file_name(image: Any) -> str:
@@ -31,7 +34,7 @@ def source_path(image: Any) -> str | None:
 
 def output_layout(
     output_dir: str | Path, target: str | Mapping[str, float], *, data_root_dir: str | Path, extension: str = ".nii.gz"
-) -> FolderLayout:
+) -> OutputLayout:
     """Return the layout of outputs: `layout.filename(source)` is the path that `save_volume` writes.
 
     Args:
@@ -44,13 +47,27 @@ def output_layout(
         >>> Path(output_layout("/out", "T2", data_root_dir="/data").filename("/data/a/scan.nii.gz")).as_posix()
         '/out/a/scan_synthetic_T2.nii.gz'
     """
-    return FolderLayout(
+    return OutputLayout(
         str(output_dir),
         postfix=f"synthetic_{target_name(target)}",
         extension=extension,
         makedirs=False,
         data_root_dir=str(data_root_dir),
     )
+
+
+class OutputLayout(FolderLayout):
+    """MONAI's layout, which refuses a name that leads out of the folder of the outputs."""
+
+    def filename(self, subject: Any = "subject", idx: Any = None, **options: Any) -> Any:
+        """Return the path of an output.
+
+        Raises:
+            ValueError: If the source is not below `data_root_dir`, or a link leads out of the folder of the outputs.
+        """
+        path = super().filename(subject, idx, **options)
+        refuse_outside(str(self.output_dir), str(path))
+        return path
 
 
 def target_name(target: str | Mapping[str, float]) -> str:
@@ -74,5 +91,5 @@ def target_name(target: str | Mapping[str, float]) -> str:
 
 
 def _permitted(name: str) -> str:
-    """Replace what Windows does not permit in a file's name; other systems keep it."""
-    return FORBIDDEN.sub("_", name) if WINDOWS else name
+    """Replace separators of paths and control characters, and what Windows does not permit; other systems keep that."""
+    return safe_name(name, replaced=FORBIDDEN if WINDOWS else SEPARATORS, fill="_", strip=False, distinct=True)

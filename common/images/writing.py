@@ -18,7 +18,7 @@ from monai.data.utils import to_affine_nd
 from monai.transforms import SaveImaged
 
 from ..files import atomic_write, partial_name, remove_partials
-from .names import target_name
+from .names import output_layout
 
 HEADER_BYTES = 352
 LARGEST_SIDE = 32767  # NIfTI-1 stores sizes as int16
@@ -169,11 +169,8 @@ def save_volume(
     """
     return SaveVolumed(
         key,
-        output_dir=output_dir,
-        output_postfix=f"synthetic_{target_name(target)}",
+        folder_layout=output_layout(output_dir, target, data_root_dir=data_root_dir),
         output_dtype=np.dtype(dtype),
-        data_root_dir=data_root_dir,
-        separate_folder=False,
         resample=False,
         savepath_in_metadict=True,
         print_log=False,

@@ -79,7 +79,7 @@ class TranslateSlices:
     def _write(self, engine: Any, image: MetaTensor) -> Path:
         path = Path(self.layout.filename(image.meta["filename_or_obj"]))
         with disk_full_names(self.output_dir), Staging(self.output_dir) as staging, eval_mode(engine.network):
-            staged = staging.folder / path.relative_to(self.output_dir)
+            staged = staging.place(path)
             slabs = translated_slabs(
                 image,
                 engine.network,

@@ -100,7 +100,7 @@ class SuperResolve:
         )
         try:
             with Staging(self.output_dir) as staging, eval_mode(engine.network):
-                staged = staging.folder / path.relative_to(self.output_dir)
+                staged = staging.place(path)
                 pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor)
                 levels = _levels(box[2], inferer.batch_size, storage.downwards)
                 with (

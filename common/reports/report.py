@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from functools import partial
 from pathlib import Path
 
-from ..files import write_text
+from ..files import safe_name, write_text
 from . import html, tables
 from .drawing import require
 from .features import feature_section
@@ -80,6 +79,6 @@ def write_report(
 def _save_picture(folder: Path, name: str, png: bytes) -> Path:
     """Save a picture under a name that is safe on every file system, whatever a patient is called."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (re.sub(r"[^A-Za-z0-9_-]+", "_", name.replace("->", "_to_")).strip("_")[:120] + ".png")
+    path = folder / f"{safe_name(name.replace('->', '_to_'), fill='_', longest=120)}.png"
     path.write_bytes(png)
     return path

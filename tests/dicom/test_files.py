@@ -15,6 +15,7 @@ from pydicom import dcmread
 from common.dicom import files
 from common.dicom.files import (
     SYNTHETIC_DATA,
+    checked_uid,
     dicom_files,
     is_dicom,
     is_synthetic,
@@ -123,3 +124,20 @@ def test_series_number_zero_is_a_number():
 )
 def test_folder_names_with_dots_blanks_or_the_patient_are_no_names_for_outputs(name, well):
     assert names_well(Path(name), DOE) is well
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.1", "0", "2." + "9" * 62, "1.02.3"])
+def test_a_uid_of_numbers_and_dots_passes(uid):
+    assert checked_uid({"SeriesInstanceUID": uid}, "SeriesInstanceUID") == uid
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        *("../../ESCAPED/x", "/etc/passwd", "1.2/../3", "1..2", "..", ".", "", ".1", "1.", "1.2\n", "1.2\0", "1.2 "),
+        *("anon", "1.\u0663", "1" * 65, "1\\2", None, ["1.2", "1.3"]),
+    ],
+)
+def test_a_uid_that_is_none_is_refused(uid):
+    with pytest.raises(ValueError, match="SeriesInstanceUID must be numbers separated by dots, of at most 64"):
+        checked_uid({"SeriesInstanceUID": uid}, "SeriesInstanceUID")

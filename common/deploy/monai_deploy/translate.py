@@ -17,9 +17,10 @@ from ...dicom.derived.headers import Derivation
 from ...dicom.derived.rules import DerivedRule, derived_rule
 from ...dicom.derived.series import write_derived_series
 from ...dicom.derived.source import read_source_series
+from ...dicom.files import checked_uid
 from ...dicom.geometry import Stack
 from ...dicom.headers import cache, stamp
-from ...files import checksum
+from ...files import checksum, refuse_outside
 from ...images.nifti import VOLUME_SUFFIXES
 
 Target = str | Mapping[str, float]
@@ -60,7 +61,8 @@ def translate_series(
         overrides: Further ids of `inference.yaml` and their values, such as `region` of super-resolution.
 
     Raises:
-        ValueError: If the files are not an evenly spaced series, or the bundle refuses the image or the target.
+        ValueError: If the files are not an evenly spaced series, their UID is invalid, or the bundle refuses the image
+            or the target.
         FileNotFoundError: If the folder is not a bundle.
     """
     folder = Path(bundle).resolve()
@@ -68,7 +70,7 @@ def translate_series(
     paths = [Path(file).resolve() for file in files]
     source = read_source_series(paths)
     cache.keep_series({image.file: (stamp(image.file), image.header) for image in source.slices})  # for the bundle
-    series = _linked(paths, Path(work_dir) / str(source.headers[0].SeriesInstanceUID))
+    series = _linked(paths, Path(work_dir) / checked_uid(source.headers[0], "SeriesInstanceUID"))
     output = Path(work_dir) / "output"
     given = {**(overrides or {}), **({} if target is None else {"target": target})}
     workflow = ConfigWorkflow(
@@ -106,12 +108,14 @@ def write_translation(translation: Translation, output_dir: str | Path) -> Path:
 
     Raises:
         FileExistsError: If the folder exists.
+        ValueError: If the UID is invalid.
     """
     image: Any = nib.load(translation.path)  # type: ignore[attr-defined]
     # Read slice by slice, as a super-resolved volume may exceed memory; a compressed file cannot be read in parts.
     volume = np.asarray(image.dataobj) if translation.path.suffix == ".gz" else image.dataobj
-    uid = translation.source.headers[0].SeriesInstanceUID
+    uid = checked_uid(translation.source.headers[0], "SeriesInstanceUID")
     folder = Path(output_dir) / f"{uid}_synthetic_{translation.derivation.target_name}"
+    refuse_outside(output_dir, folder)
     write_derived_series(
         volume,
         image.affine,

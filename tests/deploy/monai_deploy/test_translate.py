@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
+import pytest
 from pydicom import dcmread
 
-from common.deploy.monai_deploy.translate import translate_series, write_translation
+from common.deploy.monai_deploy.translate import Translation, translate_series, write_translation
+from common.dicom.derived.headers import Derivation
+from common.dicom.derived.rules import derived_rule
+from common.dicom.derived.source import read_source_series
 from tests.helpers.dicom_files import counted_parsing
 from tests.helpers.dicom_series import write_source_series
 from tests.helpers.translations import BUNDLES, CT_AFFINE, trunk
@@ -26,3 +32,34 @@ def test_each_file_is_parsed_twice_from_the_source_to_the_derived_series(tmp_pat
     expected = np.asarray(nib.load(translation.path).dataobj)  # columns, rows, slices, as the source
     for index, image in enumerate(images):
         np.testing.assert_array_equal(image.pixel_array, expected[:, :, index].T)
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+@pytest.mark.parametrize("uid", ["../../ESCAPED/x", "../ESCAPED", "ESCAPED/x", "1" * 65])
+def test_a_series_uid_with_path_parts_writes_nothing(tmp_path, uid):
+    series = write_source_series(tmp_path / "scan", trunk(), CT_AFFINE, SeriesInstanceUID=uid)
+    volume = nib.Nifti1Image(trunk().astype(np.int16), CT_AFFINE)
+    nib.save(volume, tmp_path / "volume.nii")
+    derivation, rule = Derivation("ggcl", "0.1.0", "29ce", "B70f"), derived_rule(BUNDLES / "ggcl")
+    translation = Translation(tmp_path / "volume.nii", read_source_series(series), derivation, rule)
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="SeriesInstanceUID must be numbers separated by dots"):
+        translate_series(BUNDLES / "ggcl", sorted(series.iterdir()), tmp_path / "a" / "b" / "work")
+    with pytest.raises(ValueError, match="SeriesInstanceUID must be numbers separated by dots"):
+        write_translation(translation, tmp_path / "a" / "b" / "out")
+    assert tree(tmp_path) == before
+
+
+def test_a_target_with_path_parts_stays_in_the_folder(tmp_path):
+    series = write_source_series(tmp_path / "scan", trunk(), CT_AFFINE)
+    nib.save(nib.Nifti1Image(trunk().astype(np.int16), CT_AFFINE), tmp_path / "volume.nii")
+    derivation, rule = Derivation("ggcl", "0.1.0", "29ce", "x/../../../ESCAPED"), derived_rule(BUNDLES / "ggcl")
+    source = read_source_series(series)
+    folder = write_translation(Translation(tmp_path / "volume.nii", source, derivation, rule), tmp_path / "out")
+    uid = source.headers[0].SeriesInstanceUID
+    assert folder == tmp_path / "out" / f"{uid}_synthetic_x_.._.._.._ESCAPED"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scan", "volume.nii"]
