@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.responses import JSONResponse
 from monailabel.config import settings
+from monailabel.endpoints.user.auth import User, get_current_user, oauth2_scheme
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelError,
+    MONAILabelException,
+)
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.train import TrainTask
 
 from ... import __version__
+from ...files import safe_component, shown
 from .bundles import find_bundles
-from .datastore import StudiesDatastore
+from .datastore import StudiesDatastore, UploadSessions
+from .gate import (
+    WRITING,
+    Gate,
+    check_fields,
+    check_file_name,
+    check_parameters,
+    is_upload,
+    leave,
+    require_apart,
+)
+from .limits import Limits, read_mapping
 from .tasks import TranslationTask, TranslationTraining
 
-UPLOAD = re.compile(r"tmp\w{8}(\.|$)")  # `tempfile`'s names
-MAX_OUTPUT_GB = 2.0  # a response with its facts is assembled in memory
+NOWHERE = "/dev/null/nothing"  # a path that no system has
 
 
 class TranslationApp(MONAILabelApp):
@@ -34,14 +50,19 @@ class TranslationApp(MONAILabelApp):
         app_dir: The app's folder.
         studies: A folder of images, or the address of a DICOMweb server.
         conf: `bundles`, the folder of the bundles (default: `bundles` in the app's folder); `models`, names of the
-            bundles to serve, separated by commas (default: all); `max_output_gb`, the largest output that is sent
-            (default: 2).
+            bundles to serve, separated by commas (default: all); and the `Limits` by their names.
+
+    Raises:
+        ValueError: If a value of `conf` is refused, or if code lies where clients may write.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         folder = Path(conf.get("bundles") or Path(app_dir, "bundles"))
         self.bundles = find_bundles(folder.resolve(), conf.get("models"))
-        self.max_output_gb = float(conf.get("max_output_gb", MAX_OUTPUT_GB))
+        self.limits = Limits.from_conf(conf)
+        self.remote = studies.startswith(("http://", "https://"))
+        code = [Path(app_dir, "main.py"), folder, *self.bundles]
+        require_apart(code, written=[] if self.remote else [studies])
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -50,64 +71,134 @@ class TranslationApp(MONAILabelApp):
             description="Translates one medical image into another, with MONAI bundles. RESEARCH USE ONLY.",
             version=__version__,
         )
+        if self.sessions() is not None:
+            require_apart(code, written=[self.sessions().store_path])
 
     def init_infers(self) -> dict[str, InferTask]:
-        return {root.name: TranslationTask(root, max_output_gb=self.max_output_gb) for root in self.bundles}
+        return {root.name: TranslationTask(root, self.limits) for root in self.bundles}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        return {root.name: TranslationTraining(root, Path(self.studies)) for root in self.bundles}
+        return {root.name: TranslationTraining(root, Path(self.studies), self.limits) for root in self.bundles}
 
     def init_datastore(self) -> Datastore:
-        if self.studies.startswith(("http://", "https://")):
+        if self.remote:
             return super().init_datastore()
         return StudiesDatastore(
             self.studies,
+            self.limits,
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Run an inference; an unknown model or image gives status 404, where MONAI Label would give 500."""
-        self._require_model(request.get("model"))
         image, known = str(request.get("image") or ""), (datastore or self.datastore()).list_images()
+        for sent in (image, str(request.get("label") or "")):
+            if sent not in known and is_upload(Path(sent)):
+                leave(sent)
+        self._require_model(request.get("model"))
+        try:
+            safe_component(request.get("label_tag") or "original", "label_tag")
+        except ValueError as error:
+            raise HTTPException(status_code=400, detail=str(error)) from error
         if image not in known and not self._is_sent(image):
             hint = f"has {len(known)}, such as {known[0]!r}" if known else "is empty"
-            raise HTTPException(status_code=404, detail=f"The datastore has no image {image!r}; it {hint}.")
-        try:
-            return super().infer(request, datastore)
-        except Exception:
-            if image not in known and _is_upload(Path(image)):
-                Path(image).unlink(missing_ok=True)  # MONAI Label deletes an upload only on success
-            raise
+            raise HTTPException(status_code=404, detail=f"The datastore has no image {shown(image)}; it {hint}.")
+        answer = super().infer(request, datastore)
+        leave(answer["file"])  # also when the answer does not send it
+        return answer
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Refuse: MONAI Label would open any file of the server by its path."""
+        raise HTTPException(status_code=403, detail="There are no whole-slide images here.")
+
+    def check_training(self, model: str, request: Mapping[str, Any]) -> None:
+        """Refuse a training that cannot start, where MONAI Label would start it and let it fail.
+
+        Raises:
+            HTTPException: Status 404 for an unknown model, 400 with the reason for anything else.
+        """
+        self._require_model(request.get("model") or model)
+        task = self._trainers.get(request.get("model") or model)
+        if task is not None and not self.remote:  # a remote datastore would download all images
+            task.check(request, self.datastore())
 
     def on_init_complete(self) -> None:
-        """Also let `params` that are not JSON give status 400, where MONAI Label would give 500."""
+        """Also put the checks of requests before the server's endpoints."""
         super().on_init_complete()
         server = importlib.import_module("monailabel.app").app  # it imports this app's folder, so not at the top
+        server.middleware_stack = None  # rebuilt, with what follows, on the first request
+        server.add_middleware(Gate, limits=self.limits, known=self._known, remote=self.remote)
+        server.dependency_overrides[get_current_user] = self._checked_user
         server.add_exception_handler(json.JSONDecodeError, _no_json)
-        server.middleware_stack = None  # rebuilt, with the handler, on the first request
+        server.add_exception_handler(MONAILabelException, _label_error)
 
     def bundle_path(self, model: str | None) -> str | None:
-        """Refuse an unknown model: MONAI Label asks for this path before it starts a task."""
+        """Refuse an unknown model: MONAI Label asks for this path before it starts a task.
+
+        The answer replaces what a client may have sent: the task's process would import Python modules from there.
+        """
         if model is not None:
             self._require_model(model)
-        return super().bundle_path(model)
+        return super().bundle_path(model) or NOWHERE
+
+    async def _checked_user(
+        self, request: Request, token: str = Depends(oauth2_scheme) if settings.MONAI_LABEL_AUTH_ENABLE else ""
+    ) -> User:
+        """Return the user, which every endpoint asks for, when the content of the request has been checked."""
+        user = await get_current_user(token)
+        if request.method in WRITING:
+            try:
+                await self._check_content(request)
+            except ValueError as error:
+                raise HTTPException(status_code=400, detail=str(error)) from error
+        return user
+
+    async def _check_content(self, request: Request) -> None:
+        parts = [part for part in request.url.path.split("/") if part]
+        if "proxy" in parts[:2]:  # DICOM, for the DICOMweb server
+            return
+        kind = request.headers.get("content-type", "").lower()
+        if kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
+            form = await request.form()  # the server has parsed it
+            items = [(name, value) for name, value in form.multi_items()]
+            check_fields([pair for pair in items if isinstance(pair[1], str)], self._known, self.limits)
+            for _, value in items:
+                if not isinstance(value, str) and value.filename:
+                    check_file_name(value.filename)
+            return
+        body = read_mapping("body", await request.body(), self.limits)
+        check_parameters(body, self._known)
+        if request.method == "POST" and "train" in parts[-2:]:
+            for model in self._trainers if parts[-1] == "train" else parts[-1:]:
+                own = body.get(model) if parts[-1] == "train" else None
+                self.check_training(model, {**(own if isinstance(own, dict) else {}), **body})
+
+    def _known(self) -> Collection[str]:
+        return self.datastore().list_images()
+
+    def _load_sessions(self, load: bool = False) -> UploadSessions | None:
+        if not load:
+            return None
+        return UploadSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY, self.limits)
 
     def _is_sent(self, image: str) -> bool:
         """Return whether a path is an upload or belongs to a session, and is no other file of the server."""
         path, sessions = Path(image), self.sessions()
-        is_session = sessions is not None and Path(sessions.store_path) in path.parents
-        return (_is_upload(path) or is_session) and path.exists()
+        is_session = sessions is not None and Path(sessions.store_path).resolve() in path.resolve().parents
+        return (is_upload(path) or is_session) and path.exists()
 
     def _require_model(self, model: Any) -> None:
         names = [root.name for root in self.bundles]
         if model not in names:
-            raise HTTPException(status_code=404, detail=f"There is no model {model!r}; this server has {names}.")
+            raise HTTPException(status_code=404, detail=f"There is no model {shown(model)}; this server has {names}.")
 
 
 async def _no_json(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(status_code=400, content={"detail": f"`params` must be JSON: {error}."})
 
 
-def _is_upload(path: Path) -> bool:
-    return path.parent == Path(tempfile.gettempdir()) and UPLOAD.match(path.name) is not None
+async def _label_error(_: Request, error: MONAILabelException) -> JSONResponse:
+    absent = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
+    status = 404 if absent else 400 if error.error is MONAILabelError.INVALID_INPUT else 500
+    return JSONResponse(status_code=status, content={"detail": error.msg})

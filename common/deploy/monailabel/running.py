@@ -14,14 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from monai.bundle import ConfigParser
 
 from ...bundles import read_metadata
 from ...errors import DiskFullError, causes, collected_warnings, own_error
+from ...files import shown
 from ...images.nifti import VOLUME_SUFFIXES
 from ...inference.inferers import weight_facts
 from ...inference.sidecar import NOTICE
+from .limits import DEFAULT, Limits, check_size, read_value
 
 INFERENCE = ("target", "source", "region", "slab", "compress", "tile_size", "batch_size")
 CHOICES = ("target", "source")
@@ -118,7 +119,9 @@ def definition(bundle_root: Path) -> dict[str, Any]:
     return json.loads((bundle_root / "models" / "network.json").read_text(encoding="utf-8"))
 
 
-def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str) -> dict[str, Any]:
+def overrides(
+    request: Mapping[str, Any], allowed: Iterable[str], *, model: str, limits: Limits = DEFAULT
+) -> dict[str, Any]:
     """Return the values of a request that override a config's ids.
 
     Other content of a request belongs to MONAI Label and is ignored; only names that look like a parameter which this
@@ -128,12 +131,14 @@ def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str)
         request: Names and values, from JSON.
         allowed: Names of this model's parameters.
         model: Name of the model, for errors.
+        limits: Limits on the values.
 
     Returns:
         Values by name, without parameters of an inference that are None, empty or "auto".
 
     Raises:
-        ValueError: If a value is not plain data, or a parameter belongs to other models or is misspelt.
+        ValueError: If a value is not plain data or beyond a limit, or a parameter belongs to other models or is
+            misspelt.
 
     Example:
         >>> overrides({"model": "ggcl", "target": "B70f", "gpus": "all"}, ["target", "source"], model="ggcl")
@@ -145,8 +150,29 @@ def overrides(request: Mapping[str, Any], allowed: Iterable[str], *, model: str)
         if name not in known and (name in INFERENCE or near):
             hint = f" Did you mean {near[0]!r}?" if near else f" It has: {', '.join(known)}."
             raise ValueError(f"{name!r} is not a parameter of {model!r}.{hint}")
-    values = {name: _value(name, request[name]) for name in known if name in request}
+    values = {name: _value(name, request[name], limits) for name in known if name in request}
     return {name: value for name, value in values.items() if not (name in INFERENCE and value in (None, "", AUTO))}
+
+
+def check_sizes(given: Mapping[str, Any], limits: Limits) -> None:
+    """Check the parameters of an inference that set its memory.
+
+    Args:
+        given: Parameters, as `overrides` returns them.
+        limits: Limits on `batch_size` and `tile_size`.
+
+    Raises:
+        ValueError: If one is not an integer, or beyond its limit.
+
+    Example:
+        >>> check_sizes({"batch_size": 10**9}, Limits())
+        Traceback (most recent call last):
+        ValueError: `batch_size` must be an integer from 1 to 64, got 1000000000.
+    """
+    for name, least, most in (("batch_size", 1, limits.max_batch_size), ("tile_size", 0, limits.max_tile_size)):
+        value = given.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"`{name}` must be an integer from {least} to {most}, got {shown(value)}.")
 
 
 def plain(name: str, value: Any) -> Any:
@@ -170,7 +196,7 @@ def plain(name: str, value: Any) -> Any:
         return [plain(name, part) for part in value]
     if value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and _TEXT.fullmatch(value)):
         return value
-    raise ValueError(f"`{name}` must hold names and numbers, got {value!r}.")
+    raise ValueError(f"`{name}` must hold names and numbers, got {shown(value)}.")
 
 
 def reason(error: BaseException) -> str | None:
@@ -192,16 +218,13 @@ def reason(error: BaseException) -> str | None:
     return f"The image cannot be read ({broken[-1]}): send it again." if broken else None
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, value: Any, limits: Limits) -> Any:
     """Parse a value: a choice may be the list of all choices, with the default first; a string may contain YAML."""
     if name in CHOICES and isinstance(value, list):
         value = value[0] if value else None
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"`{name}` must be a name, a list or a mapping, got {value!r}.") from error
-    return plain(name, value)
+        value = read_value(name, value, limits)
+    return plain(name, check_size(name, value, limits))
 
 
 def _refuse_large(parser: ConfigParser, max_output_gb: float) -> None:

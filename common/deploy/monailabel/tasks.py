@@ -19,9 +19,11 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
 from ...bundles import read_metadata
+from .gate import leave
 from .images import one_image
-from .running import definition, inference_parameters, overrides, reason, translate
-from .training import train, training_parameters
+from .limits import Limits
+from .running import check_sizes, definition, inference_parameters, overrides, reason, translate
+from .training import Plan, plan, train, training_parameters
 
 STATISTICS = ("epoch", "checksum", "training_data")
 
@@ -31,10 +33,10 @@ class TranslationTask(InferTask):
 
     Args:
         bundle_root: The bundle's folder.
-        max_output_gb: Largest output in 10^9 bytes.
+        limits: What a request may cost.
     """
 
-    def __init__(self, bundle_root: Path, *, max_output_gb: float) -> None:
+    def __init__(self, bundle_root: Path, limits: Limits) -> None:
         facts = read_metadata(bundle_root)
         super().__init__(
             type=InferType.OTHERS,
@@ -42,7 +44,7 @@ class TranslationTask(InferTask):
             dimension=3,
             description=f"{facts['task']} ({facts['name']}, version {facts['version']}). RESEARCH USE ONLY.",
         )
-        self.bundle_root, self.max_output_gb = bundle_root, max_output_gb
+        self.bundle_root, self.limits = bundle_root, limits
 
     def config(self) -> dict[str, Any]:
         """Return the parameters that a client may send; choices are lists, with the default first."""
@@ -75,14 +77,16 @@ class TranslationTask(InferTask):
             raise HTTPException(status_code=400, detail=why) from error
 
     def _translate(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        given = overrides(request, self.config(), model=self.bundle_root.name)
+        given = overrides(request, self.config(), model=self.bundle_root.name, limits=self.limits)
+        check_sizes(given, self.limits)
         with tempfile.TemporaryDirectory() as scratch:
             unpacked, output_dir = Path(scratch, "unpacked"), Path(scratch, "output")
-            image = one_image(Path(request["image"]), unpacked)
-            path, facts = translate(self.bundle_root, image, output_dir, given, max_output_gb=self.max_output_gb)
+            image = one_image(Path(request["image"]), unpacked, self.limits)
+            path, facts = translate(self.bundle_root, image, output_dir, given, max_output_gb=self.limits.max_output_gb)
             name, suffixes = path.name.split(".nii")[0], "".join(path.suffixes[path.suffixes.index(".nii") :])
             handle, kept = tempfile.mkstemp(prefix=f"{name}_", suffix=suffixes)  # the server deletes it after sending
             os.close(handle)
+            leave(kept)
             shutil.move(path, kept)
         return kept, facts
 
@@ -96,11 +100,12 @@ class TranslationTraining(TrainTask):
     Args:
         bundle_root: The bundle's folder, whose `models` receives the weights.
         studies: Folder of the images.
+        limits: What a request may cost.
     """
 
-    def __init__(self, bundle_root: Path, studies: Path) -> None:
+    def __init__(self, bundle_root: Path, studies: Path, limits: Limits) -> None:
         super().__init__(f"Training: {read_metadata(bundle_root)['task']}")
-        self.bundle_root, self.studies = bundle_root, studies
+        self.bundle_root, self.studies, self.limits = bundle_root, studies, limits
 
     def config(self) -> dict[str, Any]:
         """Return the parameters that a client may send, with their defaults."""
@@ -112,7 +117,25 @@ class TranslationTraining(TrainTask):
         return {name: facts[name] for name in STATISTICS if name in facts}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train, and return `stats`."""
-        images = {Path(name).name: datastore.get_image_uri(name) for name in datastore.list_images()}
-        train(self.bundle_root, self.studies, images, request)
+        """Train, and return `stats`; a training that cannot start is refused as by `check`."""
+        planned = self.check(request, datastore)
+        try:
+            train(self.bundle_root, planned)
+        except RuntimeError as error:
+            raise HTTPException(status_code=500, detail=str(error)) from error
         return self.stats()
+
+    def check(self, request: Mapping[str, Any], datastore: Datastore) -> Plan:
+        """Return the plan of a training.
+
+        Raises:
+            HTTPException: If a parameter or the studies are refused: status 400 with the reason.
+        """
+        images = {Path(name).name: datastore.get_image_uri(name) for name in datastore.list_images()}
+        try:
+            return plan(self.bundle_root, self.studies, images, request, self.limits)
+        except Exception as error:
+            why = reason(error)
+            if why is None:
+                raise
+            raise HTTPException(status_code=400, detail=why) from error

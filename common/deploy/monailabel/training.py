@@ -5,50 +5,88 @@ Studies without a datalist.json get one from the names of their images.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
 
 from ...bundles import training_stages
 from ...data.datalist import DATALIST_NAME
+from ...files import MAX_NAME, shown, write_json
 from ...processes import run_child
+from .limits import DEFAULT, Limits
 from .running import PLACES, STEPS, hyper_parameters, overrides
 
 VALIDATION_SHARE = 0.2  # fraction of patients
 OVERLAYS = "overlays"
 
 
-def train(bundle_root: Path, studies: Path, images: Mapping[str, str], request: Mapping[str, Any]) -> None:
-    """Train a bundle on a server's studies; the weights go into the bundle's `models`, where inference reads them.
+class Plan(NamedTuple):
+    """A training that can start.
+
+    Attributes:
+        studies: Folder of the images.
+        given: Hyper-parameters of `train.yaml`.
+        overlays: Paths of the bundle's own overlays.
+        datalist: Content of the datalist made from the images' names; None if the studies have a datalist.json.
+    """
+
+    studies: Path
+    given: dict[str, Any]
+    overlays: list[Path]
+    datalist: dict[str, Any] | None
+
+
+def plan(
+    bundle_root: Path,
+    studies: Path,
+    images: Mapping[str, str],
+    request: Mapping[str, Any],
+    limits: Limits = DEFAULT,
+) -> Plan:
+    """Check a request to train a bundle on a server's studies; nothing is written.
 
     Args:
         bundle_root: The bundle's folder.
         studies: Folder of the images; without a `datalist.json` their names state the domains.
         images: Path by name without suffix of each image.
         request: Hyper-parameters of `train.yaml`, and under `overlays` names of the bundle's own overlays.
+        limits: Limits on the values.
 
     Raises:
         ValueError: If a parameter or overlay is refused, or the studies are unsuited for training.
+    """
+    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
+    others = {name: value for name, value in request.items() if name != OVERLAYS}
+    given = overrides(others, hyper_parameters(config), model=bundle_root.name, limits=limits)
+    overlays = [_overlay(bundle_root, name) for name in _names(request.get(OVERLAYS))]
+    if (studies / DATALIST_NAME).is_file():
+        return Plan(studies, given, overlays, None)
+    domains = config["domains"] if "domains" in config else [config["source"], config["target"]]
+    return Plan(studies, given, overlays, datalist_of_names(images, domains))
+
+
+def train(bundle_root: Path, planned: Plan) -> None:
+    """Train a bundle; the weights go into the bundle's `models`, where inference reads them.
+
+    Args:
+        bundle_root: The bundle's folder.
+        planned: What `plan` returns.
+
+    Raises:
         RuntimeError: If the training ends in an error, which it has printed.
     """
-    known = hyper_parameters(ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml"))
-    given = overrides(
-        {name: value for name, value in request.items() if name != OVERLAYS}, known, model=bundle_root.name
-    )
-    overlays = [_overlay(bundle_root, name) for name in _names(request.get(OVERLAYS))]
     work = bundle_root / "output" / "label"
     work.mkdir(parents=True, exist_ok=True)
-    data = dataset(studies, images, bundle_root, work)
-    settings = work / "request.json"
-    settings.write_text(
-        json.dumps({**given, "bundle_root": str(bundle_root), "dataset_dir": str(data)}, indent=1), encoding="utf-8"
-    )
-    for files in stages(bundle_root, overlays):
+    data = planned.studies
+    if planned.datalist is not None:
+        data = write_json(work / DATALIST_NAME, planned.datalist).parent
+    places = {"bundle_root": str(bundle_root), "dataset_dir": str(data)}
+    settings = write_json(work / "request.json", {**planned.given, **places})
+    for files in stages(bundle_root, planned.overlays):
         names = [str(file) for file in (*files, settings)]
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(names)]
         ended = run_child(command)
@@ -60,16 +98,6 @@ def training_parameters(bundle_root: Path) -> dict[str, Any]:
     """Return the hyper-parameters of a bundle's `train.yaml` with their defaults, and `overlays`."""
     config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
     return {**hyper_parameters(config), OVERLAYS: []}
-
-
-def dataset(studies: Path, images: Mapping[str, str], bundle_root: Path, work: Path) -> Path:
-    """Return the studies if they have a datalist.json, else a folder with one made from the images' names."""
-    if (studies / DATALIST_NAME).is_file():
-        return studies
-    config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
-    domains = config["domains"] if "domains" in config else [config["source"], config["target"]]
-    (work / DATALIST_NAME).write_text(json.dumps(datalist_of_names(images, domains), indent=1), encoding="utf-8")
-    return work
 
 
 def datalist_of_names(images: Mapping[str, str], domains: Sequence[str]) -> dict[str, Any]:
@@ -138,15 +166,18 @@ def _require(condition: bool, domain: str, images: Mapping[str, str]) -> None:
         )
 
 
-def _names(given: Any) -> list[str]:
-    return [given] if isinstance(given, str) else list(given or [])
+def _names(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list) else [given] if given else []
 
 
-def _overlay(bundle_root: Path, name: str) -> Path:
+def _overlay(bundle_root: Path, name: Any) -> Path:
     """Return the path of a bundle's own overlay, which must leave paths and steps to the server."""
-    path = bundle_root / "configs" / f"{name}.yaml"
-    if not re.fullmatch(r"\w+(/\w+)?", str(name)) or not path.is_file():
-        raise ValueError(f"`{OVERLAYS}` must name files in {bundle_root.name}/configs, without suffix, got {name!r}.")
+    named = isinstance(name, str) and len(name) <= MAX_NAME and re.fullmatch(r"\w+(/\w+)?", name)
+    path = bundle_root / "configs" / f"{name}.yaml" if named else None
+    if path is None or not path.is_file():
+        raise ValueError(
+            f"`{OVERLAYS}` must name files in {bundle_root.name}/configs, without suffix, got {shown(name)}."
+        )
     fixed = sorted({*PLACES, *STEPS} & set(ConfigParser.load_config_file(path)))
     if fixed:
         raise ValueError(f"The overlay {name!r} sets {fixed}, which the server does: it is for the command line.")

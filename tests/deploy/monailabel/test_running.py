@@ -6,8 +6,11 @@ What a client may set, and how it reaches a config.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import nibabel as nib
 import numpy as np
@@ -15,8 +18,17 @@ import pytest
 
 from common.deploy.monailabel import training
 from common.deploy.monailabel.bundles import find_bundles, make_app
-from common.deploy.monailabel.running import hyper_parameters, inference_parameters, overrides, plain, reason, translate
-from common.deploy.monailabel.training import stages, train, training_parameters
+from common.deploy.monailabel.limits import Limits
+from common.deploy.monailabel.running import (
+    check_sizes,
+    hyper_parameters,
+    inference_parameters,
+    overrides,
+    plain,
+    reason,
+    translate,
+)
+from common.deploy.monailabel.training import plan, stages, train, training_parameters
 from common.networks import target_weights
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
@@ -88,7 +100,8 @@ def commands(monkeypatch) -> list[list[str]]:
 
 def test_a_request_becomes_the_documented_command(copied, commands, tmp_path):
     (tmp_path / "datalist.json").write_text("{}")
-    train(copied, tmp_path, {}, {"model": "nec_t1t2", "max_epochs": 3, "overlays": "official"})
+    request_ = {"model": "nec_t1t2", "max_epochs": 3, "overlays": "official", "bundle_path": "/dev/null/nothing"}
+    train(copied, plan(copied, tmp_path, {}, request_))
     ((_, *command),) = commands
     assert command[:4] == ["-m", "monai.bundle", "run", "training"]
     request = copied / "output" / "label" / "request.json"
@@ -108,15 +121,27 @@ def test_a_request_becomes_the_documented_command(copied, commands, tmp_path):
         ({"max_epochs": "$1"}, "`max_epochs` must hold names and numbers"),
         ({"overlays": ["nothing"]}, "`overlays` must name files in nec_t1t2/configs"),
         ({"overlays": ["../../../main"]}, "`overlays` must name files in nec_t1t2/configs"),
+        ({"overlays": 3}, "`overlays` must name files in nec_t1t2/configs"),
+        ({"overlays": ["/etc/passwd"]}, "`overlays` must name files in nec_t1t2/configs"),
+        ({"overlays": ["a" * 300]}, "`overlays` must name files in nec_t1t2/configs"),
+        ({"max_epochs": [[[[[[[[[3]]]]]]]]]}, "`max_epochs` must be nested at most 8 deep"),
         ({"overlays": ["demo"]}, "The overlay 'demo' sets ['dataset_dir', "),
         ({}, "images of 'T1' of at least two patients"),
     ],
 )
-def test_a_training_that_cannot_start_is_refused_with_its_reason(copied, commands, tmp_path, request_, words):
+def test_a_training_that_cannot_start_is_refused_with_its_reason(copied, tmp_path, request_, words):
     with pytest.raises(ValueError, match=r".") as error:
-        train(copied, tmp_path, {}, request_)
+        plan(copied, tmp_path, {}, request_)
     assert words in str(error.value)
-    assert commands == []
+    assert words in (reason(error.value) or "")  # the client's fault: status 400
+    assert not (copied / "output").exists()
+
+
+@pytest.mark.parametrize("bundle", sorted(path.parent.name for path in BUNDLES.glob("*/configs")))
+def test_what_the_server_adds_to_a_request_is_no_parameter_of_a_training(bundle):
+    """A name that looks like a parameter would be refused."""
+    added = {"model": bundle, "bundle_path": "/dev/null/nothing", "local_rank": 0, "gpus": "all"}
+    assert overrides(added, training_parameters(BUNDLES / bundle), model=bundle) == {}
 
 
 def test_an_app_holds_copies_of_bundles_and_serves_those_that_are_asked_for(copied):
@@ -170,6 +195,12 @@ def test_a_slab_is_read_as_list_or_text():
         ({"target": {"$print()": 1.0}}, "`target` must hold names and numbers"),
         ({"target": "{_target_: os.system}"}, "`target` must hold names and numbers"),
         ({"target": "{B30f"}, "`target` must be a name, a list or a mapping"),
+        ({"target": "{a: &a [B30f], b: [*a, *a]}"}, "`target` must not have aliases (*a)"),
+        ({"target": "[" * 20_000}, "`target` must be nested at most 8 deep"),
+        ({"target": {"B30f": [[[[[[[[1]]]]]]]]}}, "`target` must be nested at most 8 deep"),
+        ({"target": dict.fromkeys(map(str, range(600)), 1)}, "`target` must have at most 1000 values"),
+        ({"target": f"[{'B30f, ' * 2000}]"}, "`target` must have at most 1000 values"),
+        ({"target": f"[{'B' * 70_000}]"}, "`target` must have at most 64 kB, got 70 kB"),
     ],
 )
 def test_what_would_be_lost_or_evaluated_is_refused(given, words):
@@ -229,3 +260,42 @@ def test_an_image_that_was_cut_off_is_the_clients():
 @pytest.mark.parametrize("error", [ValueError("of a library"), KeyError("x"), caught(None, "a"), MemoryError()])
 def test_what_we_did_not_foresee_is_the_servers(error):
     assert reason(error) is None
+
+
+def test_an_alias_costs_nothing_however_much_it_stands_for():
+    """Ten levels of ten copies each: 10^10 values in 300 bytes."""
+    levels = ", ".join(f"&l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 11))
+    with pytest.raises(ValueError, match=r"must not have aliases \(\*l0\)"):
+        overrides({"target": f"[&l0 B30f, {levels}]"}, KERNEL, model="ggcl")
+
+
+@pytest.mark.parametrize(("name", "most"), [("batch_size", 64), ("tile_size", 512)])
+def test_a_size_of_memory_has_a_limit(name, most):
+    check_sizes({name: most}, Limits())
+    for value in (most + 1, 10**18, -1, 1.5, True, [1]):
+        with pytest.raises(ValueError, match=rf"`{name}` must be an integer from . to {most}, got"):
+            check_sizes({name: value}, Limits())
+
+
+def test_warnings_of_one_image_are_not_in_the_answer_of_another(tmp_path):
+    """Two requests at once: each warns when both have begun, and ends when both have warned."""
+    (tmp_path / "configs").mkdir()
+    shutil.copy(BUNDLES / "nec_t1t2" / "configs" / "metadata.json", tmp_path / "configs")
+    config = {"target": "T2", "models_dir": str(BUNDLES / "nec_t1t2" / "models")}
+    run = {"run": "$@step(@dataset_dir, @output_dir)"}
+    (tmp_path / "configs" / "inference.yaml").write_text(json.dumps({**config, **run}))
+    both = Barrier(2, timeout=60)
+
+    def step(image: str, output_dir: str) -> None:
+        both.wait()
+        logging.getLogger("common.transforms").warning("%s is odd", Path(image).name)
+        both.wait()
+        Path(output_dir).mkdir()
+        Path(output_dir, "a.nii").touch()
+
+    def answer(name: str) -> list[str]:
+        image, output_dir = tmp_path / f"{name}.nii", tmp_path / name
+        return translate(tmp_path, image, output_dir, {"step": step}, max_output_gb=1).facts["warnings"]
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(answer, ["one", "two"])) == [["one.nii is odd"], ["two.nii is odd"]]
