@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tarfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -254,7 +255,19 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "no JSON": ("ggcl", {**CHEST, "params": "target=B30f"}, 400, "`params` must be JSON"),
     "unknown model": ("unet", CHEST, 404, "There is no model 'unet'; this server has"),
     "unknown image": ("ggcl", {"image": "nobody"}, 404, "The datastore has no image 'nobody'"),
-    "a path of the server": ("ggcl", {"image": __file__}, 404, "The datastore has no image"),
+    "a path of the server": ("ggcl", {"image": __file__}, 400, "`image` must be one name"),
+    "a path in the parameters": ("ggcl", {**CHEST, "params": {"image": __file__}}, 400, "`image` must be one name"),
+    "a label elsewhere": (
+        "ggcl",
+        {**CHEST, "params": {"save_label": True, "label_tag": "../../app"}},
+        400,
+        "`label_tag` must be one name",
+    ),
+    "another session": ("ggcl", {"session_id": "../sessions"}, 400, "`session_id` must be one name"),
+    "aliases": ("ggcl", {**CHEST, "params": {"target": "[&a B30f, *a]"}}, 400, "must not have aliases"),
+    "nested": ("ggcl", {**CHEST, "params": "[" * 50_000}, 400, "`params` must be JSON"),
+    "a list": ("ggcl", {**CHEST, "params": "[1]"}, 400, "`params` must be a JSON object"),
+    "a batch of millions": ("ggcl", {**CHEST, "params": {"batch_size": 10**9}}, 400, "from 1 to 64"),
     "slab beyond": (
         "sr_cyclegan",
         {"image": "lung_0003_clinical", "params": {"region": "all", "slab": [7, 9]}},
@@ -299,7 +312,61 @@ def test_an_upload_stays_below_the_studies(server, studies, tmp_path):
     file = shutil.copy(studies / "chest_0005_B30f.nii.gz", tmp_path)
     answer = server.call("/datastore/image", method="PUT", query={"image": "../out"}, files={"file": Path(file)})
     assert answer.status == 400
-    assert "must be a name below the studies" in answer.json["detail"]
+    assert "`image` must be one name" in answer.json["detail"]
+
+
+def test_a_label_stays_below_its_folder_and_code_stays_as_it_is(server, app, studies, tmp_path):
+    """With this request a client replaced a bundle's config, which is code."""
+    config = app / "bundles" / "ggcl" / "configs" / "inference.yaml"
+    before = config.read_bytes()
+    (tmp_path / "own.yaml").write_text("run: $print()")
+    up = "/".join([".."] * 2 + [str(config.parent.relative_to(app.parent))])
+    for tag in (up, str(config.parent), "..", ".hidden", "a\\b", "a\0b", "%2e%2e", "a" * 200):
+        query = {"image": "chest_0005_B30f", "tag": tag}
+        answer = server.call("/datastore/label", method="PUT", query=query, files={"label": tmp_path / "own.yaml"})
+        assert (answer.status, "`tag` must be one name" in answer.json["detail"]) == (400, True)
+    query["tag"] = "final"
+    assert (
+        server.call("/datastore/label", method="PUT", query=query, files={"label": tmp_path / "own.yaml"}).status == 200
+    )
+    assert config.read_bytes() == before
+    assert {path.parent for path in studies.rglob("chest_0005_B30f*")} <= {studies, studies / "labels" / "final"}
+    assert server.call("/datastore/label", method="DELETE", query={"id": query["image"], "tag": "final"}).status == 200
+
+
+def test_a_packed_session_stays_below_its_folder(server, app, tmp_path):
+    (tmp_path / "evil").write_text("x")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "evil", "../../evil")
+    files = {"files": tmp_path / "a.tar"}
+    answer = server.call("/session/", method="PUT", query={"uncompress": "true"}, files=files)
+    assert (answer.status, "The zip cannot be unpacked" in answer.json["detail"]) == (400, True)
+    assert list(app.parent.rglob("evil")) == []
+
+
+def test_weights_code_and_other_addresses_are_closed_to_clients(server, app, tmp_path):
+    weights = app / "bundles" / "ggcl" / "models" / "model.pt"
+    before = weights.read_bytes()
+    (tmp_path / "model.pt").write_bytes(b"mine")
+    assert server.call("/model/ggcl", method="PUT", files={"file": tmp_path / "model.pt"}).status == 403
+    for method, path in (("DELETE", "/model/ggcl"), ("POST", "/reload"), ("GET", "/proxy/dicom/x")):
+        assert server.call(path, method=method).status == 403
+    assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize("query", [{}, {"run_sync": "true"}])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"max_epochz": 1}, "Did you mean 'max_epochs'?"),
+        ({"overlays": ["../../main"]}, "`overlays` must name files in ggcl/configs"),
+        ({"bundle_path": "/tmp"}, "`bundle_path` is not a parameter"),
+        ([1], "`body` must be a JSON object"),
+    ],
+)
+def test_a_training_that_cannot_start_gets_its_reason(server, query, body, words):
+    answer = server.call("/train/ggcl", method="POST", query=query, body=body)
+    assert (answer.status, words in answer.json["detail"]) == (400, True), answer.body
 
 
 def test_training_an_unknown_model_is_refused(server):

@@ -200,5 +200,6 @@ async def _no_json(_: Request, error: Exception) -> JSONResponse:
 
 async def _label_error(_: Request, error: MONAILabelException) -> JSONResponse:
     absent = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
+    absent = absent or error.error is MONAILabelError.APP_INIT_ERROR  # of a task or strategy
     status = 404 if absent else 400 if error.error is MONAILabelError.INVALID_INPUT else 500
     return JSONResponse(status_code=status, content={"detail": error.msg})
