@@ -32,7 +32,16 @@ with open(sys.argv[1] + ".new", "w") as file:
 os.replace(sys.argv[1] + ".new", sys.argv[1])
 time.sleep(600)
 """
-PARENT = "import sys; from common.processes import run_child; run_child([sys.executable, '-S', '-c', *sys.argv[1:]])"
+# A shell that puts a command into the background, or nohup, lets it ignore signals: undone here.
+PARENT = """
+import signal, sys
+for name in ("SIGTERM", "SIGHUP"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from common.processes import run_child
+run_child([sys.executable, "-S", "-c", *sys.argv[1:]])
+"""
 POOL = """
 import os, sys, time
 from common.processes import worker_pool
