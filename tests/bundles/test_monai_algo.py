@@ -157,7 +157,11 @@ def test_monai_algo_alone_trains_and_validates_with_the_yaml_files(phantoms: dic
     places = {"bundles/": f"{BUNDLES}/", "DATA": str(phantoms["brain"]), "OUT": str(tmp_path)}
     names: dict[str, Any] = {}
     exec(re.sub("|".join(places), lambda match: places[match.group()], example), names)
-    names["options"].update(CASES["nec_t1t2"].options)
+    # The example has no overlay for small images.
+    generator = {"_target_": "common.networks.CompactGenerator", "channels": [8, 8], "num_res_units": 1}
+    discriminator = {"num_scales": 1, "num_layers": 2, "channels": 4}
+    names["options"].update(CASES["nec_t1t2"].options, network_def=generator)
+    names["options"].update({f"discriminator_def#{key}": value for key, value in discriminator.items()})
     algo: MonaiAlgo = names["algo"]
     algo.initialize(SITE)
     start = ExchangeObject(weights={k: v.clone() for k, v in algo.trainer.network.state_dict().items()})
