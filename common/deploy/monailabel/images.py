@@ -104,7 +104,7 @@ def check_cost(image: Path, limits: Limits = DEFAULT) -> None:
 def _check_nifti(path: Path, limits: Limits) -> None:
     packed = path.name.lower().endswith(".gz")
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
             start = file.read(NIFTI_HEADER)
     except (OSError, EOFError, zlib.error):
         return
@@ -129,7 +129,7 @@ def _check_nifti(path: Path, limits: Limits) -> None:
 def _check_unpacked(path: Path, limits: Limits) -> None:
     size = 0
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path, "rb") as file:
             while block := file.read(BLOCK):
                 size += len(block)
                 if size > limits.unpacked_bytes:
