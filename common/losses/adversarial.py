@@ -15,8 +15,10 @@ CRITERIA = ("bce", "least_squares", "hinge", "wasserstein")
 Logits = torch.Tensor | Sequence[torch.Tensor]
 
 
-def discriminator_loss(real_logits: Logits, fake_logits: Logits, *, criterion: str = "bce") -> torch.Tensor:
-    """Average the losses on real and on fake images, or compute Wasserstein's; see `AdversarialLoss`."""
+def discriminator_loss(
+    real_logits: Logits, fake_logits: Logits, *, criterion: str = "bce", halve: bool = True
+) -> torch.Tensor:
+    """Average or add the losses on real and on fake images, or compute Wasserstein's; see `AdversarialLoss`."""
     _check_criterion(criterion)
     real, fake = _scales(real_logits, "real_logits"), _scales(fake_logits, "fake_logits")
     if len(real) != len(fake):
@@ -25,9 +27,12 @@ def discriminator_loss(real_logits: Logits, fake_logits: Logits, *, criterion: s
         )
     if criterion == "wasserstein":
         return _mean(fake) - _mean(real)
+    factor = 0.5 if halve else 1.0
     if criterion == "hinge":  # no loss beyond the margins at 1 and -1
-        return 0.5 * (_mean(F.relu(1.0 - logits) for logits in real) + _mean(F.relu(1.0 + logits) for logits in fake))
-    return 0.5 * (_distance(real, 1.0, criterion) + _distance(fake, 0.0, criterion))
+        return factor * (
+            _mean(F.relu(1.0 - logits) for logits in real) + _mean(F.relu(1.0 + logits) for logits in fake)
+        )
+    return factor * (_distance(real, 1.0, criterion) + _distance(fake, 0.0, criterion))
 
 
 def generator_loss(fake_logits: Logits, *, criterion: str = "bce") -> torch.Tensor:
@@ -53,14 +58,17 @@ class AdversarialLoss(nn.Module):
     - "wasserstein": Arjovsky et al., ICML 2017: the critic's loss is the mean of the fake scores minus that of the
       real ones, the generator's the negative score. It needs `gradient_penalty`.
 
-    The discriminator's loss is the *half* of real plus fake. Equation (2) has no factor; it only changes the
-    step size, and Adam normalises that away. The Wasserstein loss is whole, since it is weighed against the penalty.
+    The discriminator's loss is the *half* of real plus fake, as in CycleGAN. Equation (2) has no factor. Where the
+    discriminator has an optimizer of its own, the factor changes the step size, which Adam normalises away. Where one
+    step descends the generator's loss as well, as NEC's released code does, it changes the direction: `halve=False`.
+    The Wasserstein loss is always whole, since it is weighed against the penalty.
 
     MONAI's `PatchAdversarialLoss` is not used: it takes BCE of probabilities, which half precision saturates, and a
     tanh before the hinge, where logits never leave the margins.
 
     Args:
         criterion: Kind of loss: "bce", "least_squares", "hinge" or "wasserstein".
+        halve: Whether the discriminator's loss is half of the sum of both terms; of no effect on "wasserstein".
 
     Raises:
         ValueError: If `criterion` is unknown, or real and fake differ in their number of scales.
@@ -72,14 +80,14 @@ class AdversarialLoss(nn.Module):
         (tensor(0.1250), tensor(1.))
     """
 
-    def __init__(self, criterion: str = "bce") -> None:
+    def __init__(self, criterion: str = "bce", *, halve: bool = True) -> None:
         super().__init__()
         _check_criterion(criterion)
-        self.criterion = criterion
+        self.criterion, self.halve = criterion, halve
 
     def discriminator(self, real_logits: Logits, fake_logits: Logits) -> torch.Tensor:
         """Return the discriminator's loss, a scalar."""
-        return discriminator_loss(real_logits, fake_logits, criterion=self.criterion)
+        return discriminator_loss(real_logits, fake_logits, criterion=self.criterion, halve=self.halve)
 
     def generator(self, fake_logits: Logits) -> torch.Tensor:
         """Return the generator's loss, a scalar."""

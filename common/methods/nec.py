@@ -33,7 +33,8 @@ class NormalizedEdgeConsistency(TranslationMethod):
 
     Differences from the official code:
         It steps G and D with one Adam and leaves D trainable in G's loss, so D also descends what G minimises. Give no
-        `discriminator_optimizer` to reproduce that (`configs/official.yaml`).
+        `discriminator_optimizer`, and an `adversarial_loss` that is not halved, to reproduce that
+        (`configs/official.yaml`).
     """
 
     def __init__(

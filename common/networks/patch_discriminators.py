@@ -20,6 +20,7 @@ from .definition import record_arguments
 from .layers import check_at_least_one, check_image_dims
 
 NEGATIVE_SLOPE = 0.2  # slope of each LeakyReLU; section 4.1
+INITS = ("normal", "torch")
 POOLED_SIZE = 4  # side of the feature under the head: DCGAN's figure 1
 
 
@@ -28,7 +29,12 @@ class PatchDiscriminatorPyramid(nn.Module):
 
     Jaouen, Conze, Visvikis, "One-sided unsupervised medical image synthesis with normalized edge consistency",
     IEEE ISBI 2024, section 3: "a 3-layer, 3-scale patch discriminator"; the pyramid is that of Wang et al., CVPR
-    2018, section 3.2. With the defaults 8,285,379 parameters in 2-D.
+    2018, section 3.2. With the defaults 8,285,379 parameters and a receptive field of 70 pixels in 2-D.
+
+    The paper's words have three readings, between which it does not decide: (1) this one, Isola et al.'s count, in
+    which "3 layers" follow the first, and the one that scores follows them; (2) the count of the author's own class,
+    in which 3 convolutions are all there are: `num_layers=1, bias=True, pool_size=3`, 403,011 parameters, a field of
+    16 pixels; (3) the class of MONAI that the paper names, which cannot be built with these numbers (below).
 
     Args:
         spatial_dims: Number of spatial dimensions, 2 or 3.
@@ -42,14 +48,19 @@ class PatchDiscriminatorPyramid(nn.Module):
         spectral_norm: Whether to constrain each convolution's largest singular value to 1 (Miyato et al., ICLR 2018);
             in `train()` each call then advances the power iteration. Requires `norm=None`, since a norm after the
             convolution would undo the constraint. TorchScript does not compile torch's spectral norm.
+        bias: Whether convolutions before a norm have a bias, which the norm removes again; None: only without a norm.
+        pool_size: Side of the average between scales, at stride 2: 2, or 3, which overlaps (Wang et al.'s code).
+        init: "normal", weights of mean 0 and SD 0.02, as in CycleGAN and MONAI; "torch", torch's own.
 
     Raises:
         ValueError: If an argument is outside of its range, or an image is too small for a scale.
 
     Differences from the official code:
-        MONAI's `MultiScalePatchDiscriminator` gives scale i `num_layers * (i + 1)` layers on the full image, with
-        channels doubling without end, and cannot be built with 3 layers and 3 scales at 256 pixels. Here each scale
-        has the same discriminator on a pooled image. Instance norm replaces its batch norm.
+        MONAI's `MultiScalePatchDiscriminator`, which the paper names, gives scale i `num_layers * (i + 1)` layers on
+        the full image, with channels doubling endlessly, and cannot be built with 3 layers and 3 scales of 256 pixels.
+        The released notebook does not use it, but a class of its own with 4 convolutions, 2 scales and 128 features:
+        `num_layers=2, num_scales=2, channels=128, bias=True, pool_size=3, init="torch"`, 5,265,154 parameters, a field
+        of 34 pixels (`configs/official.yaml`).
 
     Example:
         >>> discriminator = PatchDiscriminatorPyramid(2, 1, channels=4, num_layers=2)
@@ -68,18 +79,28 @@ class PatchDiscriminatorPyramid(nn.Module):
         num_layers: int = 3,
         norm: str | tuple[str, dict[str, Any]] | None = "INSTANCE",
         spectral_norm: bool = False,
+        bias: bool | None = None,
+        pool_size: int = 2,
+        init: str = "normal",
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}.")
         check_at_least_one(num_scales=num_scales, channels=channels, num_layers=num_layers)
+        if pool_size not in (2, 3):
+            raise ValueError(f"`pool_size` must be 2 or 3, got {pool_size}.")
+        if init not in INITS:
+            raise ValueError(f"`init` must be one of {INITS}, got {init!r}.")
         if spectral_norm and norm is not None:
             raise ValueError(f"`norm` must be None when `spectral_norm` is on, since it would undo it, got {norm!r}.")
         self.spatial_dims = spatial_dims
         self.num_layers = num_layers
         # Each stride-2 layer halves the side, rounding down; each of the two stride-1 layers removes one pixel.
         self.min_size = 3 * 2**num_layers
-        self.pool = Pool[Pool.AVG, spatial_dims](kernel_size=2)
+        self.overlap = pool_size - 2  # pixel by which the pooled areas reach over the image's edge
+        self.pool = Pool[Pool.AVG, spatial_dims](
+            kernel_size=pool_size, stride=2, padding=self.overlap, count_include_pad=False
+        )
         self.scales = nn.ModuleList(
             PatchDiscriminator(
                 spatial_dims=spatial_dims,
@@ -87,10 +108,12 @@ class PatchDiscriminatorPyramid(nn.Module):
                 in_channels=in_channels,
                 num_layers_d=num_layers,
                 norm=norm,  # type: ignore[arg-type]  # MONAI's Convolution takes None
-                bias=norm is None,
+                bias=norm is None if bias is None else bias,
             )
             for _ in range(num_scales)
         )
+        if init == "torch":
+            self.scales.apply(_reset)
         for module in list(self.scales.modules()):
             if getattr(module, "track_running_stats", False):
                 raise ValueError(f"`norm` must keep no running statistics (instance or group norm), got {norm!r}.")
@@ -121,7 +144,13 @@ class PatchDiscriminatorPyramid(nn.Module):
                     f"with `num_layers` = {self.num_layers}, but there the image {list(image.shape[2:])} is {sides}: "
                     "use fewer `num_layers` or `num_scales`, or a larger image."
                 )
-            sides = [side // 2 for side in sides]
+            sides = [(side + self.overlap) // 2 for side in sides]
+
+
+def _reset(module: nn.Module) -> None:
+    """Draw a convolution's weights as torch does when it is built."""
+    if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+        module.reset_parameters()
 
 
 class DCGANDiscriminator(nn.Module):

@@ -59,6 +59,13 @@ def test_pyramid_is_the_mean_over_scales_of_torchs_loss(criterion, function):
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_discriminators_loss_may_be_the_whole_sum(criterion):
+    real, fake = pyramid(1), pyramid(2)
+    whole, half = (AdversarialLoss(criterion, halve=halve).discriminator(real, fake) for halve in (False, True))
+    assert_close(whole, half if criterion == "wasserstein" else 2 * half)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
 def test_one_scale_equals_the_bare_map(criterion):
     real, fake = pyramid(1)[0], pyramid(2)[0]
     assert_close(

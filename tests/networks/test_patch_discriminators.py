@@ -67,6 +67,22 @@ def test_scales_see_the_pooled_image_and_share_no_weight():
     assert learning == {"1"}
 
 
+def test_overlapping_scales_average_what_is_inside_of_the_image():
+    discriminator = PatchDiscriminatorPyramid(channels=4, num_layers=1, num_scales=3, pool_size=3)
+    image = torch.randn(1, 1, 25, 31)  # 13 x 16, then 7 x 8
+    logits = discriminator(image)
+    for scale, judged in zip(discriminator.scales, logits):
+        assert_close(judged, scale(image)[-1])
+        height, width = image.shape[2:]
+        image = torch.stack(
+            [
+                image[0, 0, max(2 * i - 1, 0) : 2 * i + 2, max(2 * j - 1, 0) : 2 * j + 2].mean()
+                for i in range((height + 1) // 2)
+                for j in range((width + 1) // 2)
+            ]
+        ).reshape(1, 1, (height + 1) // 2, (width + 1) // 2)
+
+
 def test_logits_have_no_activation():
     discriminator = PatchDiscriminatorPyramid(channels=4, num_layers=1, num_scales=1)
     with torch.no_grad():
@@ -133,6 +149,8 @@ def test_smallest_image(num_layers):
         ({"num_scales": 0}, r"`num_scales` must be >= 1, got 0\."),
         ({"channels": -4}, r"`channels` must be >= 1, got -4\."),
         ({"num_layers": 0}, r"`num_layers` must be >= 1, got 0\."),
+        ({"pool_size": 4}, r"`pool_size` must be 2 or 3, got 4\."),
+        ({"init": "zeros"}, r"`init` must be one of \('normal', 'torch'\), got 'zeros'\."),
         ({"spectral_norm": True}, r"`norm` must be None when `spectral_norm` is on, .*, got 'INSTANCE'\."),
     ],
 )
