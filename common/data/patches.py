@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from scipy.ndimage import zoom
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
 from .seeded import SeededDataset, apply_seeded, draw_seed
@@ -81,6 +82,17 @@ def draw_patch(
     raise ValueError(_rejection(volume, size, f"{max_tries} tries found none"))
 
 
+def _spline(patch: torch.Tensor, factor: int) -> torch.Tensor:
+    """Read a patch (1, H, W) at every `factor`-th place of its cubic spline, from corner to corner.
+
+    The last place is the last pixel but for rounding, beyond which `zoom` would return 0 in its default mode.
+    """
+    return torch.from_numpy(zoom(patch[0].numpy(), 1 / factor, mode="mirror"))[None]
+
+
+DOWNSAMPLINGS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {"mean": avg_pool2d, "spline": _spline}
+
+
 class UnpairedPatchDataset(SeededDataset):
     """Unpaired patches of clinical and micro CT.
 
@@ -97,8 +109,10 @@ class UnpairedPatchDataset(SeededDataset):
         patches_per_volume: Number of patches per clinical volume and epoch.
         transform: Applied to `{"source": (1, h, w), "target": (1, H, W)}`; MONAI's random transforms are seeded for
             each item.
-        downsampled_every: Every n-th clinical patch is the micro CT patch itself, averaged to clinical pixels, as
+        downsampled_every: Every n-th clinical patch is the micro CT patch itself, down-sampled to clinical pixels, as
             in the authors' later code (4); 0: none.
+        downsampling: How: "mean" over each clinical pixel; "spline", values of a cubic spline at the clinical grid's
+            points, the corners' centres in one place, as in the authors' later code (scipy's `zoom`), which aliases.
         max_tries: Maximal number of draws per patch.
         seed: Seed of the draws.
 
@@ -116,6 +130,7 @@ class UnpairedPatchDataset(SeededDataset):
         patches_per_volume: int = 2000,
         transform: Callable | None = None,
         downsampled_every: int = 0,
+        downsampling: str = "mean",
         max_tries: int = MAX_TRIES,
         seed: int = 0,
     ) -> None:
@@ -129,6 +144,9 @@ class UnpairedPatchDataset(SeededDataset):
                 raise ValueError(f"`{name}` must be >= 1, got {value}.")
         if downsampled_every < 0:
             raise ValueError(f"`downsampled_every` must be >= 1, or 0 for never, got {downsampled_every}.")
+        if downsampling not in DOWNSAMPLINGS:
+            raise ValueError(f"`downsampling` must be one of {tuple(DOWNSAMPLINGS)}, got {downsampling!r}.")
+        self.downsample = DOWNSAMPLINGS[downsampling]
         self.source, self.target = list(source), list(target)
         self.factor, self.source_size = factor, source_size
         self.patches_per_volume, self.transform = patches_per_volume, transform
@@ -143,7 +161,7 @@ class UnpairedPatchDataset(SeededDataset):
     def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         item = {"target": self._draw(self.target[int(rng.integers(len(self.target)))], self.factor, rng)}
         if self.downsampled_every and index % self.downsampled_every == 0:
-            item["source"] = avg_pool2d(item["target"], self.factor)
+            item["source"] = self.downsample(item["target"], self.factor)
         else:
             item["source"] = self._draw(self.source[index // self.patches_per_volume], 1, rng)
         item = apply_seeded(self.transform, item, draw_seed(rng))

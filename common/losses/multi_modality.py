@@ -14,23 +14,32 @@ from .precision import full_precision
 
 SSIM_SIGMA = 1.5  # pixels; Wang et al., 2004
 DISTANCES = ("mse", "l1")
+PADDINGS = ("valid", "zero")
 
 
 def ssim_loss(
-    first: torch.Tensor, second: torch.Tensor, *, c1: float = 0.02, c2: float = 0.06, window: int = 11
+    first: torch.Tensor,
+    second: torch.Tensor,
+    *,
+    c1: float = 0.02,
+    c2: float = 0.06,
+    window: int | None = 11,
+    padding: str = "valid",
 ) -> torch.Tensor:
     """Compute 1 - SSIM, averaged over all windows inside the images; 0 for equal images.
 
     Equation (1) of Zheng et al., SPIE Medical Imaging 2020, whose numerator lacks the factor of 2 before the means; the
     form of Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004,
-    equation (13), is meant. Means and (co)variances are those of a Gaussian window of sigma 1.5 pixels.
+    equation (13), is meant. Means and (co)variances are those of a Gaussian window of sigma 1.5 pixels, as in Wang et
+    al.; by the words under equation (1) they are those of the whole image, which is `window=None`.
 
     Args:
         first: Images `(B, C, H, W)`.
         second: Images of the same shape.
         c1: Constant of the means, in squared intensity, > 0.
         c2: Constant of the variances, in squared intensity, > 0.
-        window: Pixels along each side of the window, odd, at most H and W.
+        window: Pixels along each side of the window, odd, at most H and W; None: the whole image, each channel alone.
+        padding: "valid", windows inside the images; "zero", windows around all pixels, with zeros outside.
 
     Returns:
         A scalar in float32.
@@ -47,6 +56,10 @@ def ssim_loss(
         raise ValueError(
             f"`first` and `second` must have the same shape, got {list(first.shape)}, {list(second.shape)}."
         )
+    if window is None:
+        return _ssim_loss_of_images(full_precision(first), full_precision(second), c1, c2)
+    if padding == "zero":
+        first, second = (F.pad(image, [window // 2] * 4) for image in (first, second))
     if min(first.shape[2:]) < window:
         raise ValueError(
             f"the images must have at least `window` = {window} pixels per side, got {list(first.shape[2:])}: "
@@ -62,6 +75,17 @@ def ssim_loss(
             k1=math.sqrt(c1),  # MONAI's constants are (k times the data range) squared
             k2=math.sqrt(c2),
         )
+        return 1.0 - similarity.mean()
+
+
+def _ssim_loss_of_images(first: torch.Tensor, second: torch.Tensor, c1: float, c2: float) -> torch.Tensor:
+    """Compute 1 - SSIM from the statistics of whole images, averaged over images and channels."""
+    with without_autocast(first.device):
+        means = first.mean(dim=(2, 3)), second.mean(dim=(2, 3))
+        variances = first.var(dim=(2, 3), correction=0), second.var(dim=(2, 3), correction=0)
+        covariance = (first * second).mean(dim=(2, 3)) - means[0] * means[1]
+        similarity = (2 * means[0] * means[1] + c1) * (2 * covariance + c2)
+        similarity = similarity / ((means[0] ** 2 + means[1] ** 2 + c1) * (variances[0] + variances[1] + c2))
         return 1.0 - similarity.mean()
 
 
@@ -84,7 +108,8 @@ class MultiModalitySRLoss(nn.Module):
         upsample_weight: Weight lambda4.
         c1: Constant of the means in SSIM, for images in [-1, 1].
         c2: Constant of the variances in SSIM, for images in [-1, 1].
-        window: Pixels along each side of SSIM's window, odd.
+        window: Pixels along each side of SSIM's window, odd; None: the statistics are those of the whole image.
+        padding: "valid", or "zero" as in the authors' later code; see `ssim_loss`.
         distance: "mse", or "l1" as in the authors' later code, whose lambda1 is 1.
 
     Raises:
@@ -108,7 +133,8 @@ class MultiModalitySRLoss(nn.Module):
         upsample_weight: float = 1.0,
         c1: float = 0.02,
         c2: float = 0.06,
-        window: int = 11,
+        window: int | None = 11,
+        padding: str = "valid",
         distance: str = "mse",
     ) -> None:
         super().__init__()
@@ -125,13 +151,15 @@ class MultiModalitySRLoss(nn.Module):
                 raise ValueError(f"`{name}_weight` must be >= 0, got {value}.")
         if not (c1 > 0 and c2 > 0):
             raise ValueError(f"`c1` and `c2` must be > 0, got {c1} and {c2}.")
-        if window < 1 or window % 2 == 0:
-            raise ValueError(f"`window` must be an odd number of pixels >= 1, got {window}.")
+        if window is not None and (window < 1 or window % 2 == 0):
+            raise ValueError(f"`window` must be an odd number of pixels >= 1, or None, got {window}.")
+        if padding not in PADDINGS:
+            raise ValueError(f"`padding` must be one of {PADDINGS}, got {padding!r}.")
         if distance not in DISTANCES:
             raise ValueError(f"`distance` must be one of {DISTANCES}, got {distance!r}.")
         self.factor = factor
         self.weights = weights
-        self.c1, self.c2, self.window = c1, c2, window
+        self.c1, self.c2, self.window, self.padding = c1, c2, window, padding
         self.distance = F.mse_loss if distance == "mse" else F.l1_loss
 
     def forward(
@@ -174,7 +202,7 @@ class MultiModalitySRLoss(nn.Module):
         return {"mmsr": total, **terms}
 
     def _ssim_loss(self, real: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return ssim_loss(real, other, c1=self.c1, c2=self.c2, window=self.window)
+        return ssim_loss(real, other, c1=self.c1, c2=self.c2, window=self.window, padding=self.padding)
 
     def _check_sizes(self, small: torch.Tensor, large: torch.Tensor, name: str) -> None:
         expected = [*small.shape[:2], *(self.factor * side for side in small.shape[2:])]

@@ -45,13 +45,13 @@ class SRCycleGAN(CycleGAN):
         target_identity_weight: Weight of G1's identity loss, 0.2; 0 omits it.
         source_identity_weight: Weight of G2's identity loss, 0.02; 0 omits it.
         pool_size: Number of past translations that the discriminators see again, 50.
+        whole_target_identity: Whether G1's identity loss takes all of the micro patch, as the authors' code does,
+            whatever the memory.
+        aligned_corners: Whether G2's identity loss interpolates with the centres of the corner pixels in one place, as
+            the authors' code does, instead of the corners of the images.
 
     Raises:
         ValueError: If the sizes of a batch do not fit the generators.
-
-    Differences from the official code:
-        G1's identity loss takes the micro patch's centre instead of all of it, and G2's interpolates with corners
-        aligned as areas.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class SRCycleGAN(CycleGAN):
         target_identity_weight: float = 0.2,
         source_identity_weight: float = 0.02,
         pool_size: int = 50,
+        whole_target_identity: bool = False,
+        aligned_corners: bool = False,
     ) -> None:
         super().__init__(
             generator,
@@ -87,6 +89,8 @@ class SRCycleGAN(CycleGAN):
         self.mmsr_weight = mmsr_weight
         self.target_identity_weight = target_identity_weight
         self.source_identity_weight = source_identity_weight
+        self.whole_target_identity = whole_target_identity
+        self.aligned_corners = aligned_corners
 
     def _generator_losses(
         self,
@@ -114,7 +118,9 @@ class SRCycleGAN(CycleGAN):
     def _target_identity(
         self, trainer: TrainingServices, real_target: torch.Tensor, size: tuple[int, ...]
     ) -> torch.Tensor:
-        """Apply G1 to the centre of a micro patch and average to its size."""
+        """Apply G1 to the centre of a micro patch, or to all of it, and average to its size."""
+        if self.whole_target_identity:
+            size = real_target.shape[2:]
         height, width = (min(side, whole) for side, whole in zip(size, real_target.shape[2:]))
         top, left = (real_target.shape[2] - height) // 2, (real_target.shape[3] - width) // 2
         centre = real_target[:, :, top : top + height, left : left + width]
@@ -127,7 +133,8 @@ class SRCycleGAN(CycleGAN):
         with trainer.autocast():
             same = self.back_generator(real_source)
         size = [int(side) for side in real_source.shape[2:]]
-        return l1_loss(F.interpolate(same.float(), size=size, mode="bilinear", align_corners=False), real_source)
+        enlarged = F.interpolate(same.float(), size=size, mode="bilinear", align_corners=self.aligned_corners)
+        return l1_loss(enlarged, real_source)
 
 
 def check_scales(

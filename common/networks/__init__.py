@@ -16,7 +16,12 @@ from .resnet import ResNetGenerator
 from .spade import SPADEGenerator
 from .sr_unit import SRUNITBackGenerator, SRUNITGenerator
 from .stargan import StarGANGenerator
-from .super_resolution import DownSamplingGenerator, SuperResolutionGenerator
+from .super_resolution import (
+    DownSamplingGenerator,
+    ReleasedDownSamplingGenerator,
+    ReleasedSRGenerator,
+    SuperResolutionGenerator,
+)
 from .unit import UNITBackGenerator, UNITGenerator
 from .weights import load_weights
 from .with_target import WithTarget, source_label, target_weights, vendors_of
@@ -31,6 +36,8 @@ __all__ = [
     "PatchDiscriminatorPyramid",
     "PatchFeatureMLP",
     "PhysicsGenerator",
+    "ReleasedDownSamplingGenerator",
+    "ReleasedSRGenerator",
     "ResNetGenerator",
     "SPADEGenerator",
     "SRUNITBackGenerator",

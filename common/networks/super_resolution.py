@@ -2,13 +2,14 @@
 
 Their stages are residual blocks, sub-pixel up-sampling and strided down-sampling. All convolutions continue the image
 by its edge values: zeros (mid-grey in these images) would draw a frame, and a mirrored border would need an image
-larger than the kernel.
+larger than the kernel. `ReleasedSRGenerator` and `ReleasedDownSamplingGenerator` do both, since the authors' released
+code does.
 """
 
 from __future__ import annotations
 
 import torch
-from monai.networks.utils import icnr_init
+from monai.networks.utils import icnr_init, normal_init
 from torch import nn
 from torch.nn import functional as F
 
@@ -180,7 +181,8 @@ class SuperResolutionGenerator(nn.Module):
 
     Differences from the official code:
         Instance norm is off; it is `norm="INSTANCE"`. Borders are continued by their value instead of mirrored or,
-        in the up-sampling, by zeros.
+        in the up-sampling, by zeros. Residual blocks have PReLU, and the up-sampling has no bias.
+        `ReleasedSRGenerator` is that code's.
 
     Example:
         >>> network = SuperResolutionGenerator(factor=4, channels=8, num_res_blocks=1)
@@ -246,7 +248,7 @@ class DownSamplingGenerator(nn.Module):
 
     Differences from the official code:
         That code halves the resolution twice before its residual blocks of 256 features, doubles it twice, and then
-        goes down to 1/8 with up to 512 features, 13 million parameters in all.
+        goes down to 1/8 with up to 512 features, 12.94 million parameters in all: `ReleasedDownSamplingGenerator`.
 
     Example:
         >>> network = DownSamplingGenerator(factor=4, channels=8, num_res_blocks=1)
@@ -286,13 +288,173 @@ class DownSamplingGenerator(nn.Module):
         return torch.tanh(change) if self.output == "tanh" else change
 
 
+class ReleasedSRGenerator(SuperResolutionGenerator):
+    """G1 as in the authors' released code (zhuofeng/SR-cycleGAN), for `configs/official.yaml`.
+
+    Borders are mirrored, in the up-sampling continued by zeros; residual blocks have ReLU; each convolution has a bias,
+    and the weights start with mean 0 and SD 0.02. With the defaults 802,222 parameters. An image needs at least 4
+    pixels per side, and tiles differ from the whole image (`norm`).
+
+    Args:
+        in_channels: Channels of the clinical image.
+        out_channels: Channels of the micro image.
+        factor: 2, 4 or 8.
+        channels: Features at low resolution, a multiple of `factor`.
+        num_res_blocks: Residual blocks at low resolution.
+        norm: "INSTANCE", or None.
+        output: "tanh", "linear" or "residual"; see `SuperResolutionGenerator`.
+
+    Raises:
+        ValueError: If an argument is outside of its range.
+
+    Example:
+        >>> ReleasedSRGenerator(factor=4, channels=8, num_res_blocks=1)(torch.zeros(1, 1, 9, 12)).shape
+        torch.Size([1, 1, 36, 48])
+    """
+
+    @record_arguments
+    def __init__(
+        self,
+        in_channels: int = 1,
+        *,
+        out_channels: int = 1,
+        factor: int = 8,
+        channels: int = 64,
+        num_res_blocks: int = 9,
+        norm: str | None = "INSTANCE",
+        output: str = "tanh",
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels=out_channels,
+            factor=factor,
+            channels=channels,
+            num_res_blocks=num_res_blocks,
+            norm=norm,
+            output=output,
+        )
+        self.stem = _mirrored(in_channels, channels, 7, norm, nn.PReLU())
+        self.blocks = nn.Sequential(*(_MirroredBlock(channels, norm) for _ in range(num_res_blocks)))
+        self.bottom = _mirrored(channels, channels, 3, norm, nn.PReLU())
+        widths = [channels >> stage for stage in range(factor.bit_length() - 1)]
+        self.ups = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(width, 2 * width, 3, padding=1), _norm(2 * width, norm), nn.PixelShuffle(2), nn.PReLU()
+                )
+                for width in widths
+            )
+        )
+        self.head = _released_head(channels // factor, out_channels)
+        self.apply(normal_init)
+        _start_residual(self.head, output)
+
+
+class ReleasedDownSamplingGenerator(DownSamplingGenerator):
+    """G2 as in the authors' released code (zhuofeng/SR-cycleGAN), for `configs/official.yaml`.
+
+    CycleGAN's generator (a 7x7 convolution, down to 1/4, residual blocks of four times the features, up again), behind
+    which strided 3x3 convolutions go down by `factor` and double the features each time. With the defaults 12,936,769
+    parameters. Borders are mirrored, in strided convolutions continued by zeros.
+
+    Args:
+        in_channels: Channels of the micro image.
+        out_channels: Channels of the clinical image.
+        factor: 2, 4 or 8.
+        channels: Features at full resolution, a multiple of `factor`.
+        num_res_blocks: Residual blocks at a quarter of the resolution.
+        norm: "INSTANCE", or None.
+        output: "tanh", "linear" or "residual"; see `DownSamplingGenerator`.
+
+    Raises:
+        ValueError: If an argument is outside of its range.
+
+    Example:
+        >>> ReleasedDownSamplingGenerator(factor=4, channels=8, num_res_blocks=1)(torch.zeros(2, 1, 32, 48)).shape
+        torch.Size([2, 1, 8, 12])
+    """
+
+    @record_arguments
+    def __init__(
+        self,
+        in_channels: int = 1,
+        *,
+        out_channels: int = 1,
+        factor: int = 8,
+        channels: int = 64,
+        num_res_blocks: int = 9,
+        norm: str | None = "INSTANCE",
+        output: str = "tanh",
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels=out_channels,
+            factor=factor,
+            channels=channels,
+            num_res_blocks=num_res_blocks,
+            norm=norm,
+            output=output,
+        )
+
+        def strided(width: int) -> list[nn.Module]:
+            layer = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+            return [layer, _norm(2 * width, norm), nn.ReLU()]
+
+        def transposed(width: int) -> list[nn.Module]:
+            layer = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
+            return [layer, _norm(width // 2, norm), nn.ReLU()]
+
+        self.stem = _mirrored(in_channels, channels, 7, norm, nn.ReLU())
+        self.downs = nn.Sequential(*strided(channels), *strided(2 * channels))
+        self.blocks = nn.Sequential(
+            *(_MirroredBlock(4 * channels, norm) for _ in range(num_res_blocks)),
+            *transposed(4 * channels),
+            *transposed(2 * channels),
+            *(layer for stage in range(factor.bit_length() - 1) for layer in strided(channels << stage)),
+        )
+        self.head = _released_head(channels * factor, out_channels)
+        self.apply(normal_init)
+        _start_residual(self.head, output)
+
+
+class _MirroredBlock(nn.Module):
+    """Two 3x3 convolutions with mirrored borders and ReLU between them, added to their input."""
+
+    def __init__(self, channels: int, norm: str | None) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            *_mirrored(channels, channels, 3, norm, nn.ReLU()), *_mirrored(channels, channels, 3, norm, None)
+        )
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        return feature + self.main(feature)
+
+
+def _mirrored(
+    in_channels: int, out_channels: int, kernel_size: int, norm: str | None, activation: nn.Module | None
+) -> nn.Sequential:
+    """Build a convolution with mirrored borders, its norm and its activation."""
+    padding = kernel_size // 2
+    layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, padding_mode="reflect")
+    return nn.Sequential(layer, _norm(out_channels, norm), *([] if activation is None else [activation]))
+
+
+def _released_head(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return FullPrecisionConv2d(in_channels, out_channels, 7, padding=3, padding_mode="reflect")
+
+
 def _head(in_channels: int, out_channels: int, output: str) -> nn.Conv2d:
     """Build the last convolution."""
     layer = head(in_channels, out_channels)
+    _start_residual(layer, output)
+    return layer
+
+
+def _start_residual(layer: nn.Conv2d, output: str) -> None:
+    """Let a residual network start as its interpolation."""
     if output == "residual":
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # it has one
-    return layer
 
 
 def _check_image_channels(in_channels: int, out_channels: int, output: str) -> None:

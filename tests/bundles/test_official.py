@@ -8,6 +8,7 @@ replay, gradient by gradient.
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import monai
 import pytest
@@ -15,8 +16,9 @@ import torch
 from monai.bundle import ConfigParser
 from torch.testing import assert_close
 
+from common.data import PatchVolume, UnpairedPatchDataset
 from common.networks import PatchDiscriminatorPyramid
-from tests.helpers import released_nec
+from tests.helpers import released_nec, released_sr
 from tests.helpers.bundles import ROOT
 from tests.helpers.released_steps import VALUES, RecordedStep, fill, gradient, image, receptive_field, summary
 
@@ -60,6 +62,7 @@ def nec_networks():
     return fill(generator, 1), fill(released_nec.Discriminator(), 2)
 
 
+@cache
 def nec_replay(epoch: int):
     networks = dict(zip(("generator", "discriminator"), nec_networks()))
     source, target = image(1, 2, 1, 64, 64), image(2, 2, 1, 64, 64)
@@ -131,3 +134,68 @@ def test_the_papers_three_layers_and_three_scales_have_three_readings():
         monai.networks.nets.MultiScalePatchDiscriminator(
             num_d=3, num_layers_d=3, spatial_dims=2, channels=64, in_channels=1, minimum_size_im=256
         )
+
+
+SR = VALUES["sr"]
+SR_NETWORKS = ("generator", "back_generator", "target_discriminator", "source_discriminator")
+
+
+@cache
+def sr_replay():
+    widths = {"width": SR["width"], "blocks": SR["blocks"]}
+    generators = released_sr.finer(**widths), released_sr.coarser(**widths)
+    built = (*generators, *(released_sr.patches(SR["width"]) for _ in range(2)))
+    networks = {name: fill(network, i + 1) for i, (name, network) in enumerate(zip(SR_NETWORKS, built))}
+    losses = released_sr.step(networks, image(1, 1, 1, 32, 32), image(2, 1, 1, 256, 256))
+    return losses, {name: gradient(network) for name, network in networks.items()}
+
+
+def test_the_replay_of_sr_cyclegan_is_its_released_code():
+    assert_values(*sr_replay(), SR["translation"])
+
+
+def test_a_step_of_sr_cyclegan_is_the_released_codes():
+    sizes = {"channels": SR["width"], "num_res_blocks": SR["blocks"], "discriminator_channels": SR["width"]}
+    method = official("sr_cyclegan", **sizes).get_parsed_content("method")
+    for i, name in enumerate(SR_NETWORKS):
+        fill(method.networks[name], i + 1)
+    step = RecordedStep(method)
+    recorded = method(step, {"source": image(1, 1, 1, 32, 32), "target": image(2, 1, 1, 256, 256)})
+    assert_equal_steps(*sr_replay(), recorded, step)
+    for optimizer in method.optimizers.values():
+        (group,) = optimizer.param_groups
+        assert (group["lr"], list(group["betas"])) == (1e-5, [0.5, 0.999])
+
+
+def test_sr_cyclegan_has_the_released_codes_sizes():
+    parser = official("sr_cyclegan")
+    method = parser.get_parsed_content("method")
+    assert {name: count(method.networks[name]) for name in SR_NETWORKS} == SR["parameters"]
+    assert SR["parameters"]["back_generator"] == 12_936_769
+    assert (count(released_sr.finer()), count(released_sr.coarser())) == (802_222, 12_936_769)
+    for discriminator in (released_sr.patches(), method.target_discriminator, method.source_discriminator):
+        assert receptive_field(discriminator, 128) == SR["receptive_field"] == 70
+
+
+def test_all_convolutions_of_official_sr_cyclegan_start_as_in_cyclegan():
+    """Normal with SD 0.02, and no bias."""
+    torch.manual_seed(0)
+    method = official("sr_cyclegan").get_parsed_content("method")
+    for network in method.networks.values():
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                assert not module.bias.any()
+                if module.weight.numel() > 10_000:
+                    assert float(module.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
+
+
+def test_every_fourth_clinical_patch_of_official_sr_cyclegan_is_read_from_a_spline():
+    parser = official("sr_cyclegan")
+    options = {"downsampling": parser["train#dataset#downsampling"]}
+    volumes = [PatchVolume(image(n, 1, 1, 300, 280)[0][..., None]) for n in (1, 2)]
+    data = UnpairedPatchDataset(*([v] for v in volumes), downsampled_every=parser["downsampled_every"], **options)
+    for index in (0, 4):
+        item = data[1, index]
+        expected = released_sr.reduced(item["target"][0].numpy())
+        assert_close(item["source"][0], torch.from_numpy(expected), rtol=0, atol=1e-5)
+    assert data[1, 1]["source"].shape == (1, 32, 32)

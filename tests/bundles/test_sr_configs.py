@@ -100,6 +100,7 @@ def test_official_is_the_released_code():
     assert any(isinstance(module, torch.nn.InstanceNorm2d) for module in network.modules())
     method = parser.get_parsed_content("method")
     assert method.mmsr_loss.weights["source_ssim"] == 1.0
+    assert (method.mmsr_loss.c1, method.mmsr_loss.c2, method.mmsr_loss.padding) == (1e-4, 9e-4, "zero")
     assert method.mmsr_loss.distance is torch.nn.functional.l1_loss
     assert parser["downsampled_every"] == 4
     assert parser.get_parsed_content("lr_schedulers") == []

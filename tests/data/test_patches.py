@@ -155,5 +155,7 @@ def test_errors():
     for name in ("factor", "source_size", "patches_per_volume", "max_tries"):
         with pytest.raises(ValueError, match=rf"`{name}` must be >= 1, got 0\."):
             dataset(**{name: 0})
+    with pytest.raises(ValueError, match=r"`downsampling` must be one of \('mean', 'spline'\), got 'zoom'\."):
+        dataset(downsampling="zoom")
     with pytest.raises(ValueError, match=r"`downsampled_every` must be >= 1, or 0 for never, got -1\."):
         dataset(downsampled_every=-1)

@@ -66,6 +66,32 @@ def test_terms_and_total_are_the_papers():
     assert_close(MultiModalitySRLoss(FACTOR)(*images()), terms["mmsr"], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("window", [7, 11])
+def test_with_zero_padding_there_is_a_window_around_each_pixel(window):
+    first, second, _, _ = (image[..., :16, :16] for image in images(size=(16, 16)))
+    value = ssim_loss(first, second, window=window, padding="zero")
+    padded = [np.pad(image.numpy(), [(0, 0), (0, 0), *[(window // 2,) * 2] * 2]) for image in (first, second)]
+    expected = 1 - numpy_ssim(*map(torch.tensor, padded), window=window)
+    assert_close(value, torch.tensor(expected).float(), rtol=1e-5, atol=1e-6)
+    tiny = torch.rand(1, 1, 4, 5)
+    assert_close(ssim_loss(tiny, tiny, window=window, padding="zero"), torch.tensor(0.0), rtol=0, atol=1e-5)
+
+
+def test_by_the_papers_words_the_statistics_are_the_whole_images():
+    """Equation (1) in numpy; in windows the same two images are less alike."""
+    x, x_sr, _, _ = images()
+    x_sr = x_sr[..., :16, :20]
+    expected = []
+    for first, second in zip(x.double().numpy(), x_sr.double().numpy()):
+        means, variances = (first.mean(), second.mean()), (first.var(), second.var())
+        covariance = np.mean((first - means[0]) * (second - means[1]))
+        top = (2 * means[0] * means[1] + 0.02) * (2 * covariance + 0.06)
+        expected.append(1 - top / ((means[0] ** 2 + means[1] ** 2 + 0.02) * (variances[0] + variances[1] + 0.06)))
+    assert_close(ssim_loss(x, x_sr, window=None), torch.tensor(np.mean(expected)).float(), rtol=1e-5, atol=1e-6)
+    assert ssim_loss(x, x, window=None).abs() < 1e-6
+    assert abs(ssim_loss(x, x_sr, window=None) - ssim_loss(x, x_sr)) > 0.01
+
+
 def test_weights_constants_and_distance():
     weights = {"source_ssim": 0.3, "target_ssim": 0.5, "downsample": 7.0, "upsample": 11.0}
     loss = MultiModalitySRLoss(
@@ -145,8 +171,10 @@ def test_errors():
         MultiModalitySRLoss(1)
     with pytest.raises(ValueError, match=r"`c1` and `c2` must be > 0, got 0 and 0.06\."):
         MultiModalitySRLoss(c1=0)
-    with pytest.raises(ValueError, match=r"`window` must be an odd number of pixels >= 1, got 8\."):
+    with pytest.raises(ValueError, match=r"`window` must be an odd number of pixels >= 1, or None, got 8\."):
         MultiModalitySRLoss(window=8)
+    with pytest.raises(ValueError, match=r"`padding` must be one of \('valid', 'zero'\), got 'same'\."):
+        MultiModalitySRLoss(padding="same")
     with pytest.raises(ValueError, match=r"`distance` must be one of \('mse', 'l1'\), got 'huber'\."):
         MultiModalitySRLoss(distance="huber")
     x, x_sr, y, y_lr = images(1)

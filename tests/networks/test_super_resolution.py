@@ -7,8 +7,14 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from common.networks import DownSamplingGenerator, SuperResolutionGenerator
+from common.networks import (
+    DownSamplingGenerator,
+    ReleasedDownSamplingGenerator,
+    ReleasedSRGenerator,
+    SuperResolutionGenerator,
+)
 
+RELEASED = (ReleasedSRGenerator, ReleasedDownSamplingGenerator)
 NETWORKS = {"up": SuperResolutionGenerator, "down": DownSamplingGenerator}
 FACTORS = (2, 4, 8)
 
@@ -53,6 +59,21 @@ def test_number_of_parameters():
     assert count(DownSamplingGenerator()) == parameters_down(8, 64, 9) == 711_374
     assert count(build("up", factor=2, channels=6, num_res_blocks=0)) == parameters_up(2, 6, 0)
     assert count(build("down", factor=2, channels=6, num_res_blocks=2)) == parameters_down(2, 6, 2)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_the_released_codes_generators_change_the_size_by_the_factor(factor):
+    finer, coarser = (cls(factor=factor, channels=8, num_res_blocks=1) for cls in RELEASED)
+    image = random_image(2, size=(5, 7))
+    enlarged = finer(image)
+    assert enlarged.shape == (2, 1, 5 * factor, 7 * factor)
+    assert coarser(random_image(1, size=(8 * factor, 4 * factor))).shape == (1, 1, 8, 4)
+    assert enlarged.abs().max() < 1
+    again = RELEASED[0](**finer.arguments)  # as `network.json` builds it
+    again.load_state_dict(finer.state_dict())
+    assert torch.equal(again(image), enlarged)
+    bilinear = F.interpolate(image, scale_factor=float(factor), mode="bilinear")
+    assert torch.equal(RELEASED[0](factor=factor, channels=8, num_res_blocks=1, output="residual")(image), bilinear)
 
 
 @pytest.mark.parametrize("output", ["tanh", "linear", "residual"])
