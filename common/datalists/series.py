@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from ..dicom.content import KEYWORDS, quantity
 from ..dicom.files import SYNTHETIC_DATA, is_dicom, is_synthetic, require_pydicom
 from ..dicom.geometry import stack
 from ..dicom.series import DicomVolume, find_volumes
@@ -21,12 +22,8 @@ from ..images.nifti import VOLUME_SUFFIXES
 from .found import Facts, visible
 
 TOLERANCE_MM = 1e-2  # as the evaluators
-KEYWORDS = (  # attributes that rules need, besides those that the reader of series keeps
-    *("Modality", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "ProtocolName"),
-    *("ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusRoute", "ScanningSequence"),
-    *("RepetitionTime", "EchoTime", "InversionTime"),
-)
-NOT_ACQUIRED = {"MPR", "REFORMATTED", "SUBTRACTION", "ADC"}  # in ImageType
+IDENTIFYING = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")  # attributes of which a split is made
+NOT_ACQUIRED = {"MPR", "REFORMATTED"}  # in ImageType
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +150,8 @@ def _series(place: Path, volume: DicomVolume, *, others: int, parts: int) -> Ser
         raise ValueError("it is synthetic: the output of a network must not become training data")
     if types := NOT_ACQUIRED & {value.upper() for value in volume.slices[0].image_type}:
         raise ValueError(f"it was computed, not acquired ({', '.join(sorted(types))} in ImageType)")
+    if what := quantity(header):
+        raise ValueError(f"it is {what}, not an image as acquired")
     if parts > 1:
         raise ValueError("its series holds several volumes, or lies in several folders: give one volume a folder")
     if len(volume.files) > 1:
@@ -175,7 +174,7 @@ def _header(volume: DicomVolume) -> dict[str, Any]:
     from pydicom import dcmread
 
     image = volume.slices[0]
-    tags: list[Any] = [*KEYWORDS, SYNTHETIC_DATA]
+    tags: list[Any] = [*IDENTIFYING, *KEYWORDS, SYNTHETIC_DATA]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values longer than DICOM allows, which are taken as they are
         header = dcmread(image.file, stop_before_pixels=True, force=True, specific_tags=tags)

@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,26 @@ def _is_element(start: bytes) -> bool:
     return length <= LONGEST_FIRST_ELEMENT and int.from_bytes(start[2:4], "little") <= 0x0018
 
 
-def dicom_files(place: str | Path) -> list[Path]:
+def refuse_unlisted(error: OSError) -> None:
+    """Raise for a folder that `os.walk` cannot list, which it would leave out."""
+    raise ValueError(
+        f"{str(error.filename)!r} cannot be listed ({error.strerror}): whatever it holds would be left out. Let this"
+        " user read it, or move it away."
+    ) from error
+
+
+def dicom_files(place: str | Path, *, onerror: Callable[[OSError], None] = refuse_unlisted) -> list[Path]:
     """List the DICOM files of a folder, at any depth; or a file itself. Of a DICOMDIR, those of its folder.
 
-    A file cut off before its magic word counts if its extension is that of DICOM files beside it: a lost last slice
-    would not be missed otherwise. Links to folders are not followed.
+    A file that cannot be read as DICOM counts if its name is like that of DICOM files beside it, and so does a link to
+    nothing: a lost last slice would not be missed otherwise. Links to folders are not followed.
+
+    Args:
+        place: folder or file.
+        onerror: called for a folder that cannot be listed; default: raise.
+
+    Raises:
+        ValueError: when a folder cannot be listed.
 
     Example:
         >>> import tempfile
@@ -107,18 +122,35 @@ def dicom_files(place: str | Path) -> list[Path]:
         path = path.parent
     if path.is_file():
         return [path] if is_dicom(path) else []
-    files = [Path(root, name) for root, _, names in os.walk(path) for name in names if name.upper() != "DICOMDIR"]
-    found = {file for file in files if file.is_file() and is_dicom(file)}
-    kinds = {(file.parent, file.suffix) for file in found}
-    cut_off = {file for file in files if (file.parent, file.suffix) in kinds and _is_cut_off(file)}
-    return sorted(found | cut_off)
+    found: list[Path] = []
+    for root, _, names in os.walk(path, onerror=onerror):
+        files = [Path(root, name) for name in names if name.upper() != "DICOMDIR"]
+        dicom = [file for file in files if file.is_file() and is_dicom(file)]
+        likely = {_pattern(file) for file in dicom}
+        found += [*dicom, *(file for file in files if _pattern(file) in likely and _is_lost(file))]
+        found += [file for file in files if _is_cut_off(file) and file.suffix in {other.suffix for other in dicom}]
+    return sorted(set(found))
+
+
+def _pattern(path: Path) -> str:
+    """Return a file's name with each number as `#`; of a name with a usual extension of DICOM the extension alone."""
+    suffix = path.suffix.lower()
+    return suffix if suffix in SUFFIXES[1:] else re.sub(r"[0-9]+", "#", path.name)
+
+
+def _is_lost(path: Path) -> bool:
+    """Return whether a file that may be a slice is not known as DICOM: damaged, unreadable, or a link to nothing."""
+    return not path.name.startswith(".") and not path.is_dir() and not (path.is_file() and is_dicom(path))
 
 
 def _is_cut_off(path: Path) -> bool:
     """Return whether a file is empty, or a preamble and nothing else."""
     if path.name.startswith(".") or not path.is_file() or path.stat().st_size >= MAGIC_AT + len(MAGIC):
         return False
-    return not path.read_bytes().strip(b"\0DICM")
+    try:
+        return not path.read_bytes().strip(b"\0DICM")
+    except OSError:  # unreadable: see `_is_lost`
+        return False
 
 
 def is_synthetic(header: Any) -> bool:

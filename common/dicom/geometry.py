@@ -22,7 +22,9 @@ Floats = NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_PLACE = 0.01  # of a slice distance
 WHOLE = 0.1  # how near a gap must be to a multiple of the slice distance to be one of missing slices
-PARALLEL = 1e-3  # of direction cosines
+PARALLEL = 1e-3  # of direction cosines: beyond it, their difference is told
+SAME_DIRECTION = 1e-5  # of direction cosines: rounding in headers
+JITTER = 5e-3  # of direction cosines, 0.3 degrees: within it, slices are of one volume, with their mean orientation
 MOST_NAMED = 5
 
 
@@ -61,10 +63,11 @@ class Stack:
         if len(self.slices) < 2:
             return self
         numbers = [int(image.header.InstanceNumber) for image in self.slices]
-        falling = all(one > other for one, other in pairwise(numbers))
-        slices = self.slices[::-1] if falling else self.slices
-        step = _step([image.position for image in slices])
-        return Stack(slices, _affine(slices[0], _directions(slices[0]), step))
+        if not all(one > other for one, other in pairwise(numbers)):
+            return self
+        turned_over = np.diag([1.0, 1.0, -1.0, 1.0])
+        turned_over[2, 3] = len(self.slices) - 1
+        return Stack(self.slices[::-1], self.affine @ turned_over)
 
 
 def stack(slices: Sequence[Slice], name: str, *, tolerance_mm: float = 0.02, upright: bool = True) -> Stack:
@@ -82,8 +85,7 @@ def stack(slices: Sequence[Slice], name: str, *, tolerance_mm: float = 0.02, upr
     """
     _check_attributes(slices, name)
     first = slices[0]
-    along_row, along_column = _directions(first)
-    _check_directions(along_row, along_column, first, name)
+    along_row, along_column = _directions(slices, name)
     normal = np.cross(along_row, along_column)
     positions = np.array([image.position for image in slices], dtype=float)
     order = np.argsort(positions @ normal, kind="stable")
@@ -97,10 +99,21 @@ def stack(slices: Sequence[Slice], name: str, *, tolerance_mm: float = 0.02, upr
     return Stack(ordered, _affine(ordered[0], (along_row, along_column), step))
 
 
-def _directions(image: Slice) -> tuple[Floats, Floats]:
-    """Return the directions of a row and of a column."""
-    along_row, along_column = np.reshape(np.array(image.orientation), (2, 3))
-    return along_row, along_column
+def _directions(slices: Sequence[Slice], name: str) -> tuple[Floats, Floats]:
+    """Return the directions of a row and of a column: those of all slices, or the mean of almost equal ones."""
+    each = np.reshape([image.orientation for image in slices], (-1, 2, 3)).astype(float)
+    for image, (along_row, along_column) in zip(slices, each):
+        _check_directions(along_row, along_column, image, name)
+    if (off := float(np.abs(each - each[0]).max())) <= SAME_DIRECTION:
+        return each[0, 0], each[0, 1]
+    if off > PARALLEL:
+        logger.warning(
+            f"{name}: the orientation of its slices varies by up to {off:.2g} (direction cosines), the mean is taken."
+        )
+    along_row, along_column = each.mean(axis=0)
+    along_row /= np.linalg.norm(along_row)
+    along_column -= (along_column @ along_row) * along_row
+    return along_row, along_column / np.linalg.norm(along_column)
 
 
 def _step(positions: Any) -> Floats:
@@ -139,18 +152,18 @@ def difference(one: Slice, other: Slice) -> str:
     """Name the geometry in which two slices differ, with the values; empty when they can be of one volume."""
     if one.matrix != other.matrix:
         return f"matrix ({_times(one.matrix)}, {_times(other.matrix)})"
-    if not _close(one.orientation, other.orientation, PARALLEL):
+    if not _close(one.orientation, other.orientation, JITTER):
         return f"orientation ({_rounded(one.orientation)}, {_rounded(other.orientation)})"
     if not _close(one.pixel_mm, other.pixel_mm, 1e-4):
         return f"pixel spacing ({_rounded(one.pixel_mm)} mm, {_rounded(other.pixel_mm)} mm)"
     return ""
 
 
-def _check_directions(along_row: Floats, along_column: Floats, first: Slice, name: str) -> None:
+def _check_directions(along_row: Floats, along_column: Floats, image: Slice, name: str) -> None:
     lengths = np.linalg.norm([along_row, along_column], axis=1)
-    if np.abs(lengths - 1).max() > PARALLEL or abs(along_row @ along_column) > PARALLEL:
+    if np.abs(lengths - 1).max() > JITTER or abs(along_row @ along_column) > JITTER:
         raise ValueError(
-            f"{name}: ImageOrientationPatient of {first.name}, {_rounded(first.orientation)}, must be two perpendicular"
+            f"{name}: ImageOrientationPatient of {image.name}, {_rounded(image.orientation)}, must be two perpendicular"
             " directions of length 1: the header is damaged, export the series anew."
         )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .content import KEYWORDS as CONTENT
 from .files import CLASSES, SYNTHETIC_DATA, quiet_pydicom, texts
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ SPLITTING = (  # what distinguishes images at one place, in the order of trial
 NUMBERS = ("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "SliceThickness", "SpacingBetweenSlices")
 TAGS = (
     *("SpecificCharacterSet", "ImageType", "FrameType", "SOPClassUID", "SOPInstanceUID", "Modality"),
-    *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber", "PatientID", "PatientName"),
-    *("BodyPartExamined", "ContrastBolusAgent", "ContrastBolusAgentSequence", "ConvolutionKernel"),
+    *("SeriesInstanceUID", "StudyInstanceUID", "SeriesNumber", "InstanceNumber", "PatientID", "PatientName"),
+    *CONTENT,
     *("GantryDetectorTilt", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", *NUMBERS),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
     *("RescaleType", "ModalityLUTSequence"),

@@ -17,7 +17,8 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
-from .files import dicom_files, require_pydicom, texts
+from .content import HEADER, agent_of, kernel_of, to_text
+from .files import dicom_files, require_pydicom
 from .geometry import Stack, stack
 from .headers import cache, naming
 from .pixels import Headers, padding_value, read_volume
@@ -27,7 +28,6 @@ from .zip_files import unpacked
 FRAMES = "?frames="  # `file.dcm?frames=0,2`: those frames of an enhanced object
 SOURCE_FILES = "dicom_files"  # in a volume's meta data
 KERNEL = "00181210"  # ConvolutionKernel, under the key of MONAI's own reader
-NO_AGENT = ("", "NO", "NONE", "N", "WITHOUT")
 
 
 def item_of(volume: DicomVolume, name: str | Path) -> list[str]:
@@ -124,7 +124,7 @@ class DicomSeriesReader(ImageReader):
 
     The volume (columns, rows, slices) is in HU for CT, see `read_volume`; its affine leads to RAS in mm. The meta data
     hold `dicom_files` (see `source_files`), `modality`, `series_uid`, `patient_id`, and, where told, `body_part`,
-    `contrast_agent`, `padding_value` and the kernel `00181210`.
+    `contrast_agent`, `padding_value`, the kernel `00181210`, and `dicom_header` (see `common.dicom.content`).
 
     Args:
         tolerance_mm: how far a slice may lie from its place in an even stack; 1 % of the slice distance, if larger.
@@ -196,25 +196,12 @@ def _meta(ordered: Stack, volume: DicomVolume, shape: tuple[int, ...]) -> dict[s
         "series_uid": str(first.header.SeriesInstanceUID),
         "patient_id": str(first.header.get("PatientID") or ""),
     }
-    told = {KERNEL: _kernel(first.values), "body_part": str(first.values.get("BodyPartExamined") or "")}
-    told["contrast_agent"] = _agent(first.values)
+    told = {KERNEL: kernel_of(first.values)[0], "body_part": str(first.values.get("BodyPartExamined") or "")}
+    told |= {"contrast_agent": agent_of(first.values), HEADER: to_text(first.values)}
     meta |= {key: text for key, text in told.items() if text}
     if (padding := padding_value(first)) is not None:
         meta["padding_value"] = padding
     return meta
-
-
-def _kernel(values: Mapping[str, Any]) -> str:
-    """Return the first value of ConvolutionKernel: Siemens adds an iterative strength as a second one."""
-    return (*texts(values.get("ConvolutionKernel")), "")[0].strip()
-
-
-def _agent(values: Mapping[str, Any]) -> str:
-    """Return the contrast agent's name, `unnamed` if an enhanced object has one without; empty if none was given."""
-    agent = str(values.get("ContrastBolusAgent") or "").strip()
-    if not agent and (sequence := values.get("ContrastBolusAgentSequence")):
-        agent = str(sequence[0].get("CodeMeaning") or "unnamed")
-    return "" if agent.upper() in NO_AGENT else agent
 
 
 def _parts(data: Any) -> tuple[str, ...]:

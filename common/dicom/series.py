@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .content import quantity
 from .files import safe_patient, why_no_volume
-from .geometry import difference
+from .geometry import difference, stack
 from .headers import SPLITTING, Slice, naming, read_header, slices_of
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 SAME_PLACE_MM = 1e-3
 MOST_NAMED = 3
+TOGETHER = ("SeriesInstanceUID", "StudyInstanceUID")  # either says that a localizer belongs to a volume
+MOST_OF_LOCALIZER = 3  # slices
+ACROSS = 0.7  # cosine of the angle between normals, 45 degrees
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,9 @@ class Found:
 def find_volumes(files: Iterable[Path], *, keep: bool = False) -> Found:
     """Group DICOM files into volumes.
 
-    They are told apart by series, image type, matrix, orientation and pixel size; and, where slices lie at the same
-    place, by echo, time, diffusion weighting or acquisition.
+    They are told apart by series, matrix, orientation, pixel size and what their values measure (magnitude, phase, a
+    map); and, where slices lie at the same place, by echo, time, diffusion weighting, acquisition or image type. Up to
+    three slices across a larger volume of their study are a localizer, whatever their header says.
 
     Args:
         files: files in any order, of any number of series.
@@ -119,12 +126,53 @@ def find_volumes(files: Iterable[Path], *, keep: bool = False) -> Found:
             damaged[file] = str(error)
         else:
             series.setdefault(str(header.SeriesInstanceUID), []).extend(images)
-    volumes = [volume for slices in series.values() for volume in _volumes(slices, list(damaged))]
+    placed = _without_localizers(
+        {uid: _by_geometry(_without_copies(slices)) for uid, slices in series.items()}, skipped
+    )
+    volumes = [volume for groups in placed.values() for volume in _volumes(groups, list(damaged))]
     return Found(tuple(sorted(volumes, key=lambda volume: volume.files)), skipped, damaged)
 
 
-def _volumes(slices: Sequence[Slice], damaged: Sequence[Path]) -> list[DicomVolume]:
-    groups = [(label, part) for group in _by_geometry(_without_copies(slices)) for label, part in _by_attribute(*group)]
+Groups = list[tuple[str, list[Slice]]]  # slices of one geometry, and what it is
+
+
+def _without_localizers(series: dict[str, Groups], skipped: dict[str, list[Path]]) -> dict[str, Groups]:
+    """Leave out the few slices that lie across a larger volume of their study: a localizer that does not say so."""
+    every = [group for groups in series.values() for _, group in groups]
+    kept: dict[str, Groups] = {}
+    for uid, groups in series.items():
+        for label, group in groups:
+            across = next((other for other in every if _lies_across(group, other)), None)
+            if across is None:
+                kept.setdefault(uid, []).append((label, group))
+                continue
+            reason = f"a localizer by its geometry, which lies across the {len(across)} slices of its study"
+            skipped.setdefault(reason, []).extend(sorted({image.file for image in group}))
+            logger.warning(f"{_listed(skipped[reason])}: {reason}, it is left out.")
+    return kept
+
+
+def _lies_across(few: Sequence[Slice], many: Sequence[Slice]) -> bool:
+    if (
+        len(few) > MOST_OF_LOCALIZER
+        or len(many) <= MOST_OF_LOCALIZER
+        or not (_is_placed(few[0]) and _is_placed(many[0]))
+    ):
+        return False
+    same = [
+        one and one == other and few[0].modality == many[0].modality
+        for one, other in ((few[0].header.get(uid), many[0].header.get(uid)) for uid in TOGETHER)
+    ]
+    return any(same) and abs(float(np.dot(_normal(few[0]), _normal(many[0])))) < ACROSS
+
+
+def _normal(image: Slice) -> Any:
+    return np.cross(*np.reshape(np.array(image.orientation, dtype=float), (2, 3)))
+
+
+def _volumes(placed: Groups, damaged: Sequence[Path]) -> list[DicomVolume]:
+    groups = [(label, part) for group in placed for label, part in _by_attribute(*group)]
+    slices = [image for _, part in groups for image in part]
     volumes = []
     for label, part in groups:
         folders = {image.file.parent for image in part}
@@ -148,11 +196,11 @@ def _without_copies(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def _by_geometry(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
-    """Group slices by image type, matrix, orientation and pixel size; those without a place spoil the largest."""
+    """Group slices by matrix, orientation, pixel size and quantity; those without a place spoil the largest."""
     groups: list[list[Slice]] = []
     for image in filter(_is_placed, slices):
         for group in groups:
-            if image.image_type == group[0].image_type and not difference(image, group[0]):
+            if quantity(image.values) == quantity(group[0].values) and not difference(image, group[0]):
                 group.append(image)
                 break
         else:
@@ -176,17 +224,40 @@ def _geometry(image: Slice) -> str:
     )
 
 
-def _by_attribute(label: str, slices: list[Slice]) -> list[tuple[str, list[Slice]]]:
+def _by_attribute(label: str, slices: list[Slice]) -> Groups:
     """Split slices that lie at the same places by the first attribute that tells all of them apart."""
     if not _repeat(slices):
-        return [(label, slices)]
+        return _evenly(label, slices)
     for keyword in SPLITTING:
-        parts: dict[str, list[Slice]] = {}
-        for image in slices:
-            parts.setdefault(str(image.values.get(keyword)), []).append(image)
-        if len(parts) > 1 and not any(_repeat(part) for part in parts.values()):
-            return [(f"{keyword} {value}", part) for value, part in parts.items()]
-    return [(label, slices)]
+        parts = _parts(slices, lambda image, keyword=keyword: f"{keyword} {image.values.get(keyword)}")  # type: ignore[misc]
+        if len(parts) > 1 and not any(map(_repeat, parts.values())):
+            return list(parts.items())
+    by_type = _parts(slices, _geometry)
+    if len(by_type) == 1:
+        return [(label, slices)]
+    return [part for label, group in by_type.items() for part in _by_attribute(label, group)]
+
+
+def _evenly(label: str, slices: list[Slice]) -> Groups:
+    """Keep slices of several image types together if they are one even stack, as scanners mark single slices so."""
+    by_type = _parts(slices, _geometry)
+    if len(by_type) == 1 or _is_even(slices) or not all(map(_is_even, by_type.values())):
+        return [(label, slices)]
+    return list(by_type.items())
+
+
+def _is_even(slices: list[Slice]) -> bool:
+    try:
+        return len(slices) < 2 or bool(stack(slices, "", upright=False).slices)
+    except ValueError:
+        return False
+
+
+def _parts(slices: Sequence[Slice], label: Callable[[Slice], str]) -> dict[str, list[Slice]]:
+    parts: dict[str, list[Slice]] = {}
+    for image in slices:
+        parts.setdefault(label(image), []).append(image)
+    return parts
 
 
 def _repeat(slices: Sequence[Slice]) -> bool:

@@ -21,6 +21,9 @@ from ..images.names import file_name
 AIR_BELOW_HU = -200.0  # every CT of a body has lower values: air around it, lung, or gas
 SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # range of int16, in which CT is written
 
+WINDOWED_GREY = 255.0  # of a picture in 8 bits
+MODALITY = "modality"  # in the meta data of a volume from DICOM
+
 AIR_HU, TISSUE_HU = -1000.0, 45.0  # lung tissue without air, unenhanced
 AIR_PERCENTILE, TISSUE_PERCENTILE = 5.0, 99.0
 PERCENTILE_SAMPLES = 1_000_000
@@ -44,19 +47,38 @@ class CheckHUd(MapTransform):
         for key in self.key_iterator(dict(data)):
             low, high = extremes(torch.as_tensor(data[key]))
             if low > AIR_BELOW_HU or low < SMALLEST_HU or high > LARGEST_HU:
+                modality = getattr(data[key], "meta", {}).get(MODALITY, "CT")
+                cause = _likely_cause(low, high, modality)
                 raise ValueError(
                     f"{file_name(data[key])} is not a CT in HU: its values run from {low:g} to {high:g}, but air is"
-                    f" near -1000.{_likely_cause(low, high)} Apply the rescale slope and intercept of its DICOM header;"
-                    " MR cannot be converted."
+                    f" near -1000. {cause}"
                 )
         return dict(data)
 
 
-def _likely_cause(low: float, high: float) -> str:
-    """Name the likely cause of an image without negative values: a scanner's raw values, whose air is 0 or 24."""
-    if low < 0 or high > LARGEST_HU:
-        return ""
-    return " Without negative values the offset is most likely missing: water is then near 1024 or 1000 instead of 0."
+def _likely_cause(low: float, high: float, modality: str) -> str:
+    """Name the likely cause, and the cure."""
+    if modality != "CT":
+        return f"It is {modality} by its DICOM header: give a CT series."
+    if low < SMALLEST_HU or high > LARGEST_HU:
+        return (
+            "They do not fit 16 bits: padding that was read as unsigned, or a rescale slope that was applied twice."
+            " Convert the original DICOM series again."
+        )
+    if low >= 0 and high <= WINDOWED_GREY:
+        return (
+            "It was scaled to a range such as [0, 1] or to grey values, as for a network or a display, and the HU"
+            " cannot be restored: give the original series."
+        )
+    if low < 0:
+        return (
+            "It was most likely clipped to a window, in which air and lung are lost, and no rescaling restores them:"
+            " give the original series. MR cannot be converted."
+        )
+    return (
+        "Without negative values the offset is most likely missing: water is then near 1024 or 1000 instead of 0."
+        " Apply the rescale slope and intercept of its DICOM header; MR cannot be converted."
+    )
 
 
 class ToChangeInHUd(MapTransform):

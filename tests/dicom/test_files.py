@@ -7,6 +7,7 @@ Names of outputs never show the patient's name.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from common.dicom.files import (
     safe_names,
     safe_patient,
 )
+from common.dicom.series import find_volumes
 from tests.helpers.dicom_files import series
 
 
@@ -45,6 +47,56 @@ def test_a_file_cut_off_at_its_start_is_not_overlooked(tmp_path, size):
     (folder / "notes.txt").touch()
     (folder / ".hidden").touch()
     assert len(dicom_files(folder)) == 4
+
+
+@pytest.mark.parametrize("suffix", ["", ".dcm"])
+@pytest.mark.parametrize("fault", ["overwritten", "link", "text"])
+def test_a_damaged_or_missing_last_slice_is_not_overlooked(tmp_path, fault, suffix):
+    """Its content does not say that it is DICOM any more; its name does."""
+    folder = series(tmp_path / "S1")
+    for path in sorted(folder.iterdir()):
+        path.rename(path.with_name(f"IM{path.name}{suffix}"))
+    last = folder / f"IM0004{suffix}"
+    content = last.read_bytes()
+    last.unlink()
+    if fault == "link":
+        last.symlink_to(tmp_path / "annex" / "nowhere")
+    else:
+        last.write_bytes(bytes(300) + content[300:] if fault == "overwritten" else b"see the other disk")
+    (folder / "notes.txt").write_text("no slice")
+    assert len(dicom_files(folder)) == 4
+    found = find_volumes(dicom_files(folder))
+    assert [path.name for path in found.damaged] == [last.name]
+    assert [volume.damaged for volume in found.volumes] == [(last,)]
+
+
+def test_a_file_that_cannot_be_opened_is_not_overlooked(tmp_path, monkeypatch):
+    folder = series(tmp_path / "S1")
+    opened = Path.open
+
+    def refusing(self, *args, **options):
+        if self.name == "0004":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    assert len(dicom_files(folder)) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    series(tmp_path / "S1")
+    listed = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("S1"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(
+        ValueError, match=r"S1' cannot be listed \(Permission denied\): whatever it holds would be left"
+    ):
+        dicom_files(tmp_path)
 
 
 def test_a_dicomdir_stands_for_the_files_of_its_folder(tmp_path):

@@ -125,3 +125,27 @@ def test_directions_that_are_not_perpendicular_are_refused(tmp_path):
     change_all(folder, lambda index, image: {"ImageOrientationPatient": [1, 0, 0, 0.5, 0.9, 0]})
     with pytest.raises(ValueError, match="must be two perpendicular directions of length 1"):
         stacked(folder)
+
+
+@pytest.mark.parametrize(("angle", "warned"), [(2e-4, False), (4e-4, False), (2e-3, True)])
+def test_jitter_of_the_orientation_splits_nothing_and_the_mean_is_taken(tmp_path, caplog, angle, warned):
+    """Rounding and registration on the scanner turn single slices by up to 0.1 degrees."""
+    folder = series(tmp_path / "S1", affine=np.diag([-0.8, -0.7, 2.5, 1.0]))
+    turned = [float(f"{v:.9g}") for v in (np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0)]
+    change_all(folder, lambda index, _: {"ImageOrientationPatient": turned} if index % 2 else {})
+    (volume,) = find_volumes(dicom_files(folder)).volumes
+    found = stack(volume.slices, "the series")
+    half = angle / 2
+    expected = [[-0.8 * np.cos(half), 0.7 * np.sin(half)], [-0.8 * np.sin(half), -0.7 * np.cos(half)], [0, 0]]
+    np.testing.assert_allclose(found.affine[:3, :2], expected, atol=1e-6)
+    np.testing.assert_allclose(found.affine[:3, 2], [0, 0, 2.5], atol=1e-6)
+    assert ("the orientation of its slices varies by up to 0.002" in caplog.text) is warned
+    sizes = np.linalg.norm(found.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(found.affine[:3, :3].T @ found.affine[:3, :3], np.diag(sizes**2), atol=1e-9)
+
+
+def test_an_orientation_that_differs_by_more_is_another_volume(tmp_path):
+    folder = series(tmp_path / "S1")
+    turned = [np.cos(0.01), np.sin(0.01), 0, -np.sin(0.01), np.cos(0.01), 0]
+    change(folder / "0002", ImageOrientationPatient=[float(f"{v:.9g}") for v in turned])
+    assert sorted(len(volume.slices) for volume in find_volumes(dicom_files(folder)).volumes) == [1, 3]

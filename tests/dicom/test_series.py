@@ -9,7 +9,7 @@ from pydicom.uid import EnhancedSRStorage, generate_uid
 
 from common.dicom.files import dicom_files
 from common.dicom.series import find_volumes
-from tests.helpers.dicom_files import HU, change, change_all, series, write_enhanced
+from tests.helpers.dicom_files import AFFINE, HU, change, change_all, series, write_enhanced
 
 
 def found(folder):
@@ -86,16 +86,50 @@ def test_an_attribute_that_differs_between_places_does_not_split_a_volume(tmp_pa
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "orientation 0\\1\\0\\0\\0\\-1"),
         ({"PixelSpacing": [1.5, 1.5]}, "pixels of 1.5 x 1.5 mm"),
         ({"Rows": 3}, "6 x 3 pixels"),
-        ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, "DERIVED/SECONDARY/AXIAL"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, "ORIGINAL/PRIMARY/P"),  # phase is no magnitude
     ],
 )
-def test_another_geometry_or_image_type_is_another_volume(tmp_path, caplog, attributes, named):
+def test_another_geometry_or_quantity_is_another_volume(tmp_path, caplog, attributes, named):
     folder = series(tmp_path / "S1")
     change(folder / "0002", **attributes)
     volumes = found(folder).volumes
     assert sorted(len(volume.slices) for volume in volumes) == [1, 3]
     assert named in " ".join(volume.apart for volume in volumes)
     assert "Series 3 holds 2 volumes" in caplog.text
+
+
+@pytest.mark.parametrize("which", [[0], [1, 3], [0, 1], [2, 3]])
+def test_slices_of_another_image_type_belong_to_the_even_stack_that_they_complete(tmp_path, which):
+    """Some scanners mark the first slice, or every other one, by a fourth value."""
+    folder = series(tmp_path / "S1")
+    marked = ["ORIGINAL", "PRIMARY", "AXIAL", "ADD"]
+    change_all(folder, lambda index, image: {"ImageType": marked} if index in which else {})
+    assert [len(volume.slices) for volume in found(folder).volumes] == [4]
+
+
+def test_image_types_at_the_same_places_or_between_them_are_volumes_of_their_own(tmp_path):
+    series(tmp_path / "a", SeriesInstanceUID="1.2.3")
+    derived = {"SeriesInstanceUID": "1.2.3", "ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}
+    series(tmp_path / "b", **derived)  # e.g. averaged, at the same places
+    assert [len(volume.slices) for volume in found(tmp_path).volumes] == [4, 4]
+    shutil.rmtree(tmp_path / "b")
+    between = AFFINE.copy()
+    between[2, 3] += 1.0  # of 2.5 mm
+    series(tmp_path / "b", affine=between, **derived)
+    assert [len(volume.slices) for volume in found(tmp_path).volumes] == [4, 4]
+
+
+@pytest.mark.parametrize("of_its_own", [False, True])
+def test_few_slices_across_the_volume_of_their_study_are_a_localizer_whatever_they_say(tmp_path, caplog, of_its_own):
+    folder = series(tmp_path / "S1", study="1.2.3", SeriesInstanceUID="1.2.4")
+    uid = "1.2.5" if of_its_own else "1.2.4"
+    scout = series(tmp_path / "scout", HU[:, :, :2], study="1.2.3", SeriesInstanceUID=uid)
+    change_all(scout, lambda *_: {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]})
+    result = found(tmp_path)
+    assert [volume.files[0].parent for volume in result.volumes] == [folder]
+    assert "0001, 0002: a localizer by its geometry, which lies across the 4 slices of its study" in caplog.text
+    change_all(scout, lambda *_: {"StudyInstanceUID": "1.2.9", "SeriesInstanceUID": "1.2.6"})
+    assert len(found(tmp_path).volumes) == 2  # of another study: it may be what is wanted
 
 
 def test_slices_without_a_place_stay_with_their_series_to_be_refused(tmp_path):

@@ -44,18 +44,29 @@ def test_outputs_beyond_the_range_are_clipped_to_it():
     assert converted(torch.tensor([[[[0.0]]]]), lambda x: x + 7).item() == 3071
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1100), (-150, 900), (-1000, 65000)])
-def test_what_is_not_in_hu_is_refused_with_the_file_and_the_cure(low, high):
+@pytest.mark.parametrize(
+    ("low", "high", "cure"),
+    [
+        (0, 1100, "the offset is most likely missing: water is then near 1024 or 1000 .* Apply the rescale slope"),
+        (24, 4095, "Apply the rescale slope and intercept of its DICOM header"),
+        (0, 1, "scaled to a range such as .* the HU cannot be restored: give the original series"),
+        (0, 0.434921, "scaled to a range"),
+        (0, 255, "grey values, as for a network or a display"),
+        (-1, 1, "no rescaling restores them"),
+        (-175, 250, "clipped to a window, in which air and lung are lost, .* give the original series"),
+        (-1000, 65000, "do not fit 16 bits: padding that was read as unsigned"),
+    ],
+)
+def test_what_is_not_in_hu_is_refused_with_the_file_and_the_cure_that_fits(low, high, cure):
     volume = MetaTensor(torch.tensor([[[[float(low), float(high)]]]]), meta={"filename_or_obj": "scan.nii"})
-    with pytest.raises(ValueError, match=r"'scan.nii' is not a CT in HU.*Apply the rescale slope"):
+    with pytest.raises(ValueError, match=rf"'scan.nii' is not a CT in HU: its values run from .*{cure}"):
         CheckHUd("image")({"image": volume})
 
 
-def test_a_missing_offset_is_named_as_the_likely_cause_where_nothing_is_negative():
-    with pytest.raises(ValueError, match="Without negative values the offset is most likely missing: water is then"):
-        CheckHUd("image")({"image": torch.tensor([[[[0.0, 1024.0, 4095.0]]]])})
-    with pytest.raises(ValueError, match="-1000\\. Apply the rescale"):
-        CheckHUd("image")({"image": torch.tensor([[[[-150.0, 900.0]]]])})
+def test_an_mr_from_dicom_is_called_so():
+    volume = MetaTensor(torch.tensor([[[[0.0, 900.0]]]]), meta={"modality": "MR"})
+    with pytest.raises(ValueError, match=r"but air is near -1000\. It is MR by its DICOM header: give a CT series\."):
+        CheckHUd("image")({"image": volume})
 
 
 def test_a_ct_passes():

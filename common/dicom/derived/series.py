@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from ..files import quiet_pydicom
 from ..geometry import Stack
 from .headers import Derivation, image_header, series_header
 from .rules import DerivedRule
@@ -67,9 +68,23 @@ def write_derived_series(
         raise FileExistsError(f"`output_dir` {str(folder)!r} exists already: name a new folder, or remove it.")
     if source.modality != rule.modality:
         raise ValueError(f"The source series must be {rule.modality} for {derivation.bundle}, got {source.modality}.")
+    with quiet_pydicom():
+        return _write(volume, affine, source, derivation, rule, folder, series_number, now or datetime.now())
+
+
+def _write(
+    volume: Any,
+    affine: ArrayLike,
+    source: Stack,
+    derivation: Derivation,
+    rule: DerivedRule,
+    folder: Path,
+    series_number: int | None,
+    now: datetime,
+) -> list[Path]:
     placement = place(affine, tuple(volume.shape), source)
     storage = choose_storage((pixels for _, pixels in placement.slices(volume)), rule.modality)
-    common = series_header(source, rule, derivation, storage, now=now or datetime.now(), series_number=series_number)
+    common = series_header(source, rule, derivation, storage, now=now, series_number=series_number)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..files import SINGLE_FRAME, is_dicom
+from ..files import SINGLE_FRAME, is_dicom, quiet_pydicom
 from ..geometry import Stack, stack
 from ..headers import cache, read_header, slices_of
 
@@ -39,6 +39,11 @@ def read_source_series(source: str | Path | Iterable[str | Path], *, tolerance_m
         ...
         FileNotFoundError: `source` 'absent' holds no DICOM file.
     """
+    with quiet_pydicom():  # headers are decoded when they are first looked at
+        return _read(source, tolerance_mm)
+
+
+def _read(source: str | Path | Iterable[str | Path], tolerance_mm: float) -> Stack:
     headers = {path: read_header(path, whole=True) for path in _files(source)}
     place = repr(str(source)) if isinstance(source, (str, Path)) else "(a list)"
     if not headers:

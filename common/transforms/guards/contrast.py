@@ -15,15 +15,16 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import optional_import
 
+from ...dicom.content import agent_of, contrast_of, lossy, quantity, said
 from ...images.names import file_name
 from ...metrics.score import foreground_mask
+from ..intensity import MODALITY
 
 ndimage, _ = optional_import("scipy.ndimage")
 stats, _ = optional_import("scipy.stats")
 logger = logging.getLogger(__name__)
 
 AGENT = "contrast_agent"  # in the meta data of a volume from DICOM
-MODALITY = "modality"  # in the meta data of a volume from DICOM
 AIR_HU = -500.0
 AIR_SHARE = 0.01  # an MR magnitude has no such values; a normalised one has z-scores of a few units
 
@@ -73,7 +74,7 @@ def masked_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) 
 
 
 class CheckNoContrastAgentd(MapTransform):
-    """Warn of an image whose DICOM header names a contrast agent.
+    """Warn of an image whose DICOM header names a contrast agent, or whose description an enhanced phase.
 
     `CheckNonContrastd` looks for contrast medium in the voxels.
 
@@ -87,22 +88,27 @@ class CheckNoContrastAgentd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
-            agent = getattr(data[key], "meta", {}).get(AGENT)
-            if agent:
+            meta = getattr(data[key], "meta", {})
+            header = said(meta)
+            agent = agent_of(header) or meta.get(AGENT)
+            phase, why = contrast_of(header)
+            if agent or phase != "NECT":
+                found = f"names the contrast agent {agent!r}" if agent else why
+                detail = f" ({why})" if agent and why else ""
                 logger.warning(
-                    f"{file_name(data[key])}: its DICOM header names the contrast agent {agent!r}, but an image without"
-                    " contrast medium is expected. Unless it was given by mouth, the translation is wrong; check the"
-                    " series."
+                    f"{file_name(data[key])}: its DICOM header {found}{detail}, but an image without contrast medium is"
+                    " expected. Unless it was given by mouth, the translation is wrong; check the series."
                 )
         return dict(data)
 
 
 class CheckModalityd(MapTransform):
-    """Refuse an image of another modality.
+    """Refuse an image of another modality, and one whose values are no plain image; warn of a lossy compression.
 
-    The modality of the DICOM header decides, which `DicomSeriesReader` notes. Where MR is expected, a file without a
-    DICOM header (NIfTI) is refused as CT if more than 1 % of its voxels lie below -500, as air in HU does. Where CT is
-    expected, `CheckHUd` checks the values.
+    The DICOM header decides, which `DicomSeriesReader` notes: its modality; and whether its values are a phase, a map,
+    a subtraction or the like (`common.dicom.content`). Where MR is expected, a file without a DICOM header (NIfTI) is
+    refused as CT if more than 1 % of its voxels lie below -500, as air in HU does. Where CT is expected, `CheckHUd`
+    checks the values.
 
     Args:
         keys: Keys of volumes (C, X, Y, Z).
@@ -139,6 +145,17 @@ class CheckModalityd(MapTransform):
         found = getattr(image, "meta", {}).get(MODALITY)
         if found not in (None, self.modality):
             raise ValueError(f"{file_name(image)} is {found} by its DICOM header, {cure}")
+        header = said(getattr(image, "meta", {}))
+        if what := quantity(header):
+            raise ValueError(
+                f"{file_name(image)} is {what} by its DICOM header, not a plain {self.modality} image: give the"
+                f" {'magnitude' if self.modality == 'MR' else 'original'} series."
+            )
+        if loss := lossy(header):
+            logger.warning(
+                f"{file_name(image)} was {loss}, by its DICOM header: fine detail and noise are not the scanner's, and"
+                " the translation follows them. Give the original series if there is one."
+            )
         if self.modality == "MR" and found is None:
             share = float((torch.as_tensor(image) < AIR_HU).float().mean())
             if share > AIR_SHARE:

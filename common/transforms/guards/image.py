@@ -14,6 +14,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from ...dicom.content import not_of_sequence, said
 from ...images.grids import extremes, planes, sampled
 from ...images.names import file_name
 from ...images.nifti import check_grid, check_whole
@@ -101,7 +102,10 @@ class CheckImaged(MapTransform):
 
 
 class WarnOfContrastd(MapTransform):
-    """Warn of a brain MR volume with another weighting than expected, with the evidence.
+    """Refuse a brain MR volume of another sequence by its DICOM header, and warn of one with another weighting.
+
+    The header is asked first (`common.dicom.content`): another sequence, a contrast agent, diffusion and the like are
+    refused. Then the voxels are judged, with the evidence.
 
     Args:
         keys: Keys of volumes (C, X, Y, Z), in any unit.
@@ -109,7 +113,7 @@ class WarnOfContrastd(MapTransform):
         allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: If `contrast` is neither.
+        ValueError: If `contrast` is neither; when called, for an image that is not of this sequence by its header.
     """
 
     def __init__(self, keys: KeysCollection, contrast: str, *, allow_missing_keys: bool = False) -> None:
@@ -120,6 +124,11 @@ class WarnOfContrastd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
+            if (other := not_of_sequence(said(getattr(data[key], "meta", {})), self.contrast)) is not None:
+                raise ValueError(
+                    f"{file_name(data[key])} is not a plain {self.contrast}-weighted image by its DICOM header:"
+                    f" {other}. The network knows {self.contrast} before contrast agent alone: give that series."
+                )
             found, evidence = mr_contrast(torch.as_tensor(data[key])[0].numpy())
             if found not in (None, self.contrast):
                 logger.warning(
@@ -138,7 +147,10 @@ def _check_volume(volume: torch.Tensor, name: str) -> None:
     if volume.shape[0] != 1:
         raise ValueError(f"{name} has {volume.shape[0]} channels: give an intensity image of one channel.")
     if count := sum(int((~torch.isfinite(plane)).sum()) for plane in planes(volume)):
-        raise ValueError(f"{name} has {count} NaN or infinite voxels: replace them, e.g. by 0 outside the body.")
+        raise ValueError(
+            f"{name} has {count} NaN or infinite voxels: replace them by what belongs there, outside the body by air,"
+            " which is -1000 in a CT in HU (0 HU would be water) and 0 in MR; or export the volume again."
+        )
     low, high = extremes(volume)
     if low == high:
         what = "all zero" if low == 0 else f"constant ({low:g})"

@@ -347,3 +347,14 @@ def test_a_nested_private_element_is_not_kept(tmp_path):
     image = derive(tmp_path, source=source)[1][0]
     assert image.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
     assert not any(element.tag.is_private for element in image.iterall())
+
+
+def test_a_source_with_an_unknown_character_set_is_written_without_a_line_of_pydicom_for_each_header(tmp_path, caplog):
+    folder = source_folder(tmp_path, SpecificCharacterSet="ISO_IR 100")
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert b"ISO_IR 100" in content
+        path.write_bytes(content.replace(b"ISO_IR 100", b"ISO_IR 149"))  # pydicom would not write such a term itself
+    made = {"source": read_source_series(folder), "derivation": Derivation("ggcl", "0.1.0", "ab" * 32, "B70f")}
+    write_derived_series(HU, AFFINE, rule=derived_rule(BUNDLES / "ggcl"), output_dir=tmp_path / "out", **made)
+    assert not [record for record in caplog.records if record.name.startswith("pydicom")]

@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from common.dicom import image_readers
+from common.dicom.content import to_text
 from common.transforms import CheckModalityd, CheckNoContrastAgentd
 from tests.helpers.shared import needs_shared, shared
 
@@ -61,3 +62,36 @@ def test_a_contrast_agent_in_the_header_is_warned_of(caplog):
     assert caplog.text == ""
     check(image(contrast_agent="Iomeprol"))
     assert "'scan.nii': its DICOM header names the contrast agent 'Iomeprol'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"ContrastBolusAgent": "NONE", "SeriesDescription": "Abdomen nativ"}, None),
+        ({"SeriesDescription": "Abdomen portal venous"}, "names no contrast agent, but its description says 'portal"),
+        ({"ContrastBolusAgent": "Iomeprol"}, "names the contrast agent 'Iomeprol', but an image without"),
+        ({"ContrastBolusAgent": "Gastrografin", "ContrastBolusRoute": "ORAL"}, "by the route 'ORAL'"),
+    ],
+)
+def test_a_check_of_the_agent_knows_what_the_datalist_knows(caplog, header, words):
+    CheckNoContrastAgentd("image")(image(dicom_header=to_text(header)))
+    assert words in caplog.text if words else caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("modality", "header", "words"),
+    [
+        ("MR", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "a phase image .* give the magnitude series"),
+        ("MR", {"ImageType": ["DERIVED", "PRIMARY", "ADC"]}, "a map of diffusion .* not a plain MR image"),
+        ("CT", {"ImageType": ["DERIVED", "SECONDARY", "SUBTRACTION"]}, "a subtraction .* give the original series"),
+    ],
+)
+def test_values_that_are_no_plain_image_are_refused_by_the_header(modality, header, words):
+    with pytest.raises(ValueError, match=words):
+        CheckModalityd("image", modality)(image(modality=modality, dicom_header=to_text(header)))
+
+
+def test_a_lossy_source_is_told(caplog):
+    header = to_text({"LossyImageCompression": "01", "LossyImageCompressionRatio": "10"})
+    CheckModalityd("image", "CT")(image(modality="CT", dicom_header=header))
+    assert "'scan.nii' was compressed with loss (ratio 10), by its DICOM header" in caplog.text

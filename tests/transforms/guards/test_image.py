@@ -13,8 +13,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
+from common.dicom.content import to_text
 from common.transforms import CheckHeaderd, CheckImaged, WarnOfContrastd, mr_contrast
 from tests.helpers.brains import brain
 from tests.helpers.shared import needs_shared, shared
@@ -108,6 +110,26 @@ def test_a_t2_given_as_t1_is_warned_of_with_the_evidence(caplog):
         WarnOfContrastd("image", "T1")({"image": torch.as_tensor(brain(inverted=True))[None]})
     assert "looks T2-weighted" in caplog.text
     assert "skewness" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"SeriesDescription": "t2_flair_tra", "InversionTime": 2500}, "header: FLAIR. The network knows T1 before"),
+        ({"SeriesDescription": "t1_se", "ContrastBolusAgent": "Gadovist"}, r"after contrast agent, .*\(Gadovist\)"),
+        ({"SeriesDescription": "ep2d_diff_adc"}, "'diff' in its description is none of T1"),
+        ({"SeriesDescription": "t1_se"}, None),
+        ({}, None),
+    ],
+)
+def test_another_sequence_by_the_header_is_refused(header, words):
+    volume = torch.as_tensor(brain(inverted=False))[None]
+    item = {"image": MetaTensor(volume, meta={"dicom_header": to_text(header)})}
+    if words is None:
+        WarnOfContrastd("image", "T1")(item)
+    else:
+        with pytest.raises(ValueError, match=words):
+            WarnOfContrastd("image", "T1")(item)
 
 
 def save_grid(folder: Path, affine: np.ndarray, unit: str = "mm") -> dict[str, str]:

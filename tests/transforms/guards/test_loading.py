@@ -10,7 +10,9 @@ import pytest
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
+from common.errors import own_error
 from common.transforms import LoadImageAndCheckd, LoadMappedd
+from tests.helpers.dicom_series import write_source_series
 
 AFFINE = np.array([[-0.7, 0.02, 0, 30], [0.01, 0, -0.7, 20], [0, 1.5, 0, -300], [0, 0, 0, 1.0]])
 
@@ -58,3 +60,12 @@ def test_monai_deploy_leaves_it_out_by_its_name():
     """Its operator drops what has `LoadImage` in its name, after it has inlined plain compositions."""
     steps = Compose([LoadImageAndCheckd("image", hu=False), EnsureChannelFirstd("image")]).flatten().transforms
     assert [type(step).__name__ for step in steps if "LoadImage" not in type(step).__name__] == ["EnsureChannelFirstd"]
+
+
+def test_an_mr_from_dicom_is_called_mr_and_not_a_ct_without_its_offset(tmp_path):
+    volume = np.random.default_rng(0).integers(0, 900, (6, 5, 4))
+    folder = write_source_series(tmp_path / "mr", volume, np.diag([-1.0, -1.0, 2.0, 1.0]), "MR")
+    with pytest.raises(RuntimeError) as error:
+        LoadImageAndCheckd("image", hu=True)({"image": str(folder)})
+    assert "mr' is not a CT in HU" in str(own_error(error.value))
+    assert "It is MR by its DICOM header: give a CT series." in str(own_error(error.value))
