@@ -22,7 +22,10 @@ SPLITTING = (  # what distinguishes images at one place, in the order of trial
     *("DiffusionBValue", "InversionTime", "TriggerTime", "NominalPercentageOfCardiacPhase", "StackID"),
     *("AcquisitionNumber", "FrameAcquisitionNumber"),
 )
-NUMBERS = ("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "SliceThickness", "SpacingBetweenSlices")
+NUMBERS = (
+    *("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit", "SliceThickness"),
+    "SpacingBetweenSlices",
+)
 TAGS = (
     *("SpecificCharacterSet", "ImageType", "FrameType", "SOPClassUID", "SOPInstanceUID", "Modality"),
     *("SeriesInstanceUID", "StudyInstanceUID", "SeriesNumber", "InstanceNumber", "PatientID", "PatientName"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 HU_TYPES = ("", "HU", "US", "UNSPECIFIED")  # of RescaleType
 DECODERS = "'pylibjpeg[all]'"
+LARGEST_HU = 32767.0
+WRAP = 65536.0
 LARGEST_EXACT = 2**24  # whole number up to which single precision is exact
 Headers = dict[Path, tuple[Stamp, "Dataset"]]
 
@@ -28,7 +30,8 @@ def read_volume(slices: Sequence[Slice], name: str, *, headers: Headers | None =
     """Read the values of a volume (columns, rows, slices): HU for CT, rescaled intensities for MR.
 
     Each slice is rescaled by its own slope and intercept. Padding outside of the scanned circle (GE -3024 HU) stays as
-    it is. Whole numbers come as int16 or int32, others as float32. Each file is opened and parsed once.
+    it is; where its sign was lost (63536 for -2000), it is restored. Bits above BitsStored are no part of a value.
+    Whole numbers come as int16 or int32, others as float32. Each file is opened and parsed once.
 
     Args:
         slices: slices of the volume, in order.
@@ -47,7 +50,7 @@ def read_volume(slices: Sequence[Slice], name: str, *, headers: Headers | None =
         slope, intercept = scales[index]
         if not volume.size:  # only now: a damaged header may claim a matrix that fills the memory
             volume = np.empty((*pixels.shape[::-1], len(slices)), dtype=np.int32 if whole else np.float32)
-        values = pixels.astype(np.float64) * slope + intercept
+        values = _unpadded(pixels.astype(np.float64), slices[index]) * slope + intercept
         if whole and np.abs(values).max() > LARGEST_EXACT:
             raise ValueError(
                 f"{name}: {slices[index].name} has values up to {np.abs(values).max():g}, too large for HU or for MR"
@@ -61,11 +64,37 @@ def read_volume(slices: Sequence[Slice], name: str, *, headers: Headers | None =
 
 def padding_value(image: Slice) -> float | None:
     """Return the value outside of the scanned circle, in the volume's unit, if the header gives it."""
-    padding = image.values.get("PixelPaddingValue")
-    if padding is None:
+    return _padding(image, "PixelPaddingValue")
+
+
+def padding_limit(image: Slice) -> float | None:
+    """Return the other end of the range of padding, in the volume's unit, if the header gives it."""
+    return _padding(image, "PixelPaddingRangeLimit")
+
+
+def _padding(image: Slice, name: str) -> float | None:
+    stored = image.values.get(name)
+    if stored is None:
         return None
     slope, intercept = _scale(image, image.name)
-    return padding * slope + intercept
+    signed = image.header.get("PixelRepresentation") == 1 or _is_wrapped(stored, image)
+    return (stored - WRAP if signed and stored >= WRAP / 2 else stored) * slope + intercept
+
+
+def _is_wrapped(stored: float, image: Slice) -> bool:
+    """Return whether a padding of a CT is a negative number that was stored without a sign: GE's -2000 as 63536."""
+    if image.modality != "CT" or not WRAP / 2 <= stored < WRAP:
+        return False
+    slope, intercept = _scale(image, image.name)
+    return stored * slope + intercept > LARGEST_HU
+
+
+def _unpadded(pixels: NDArray[np.float64], image: Slice) -> NDArray[np.float64]:
+    """Give padding that was stored without its sign its sign, in place: it would be 62512 HU, which nothing has."""
+    stored = image.values.get("PixelPaddingValue")
+    if stored is not None and _is_wrapped(stored, image):
+        pixels[pixels == stored] -= WRAP
+    return pixels
 
 
 def _scale(image: Slice, name: str) -> tuple[float, float]:
@@ -117,11 +146,39 @@ def _decoded(file: Path, frames: Sequence[int], headers: Headers) -> Iterator[ND
         if "TransferSyntaxUID" not in image.file_meta:
             image.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
         if frames:
-            yield from pydicom.pixels.iter_pixels(image, indices=frames)
+            for pixels in pydicom.pixels.iter_pixels(image, indices=frames):
+                yield _stored_bits(pixels, image)
         else:
-            yield image.pixel_array
+            yield _stored_bits(image.pixel_array, image)
             drop_bulk(image)
             headers[file] = when, image
+
+
+def _stored_bits(pixels: NDArray[Any], image: Any) -> NDArray[Any]:
+    """Return stored values without the bits above BitsStored, which belong to overlays of old scanners (PS3.5, 8.1.1).
+
+    Decoders of JPEG 2000 and JPEG-LS return these bits with the value. A value that is PixelPaddingValue is left alone.
+
+    Raises:
+        ValueError: If the value does not lie in the lowest bits.
+    """
+    allocated, stored = int(image.BitsAllocated), int(image.get("BitsStored") or image.BitsAllocated)
+    if pixels.dtype.kind not in "iu" or not 0 < stored < allocated:
+        return pixels
+    if int(image.get("HighBit") or stored - 1) != stored - 1:
+        raise ValueError(f"its HighBit is {image.HighBit}, not BitsStored {stored} minus 1")
+    values = pixels & pixels.dtype.type((1 << stored) - 1)
+    if int(image.PixelRepresentation):
+        sign = 1 << (stored - 1)
+        values = (values ^ sign) - sign
+    padding = _padding_bits(image)
+    return np.where(pixels == padding, pixels, values) if padding is not None else values
+
+
+def _padding_bits(image: Any) -> int | None:
+    """Return PixelPaddingValue, also where its representation is not that of the pixels."""
+    padding = image.get("PixelPaddingValue")
+    return int(padding) if isinstance(padding, int) else None
 
 
 def _explained(error: Exception, image: Slice, name: str) -> str:

@@ -21,7 +21,7 @@ from .content import HEADER, agent_of, kernel_of, to_text
 from .files import dicom_files, require_pydicom
 from .geometry import Stack, stack
 from .headers import cache, naming
-from .pixels import Headers, padding_value, read_volume
+from .pixels import Headers, padding_limit, padding_value, read_volume
 from .series import DicomVolume, find_volumes
 from .zip_files import unpacked
 
@@ -124,7 +124,8 @@ class DicomSeriesReader(ImageReader):
 
     The volume (columns, rows, slices) is in HU for CT, see `read_volume`; its affine leads to RAS in mm. The meta data
     hold `dicom_files` (see `source_files`), `modality`, `series_uid`, `patient_id`, and, where told, `body_part`,
-    `contrast_agent`, `padding_value`, the kernel `00181210`, and `dicom_header` (see `common.dicom.content`).
+    `contrast_agent`, `padding_value`, `padding_limit`, the kernel `00181210`, and `dicom_header` (see
+    `common.dicom.content`).
 
     Args:
         tolerance_mm: how far a slice may lie from its place in an even stack; 1 % of the slice distance, if larger.
@@ -201,6 +202,8 @@ def _meta(ordered: Stack, volume: DicomVolume, shape: tuple[int, ...]) -> dict[s
     meta |= {key: text for key, text in told.items() if text}
     if (padding := padding_value(first)) is not None:
         meta["padding_value"] = padding
+    if (limit := padding_limit(first)) is not None:
+        meta["padding_limit"] = limit
     return meta
 
 

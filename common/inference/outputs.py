@@ -29,6 +29,7 @@ from ..images.writing import save_volume
 from ..metrics.score import foreground_mask
 from ..transforms.guards.contrast import masked_correlation
 from ..transforms.guards.findings import Finding, noted
+from ..transforms.guards.kernel import kernel_found
 from .output_check import OutputCheck, paired_slices
 from .sidecar import RunRecord, sidecar
 
@@ -239,6 +240,8 @@ def publish_output(
     outputs = [] if output_format == DICOM else [nifti]
     if output_format in (DICOM, BOTH):
         outputs.append(write_dicom(nifti, nifti.with_name(name), source, record, output_format=output_format))
+    if (kernel := kernel_found(source)) is not None:
+        more = {"source_kernel": kernel, **more}
     facts = sidecar(record, sources=_sources(source), outputs=outputs, guards=noted(source), findings=findings, **more)
     beside = write_json(nifti.with_name(f"{name}.json"), facts)
     published = staging.publish([beside, *outputs])

@@ -124,15 +124,21 @@ class RadialFilterBank(nn.Module):
 
 
 def mirrored(image: torch.Tensor, border: int) -> torch.Tensor:
-    """Extend (B, C, H, W) by its mirror image, including the border pixel, as the baselines' cosine transform does.
+    """Extend (B, C, H, W) by its mirror images, including the border pixel, as the baselines' cosine transform does.
+
+    An image that is smaller than the border is mirrored again and again.
 
     PyTorch's "reflect" leaves that pixel out: where a field of view cuts through the body, the step would show in
     directions that are otherwise easy.
     """
     for axis in (2, 3):
-        first = image.narrow(axis, 0, border).flip(axis)
-        last = image.narrow(axis, image.shape[axis] - border, border).flip(axis)
-        image = torch.cat([first, image, last], dim=axis)
+        left = border
+        while left > 0:
+            step = left if image.shape[axis] >= left else image.shape[axis]
+            first = image.narrow(axis, 0, step).flip(axis)
+            last = image.narrow(axis, image.shape[axis] - step, step).flip(axis)
+            image = torch.cat([first, image, last], dim=axis)
+            left -= step
     return image
 
 

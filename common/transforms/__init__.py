@@ -22,6 +22,7 @@ from .guards.scales import CheckAird, CheckPixelSized, CheckResampledd
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
+from .unchanged import KeepPaddingd, LimitChanged, UnchangedRegion
 
 __all__ = [
     "NOT_INVERTED",
@@ -43,10 +44,13 @@ __all__ = [
     "Finding",
     "GreyToHUd",
     "Guards",
+    "KeepPaddingd",
+    "LimitChanged",
     "LoadImageAndCheckd",
     "LoadMappedd",
     "LungMaskd",
     "ToChangeInHUd",
+    "UnchangedRegion",
     "WarnOfContrastd",
     "axial_geometry",
     "enhancement",

@@ -10,9 +10,10 @@ from pydicom.uid import JPEGLSLossless
 
 from common.dicom.files import dicom_files
 from common.dicom.geometry import stack
-from common.dicom.pixels import padding_value, read_volume
+from common.dicom.pixels import _stored_bits, padding_value, read_volume
 from common.dicom.series import find_volumes
 from tests.helpers.dicom_files import AFFINE, HU, SHAPE, change, change_all, series, write_enhanced
+from tests.helpers.shared import needs_shared, shared
 
 
 def slices(folder):
@@ -84,6 +85,55 @@ def test_bits_beyond_those_stored_are_ignored(tmp_path):
     stored = (HU[:, :, 0].T + 1000).astype("<u2") | 0x8000  # an overlay in the highest bit, as old scanners wrote it
     set_pixels(folder / "0001", stored, BitsStored=12, HighBit=11, PixelRepresentation=0)
     np.testing.assert_array_equal(values(folder)[:, :, 0], HU[:, :, 0])
+
+
+@needs_shared("cases", "j2k-overlay-in-high-bits")
+def test_bits_beyond_those_stored_are_ignored_where_a_decoder_returns_them(tmp_path):
+    pytest.importorskip("PIL", reason="decodes JPEG 2000")
+    volume = values(shared("cases", "j2k-overlay-in-high-bits"))
+    clean = values(shared("cases", "padding-outside-fov-changed"))  # the same image, uncompressed, with padding
+    image = clean > -3024
+    np.testing.assert_array_equal(volume[image], clean[image])
+
+
+@pytest.mark.parametrize(("signed", "overlay"), [(0, 0x1000), (0, 0xF000), (1, 0x7000)])
+def test_bits_beyond_those_stored_are_ignored_by_the_representation_of_the_values(signed, overlay):
+    wanted = np.arange(-2048, 2048).reshape(64, 64) + (0 if signed else 2048)
+    stored = ((wanted & 0x0FFF) | overlay).astype(np.uint16).view(np.int16 if signed else np.uint16)
+    image = Dataset()
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, signed
+    np.testing.assert_array_equal(_stored_bits(stored, image), wanted)
+
+
+def test_values_in_other_than_the_lowest_bits_are_refused(tmp_path):
+    folder = series(tmp_path / "S1", HU[:, :, :1])
+    change(folder / "0001", BitsStored=12, HighBit=15)
+    with pytest.raises(ValueError, match=r"0001 cannot be read, .*its HighBit is 15, not BitsStored 12 minus 1"):
+        values(folder)
+
+
+def test_padding_that_lost_its_sign_gets_it_back(tmp_path):
+    stored = HU.copy()
+    stored[:2] = -3000  # of which the file has 1000 more: -2000, whose 16 bits are those of 63536
+    folder = series(tmp_path / "S1", stored, RescaleIntercept="-1024")
+    change_all(folder, lambda *_: {"PixelRepresentation": 0})
+    for file in folder.iterdir():
+        image = dcmread(file)
+        image.add_new("PixelPaddingValue", "US", 63536)
+        image.save_as(file)
+    volume = values(folder)
+    assert (volume[:2] == -2000 - 1024).all()
+    assert padding_value(slices(folder)[0]) == -3024
+    np.testing.assert_array_equal(volume[2:], HU[2:] + 1000 - 1024)
+
+
+@needs_shared("cases", "unsigned-padding-63536")
+def test_a_series_with_padding_63536_is_the_one_with_padding_minus_2000():
+    wrapped, signed = (
+        values(shared("cases", name)) for name in ("unsigned-padding-63536", "padding-outside-fov-changed")
+    )
+    np.testing.assert_array_equal(wrapped, signed)
+    assert (wrapped == -3024).sum() == 4608
 
 
 def test_enhanced_frames_are_rescaled_and_ordered_one_by_one(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from common.networks import PhysicsGenerator
-from common.networks.physics import RadialFilterBank
+from common.networks.physics import RadialFilterBank, mirrored
 
 
 def gaussian(sigma_mm):
@@ -68,6 +68,15 @@ def test_a_uniform_region_keeps_its_value_up_to_the_border(bank):
     spacing = torch.tensor([0.6, 0.8])
     for target in (0, 1, 2):
         assert_close(bank(constant, one_hot(0).expand(2, -1), one_hot(target).expand(2, -1), spacing), constant)
+
+
+@pytest.mark.parametrize("shape", [(12, 96), (1, 1), (7, 14), (40, 15)])
+def test_an_image_smaller_than_the_filter_is_mirrored_as_often_as_needed(shape):
+    image = torch.rand(2, 1, *shape)
+    expected = np.pad(image.numpy(), [(0, 0), (0, 0), (15, 15), (15, 15)], mode="symmetric")
+    assert_close(mirrored(image, 15), torch.from_numpy(expected), atol=0, rtol=0)
+    network = PhysicsGenerator(3, channels=8, num_res_blocks=1)
+    assert network(image, label(1, 0, 0.7)).shape == image.shape
 
 
 def test_each_image_of_a_batch_gets_its_own_conversion(bank):

@@ -13,6 +13,8 @@ import numpy as np
 from ...images.names import target_name
 from ..files import SYNTHETIC_DATA
 from ..geometry import Stack
+from ..headers import Slice
+from ..pixels import padding_limit, padding_value
 from .rules import RESEARCH, DerivedRule
 from .voxels import Placement, Storage
 
@@ -213,9 +215,20 @@ def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, 
         header.KVP = None  # type 2 of the CT image
     header.SOPInstanceUID = generate_uid()
     header.SourceImageSequence = [image_reference(slice_header, placement.same_pixels)]
+    if rule.modality == "CT":
+        _padding(header, source.slices[index])
     _geometry(header, slice_header, placement)
     header.remove_private_tags()
     return header
+
+
+def _padding(header: Any, image: Slice) -> None:
+    """Name the padding of the source, whose values a translation of a CT keeps, in whole HU as pixels are stored."""
+    names = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    for name, value in zip(names, (padding_value(image), padding_limit(image))):
+        if value is None or not value.is_integer() or not -32768 <= value <= 32767:
+            return
+        header.add_new(name, "SS", int(value))
 
 
 def _geometry(header: Any, slice_header: Any, placement: Placement) -> None:

@@ -358,3 +358,18 @@ def test_a_source_with_an_unknown_character_set_is_written_without_a_line_of_pyd
     made = {"source": read_source_series(folder), "derivation": Derivation("ggcl", "0.1.0", "ab" * 32, "B70f")}
     write_derived_series(HU, AFFINE, rule=derived_rule(BUNDLES / "ggcl"), output_dir=tmp_path / "out", **made)
     assert not [record for record in caplog.records if record.name.startswith("pydicom")]
+
+
+def test_a_derived_ct_names_the_padding_that_it_keeps(tmp_path):
+    padded = HU.copy()
+    padded[:2] = -2000
+    folder = write_source_series(tmp_path / "source", padded, AFFINE, "CT", RescaleIntercept="-1024")
+    for file in folder.iterdir():
+        image = dcmread(file)
+        image.add_new("PixelPaddingValue", "SS", -2000)
+        image.save_as(file)
+    volume = padded.astype(int) - 1024
+    _, images = derive(tmp_path, volume, source=read_source_series(folder))
+    for image in images:
+        assert (image.PixelPaddingValue, image["PixelPaddingValue"].VR) == (-3024, "SS")
+        assert (values(image)[:, :2] == -3024).all()

@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 
 from common.transforms import FindKerneld, header_kernel
+from common.transforms.guards.kernel import kernel_found
 
 DOMAINS = ["B30f", "B50f", "B70f"]
 
@@ -91,3 +92,42 @@ def test_the_header_is_read_in_each_form_that_a_reader_gives(value):
     image.meta["00181210"] = value
     assert header_kernel(image) == "B30f"
     assert header_kernel(volume()) is None
+
+
+@pytest.mark.parametrize("written", ["b30f", "B30F", " B30f", "B30f\\3"])
+def test_a_trained_kernel_is_known_in_any_case_and_with_an_iterative_strength(written):
+    assert found(volume(written), guards="refuse", estimate=lambda *_: ("B70f", 0.0)) == "B30f"
+
+
+@pytest.mark.parametrize(
+    ("written", "manufacturer", "kind", "nearest"),
+    [
+        ("BONEPLUS", "GE", "sharp", "B70f"),
+        ("STANDARD", "GE", "standard", "B30f"),
+        ("YA", "Philips", "sharp", "B50f"),
+        ("FC52", "Canon", "sharp", "B70f"),
+        ("Br40d", "Siemens", "standard", "B30f"),
+        ("Qr59f", "Siemens", "medium", "B50f"),
+        ("I30f\\2", "Siemens", "soft", "B30f"),
+    ],
+)
+def test_of_another_kernel_the_nearest_one_is_named_and_a_doubtful_estimate_refused(
+    written, manufacturer, kind, nearest, caplog
+):
+    with pytest.raises(ValueError, match=rf"confidence of 12% .*Give `--source {nearest}`.*--guards warn"):
+        found(volume(written), guards="refuse", estimate=lambda *_: ("B50f", 0.12))
+    assert f"is a {kind} kernel of {manufacturer}: of the trained ones {nearest} is the nearest." in caplog.text
+
+
+def test_what_is_noted_of_the_kernel_says_how_it_is_known_and_how_surely():
+    def noted(image, **options):
+        item = FindKerneld("image", DOMAINS, "B70f", **options)({"image": image})
+        return kernel_found(item["image"])
+
+    assert noted(volume("b30f")) == {"kernel": "B30f", "known_by": "from the DICOM header", "written": "b30f"}
+    assert noted(volume(), source="B50f") == {"kernel": "B50f", "known_by": "as given"}
+    guess = noted(volume("UB"), estimate=lambda *_: ("B50f", 0.61))
+    assert guess == {"kernel": "B50f", "known_by": "estimated from the noise", "confidence": 0.61, "written": "UB"}
+    assert noted(volume("UB"), guards="warn", estimate=lambda *_: ("B50f", 0.0))["confidence"] == 0.0
+    assert noted(volume()) == {"kernel": None, "known_by": "unknown"}
+    assert kernel_found(volume()) is None
