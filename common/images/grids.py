@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+REGION = "region"  # key of a volume's meta data: the box that is processed, a JSON text, which survives collation
 PIXEL_MM = 3.0  # default pixel size of coarse volumes
 
 FloatArray = NDArray[np.float64]

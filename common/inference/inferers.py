@@ -1,6 +1,8 @@
 """Inferers of whole volumes for 2-D, 2.5-D and 3-D networks, and the loading of their weights.
 
-Without a given batch size a network takes as many slices at a time as the free memory holds.
+They refuse volumes that are not encoded to [-1, 1]. Further arguments do not reach the network, which takes one image:
+MONAI Deploy hands every other tensor of an item to the inferer. Without a given batch size a network takes as many
+slices at a time as the free memory holds.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from ..images.names import SOURCE
 from ..networks.physics import PhysicsGenerator
 from ..networks.weights import load_weights
 from ..networks.with_target import WithTarget, target_weights
+from ..transforms.guards.contract import check_encoded
 
 CROP = 128  # pixels along each side of the image on which the demand is measured
 COPIES = 4  # a layer's input and output, and as much again for skips and for a convolution's own copies
@@ -46,7 +49,7 @@ def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = No
     window = definition.get("window")
     if window is None:
         return AxialInferer(batch_size=batch_size)
-    return SlidingWindowInferer(
+    return WindowInferer(
         roi_size=window,
         sw_batch_size=batch_size or 1,
         overlap=overlap,
@@ -54,6 +57,14 @@ def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = No
         padding_mode="constant",
         cval=-1.0,
     )
+
+
+class WindowInferer(SlidingWindowInferer):
+    """MONAI's `SlidingWindowInferer` for encoded volumes (B, C, X, Y, Z) and a network of one tensor."""
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        check_encoded(inputs)
+        return super().__call__(inputs, network)
 
 
 class AxialInferer(SliceInferer):
@@ -72,10 +83,11 @@ class AxialInferer(SliceInferer):
         self.batch_size = batch_size
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        check_encoded(inputs)
         if self.batch_size is None:
             self.batch_size = fitting_batch_size(network, inputs[:1, ..., 0])
             self.sw_batch_size = self.batch_size
-        return super().__call__(inputs, network, *args, **kwargs)
+        return super().__call__(inputs, network)
 
 
 class StackInferer(Inferer):
@@ -109,17 +121,16 @@ class StackInferer(Inferer):
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         if inputs.dim() != 5 or inputs.shape[1] != 1:
             raise ValueError(f"`inputs` must have the shape (B, 1, X, Y, Z), got {tuple(inputs.shape)}.")
+        check_encoded(inputs)
         check_depth(inputs)
         volumes = inputs.as_subclass(torch.Tensor)
         if self.batch_size is None:
             self.batch_size = fitting_batch_size(network, volumes[:1, 0, ..., :STACK].movedim(-1, 1))
         together = self.batch_size
-        mean = torch.stack([self._mean(volume[0], together, network, *args, **kwargs)[None] for volume in volumes])
+        mean = torch.stack([self._mean(volume[0], together, network)[None] for volume in volumes])
         return convert_to_dst_type(mean, inputs)[0]
 
-    def _mean(
-        self, volume: torch.Tensor, together: int, network: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def _mean(self, volume: torch.Tensor, together: int, network: Callable[..., Any]) -> torch.Tensor:
         """Return the averaged prediction (X, Y, Z) of one volume (X, Y, Z)."""
         slices = volume.movedim(-1, 0)
         mean = torch.zeros_like(slices)
@@ -127,7 +138,7 @@ class StackInferer(Inferer):
         for start in range(0, len(slices) - STACK + 1, together):
             stop = min(start + together, len(slices) - STACK + 1)
             stacks = slices[start : stop + STACK - 1].unfold(0, STACK, 1).movedim(-1, 1).contiguous()
-            prediction = _predicted(network(stacks, *args, **kwargs), stacks)
+            prediction = _predicted(network(stacks), stacks)
             for place in range(STACK):
                 seen = slice(start + place, stop + place)
                 count[seen] += 1
@@ -151,9 +162,10 @@ class ConversionInferer(AxialInferer):
         self.domains = list(domains)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        check_encoded(inputs)
         if isinstance(network, WithTarget) and isinstance(network.network, PhysicsGenerator):
             network = network.from_source(target_weights(self.domains, source_domain(inputs)), pixel_mm(inputs))
-        return super().__call__(inputs, network, *args, **kwargs)
+        return super().__call__(inputs, network)
 
 
 class LoadWeights:

@@ -5,7 +5,7 @@ All files of an output appear together or not at all. The DICOM series is writte
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import Compose, MapTransform
 
 from ..dicom.derived.headers import Derivation
 from ..dicom.derived.rules import derived_rule
@@ -208,6 +208,18 @@ class SaveOutputd(MapTransform):
         findings = self.check(pair, file_name(source), correlation=correlation)
         clipped = {} if self.percentiles is None else {"clipped_voxels": clipped_voxels(first, self.percentiles)}
         return findings, clipped
+
+
+def then_save(postprocessing: Callable, save: SaveOutputd) -> Callable:
+    """Return a postprocessing that ends with saving; one that saves already, as in earlier versions, is left as it is.
+
+    Args:
+        postprocessing: Transform, or sequence of transforms.
+        save: Transform that writes the output.
+    """
+    if save in getattr(postprocessing, "transforms", ()):
+        return postprocessing
+    return Compose([postprocessing, save])
 
 
 def publish_output(

@@ -15,6 +15,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
+from monai.transforms import Compose
 
 from ..devices import to_device
 from ..errors import disk_full_names
@@ -134,6 +135,33 @@ def translated_slabs(
             item["pred"] = inferer(to_device(item["image"][None], device), network)[0].cpu()
         output = torch.as_tensor(decode(item)["pred"]).as_subclass(torch.Tensor)
         yield part.float().narrow(axis, start - first, size), output.narrow(axis, start - first, size)
+
+
+def before_encoding(preprocessing: Compose, encode: Compose) -> Compose:
+    """Return the part of a bundle's preprocessing that comes before encoding, which is done slab by slab.
+
+    Args:
+        preprocessing: Flat sequence of transforms that ends with those of `encode`; one without any of them, as
+            overlays of earlier versions give it, is returned whole.
+        encode: Sequence of transforms that encodes a loaded volume.
+
+    Raises:
+        ValueError: If `preprocessing` has some of them only, or goes on after them.
+
+    Example:
+        >>> load, scale = CopyItemsd("image", names="copy"), DeleteItemsd("copy")
+        >>> before_encoding(Compose([load, scale]), Compose([scale])).transforms == (load,)
+        True
+    """
+    steps, last = list(preprocessing.transforms), list(encode.transforms)
+    known = {id(step) for step in last}
+    first = [step for step in steps if id(step) not in known]
+    if len(first) < len(steps) and [id(step) for step in steps[len(first) :]] != [id(step) for step in last]:
+        raise ValueError(
+            "`preprocessing` must end with all steps of `encode`, in their order, or have none of them: put further"
+            " steps before `*@encode.transforms`, or into `encode`."
+        )
+    return Compose(first)
 
 
 def axial_axis(volume: MetaTensor) -> int:

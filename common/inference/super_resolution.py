@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine
+from monai.config import KeysCollection
 from monai.data import MetaTensor, decollate_batch
 from monai.networks.utils import eval_mode
+from monai.transforms import MapTransform
 from tqdm import tqdm
 
 from ..errors import DISK_FULL, DiskFullError
@@ -140,6 +142,31 @@ class SuperResolve:
             level = next(levels)
             source = self.decode({"pred": torch.as_tensor(image)[:, x0:x1, y0:y1, level : level + 1]})["pred"]
             pair.add(torch.as_tensor(source)[0, :, :, 0].cpu().numpy(), slab[:, :, index], level)
+
+
+class StoredAxesd(MapTransform):
+    """Store super-resolved volumes along the axes of their source's file, axial slices last, as `SuperResolve` does.
+
+    Args:
+        keys: Keys of volumes (C, X, Y, Z) along RAS, MetaTensors.
+        orig_keys: Key of the preprocessed image, whose meta data contain the affine of its file.
+        allow_missing_keys: Whether items may lack some of the keys.
+    """
+
+    def __init__(self, keys: KeysCollection, orig_keys: str, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.orig_keys = orig_keys
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        source = item[self.orig_keys]
+        like = np.asarray(source.meta.get("original_affine", source.affine), dtype=float)
+        for key in self.key_iterator(item):
+            fine = item[key]
+            storage = SliceStorage(np.asarray(fine.affine, dtype=float), fine.shape[1:], like=like)
+            stored = np.stack([storage.slices(channel) for channel in np.asarray(fine.cpu())])
+            item[key] = MetaTensor(torch.as_tensor(stored.copy()), affine=torch.as_tensor(storage.affine))
+        return item
 
 
 def _levels(span: tuple[int, int], batch_size: int, downwards: bool) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -14,7 +15,8 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ..devices import to_device
-from ..images.grids import finer_affine
+from ..images.grids import REGION, finer_affine
+from ..transforms.guards.contract import check_encoded
 
 logger = logging.getLogger(__name__)
 Span = tuple[int, int]
@@ -58,15 +60,22 @@ class TileInferer(Inferer):
         self.factor, self.margin, self.tile_size, self.batch_size = factor, margin, tile_size, batch_size
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Map volumes (B, C, X, Y, Z) to (B, C', factor X, factor Y, Z) with the affine of the finer grid."""
+        """Map volumes (B, C, X, Y, Z) to (B, C', factor X, factor Y, Z) with the affine of the finer grid.
+
+        Of volumes whose meta data name a region (`FindRegiond`), only that is mapped. Further arguments, as MONAI
+        Deploy gives them, do not reach the network.
+        """
         if inputs.dim() != 5:
             raise ValueError(f"`inputs` must have the shape (B, C, X, Y, Z), got {tuple(inputs.shape)}.")
+        check_encoded(inputs)
+        box = _region(inputs)
         volumes = inputs.as_subclass(torch.Tensor)
-        outputs = torch.stack([torch.cat(list(self.slabs(volume, network)), dim=-1) for volume in volumes])
+        outputs = torch.stack([torch.cat(list(self.slabs(volume, network, box)), dim=-1) for volume in volumes])
         if not isinstance(inputs, MetaTensor):
             return outputs
-        affine = finer_affine(np.asarray(inputs.affine, dtype=float).reshape(-1, 4, 4)[0], self.factor)
-        return MetaTensor(outputs, affine=torch.as_tensor(affine), meta=inputs.meta)
+        start = (0, 0, 0) if box is None else [span[0] for span in box]
+        affine = finer_affine(np.asarray(inputs.affine, dtype=float).reshape(-1, 4, 4)[0], self.factor, start)
+        return MetaTensor(outputs, meta={**inputs.meta, "affine": torch.as_tensor(affine)})
 
     def slabs(
         self,
@@ -125,6 +134,17 @@ class TileInferer(Inferer):
     def _fine(self, span: Span, origin: int) -> slice:
         """Return a span of pixels as a slice of fine pixels, counted from `origin`."""
         return slice(self.factor * (span[0] - origin), self.factor * (span[1] - origin))
+
+
+def _region(inputs: torch.Tensor) -> list[Span] | None:
+    """Return the box in the meta data of a batch, None if there is none."""
+    texts = getattr(inputs, "meta", {}).get(REGION)
+    if texts is None:
+        return None
+    different = {texts} if isinstance(texts, str) else set(texts)
+    if len(different) > 1:
+        raise ValueError("`inputs` must have one region in common, but its volumes have several: infer one at a time.")
+    return [(int(start), int(stop)) for start, stop in json.loads(different.pop())]
 
 
 def _cut(span: Span, size: int) -> list[Span]:

@@ -7,6 +7,7 @@ from typing import Any
 from ..metrics.score import NOT_INVERTED
 from ..moved import moved_attribute
 from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
+from .guards.contract import EnsurePredictiond, EnsureVolumed, check_encoded
 from .guards.contrast import (
     CheckModalityd,
     CheckNoContrastAgentd,
@@ -39,6 +40,8 @@ __all__ = [
     "CheckPixelSized",
     "CheckResampledd",
     "Enhancement",
+    "EnsurePredictiond",
+    "EnsureVolumed",
     "FindKerneld",
     "FindRegiond",
     "Finding",
@@ -53,6 +56,7 @@ __all__ = [
     "UnchangedRegion",
     "WarnOfContrastd",
     "axial_geometry",
+    "check_encoded",
     "enhancement",
     "grey_levels",
     "header_kernel",

@@ -5,6 +5,7 @@ That part is the lungs' bounding box, some slices, or a box.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,13 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils.module import optional_import
 from monai.utils.type_conversion import convert_to_dst_type
 from numpy.typing import NDArray
 
+from ..images.grids import REGION
 from ..images.names import file_name
 
 ndimage, _ = optional_import("scipy.ndimage")
@@ -205,7 +208,7 @@ class FindRegiond(MapTransform):
             `[[x0, x1], [y0, y1], [z0, z1]]`.
         slab: `[z0, z1]`, only these axial slices of the region; by default all of them.
         region_key: Key of the result, (3, 2) integers: first voxel and one beyond the last along X, Y and Z of the
-            volume along RAS.
+            volume along RAS. The volume's meta data have it as well, as a JSON text under `region`, for inferers.
 
     Raises:
         ValueError: If `region` or `slab` is malformed or, when called, a volume does not contain them or, for "lung",
@@ -237,7 +240,10 @@ class FindRegiond(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
-            item[self.region_key] = torch.as_tensor(self._box(item[key]))
+            box = self._box(item[key])
+            item[self.region_key] = torch.as_tensor(box)
+            if isinstance(item[key], MetaTensor):
+                item[key].meta[REGION] = json.dumps(box.tolist())
         return item
 
     def _box(self, image: Any) -> Box:

@@ -16,7 +16,7 @@ from common.inference.inferers import COPIES, AxialInferer, fitting_batch_size
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def copy(stacks: torch.Tensor) -> torch.Tensor:
