@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from common.moved import MOVED
 from common.phantoms import generate_phantom
@@ -250,6 +251,51 @@ def test_the_tests_that_a_page_names_exist(page):
     for file, function in named:
         assert (ROOT / file).is_file(), file
         assert not function or f"def {function}(" in (ROOT / file).read_text(), function
+
+
+def fidelity_rows() -> list[list[str]]:
+    """The cells of each row of the tables whose last column is the test."""
+    rows, with_test = [], False
+    for line in (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")] if line.startswith("|") else []
+        if not cells:
+            with_test = False
+        elif cells[-1] == "test":
+            with_test = True
+        elif with_test and not line.startswith("|---"):
+            rows.append(cells)
+    return rows
+
+
+def test_every_row_of_fidelity_names_its_test():
+    rows = fidelity_rows()
+    assert len(rows) > 100
+    without = [cells[0] for cells in rows if not re.fullmatch(r"(`tests/[\w/]+\.py::test_\w+`(, )?)+", cells[-1])]
+    assert without == []
+
+
+DEMONSTRATIONS = {
+    "GGCL": "ggcl",
+    "KCGAN": "kcgan_kernel_conversion",
+    "NEC": "nec_t1t2",
+    "NECT2CECT": "nect2cect",
+    "SR-CycleGAN": "sr_cyclegan",
+}
+
+
+@pytest.mark.parametrize("title", DEMONSTRATIONS)
+def test_fidelity_lists_what_demonstrations_change(title):
+    """Each setting of `demo.yaml` but the data has its row, with the values of both configs."""
+    folder = ROOT / "bundles" / DEMONSTRATIONS[title] / "configs"
+    train, demo = (yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("train", "demo"))
+    listed = {cells[1].strip("`"): cells[2:4] for cells in fidelity_rows() if title in cells[0].split(", ")}
+    for key in ("dataset_dir", "output_dir", "phantom", "make_data"):
+        demo.pop(key)
+    assert set(demo) <= set(listed), "rows of the demonstrations' table in docs/fidelity.md"
+    for key, value in demo.items():
+        for cell, stands in zip(listed[key], (train.get(key), value)):
+            if cell.startswith("`") and not cell.startswith("`CompactGenerator") and (key in train or stands is value):
+                assert yaml.safe_load(cell.strip("`")) == stands, key
 
 
 @pytest.mark.parametrize("result", ["fuzzing", "faults"])

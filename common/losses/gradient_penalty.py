@@ -47,6 +47,8 @@ def gradient_penalty(
     Differences from the official code:
         The released StarGAN and GGCL codes take the gradient of the map's sum (`grad_outputs` of 1), while the critic
         loss takes its mean: with a 4x4 map the critic's score is held to a slope of 1/16. `reduction="sum"` does so.
+        With "mean" the score may slope 16 times more, so that the adversarial term weighs more against the
+        classification and cycle losses, whose weights were chosen with "sum".
 
     Example:
         >>> real, fake = torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)

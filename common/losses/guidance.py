@@ -42,8 +42,9 @@ class CosineContentLoss(nn.Module):
     """Loss in [0, 2] that asks the semantic map and the generator's feature to be parallel at each place.
 
     The cosine similarity content loss (CCL) of the KCGAN thesis, equation (3), at 256x256; the regularisation of GGDR
-    (Lee et al., "Generator knows what discriminator should learn in unconditional GANs", ECCV 2022), which GGCL's
-    released code takes unpooled as well.
+    (Lee et al., "Generator knows what discriminator should learn in unconditional GANs", ECCV 2022), with weight 10.
+    GGCL's released code offers it with weight 2 and averages the features to 128x128 first; KC-UNIT, the later code of
+    the same author, has weight 5 and takes them as they are.
 
     Raises:
         ValueError: If the shapes differ.
@@ -108,7 +109,7 @@ class PerceptualGuidanceLoss(nn.Module):
 
     The thesis contradicts itself on the weights. The text below equation (5) says lambda_ccl = 1 and lambda_csl = 5,
     and so does the text on the ablation; the rows of the ablation's table 3, of which the first has the results of
-    table 2, say "CSL 1 + CCL 5", and the author's later code weights the cosine by 5 and the contrast by 1. The
+    table 2, say "CSL 1 + CCL 5", and the author's later code, KC-UNIT, weighs the cosine by 5, the contrast by 1. The
     default follows the table; for the text give `content_weight=1, style_weight=5`.
 
     Args:

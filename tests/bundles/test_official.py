@@ -16,11 +16,22 @@ import torch
 from monai.bundle import ConfigParser
 from torch.testing import assert_close
 
+from common.convert_ggcl import discriminator_from_released, generator_from_released
 from common.data import PatchVolume, UnpairedPatchDataset
 from common.networks import PatchDiscriminatorPyramid
-from tests.helpers import released_nec, released_sr
+from tests.helpers import released_ggcl, released_nec, released_sr
 from tests.helpers.bundles import ROOT
-from tests.helpers.released_steps import VALUES, RecordedStep, fill, gradient, image, receptive_field, summary
+from tests.helpers.released_steps import (
+    VALUES,
+    RecordedStep,
+    fill,
+    fill_power_vectors,
+    given_draws,
+    gradient,
+    image,
+    receptive_field,
+    summary,
+)
 
 
 def official(bundle: str, **overrides: object) -> ConfigParser:
@@ -199,3 +210,63 @@ def test_every_fourth_clinical_patch_of_official_sr_cyclegan_is_read_from_a_spli
         expected = released_sr.reduced(item["target"][0].numpy())
         assert_close(item["source"][0], torch.from_numpy(expected), rtol=0, atol=1e-5)
     assert data[1, 1]["source"].shape == (1, 32, 32)
+
+
+KERNELS = {  # bundle: released code, pooling of the compared features, weights of contrast and cosine
+    "ggcl": ("ggcl", 2, (2, 0)),
+    "kcgan_kernel_conversion": ("kc_unit", 1, (1, 5)),
+}
+SIDE, KERNEL = 256, torch.tensor([0, 2])
+
+
+def kernel_networks():
+    generator = fill(released_ggcl.GuidedGenerator(4, blocks=1), 1)
+    return generator, fill_power_vectors(fill(released_ggcl.GuidedDiscriminator(SIDE, 2), 2))
+
+
+@cache
+def kernel_replay(bundle: str):
+    _, pool, weights = KERNELS[bundle]
+    with given_draws():
+        return released_ggcl.guided_step(
+            *kernel_networks(), image(1, 2, 1, SIDE, SIDE), KERNEL, pool=pool, weights=weights
+        )
+
+
+@pytest.mark.parametrize("bundle", KERNELS)
+def test_the_replay_of_a_kernel_bundle_is_its_released_code(bundle):
+    assert_values(*kernel_replay(bundle), VALUES[KERNELS[bundle][0]]["iteration"])
+
+
+@pytest.mark.parametrize("bundle", KERNELS)
+def test_an_iteration_of_a_kernel_bundle_is_the_released_codes(bundle):
+    sizes = {"channels": 4, "discriminator_channels": 2, "num_res_blocks": 1, "image_size": SIDE}
+    parser = official(bundle, **sizes)
+    method = parser.get_parsed_content("method")
+    states = [network.state_dict() for network in kernel_networks()]
+    method.generator.load_state_dict(generator_from_released(states[0]).state_dict())
+    method.discriminator.load_state_dict(discriminator_from_released(states[1]).state_dict())
+    step = RecordedStep(method, step=5)  # the fifth: the generator's turn
+    with given_draws():
+        recorded = method(step, {"image": image(1, 2, 1, SIDE, SIDE), "domain": KERNEL})
+    losses, gradients = kernel_replay(bundle)
+    losses = {**losses, "guidance": losses["guided"] / method.guidance_weight}
+    del losses["guided"]
+    assert_equal_steps(losses, gradients, recorded, step)
+    for optimizer in method.optimizers.values():
+        (group,) = optimizer.param_groups
+        assert (group["lr"], list(group["betas"])) == (1e-4, [0.5, 0.999])
+    assert parser.get_parsed_content("lr_schedulers") == []
+    iterations = parser["max_epochs"] * parser["samples_per_epoch"] / parser["batch_size"]
+    assert (iterations, parser["critic_steps"]) == (400_000, 5)
+
+
+@pytest.mark.parametrize("bundle", KERNELS)
+def test_kernel_bundles_have_the_released_codes_sizes(bundle):
+    parser = official(bundle)
+    with torch.device("meta"):
+        sizes = {
+            name: count(parser.get_parsed_content(f"{key}_def"))
+            for name, key in (("generator", "network"), ("discriminator", "discriminator"))
+        }
+    assert sizes == VALUES[KERNELS[bundle][0]]["parameters"] == {"generator": 9_230_912, "discriminator": 58_874_336}

@@ -10,7 +10,8 @@ written anew from what it does, and are themselves held to those numbers.
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -47,6 +48,37 @@ def fill(network: nn.Module, seed: int = 0) -> nn.Module:
             values = (0.25 if parameter.numel() == 1 else 1.0) + 0.2 * values
         parameter.copy_(values)
     return network
+
+
+@torch.no_grad()
+def fill_power_vectors(network: nn.Module) -> nn.Module:
+    """Give torch's old spectral norm the vectors to which its power iteration converges.
+
+    The released codes begin with random ones; torch's present spectral norm with converged ones, and it takes the two
+    halves of an iteration in the other order, which then makes no difference.
+    """
+    for module in network.modules():
+        if hasattr(module, "weight_orig"):
+            left, _, right = torch.linalg.svd(module.weight_orig.flatten(1).double(), full_matrices=False)
+            module.weight_u.copy_(left[:, 0])
+            module.weight_v.copy_(right[0])
+    return network
+
+
+@contextmanager
+def given_draws() -> Iterator[None]:
+    """Make `torch.rand` and `torch.randperm` return the same numbers for every version of torch."""
+    rand, randperm = torch.rand, torch.randperm
+
+    def shape_of(size):
+        return tuple(size[0]) if size and not isinstance(size[0], int) else size
+
+    torch.rand = lambda *size, **_: (scatter(shape_of(size), 5) + 0.5).float()  # type: ignore[assignment]
+    torch.randperm = lambda number, **_: scatter((number,), 6).argsort()  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.rand, torch.randperm = rand, randperm
 
 
 def gradient(network: nn.Module) -> torch.Tensor:
