@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fire
 
@@ -255,6 +256,36 @@ def features(
     print(f"Picture: {write_features(root, data, **places, patient=patient, clusters=clusters, seed=seed)}")
 
 
+def translate(
+    scan: str,
+    *,
+    bundle: str,
+    output_dir: str,
+    target: str | dict[str, float] | None = None,
+    bundle_dir: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Translate a scan with a bundle: a NIfTI file, a folder of them, a DICOM series, or a zip.
+
+    Args:
+        scan: A file, a folder, a zip, or a pattern such as "scans/*T1*".
+        bundle: A folder of bundles/ by its name, the path of another bundle, or the zip of a release.
+        output_dir: Folder of the translations; each has a JSON file beside it with the findings of all checks.
+        target: Target domain, such as B30f, or the weights of a blend; default: the bundle's.
+        bundle_dir: Folder in which a bundle's name is looked up as well; default: this folder, and MONAI's downloads.
+        overrides: Settings of the bundle's inference.yaml, such as --guards warn or --output_format dicom.
+    """
+    from .translation import translate_to_files
+
+    written = translate_to_files(
+        str(scan), str(output_dir), bundle=str(bundle), target=target, bundle_dir=bundle_dir, **overrides
+    )
+    for path, verdict in written:
+        print(f"Translation ({verdict}): {path}")
+    if not written:
+        print("Nothing was left to translate.")
+
+
 def convert_ggcl(
     generator: str,
     output: str,
@@ -315,10 +346,22 @@ def install(archive: str, *, bundle_dir: str = ".", checksum: str | None = None,
 
 
 VERBS = (
-    *(phantom, datalist, report, demo, convert_ggcl, reading_sheet, reading_results, release, release_index, install),
+    *(
+        translate,
+        phantom,
+        datalist,
+        report,
+        demo,
+        convert_ggcl,
+        reading_sheet,
+        reading_results,
+        release,
+        release_index,
+        install,
+    ),
     *(leaderboard, leaderboard_page, features),
 )
-SOURCE_TREE_ONLY = (demo, release, release_index, install, leaderboard, leaderboard_page, features)
+SOURCE_TREE_ONLY = (translate, demo, release, release_index, install, leaderboard, leaderboard_page, features)
 
 
 def _available() -> list[Callable[..., None]]:

@@ -99,12 +99,16 @@ def find_bundles() -> list[Path]:
     return sorted(roots, key=lambda root: (read_metadata(root).get("order", math.inf), root.name))
 
 
-def find_bundle(name: str | Path | None = None, *, among: Sequence[Path] | None = None) -> Path:
+def find_bundle(
+    name: str | Path | None = None, *, among: Sequence[Path] | None = None, places: Sequence[str | Path] = ()
+) -> Path:
     """Return the folder of a bundle.
 
     Args:
-        name: A folder in the source tree's `bundles`, or the path of another bundle; default: the first of `among`.
+        name: A folder in the source tree's `bundles` or in one of `places`, or the path of another bundle; default: the
+            first of `among`.
         among: Bundles to choose the default from and to name in the error; default: `find_bundles()`.
+        places: Further folders of bundles.
 
     Raises:
         ValueError: If there is no such bundle.
@@ -112,10 +116,11 @@ def find_bundle(name: str | Path | None = None, *, among: Sequence[Path] | None 
     among = find_bundles() if among is None else among
     if name is None and among:
         return among[0]
-    for root in () if name is None else (BUNDLES / name, Path(name).absolute()):
+    for root in () if name is None else (*(Path(place, name) for place in (BUNDLES, *places)), Path(name).absolute()):
         if metadata_path(root).is_file():
             return root
-    known = sorted(root.name for root in among)
+    more = [path.parents[1] for place in places for path in sorted(Path(place).glob("*/configs/metadata.json"))]
+    known = sorted({root.name for root in (*among, *more)})
     raise ValueError(f"`bundle` must be one of {known}, or the path of a bundle's folder, got {name!r}.")
 
 

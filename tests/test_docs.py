@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common import LAZY
 from common.moved import MOVED
 from common.phantoms import generate_phantom
 from tests.helpers.commands import ROOT, python_m
 from tests.helpers.pages import commands, run_line
 from tests.helpers.shared import needs_shared, shared
+from tests.helpers.translations import save, source
 
 NEC = ROOT / "bundles" / "nec_t1t2"
 SMALL = """--max_epochs 1 --batch_size 2 --image_size 64 --val_interval 1 --spacing_mm '[4.0,4.0,-1]'
@@ -139,14 +141,24 @@ def test_the_commands_of_a_page_run_in_order(page, workplace):
     found = commands(ROOT / page)
     assert len(found) >= 4
     places = {"FILE_OR_FOLDER": workplace / "DATA", "DATA": workplace / "DATA", "OUT": workplace / f"OUT{len(page)}"}
+    places["SCAN"] = save(workplace / "scan.nii.gz", *source("ggcl"))
     for command in found:
-        line = re.sub(r"\b(FILE_OR_FOLDER|DATA|OUT)\b", lambda match: str(places[match.group()]), command)
+        line = re.sub(r"\b(SCAN|FILE_OR_FOLDER|DATA|OUT)\b", lambda match: str(places[match.group()]), command)
         if " training " in line:
             line += " " + " ".join(SMALL.split("\n")) + (SMALL_PHANTOM if "demo.yaml" in line else "")
         done = run_line(line, cwd=workplace / "nec_t1t2", fork=page != "README.md")
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     assert (places["OUT"] / "report.html").is_file()
     assert (places["OUT"] / "summary.json").is_file()
+
+
+def test_the_readmes_function_for_a_notebook_runs(tmp_path, monkeypatch, capsys):
+    save(tmp_path / "scan.nii.gz", *source("ggcl"))
+    monkeypatch.chdir(tmp_path)
+    (example, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    exec(example, {})
+    assert capsys.readouterr().out.startswith("torch.Size([28, 28, 4]) ")
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
 def test_every_file_that_a_page_links_to_exists():
@@ -223,6 +235,8 @@ def test_every_public_package_is_in_the_api_reference():
 
 def is_defined(name: str) -> bool:
     """Whether a dotted name is a module of `common` or bound in one; does not import, as some need other programs."""
+    if name in {f"common.{lazy}" for lazy in LAZY}:
+        return True
     file, parts = ROOT / "common", name.split(".")[1:]
     while parts and (file / parts[0]).is_dir():
         file /= parts.pop(0)

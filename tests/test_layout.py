@@ -68,6 +68,8 @@ FLOORS: dict[str, set[str]] = {
 # The top floor: each of them may import all that is below, and none of the others.
 TOP = ("leaderboard", "release", "federated", "deploy.monailabel", "deploy.monai_deploy")
 FLOORS |= {name: set(FLOORS) for name in TOP}
+# One call for a person or a notebook: it also unpacks a release.
+FLOORS["translation"] = {"release", "bundles", "dicom", "images"}
 FLOORS["__main__"] = set(FLOORS)
 
 # Packages whose parts have a floor of their own.

@@ -7,22 +7,39 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 MAX_BYTES = 16 * 2**30
 MAX_FILES = 100_000
 BLOCK = 2**20
-_folders: list[tempfile.TemporaryDirectory[str]] = []  # removed when the program ends
+Folders = list[tempfile.TemporaryDirectory[str]]
+_folders: Folders = []  # removed when the program ends
+_current: ContextVar[Folders] = ContextVar("folders", default=_folders)
 
 
 def unpacked(archive: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
-    """Unpack a zip into a temporary folder, which lasts until the program ends; see `unpack`."""
+    """Unpack a zip, see `unpack`, into a folder that lasts until `unpacked_for_now` or else the program ends."""
     folder = tempfile.TemporaryDirectory(prefix="unpacked_", ignore_cleanup_errors=True)
-    _folders.append(folder)
+    _current.get().append(folder)
     unpack(archive, folder.name, max_bytes=max_bytes)
     return Path(folder.name)
+
+
+@contextmanager
+def unpacked_for_now() -> Iterator[None]:
+    """Remove what `unpacked` unpacks in this context, and in copies of it, when it ends."""
+    folders: Folders = []
+    token = _current.set(folders)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        for folder in folders:
+            folder.cleanup()
 
 
 def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:

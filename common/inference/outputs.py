@@ -256,8 +256,9 @@ def publish_output(
         more = {"source_kernel": kernel, **more}
     facts = sidecar(record, sources=_sources(source), outputs=outputs, guards=noted(source), findings=findings, **more)
     beside = write_json(nifti.with_name(f"{name}.json"), facts)
-    published = staging.publish([beside, *outputs])
-    return [*published[1:], published[0]]
+    first, *others = staging.publish([beside, *outputs])
+    record.published.append([*others, first])
+    return [*others, first]
 
 
 def clipped_voxels(source: np.ndarray, percentiles: Sequence[float]) -> dict[str, Any]:

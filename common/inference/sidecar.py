@@ -35,6 +35,7 @@ class RunRecord:
         bundle: Name of the bundle's folder.
         target: Target as given.
         decided: Further facts that are added after the run has begun (`SetPrecision`).
+        published: Paths of each output so far: files and folders, the sidecar last.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class RunRecord:
         self.choices = dict(choices or {})
         self.network = type(getattr(network, "network", network)).__name__
         self.decided: dict[str, Any] = {}
+        self.published: list[list[Path]] = []
         self._weights: str | None = None
 
     @property
