@@ -121,6 +121,22 @@ def test_metadata_says_what_other_consumers_ask_for(bundle):
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
+def test_what_the_shipped_weights_are_is_said_wherever_they_are_named(bundle):
+    """They are those of `physics.yaml`, whose filters do the work, and the scores without training stand beside."""
+    folder = BUNDLES[bundle]
+    definition = json.loads((folder / "models" / "network.json").read_text())
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    assert definition["class"] == "common.networks.PhysicsGenerator"
+    assert definition["method"] == parsed(bundle, "train", "physics")["train#trainer#definition#method"]
+    scores = [methods for direction, methods in metadata["eval_metrics"].items() if "->" in direction]
+    means = [sum(m[name]["psnr"] for m in scores) / len(scores) for name in ("physics_untrained", "network")]
+    for text in (metadata["description"], (folder / "models" / "README.md").read_text()):
+        assert "physics.yaml" in text
+        assert "filters do the work" in text
+        assert all(f"{mean:.2f}" in text for mean in means)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
 def test_the_papers_network_takes_and_gives_what_metadata_says(bundle):
     verify_net_in_out(
         net_id="network_def",

@@ -284,6 +284,9 @@ def committed(weights_sha256: str) -> dict[tuple[str, str, str], list[float]]:
     for path in RESULTS.glob("*.json"):
         results = json.loads(path.read_text())
         for run in results.get("runs", [results]):
+            if run.get("setting") == "ggcl physics, untrained":  # the filters that both kernel bundles start from
+                for (direction, _, metric), mean in run_means(run):
+                    means.setdefault((direction, "physics_untrained", metric), []).append(mean)
             mine = run.get("facts", run).get("weights_sha256") == weights_sha256
             for (direction, method, metric), mean in run_means(run):
                 if mine or method != "network":
