@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..images.grids import axial_last, block_factors, block_mean
 from ..metrics.score import BODY_HU, NOT_INVERTED, foreground_mask
 from ..transforms.guards.findings import PASSED, WARNED, Finding
+from ..transforms.unchanged import UnchangedRegion
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ MEANING = {
     "range": "it has values that neither the source nor the network's range has",
     "structure": "its edges are not where the source's are",
     "body": "its body is not where the source's is",
+    "unchanged": "voxels of padding, or of others that must keep their values, have changed",
     "slices": "neighbouring slices differ more than in the source",
     "contrast": "the contrast was not inverted; T1 and T2 of one patient correlate by -0.65 to -0.2 inside the brain",
 }
@@ -46,20 +48,24 @@ MR: the codec's |
     | structure | correlation of the gradient magnitudes in the body | 0.3 or more |
     | body | Dice's coefficient of both bodies | 0.9 or more |
     | slices | mean jump between neighbouring slices over the source's | 2 or less |
+    | unchanged | voxels that had to stay as they are and did not, see `UnchangedRegion` | 0 |
     | contrast | correlation of the values in the brain, where contrast must be inverted | -0.1 or less |
 
     Args:
         modality: Modality, `CT` (in HU) or `MR`.
         value_range: Lowest and highest value of the codec, in the output's units.
+        unchanged: Region of a CT that must stay as it is.
 
     Raises:
         ValueError: If `modality` is neither.
     """
 
-    def __init__(self, modality: str, value_range: Sequence[float]) -> None:
+    def __init__(
+        self, modality: str, value_range: Sequence[float], *, unchanged: UnchangedRegion | None = None
+    ) -> None:
         if modality not in ("CT", "MR"):
             raise ValueError(f"`modality` must be 'CT' or 'MR', got {modality!r}.")
-        self.modality = modality
+        self.modality, self.unchanged = modality, unchanged
         self.value_range = float(value_range[0]), float(value_range[1])
 
     def __call__(self, pair: PairedSlices, name: str, *, correlation: float | None = None) -> list[Finding]:
@@ -88,6 +94,8 @@ MR: the codec's |
             _least("body", overlap(*bodies), LEAST_OVERLAP),
             _most("slices", jumps[1] / jumps[0] if jumps[0] > 0 else 1.0, MOST_JUMP),
         ]
+        if self.unchanged is not None:
+            findings.append(pair.kept.finding())
         if correlation is not None:
             findings.append(_most("contrast", correlation, NOT_INVERTED))
         for finding in findings:
@@ -149,6 +157,36 @@ class Extremes:
 
 
 @dataclass
+class Kept:
+    """The voxels that a translation must leave as they are, and those of them that it changed."""
+
+    voxels: int = 0
+    changed: int = 0
+    largest: float = 0.0
+
+    def add(self, source: np.ndarray, output: np.ndarray, mask: np.ndarray, finer: int = 1) -> None:
+        """Include a slice.
+
+        Args:
+            source: Slice (X, Y) of the source.
+            output: Translated slice (finer X, finer Y).
+            mask: Where the slice (X, Y) must stay as it is.
+            finer: Number of the output's pixels along each side of one of the source's.
+        """
+        fine = (values.repeat(finer, 0).repeat(finer, 1) for values in (source, mask))
+        original, kept = fine if finer > 1 else (source, mask)
+        difference = np.abs(output[kept] - original[kept].round())
+        self.voxels += difference.size
+        self.changed += int((difference > 0).sum())
+        self.largest = max(self.largest, float(difference.max(initial=0)))
+
+    def finding(self) -> Finding:
+        """Return the finding of the check `unchanged`."""
+        value = {"voxels": self.voxels, "changed": self.changed, "largest": round(self.largest, 4)}
+        return Finding("unchanged", PASSED if self.changed == 0 else WARNED, value, 0)
+
+
+@dataclass
 class PairedSlices:
     """The slices of a source and of its translation in wide pixels, added one by one.
 
@@ -157,6 +195,7 @@ class PairedSlices:
         finer: Number of the output's pixels along each side of one of the source's.
         source: Extremes of the source.
         output: Extremes of the translation.
+        kept: Voxels that must stay as they are.
 
     Example:
         >>> pair = PairedSlices((1.0, 1.0))
@@ -169,17 +208,23 @@ class PairedSlices:
     finer: int = 1
     source: Extremes = field(default_factory=Extremes)
     output: Extremes = field(default_factory=Extremes)
+    kept: Kept = field(default_factory=Kept)
     _levels: list[int] = field(default_factory=list)
     _coarse: FloatArray | None = None  # (room, 2, X', Y'): one array, as many small ones would scatter over the memory
 
-    def add(self, source: np.ndarray, output: np.ndarray, level: int | None = None) -> None:
+    def add(
+        self, source: np.ndarray, output: np.ndarray, level: int | None = None, *, kept: np.ndarray | None = None
+    ) -> None:
         """Add a slice of the source and its translation.
 
         Args:
             source: Slice (X, Y) of the source.
             output: Translated slice (finer X, finer Y).
             level: Number of the slice; default: the next one.
+            kept: Where the slice (X, Y) must stay as it is.
         """
+        if kept is not None:
+            self.kept.add(source, output, kept, self.finer)
         first, second = block_factors(source.shape, self.spacing_mm)
         self.source.add(source)
         self.output.add(output)

@@ -23,6 +23,7 @@ from ..files import Staging
 from ..images.grids import axial_last
 from ..images.names import file_name, output_layout
 from ..images.writing import NiftiSliceWriter
+from ..transforms.unchanged import UnchangedRegion
 from .output_check import OutputCheck, PairedSlices
 from .outputs import NIFTI, publish_output
 from .sidecar import RunRecord
@@ -91,7 +92,8 @@ class TranslateSlices:
                 slab=self.slab,
                 context=self.context,
             )
-            findings = self.check(_written(slabs, image, staged), file_name(image))
+            pair = _written(slabs, image, staged, self.check.unchanged)
+            findings = self.check(pair, file_name(image))
             published = publish_output(
                 staging, staged, image, self.record, output_format=self.output_format, findings=findings
             )
@@ -211,7 +213,12 @@ class BackgroundWriter:
             last.result()
 
 
-def _written(slabs: Iterator[tuple[torch.Tensor, torch.Tensor]], image: MetaTensor, path: Path) -> PairedSlices:
+def _written(
+    slabs: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    image: MetaTensor,
+    path: Path,
+    unchanged: UnchangedRegion | None = None,
+) -> PairedSlices:
     """Write the translation while it is made, and return the paired slices for the checks of the output."""
     affine, axis, shape = np.asarray(image.affine, dtype=float), axial_axis(image), image.shape[1:]
     pair = PairedSlices(axial_last(np.empty((0, 0, 0)), affine)[1][:2])
@@ -222,8 +229,12 @@ def _written(slabs: Iterator[tuple[torch.Tensor, torch.Tensor]], image: MetaTens
         def finish(source: np.ndarray, output: np.ndarray) -> None:
             nonlocal done
             first, second = (axial_last(volume, affine)[0] for volume in (source, output))
-            for level in range(first.shape[2]):
-                pair.add(first[:, :, level], second[:, :, level])
+            masks: Any = [None] * first.shape[2]
+            if unchanged is not None:
+                slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(first, -1, 0)))
+                masks = unchanged.mask(slices, image.meta, pair.spacing_mm).numpy()
+            for level, kept in enumerate(masks):
+                pair.add(first[:, :, level], second[:, :, level], kept=kept)
             with np.errstate(invalid="ignore"):  # NaN is refused by the check of the output
                 stored = output.astype(np.int16)
             if gathered is None:

@@ -24,6 +24,7 @@ from ..files import Staging
 from ..images.grids import SliceStorage, finer_affine
 from ..images.names import file_name, output_layout
 from ..images.writing import NiftiSliceWriter, nifti_bytes
+from ..transforms.unchanged import axial_slices
 from .output_check import OutputCheck, PairedSlices
 from .outputs import NIFTI, publish_output
 from .sidecar import RunRecord
@@ -31,6 +32,7 @@ from .slabs import BackgroundWriter
 from .tiles import TileInferer
 
 logger = logging.getLogger(__name__)
+ORIGINAL = "original"  # key of the source in HU, which the transform of padding needs
 CURES = (
     'Choose less of it with `--region lung`, `--slab "[z0, z1]"` (axial slices) or '
     '`--region "[[x0, x1], [y0, y1], [z0, z1]]"` (voxels of the file), or another `--output_dir`.'
@@ -49,7 +51,8 @@ class SuperResolve:
     the same slices; the corners of both grids agree. Its affine contains the position of the region.
 
     Args:
-        decode: Transform from `{"pred": (C, X, Y, n) in [-1, 1]}` to whole HU, which evaluation uses as well.
+        decode: Transform from `{"pred": (C, X, Y, n) in [-1, 1]}` to whole HU, which evaluation uses as well; it is
+            given `original`, the source's slices in HU, and `region`, if the item has them.
         record: Provenance record of this run, whose target is part of the file's name.
         check: Check of the output, slice by slice.
         output_dir: Folder of the outputs and their sidecars.
@@ -81,9 +84,10 @@ class SuperResolve:
     def __call__(self, engine: Engine, batch: dict[str, Any]) -> list[dict[str, str]]:
         """Super-resolve the regions of encoded images (B, 1, X, Y, Z), and return the paths of the files."""
         items = decollate_batch(batch)
-        return [{"saved": str(self._write(engine, item["image"], item["region"]))} for item in items]
+        return [{"saved": str(self._write(engine, item))} for item in items]
 
-    def _write(self, engine: Any, image: MetaTensor, region: torch.Tensor) -> Path:
+    def _write(self, engine: Any, item: Mapping[str, Any]) -> Path:
+        image, region = item["image"], item["region"]
         inferer: TileInferer = engine.inferer
         box = [(int(start), int(stop)) for start, stop in region]
         scales = (inferer.factor, inferer.factor, 1)
@@ -110,12 +114,13 @@ class SuperResolve:
                     BackgroundWriter() as background,
                 ):
 
-                    def finish(decoded: np.ndarray) -> None:
-                        self._compare(pair, image, box, decoded, levels)
+                    def finish(decoded: np.ndarray, of: Sequence[int]) -> None:
+                        self._compare(pair, item, decoded, of)
                         writer.write(storage.slices(decoded.astype(np.int16)))
 
                     for slab in _with_progress(slabs, shape[2], path.name):
-                        background(finish, torch.as_tensor(self.decode({"pred": slab})["pred"])[0].numpy())
+                        of = [next(levels) for _ in range(slab.shape[-1])]
+                        background(finish, self._decoded(slab, item, of), of)
                 findings = self.check(pair, file_name(image))
                 path, *_ = publish_output(
                     staging, staged, image, self.record, output_format=self.output_format, findings=findings
@@ -128,20 +133,24 @@ class SuperResolve:
             raise
         return path
 
-    def _compare(
-        self,
-        pair: PairedSlices,
-        image: MetaTensor,
-        box: Sequence[tuple[int, int]],
-        slab: np.ndarray,
-        levels: Iterator[int],
-    ) -> None:
-        """Add a decoded slab (X, Y, n) to the comparison; `levels` yields the numbers of the source's next slices."""
-        (x0, x1), (y0, y1), _ = box
-        for index in range(slab.shape[2]):
-            level = next(levels)
-            source = self.decode({"pred": torch.as_tensor(image)[:, x0:x1, y0:y1, level : level + 1]})["pred"]
-            pair.add(torch.as_tensor(source)[0, :, :, 0].cpu().numpy(), slab[:, :, index], level)
+    def _decoded(self, encoded: torch.Tensor, item: Mapping[str, Any], levels: Sequence[int]) -> np.ndarray:
+        """Decode slices (1, X, Y, n) of the region, which are those of the source's slices `levels`."""
+        part: dict[str, Any] = {"pred": encoded}
+        if ORIGINAL in item:
+            part |= {ORIGINAL: item[ORIGINAL][..., list(levels)], "region": item["region"]}
+        return torch.as_tensor(self.decode(part)["pred"])[0].cpu().numpy()
+
+    def _compare(self, pair: PairedSlices, item: Mapping[str, Any], slab: np.ndarray, levels: Sequence[int]) -> None:
+        """Add a decoded slab (X, Y, n) to the comparison."""
+        (x0, x1), (y0, y1), _ = ((int(start), int(stop)) for start, stop in item["region"])
+        encoded = torch.as_tensor(item["image"])[..., list(levels)]
+        source = self._decoded(encoded[:, x0:x1, y0:y1], item, levels)
+        masks: Any = [None] * len(levels)
+        if self.check.unchanged is not None and ORIGINAL in item:
+            slices, _, pixel_mm = axial_slices(item[ORIGINAL][..., list(levels)])
+            masks = self.check.unchanged.mask(slices, item[ORIGINAL].meta, pixel_mm)[:, x0:x1, y0:y1].numpy()
+        for index, (level, kept) in enumerate(zip(levels, masks)):
+            pair.add(source[:, :, index], slab[:, :, index], level, kept=kept)
 
 
 class StoredAxesd(MapTransform):

@@ -159,29 +159,44 @@ class KeepPaddingd(MapTransform):
     """Put the padding of its source into a super-resolved volume, and blend towards it.
 
     Args:
-        keys: Keys of volumes (1, factor X, factor Y, Z) in HU.
-        source_key: Key of the source (1, X, Y, Z) in HU, with axial slices along the last axis.
-        fade: Number of the source's voxels over which the source passes into the output.
+        keys: Keys of volumes (1, factor X, factor Y, Z) in HU, of the whole source or of a region.
+        source_key: Key of the source (1, X, Y, Z) in HU, with axial slices along the last axis; an item without it
+            passes.
+        unchanged: Region that must stay as it is; default: padding.
+        region_key: Key of the box (3, 2) of the source that the volume shows, if it is not the whole.
         allow_missing_keys: Whether items may lack some of the keys.
     """
 
     def __init__(
-        self, keys: KeysCollection, source_key: str, *, fade: int = 1, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        source_key: str,
+        *,
+        unchanged: UnchangedRegion | None = None,
+        region_key: str = "region",
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.source_key, self.unchanged = source_key, UnchangedRegion(fade=fade)
+        self.source_key, self.region_key = source_key, region_key
+        self.unchanged = unchanged or UnchangedRegion(fade=1)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
+            if self.source_key not in item:
+                continue
             source = item[self.source_key]
-            slices, axis, pixel_mm = axial_slices(source)
+            slices, _, pixel_mm = axial_slices(source)
             weight = self.unchanged.weight(slices, getattr(source, "meta", {}), pixel_mm)
+            size, device = item[key].shape[1:], item[key].device
+            if any(fine % coarse for fine, coarse in zip(size, source.shape[1:])) or size[2] != len(slices):
+                (x0, x1), (y0, y1), (z0, z1) = ((int(a), int(b)) for a, b in item[self.region_key])
+                levels = slice(z0, z1) if size[2] != len(slices) else slice(None)
+                slices, weight = (values[levels, x0:x1, y0:y1] for values in (slices, weight))
             if bool((weight == 1).all()):
                 continue
-            size, device = item[key].shape[1:3], item[key].device
-            fine = [interpolate(values[:, None].float(), size=size, mode="nearest") for values in (weight, slices)]
-            share, original = (values[:, 0].movedim(0, axis - 1)[None].to(device) for values in fine)
+            fine = [interpolate(values[:, None].float(), size=size[:2], mode="nearest") for values in (weight, slices)]
+            share, original = (values[:, 0].movedim(0, -1)[None].to(device) for values in fine)
             blended = share * item[key] + (1 - share) * original
             item[key] = torch.where(share == 1, item[key], blended)
         return item
