@@ -54,7 +54,7 @@ FLOORS: dict[str, set[str]] = {
     "baselines": {"data", "metrics", "networks"},
     # programs; an engine knows no method
     "inference": {
-        *("data", "dicom", "images", "transforms.guards", "metrics", "networks"),
+        *("data", "dicom", "images", "transforms", "transforms.guards", "metrics", "networks"),
         *("bundles", "devices", "run_facts", "memory"),
     },
     "engines": {
