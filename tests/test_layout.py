@@ -51,7 +51,7 @@ FLOORS: dict[str, set[str]] = {
     "transforms.guards": {"transforms", "images", "metrics", "dicom"},
     "data": {"images", "dicom", "tensor_files", "distributed"},
     "datalists": {"data", "dicom", "images"},
-    "baselines": {"data", "metrics", "networks"},
+    "baselines": {"data", "metrics", "networks", "transforms"},
     # programs; an engine knows no method
     "inference": {
         *("data", "dicom", "images", "transforms", "transforms.guards", "metrics", "networks"),

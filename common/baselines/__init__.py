@@ -3,7 +3,7 @@
 from .base import Baseline, Identity, Interpolation
 from .curve import IntensityCurve
 from .enhancement_spread import load_spread, measure_and_save_spread
-from .fitting import fit_and_save, fit_baselines, load_baselines, save_baselines
+from .fitting import fit_and_save, fit_baselines, load_baselines, save_baselines, start_from_inverted
 from .histogram import HistogramMatching, InvertedHistogramMatching
 from .kernels.radial_filter import RadialFilter
 from .kernels.reference import estimate_kernel, kernel_distances
@@ -40,4 +40,5 @@ __all__ = [
     "measure_and_save_spread",
     "save_baselines",
     "start_from_filters",
+    "start_from_inverted",
 ]

@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from ..data.datalist import load_datalist, load_domain, read_datalist
 from ..files import write_json
+from ..networks.residual import ResidualGenerator
+from ..transforms.standardize import LOWEST
 from .base import Baseline, Identity, read_fitted
 from .curve import DEFAULT_BINS, IntensityCurve
 from .histogram import DEFAULT_QUANTILES, HistogramMatching, InvertedHistogramMatching, mean_quantiles
@@ -109,6 +111,7 @@ def fit_and_save(
     *,
     names: Sequence[str] | None = None,
     keep_clipped: bool = False,
+    prepare_target: Callable | None = None,
 ) -> Path:
     """Fit the classical baselines on the training lists and write `baselines.json`; evaluation only reads it.
 
@@ -125,9 +128,10 @@ def fit_and_save(
         target_volumes: Encoded target volumes of `training`; empty if no unpaired baseline is wanted.
         names: Names of the baselines, see `fit_baselines`.
         keep_clipped: See `IntensityCurve`; for CT in a window.
+        prepare_target: As `prepare`, for the target domain where it is encoded otherwise.
     """
     paired = bool(read_datalist(dataset_dir)[0].get("training_paired"))
-    pairs = _pairs(dataset_dir, source, target, prepare) if paired else iter(())
+    pairs = _pairs(dataset_dir, {source: prepare, target: prepare_target or prepare}) if paired else iter(())
     first = next(pairs, None)
     targets = (np.asarray(volume[0]) for volume in target_volumes)
     baselines = fit_baselines(
@@ -138,15 +142,27 @@ def fit_and_save(
     return save_baselines(Path(models_dir) / FILE_NAME, baselines, facts)
 
 
-def _pairs(
-    dataset_dir: str | Path, source: str, target: str, prepare: Callable
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def start_from_inverted(network: ResidualGenerator, models_dir: str | Path) -> None:
+    """Set a generator's curve to inverted histogram matching of `baselines.json`, which needs no pair.
+
+    Args:
+        network: Generator whose source is encoded as foreground ranks, see `common.transforms.StandardizeForegroundd`.
+        models_dir: Folder of `baselines.json`.
+    """
+    quantiles = load_baselines(Path(models_dir) / FILE_NAME)[InvertedHistogramMatching.name].quantiles
+    points = np.linspace(-1.0, 1.0, len(network.base.values))
+    ranks = np.clip((points - LOWEST) / (1 - LOWEST), 0, 1)
+    network.base.set(np.interp(1 - ranks, np.linspace(0, 1, len(quantiles)), quantiles))
+
+
+def _pairs(dataset_dir: str | Path, prepare: Mapping[str, Callable]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for entry in tqdm(load_datalist(dataset_dir, "training_paired"), desc="fitting baselines"):
-        first, second = (prepare({"image": entry[domain]})["image"] for domain in (source, target))
+        first, second = (each({"image": entry[domain]})["image"] for domain, each in prepare.items())
         if first.shape == second.shape:
             yield np.asarray(first[0]), np.asarray(second[0])
         else:
             logger.warning(
-                f"{entry.get('patient', '?')}: {source} and {target} are not on one grid ({tuple(first.shape[1:])} and"
-                f" {tuple(second.shape[1:])} voxels); the intensity curve is fitted without them."
+                f"{entry.get('patient', '?')}: {' and '.join(prepare)} are not on one grid"
+                f" ({tuple(first.shape[1:])} and {tuple(second.shape[1:])} voxels);"
+                " the intensity curve is fitted without them."
             )

@@ -13,12 +13,13 @@ from .multi_modality import MultiModalitySRLoss, ssim_loss
 from .ngf import NormalizedGradientFieldLoss, image_gradient, normalized_gradient_field, normalized_gradient_field_loss
 from .patch_nce import PatchNCELoss, patch_nce_loss
 from .perceptual import PerceptualLoss, perceptual_distance
-from .reconstruction import ReconstructionLoss
+from .reconstruction import ForegroundLoss, ReconstructionLoss
 from .three_class import ThreeClassAdversarialLoss
 
 __all__ = [
     "AdversarialLoss",
     "CosineContentLoss",
+    "ForegroundLoss",
     "GuidedContrastiveLoss",
     "MultiModalitySRLoss",
     "NormalizedGradientFieldLoss",

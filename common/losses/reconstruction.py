@@ -1,4 +1,4 @@
-"""Reconstruction loss of neural contrast enhancement: L1 and perceptual."""
+"""Reconstruction losses: L1 and perceptual (neural contrast enhancement), and L1 of values and edges of foreground."""
 
 from __future__ import annotations
 
@@ -48,3 +48,43 @@ class ReconstructionLoss(nn.Module):
             return {"reconstruction": total, "l1": l1}
         perceptual = self.perceptual(output, truth)  # equation (4)
         return {"reconstruction": total + perceptual, "l1": l1, "perceptual": perceptual}  # equation (5)
+
+
+class ForegroundLoss(nn.Module):
+    """Mean absolute difference of the values over the truth's foreground, and of their steps from voxel to voxel.
+
+    The mean is taken over the foreground, so that the loss does not depend on the amount of air in the field of view.
+
+    Args:
+        gradient_weight: Weight of the steps' difference.
+        background: Values at or below it are background in the truth.
+
+    Raises:
+        ValueError: If `gradient_weight` is negative.
+
+    Example:
+        >>> truth = torch.full((1, 1, 8, 8), -1.0)
+        >>> truth[..., 2:6, 2:6] = 0.5
+        >>> loss = ForegroundLoss(0.0)
+        >>> loss(torch.where(truth > -1, truth - 0.25, truth), truth)
+        tensor(0.2500)
+    """
+
+    def __init__(self, gradient_weight: float = 1.0, *, background: float = -1.0) -> None:
+        super().__init__()
+        if not gradient_weight >= 0:
+            raise ValueError(f"`gradient_weight` must be >= 0, got {gradient_weight}.")
+        self.gradient_weight, self.background = gradient_weight, background
+
+    def forward(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """Compare two `(B, C, H, W[, D])` in [-1, 1]; return a scalar."""
+        return self.terms(output, truth)["reconstruction"]
+
+    def terms(self, output: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the loss as `reconstruction`, and its terms without weights as `l1` and `gradient`."""
+        difference = full_precision(output) - full_precision(truth)
+        voxels = (truth > self.background).sum().clamp_min(1)
+        l1 = difference.abs().sum() / voxels
+        steps = [difference.diff(dim=axis).abs().sum() for axis in range(2, difference.dim())]
+        gradient = torch.stack(steps).sum() / voxels
+        return {"reconstruction": l1 + self.gradient_weight * gradient, "l1": l1, "gradient": gradient}

@@ -26,11 +26,13 @@ from .super_resolution import (
     super_resolution_metrics,
     thick_slices,
 )
+from .texture import checkerboard_index, gradient_energy, sharpness
 from .unpaired import edge_disagreement, normalised_gradient, sliced_wasserstein, unpaired_metrics, unpaired_score
 from .window import scaled_quality, window_quality
 
 __all__ = [
     "STRUCTURES",
+    "checkerboard_index",
     "consistency",
     "contrast",
     "contrast_metrics",
@@ -42,6 +44,7 @@ __all__ = [
     "false_enhancement",
     "find_structures",
     "foreground_mask",
+    "gradient_energy",
     "irreducible_values",
     "kernel_curves",
     "kernel_metrics",
@@ -57,6 +60,7 @@ __all__ = [
     "scaled_quality",
     "score",
     "share_above",
+    "sharpness",
     "slice_quality",
     "sliced_wasserstein",
     "spectrum_distance",

@@ -12,6 +12,7 @@ from .nec import NECGenerator
 from .patch_discriminators import DCGANDiscriminator, PatchDiscriminatorPyramid
 from .patch_features import PatchFeatureMLP
 from .physics import PhysicsGenerator
+from .residual import IntensityCurveLayer, ResidualGenerator, UNetGenerator
 from .resnet import ResNetGenerator
 from .spade import SPADEGenerator
 from .sr_unit import SRUNITBackGenerator, SRUNITGenerator
@@ -32,6 +33,7 @@ __all__ = [
     "CompactGenerator",
     "DCGANDiscriminator",
     "DownSamplingGenerator",
+    "IntensityCurveLayer",
     "NECGenerator",
     "PatchDiscriminatorPyramid",
     "PatchFeatureMLP",
@@ -39,6 +41,7 @@ __all__ = [
     "ReleasedDownSamplingGenerator",
     "ReleasedSRGenerator",
     "ResNetGenerator",
+    "ResidualGenerator",
     "SPADEGenerator",
     "SRUNITBackGenerator",
     "SRUNITGenerator",
@@ -48,6 +51,7 @@ __all__ = [
     "SuperResolutionGenerator",
     "UNITBackGenerator",
     "UNITGenerator",
+    "UNetGenerator",
     "WithTarget",
     "definition_path",
     "load_definition",

@@ -137,6 +137,18 @@ def load_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> nn.M
         raise ValueError(f'"arguments" in {origin} must be those of {name}, but: {error}') from error
 
 
+def network_class(name: str) -> type[nn.Module]:
+    """Return one of this package's networks by its name, with or without the package.
+
+    Raises:
+        ValueError: If it is none that a `network.json` may name.
+    """
+    found = _registry().get(name.removeprefix(f"{PUBLIC_PACKAGE}."))
+    if found is None:
+        raise ValueError(f"`network` must be one of {_allowed()}, got {name!r}.")
+    return found
+
+
 def definition_path(bundle_root: str | Path) -> Path:
     """Return `<bundle_root>/models/network.json`, or `<bundle_root>/network.json` where that exists."""
     beside = Path(bundle_root) / "network.json"

@@ -23,6 +23,8 @@ from .guards.scales import CheckAird, CheckPixelSized, CheckResampledd
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
+from .randomize import RandInverseLookd, RandLookd, RandPosed
+from .standardize import StandardizeForegroundd, foreground_ranks, intensity_encoder, landmark_scale
 from .unchanged import KeepPaddingd, LimitChanged, UnchangedRegion
 
 __all__ = [
@@ -52,14 +54,21 @@ __all__ = [
     "LoadImageAndCheckd",
     "LoadMappedd",
     "LungMaskd",
+    "RandInverseLookd",
+    "RandLookd",
+    "RandPosed",
+    "StandardizeForegroundd",
     "ToChangeInHUd",
     "UnchangedRegion",
     "WarnOfContrastd",
     "axial_geometry",
     "check_encoded",
     "enhancement",
+    "foreground_ranks",
     "grey_levels",
     "header_kernel",
+    "intensity_encoder",
+    "landmark_scale",
     "lung_mask",
     "masked_correlation",
     "misalign",

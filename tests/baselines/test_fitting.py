@@ -25,8 +25,10 @@ from common.baselines import (
     fit_baselines,
     load_baselines,
     save_baselines,
+    start_from_inverted,
 )
 from common.metrics import score
+from common.networks import ResidualGenerator
 from tests.helpers.shared import require_shared
 
 NAMES = ["identity", "histogram_matching", "inverted_histogram_matching", "intensity_curve"]
@@ -194,3 +196,15 @@ def test_without_a_common_grid_there_is_no_curve_and_training_goes_on(tmp_path):
     path = fit_and_save(tmp_path / "models", data, "NECT", "CECT", prepare, [], names=CT)
     assert list(load_baselines(path)) == ["identity"]
     assert not json.loads(path.read_text())["facts"]["paired"]
+
+
+def test_a_generator_starts_as_inverted_histogram_matching(tmp_path):
+    """On ranks of the foreground, its curve is that baseline: Q(1 - rank)."""
+    generator = ResidualGenerator(2, arguments={"channels": [4, 4, 4, 4, 4]}, points=201)
+    quantiles = np.linspace(-0.8, 0.6, 50) ** 3
+    save_baselines(tmp_path / "baselines.json", {"inverted_histogram_matching": InvertedHistogramMatching(quantiles)})
+    start_from_inverted(generator, tmp_path)
+    ranks = np.linspace(0.02, 0.98, 64 * 64)
+    image = torch.as_tensor(-0.9 + 1.9 * ranks, dtype=torch.float32).reshape(1, 1, 64, 64)
+    expected = np.interp(1 - ranks, np.linspace(0, 1, 50), quantiles)
+    np.testing.assert_allclose(generator(image).detach().numpy().ravel(), expected, atol=3e-3)

@@ -10,6 +10,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
+import common
 from common import preflight
 from tests.helpers.bundles import BUNDLE, CONFIGS
 from tests.helpers.shared import needs_shared, shared
@@ -89,6 +90,8 @@ def test_network_takes_and_gives_what_metadata_says():
         ["train", "demo"],
         ["train", "official"],
         ["train", "volume"],
+        ["train", "randomised"],
+        ["train", "randomised", "pairs"],
         ["train", "multi_gpu_train"],
         *(["train", f"baselines/{name}"] for name in BASELINES),
         *(["train", f"baselines/{name}", "demo"] for name in BASELINES),
@@ -162,16 +165,28 @@ def test_training_and_inference_encode_alike():
     """The two files cannot share a section; the transforms and their arguments must be the same all the same."""
     train, inference = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("train", "inference"))
     assert train["load"] == inference["load"]
-    replaced = yaml.safe_dump(inference["encode"])
+    *steps, intensities = inference["encode"]["transforms"]
+    replaced = yaml.safe_dump(steps)
     for theirs, ours in (
         ("@definition['spacing_mm']", "@spacing_mm"),
         ("@definition['spacing_tolerance']", "@spacing_tolerance"),
-        ("@definition['codec']['percentiles']", "@percentiles"),
     ):
         replaced = replaced.replace(theirs, ours).replace(theirs.replace("'", "''"), ours)
-    assert yaml.safe_load(replaced) == yaml.safe_load(
-        yaml.safe_dump(train["encode"]).replace("'@spacing_mm'", "$@spacing_mm")
-    )
+    *first, last = train["encode"]["transforms"]
+    assert yaml.safe_load(replaced) == yaml.safe_load(yaml.safe_dump(first).replace("'@spacing_mm'", "$@spacing_mm"))
+    assert intensities["codec"] == "$@definition['codec']"
+    built = common.transforms.intensity_encoder("image", {"percentiles": [1.0, 99.0]})
+    assert type(built).__name__ == last["_target_"]
+    wanted = {name: value for name, value in last.items() if name not in ("_target_", "keys", "lower", "upper")}
+    assert {name: getattr(built.scaler, name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("overlays", [["randomised"], ["randomised", "pairs"]])
+def test_ranks_are_encoded_alike_in_training_and_inference(overlays):
+    trained = parsed("train", *overlays)
+    step = trained.get_parsed_content("encode").transforms[-1]
+    deployed = common.transforms.intensity_encoder("image", trained.get_parsed_content("codec"))
+    assert (type(deployed), deployed.method) == (type(step), step.method)
 
 
 def test_no_config_has_an_absolute_path():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from common.losses import PerceptualLoss, ReconstructionLoss
+from common.losses import ForegroundLoss, PerceptualLoss, ReconstructionLoss
 from common.networks import VGG16BN
 
 
@@ -52,3 +52,26 @@ def test_the_network_of_the_perceptual_term_stays_in_eval():
 def test_a_negative_weight_is_refused():
     with pytest.raises(ValueError, match=r"`l1_weight` must be >= 0, got -1\."):
         ReconstructionLoss(-1)
+
+
+def test_foreground_loss_does_not_depend_on_air():
+    truth = torch.full((1, 1, 16, 16), -1.0)
+    truth[..., 4:12, 4:12] = 0.5
+    output = torch.where(truth > -1, truth - 0.2, truth)
+    wide = [torch.nn.functional.pad(image, [20] * 4, value=-1.0) for image in (output, truth)]
+    assert_close(ForegroundLoss()(*wide), ForegroundLoss()(output, truth))
+    # 64 voxels differ by 0.2; the difference steps by 0.2 at 4 sides of 8 voxels
+    terms = ForegroundLoss(0.5).terms(output, truth)
+    assert_close(terms["l1"], torch.tensor(0.2))
+    assert_close(terms["gradient"], torch.tensor(0.2 * 32 / 64))
+    assert_close(terms["reconstruction"], torch.tensor(0.2 + 0.5 * 0.1))
+
+
+def test_foreground_loss_of_background_alone_is_finite():
+    nothing = torch.full((1, 1, 8, 8), -1.0)
+    assert ForegroundLoss()(nothing, nothing) == 0
+
+
+def test_foreground_loss_refuses_a_negative_weight():
+    with pytest.raises(ValueError, match="`gradient_weight` must be >= 0, got -1"):
+        ForegroundLoss(-1)

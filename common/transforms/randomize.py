@@ -1,0 +1,210 @@
+"""Source randomisation: one anatomy in the looks of many scanners, on encoded axial slices.
+
+A network that has seen an anatomy under many intensity curves, bias fields, resolutions and noises relies on none of
+them (Billot et al., "SynthSeg", Medical Image Analysis 2023, section 3, with a generative model instead of an image).
+Background is -1 and stays; foreground lies above `EDGE`, as `StandardizeForegroundd` encodes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable
+from monai.utils import optional_import
+from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+from .standardize import BACKGROUND, EDGE, LOWEST, foreground_ranks
+
+gaussian_filter, _ = optional_import("scipy.ndimage", name="gaussian_filter")
+
+FOREGROUND_SLOPE = 1 - LOWEST
+CLASSES = 6  # soft tissue classes of a random look
+CLASS_WIDTH = 0.03  # squared distance of value and surroundings at which a voxel no longer belongs to a class
+SURROUNDINGS = 2.0  # pixels, scale of the mean that counts as a voxel's surroundings
+SHARPEST = 0.3  # pixels; a narrower blur is none
+HALF = 0.5
+
+
+class RandPosed(Randomizable, MapTransform):
+    """Rotate, scale, mirror and crop aligned slices alike; the foreground is interpolated without the background.
+
+    Args:
+        keys: Keys of aligned images (1, H, W) in [-1, 1].
+        size: Height and width of the result, pixels; smaller images are padded with background.
+        rotation: Largest angle in radians.
+        scaling: Largest relative change of each side.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, size: Sequence[int], *, rotation: float = 0.25, scaling: float = 0.15
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        self.size, self.rotation, self.scaling = [int(n) for n in size], rotation, scaling
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        shape = torch.as_tensor(item[self.keys[0]]).shape[1:]
+        theta = self._draw(shape)
+        for key in self.key_iterator(item):
+            image = torch.as_tensor(item[key]).as_subclass(torch.Tensor).float()
+            item[key] = _resampled(image, theta, self.size)
+        return item
+
+    def _draw(self, shape: Sequence[int]) -> torch.Tensor:
+        """Draw the matrix (2, 3) from the result's to the image's normalised coordinates (x, y)."""
+        angle = self.R.uniform(-self.rotation, self.rotation)
+        scales = 1 + self.R.uniform(-self.scaling, self.scaling, 2)
+        mirrored = -1 if self.R.random() < HALF else 1
+        cosine, sine = np.cos(angle), np.sin(angle)
+        pixels = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([scales[0] * mirrored, scales[1]])
+        to_pixels, from_pixels = np.array(self.size[::-1]) / 2, 2 / np.array(shape[::-1], dtype=float)
+        room = np.maximum(0, np.array(shape[::-1]) - np.array(self.size[::-1])) / 2
+        shift = self.R.uniform(-1, 1, 2) * room * from_pixels
+        matrix = from_pixels[:, None] * pixels * to_pixels
+        # Mirror the axis on which MONAI's RAS images have left and right, the first of the array.
+        return torch.as_tensor(np.concatenate([matrix, shift[:, None]], axis=1), dtype=torch.float32)
+
+
+class RandInverseLookd(Randomizable, MapTransform):
+    """Replace a source by a random look of its target: what a source may look like, without any pair.
+
+    The intensities of the target fall through a random curve and are offset by tissue: soft classes of value and
+    surroundings, each by its own amount. A network that maps these back has learnt the target from whatever T1-like
+    contrast; the curve alone would teach it only to invert.
+
+    Args:
+        source: Key of the image that is replaced.
+        target: Key of the aligned target image (1, H, W) in [-1, 1].
+        prob: Probability; 1 uses no source at all.
+        offset: Largest standard deviation of the tissues' offsets, in ranks.
+
+    Raises:
+        ValueError: If `prob` lies outside [0, 1].
+    """
+
+    def __init__(
+        self, source: str = "source", target: str = "target", *, prob: float = 1.0, offset: float = 0.2
+    ) -> None:
+        MapTransform.__init__(self, [source, target])
+        if not 0 <= prob <= 1:
+            raise ValueError(f"`prob` must lie in [0, 1], got {prob}.")
+        self.source, self.target, self.prob, self.offset = source, target, prob, offset
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        if self.R.random() < self.prob:
+            image = torch.as_tensor(item[self.target]).as_subclass(torch.Tensor).numpy()[0]
+            item[self.source] = torch.from_numpy(self._look(image)[None])
+        return item
+
+    def _look(self, image: np.ndarray) -> np.ndarray:
+        mask = image > BACKGROUND
+        look = np.full(image.shape, BACKGROUND, dtype=np.float32)
+        if not mask.any():
+            return look
+        ranks = np.zeros(image.shape, dtype=np.float32)
+        ranks[mask] = foreground_ranks(image[mask])
+        around = _blurred(ranks, mask, SURROUNDINGS)[mask]
+        values = ranks[mask]
+        inverted = 1 - np.interp(values, *random_curve(self.R))
+        centres = self.R.uniform(0, 1, (CLASSES, 2))
+        offsets = self.R.normal(0, self.R.uniform(0, self.offset), CLASSES)
+        member = np.exp(-((values - centres[:, :1]) ** 2 + (around - centres[:, 1:]) ** 2) / CLASS_WIDTH)
+        inverted = inverted + offsets @ (member / (member.sum(axis=0) + 1e-3))
+        look[mask] = LOWEST + FOREGROUND_SLOPE * foreground_ranks(inverted)
+        return look
+
+
+class RandLookd(Randomizable, MapTransform):
+    """Show encoded slices as other scanners might: random intensity curve, bias field, resolution and noise.
+
+    The result has again ranks as intensities, either evenly spread or, in half of the draws, as the slice had them, and
+    bent by a mild curve, as other shares of air, skull or fluid in the field of view would bend them.
+
+    Args:
+        keys: Keys of images (1, H, W), foreground from -0.9 to 1.
+        prob: Probability that an image is changed.
+        curve: Largest weight of the random rising curve, 0 to 1.
+        bias: Largest standard deviation of the logarithm of the bias field.
+        bias_scale: Range of the field's wavelength, pixels.
+        blur: Largest scale of the Gaussian blur, pixels.
+        noise: Largest standard deviation of the noise, of the range of ranks.
+        bend: Largest weight of the mild curve at the end.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        prob: float = 1.0,
+        curve: float = 1.0,
+        bias: float = 0.15,
+        bias_scale: Sequence[float] = (30.0, 90.0),
+        blur: float = 1.0,
+        noise: float = 0.06,
+        bend: float = 0.3,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        self.prob, self.curve, self.bias, self.bias_scale = prob, curve, bias, [float(s) for s in bias_scale]
+        self.blur, self.noise, self.bend = blur, noise, bend
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            if self.R.random() < self.prob:
+                image = torch.as_tensor(item[key]).as_subclass(torch.Tensor).numpy()[0]
+                item[key] = torch.from_numpy(self._look(image)[None])
+        return item
+
+    def _look(self, image: np.ndarray) -> np.ndarray:
+        mask = image > EDGE
+        look = np.full(image.shape, BACKGROUND, dtype=np.float32)
+        if not mask.any():
+            return look
+        before = (image[mask] - LOWEST) / FOREGROUND_SLOPE
+        share = self.R.uniform(0, self.curve)
+        values = np.zeros(image.shape, dtype=np.float32)
+        values[mask] = (1 - share) * before + share * np.interp(before, *random_curve(self.R))
+        values *= np.exp(self._field(image.shape))
+        scale = self.R.uniform(0, self.blur)
+        if scale > SHARPEST:
+            values = _blurred(values, mask, scale)
+        noisy = values[mask] + self.R.normal(0, self.R.uniform(0, self.noise), int(mask.sum()))
+        ranks = foreground_ranks(noisy)
+        if self.R.random() < HALF:
+            ranks = np.interp(ranks, (np.arange(before.size) + HALF) / before.size, np.sort(before))
+        share = self.R.uniform(0, self.bend)
+        ranks = (1 - share) * ranks + share * np.interp(ranks, *random_curve(self.R))
+        look[mask] = LOWEST + FOREGROUND_SLOPE * np.clip(ranks, 0, 1)
+        return look
+
+    def _field(self, shape: Sequence[int]) -> np.ndarray:
+        deviation, scale = self.R.uniform(0, self.bias), self.R.uniform(*self.bias_scale)
+        coarse = torch.from_numpy(self.R.normal(0, deviation, [1, 1, *(max(2, round(n / scale) + 2) for n in shape)]))
+        return interpolate(coarse.float(), size=list(shape), mode="bicubic", align_corners=True)[0, 0].numpy()
+
+
+def random_curve(rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a rising, piecewise linear curve from (0, 0) to (1, 1) with 3 to 6 pieces: its x and y."""
+    pieces = int(rng.randint(3, 7))
+    steps = rng.dirichlet(np.full(pieces, rng.uniform(1.0, 4.0)))
+    return np.linspace(0, 1, pieces + 1), np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _blurred(values: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
+    """Return the Gaussian mean over the foreground alone."""
+    weight = gaussian_filter(mask.astype(np.float32), scale, truncate=3.0)
+    return gaussian_filter(np.where(mask, values, 0).astype(np.float32), scale, truncate=3.0) / np.maximum(weight, 1e-3)
+
+
+def _resampled(image: torch.Tensor, theta: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Resample (1, H, W) to `size`; a pixel is foreground if more than half of it is."""
+    mask = (image > BACKGROUND).float()
+    pair = torch.cat([(image - BACKGROUND) * mask, mask])[None]
+    grid = affine_grid(theta[None], [1, 1, *size], align_corners=False)
+    value, weight = grid_sample(pair, grid, align_corners=False)[0]
+    return torch.where(weight > HALF, value / weight.clamp_min(HALF) + BACKGROUND, BACKGROUND)[None]

@@ -1,0 +1,122 @@
+"""Generators that start where the classical method ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from common.networks import IntensityCurveLayer, ResidualGenerator, UNetGenerator, load_definition, save_definition
+
+SMALL = {"channels": [4, 4, 8, 8, 8]}
+
+
+def random_image(*shape):
+    image = torch.rand(*shape, generator=torch.Generator().manual_seed(0)) * 1.9 - 0.9
+    image[..., :5] = -1
+    return image
+
+
+def trained(dims=2, **more):
+    torch.manual_seed(0)
+    generator = ResidualGenerator(dims, arguments=SMALL, **more).eval()
+    last = [m for m in generator.residual.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d))][-1]
+    torch.nn.init.normal_(last.weight)
+    return generator
+
+
+def test_a_curve_interpolates_between_its_points():
+    layer = IntensityCurveLayer(9)
+    values = np.sin(np.linspace(-1, 1, 9) * 2)
+    layer.set(values)
+    image = random_image(2, 1, 7, 9)
+    expected = np.interp(image.numpy(), np.linspace(-1, 1, 9), values)
+    assert_close(layer(image), torch.as_tensor(expected, dtype=torch.float32), atol=1e-6, rtol=0)
+    assert layer(torch.tensor([2.0, -3.0])).tolist() == pytest.approx([values[-1], values[0]])
+
+
+def test_a_curve_takes_as_many_values_as_points():
+    with pytest.raises(ValueError, match="`values` must hold 5 numbers, one per point, got 3"):
+        IntensityCurveLayer(5).set([0, 1, 2])
+    with pytest.raises(ValueError, match="`points` must be >= 2, got 1"):
+        IntensityCurveLayer(1)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_untrained_generator_is_the_classical_method(dims):
+    generator = ResidualGenerator(dims, arguments=SMALL, points=3)
+    generator.base.set([0.9, 0.2, -0.7])
+    image = random_image(2, 1, *[33, 20, 17][:dims])
+    expected = torch.where(image > -0.95, generator.base(image), torch.tensor(-1.0))
+    assert torch.equal(generator(image), expected)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_background_stays_background_exactly(dims):
+    generator, image = trained(dims), random_image(1, 1, *[33, 20, 17][:dims])
+    output = generator(image)
+    assert (output[image == -1] == -1).all()
+    assert (output[image > -0.9] != generator.classical(image)[image > -0.9]).any()
+    assert output.min() >= -1
+    assert output.max() <= 1
+
+
+def test_the_residual_can_be_left_out():
+    generator, image = trained(), random_image(1, 1, 32, 32)
+    generator.residual_weight = 0.0
+    assert_close(generator(image), torch.where(image > -0.95, image, torch.tensor(-1.0)))
+
+
+def test_gradients_reach_the_last_layer_first():
+    """It starts at zero, so that the layers before it follow from the second step on."""
+    generator = ResidualGenerator(2, arguments=SMALL)
+    generator(random_image(1, 1, 32, 32)).mean().backward()
+    assert generator.residual.net.final_conv.weight.grad.abs().sum() > 0
+    assert generator.residual.net.conv_0.conv_0.conv.weight.grad.abs().sum() == 0
+
+
+def test_a_wider_field_changes_nothing_far_from_its_edge():
+    """There is no norm layer, whose statistics would depend on the amount of background."""
+    generator, image = trained(), random_image(1, 1, 64, 64)
+    wide = torch.nn.functional.pad(image, [160] * 4, value=-1.0)
+    framed = torch.nn.functional.pad(image, [256] * 4, value=-1.0)
+    assert_close(generator(wide)[..., 160:224, 160:224], generator(framed)[..., 256:320, 256:320])
+
+
+def test_definition_round_trip(tmp_path):
+    generator = trained(points=5)
+    generator.base.set([1, 0.5, 0, -0.5, -1])
+    save_definition(tmp_path / "network.json", generator)
+    again = load_definition(tmp_path, {}).eval()
+    again.load_state_dict(generator.state_dict())
+    image = random_image(1, 1, 40, 33)
+    assert torch.equal(again(image), generator(image))
+
+
+def test_torchscript():
+    generator, image = trained(), random_image(1, 1, 40, 33)
+    assert_close(torch.jit.script(generator)(image), generator(image))
+
+
+def test_other_networks_can_be_the_residual():
+    generator = ResidualGenerator(2, network="CompactGenerator", arguments={"channels": [8, 8]}, base="identity")
+    image = random_image(1, 1, 32, 32)
+    assert torch.equal(generator(image), image)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"base": "filter"}, "`base` must be one of"),
+        ({"network": "os.system"}, "`network` must be one of common.networks"),
+        ({"arguments": {"channels": [4]}}, "`channels` must hold five numbers"),
+    ],
+)
+def test_refused_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ResidualGenerator(2, **arguments)
+
+
+def test_the_unet_keeps_odd_sizes():
+    assert UNetGenerator(2, **SMALL)(torch.zeros(2, 1, 17, 50)).shape == (2, 1, 17, 50)

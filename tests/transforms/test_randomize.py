@@ -1,0 +1,120 @@
+"""Source randomisation: the anatomy stays, the look does not, and the background is never touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from common.transforms import RandInverseLookd, RandLookd, RandPosed
+from common.transforms.randomize import random_curve
+from common.transforms.standardize import EDGE, LOWEST
+
+
+def anatomy():
+    """Encoded ranks of a disc: dark centre, bright ring, middle rim."""
+    distance = np.hypot(*np.mgrid[-32:32, -32:32])
+    noise = np.random.default_rng(0).uniform(-0.04, 0.04, (64, 64))
+    image = np.select([distance < 8, distance < 18, distance < 28], [-0.7 + noise, 0.8 + noise, 0.1 + noise], -1.0)
+    return torch.as_tensor(image[None], dtype=torch.float32)
+
+
+def seeded(transform, seed=0):
+    transform.set_random_state(seed=seed)
+    return transform
+
+
+def mean_of(image, low, high):
+    distance = np.hypot(*np.mgrid[-32:32, -32:32])
+    return float(image[0][(distance > low) & (distance < high)].mean())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_look_keeps_background_and_order_of_tissues(seed):
+    image = anatomy()
+    look = seeded(RandLookd("source", bias=0.02, noise=0.02), seed)({"source": image})["source"]
+    assert torch.equal(look > EDGE, image > EDGE)
+    assert (look[image <= EDGE] == -1).all()
+    assert look[look > -1].min() >= LOWEST - 1e-6
+    assert look.max() <= 1
+    assert mean_of(look, 0, 6) < mean_of(look, 20, 26) < mean_of(look, 10, 16)
+
+
+def test_looks_differ_and_a_seed_repeats_one():
+    first, again, other = (seeded(RandLookd("source"), s)({"source": anatomy()})["source"] for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_each_part_of_a_look_can_be_left_out():
+    """With none of them, and ranks as the slice had them, the image comes back."""
+    none = RandLookd("source", curve=0, bias=0, blur=0, noise=0, bend=0)
+    results = [seeded(none, s)({"source": anatomy()})["source"] for s in range(8)]
+    kept = [torch.allclose(result, anatomy(), atol=0.01) for result in results]
+    assert any(kept)
+    assert not all(kept)  # the other half has evenly spread ranks
+
+
+def test_prob_zero_changes_nothing():
+    item = {"source": anatomy(), "target": -anatomy()}
+    assert torch.equal(seeded(RandLookd("source", prob=0.0))(item)["source"], anatomy())
+    assert torch.equal(seeded(RandInverseLookd(prob=0.0))(item)["source"], anatomy())
+
+
+def test_an_inverse_look_reads_the_target_alone_and_inverts_it():
+    target = anatomy()
+    results = [
+        seeded(RandInverseLookd(offset=0.0), s)({"source": torch.full_like(target, value), "target": target})["source"]
+        for s in range(3)
+        for value in (0.3, -0.5)
+    ]
+    for first, second in zip(results[::2], results[1::2]):
+        assert torch.equal(first, second)
+        assert torch.equal(first > EDGE, target > -1)
+        assert mean_of(first, 0, 6) > mean_of(first, 20, 26) > mean_of(first, 10, 16)
+
+
+def test_offsets_break_the_curve():
+    """Equal values of the target may look different, by their tissue: no global curve maps the look back."""
+    target = anatomy()
+    look = seeded(RandInverseLookd(offset=0.5), 3)({"source": target, "target": target})["source"]
+    inside = target[0] > -1
+    order = np.argsort(target[0][inside].numpy())
+    steps = np.diff(look[0][inside].numpy()[order])
+    assert (steps > 1e-3).any()
+    assert (steps < -1e-3).any()
+
+
+def test_refused_probability():
+    with pytest.raises(ValueError, match=r"`prob` must lie in \[0, 1\], got 1\.5"):
+        RandInverseLookd(prob=1.5)
+
+
+def test_a_pose_moves_source_and_target_alike():
+    image = anatomy()
+    moved = seeded(RandPosed(["source", "target"], [48, 56]), 2)({"source": image, "target": image.clone()})
+    assert torch.equal(moved["source"], moved["target"])
+    assert moved["source"].shape == (1, 48, 56)
+    assert set(torch.unique(moved["source"][moved["source"] < LOWEST]).tolist()) == {-1.0}
+
+
+def test_no_pose_is_a_central_crop():
+    """Without rotation and scaling only the mirror is left, and the place where the image is cut out."""
+    image = anatomy()
+    result = seeded(RandPosed("source", [64, 64], rotation=0, scaling=0), 0)({"source": image})["source"]
+    mirrored = [image.flip(-1), image]
+    assert min(float((result - other).abs().mean()) for other in mirrored) < 1e-4
+
+
+def test_smaller_images_are_padded_with_background():
+    result = seeded(RandPosed("source", [96, 96], rotation=0, scaling=0), 0)({"source": anatomy()})["source"]
+    assert (result[:, :10] == -1).all()
+    assert int((result > -1).sum()) == int((anatomy() > -1).sum())
+
+
+def test_random_curves_rise_from_zero_to_one():
+    for seed in range(20):
+        x, y = random_curve(np.random.RandomState(seed))
+        assert (x[0], x[-1], y[0]) == (0, 1, 0)
+        assert y[-1] == pytest.approx(1)
+        assert (np.diff(y) >= 0).all()
