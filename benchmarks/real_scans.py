@@ -1,23 +1,22 @@
 """
 T1 to T2 on open scans of patients of four sets, each scored by weights that saw no subject of its set.
 
-    python benchmarks/real_scans.py prepare SCANS --output_dir runs/real
+    python benchmarks/real_scans.py prepare ORIGINALS --output_dir runs/real
     python -m monai.bundle run training \
         --config_file "['configs/train.yaml','configs/randomised.yaml','configs/pairs.yaml']" --dataset_dir \
         runs/real/not_stroke_glioma --models_dir MODELS --output_dir TRAINING
-    python benchmarks/real_scans.py score SCANS --weights "{'MODELS': ['stroke', 'glioma']}" --name "half pairs"
+    python benchmarks/real_scans.py score runs/real --weights "{'MODELS': ['stroke', 'glioma']}" --name "half pairs"
     python benchmarks/real_scans.py table benchmarks/results/nec_t1t2_real_scans.json
-    python benchmarks/real_scans.py pictures SCANS --weights "{'MODELS': ['stroke', 'glioma']}" --output_dir docs/images
+    python benchmarks/real_scans.py pictures runs/real --weights "{'MODELS': ['stroke', 'glioma']}"
 
-SCANS is a folder with the files of `FILES` below (docs/real_scans.md says where they come from). Scores are inside the
-brain after the output's histogram was matched to the truth's there, which is the same for every method, and without
+ORIGINALS is a folder with the files that `SETS` names (docs/real_scans.md says where they come from). Scores are inside
+the brain after the output's histogram was matched to the truth's there, which is the same for every method, and without
 matching, after one factor that gives the output the truth's median.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import fire
 import nibabel as nib
 import numpy as np
 from monai.bundle import ConfigParser
+from PIL import Image
 from scipy import ndimage
 
 from common.baselines import load_baselines
@@ -39,8 +39,8 @@ RESULT = ROOT / "benchmarks" / "results" / "nec_t1t2_real_scans.json"
 SETS: dict[str, dict[str, str]] = {  # set: scan: start of its files' names
     "cross-sectional MS": {"ms07": "openms_cross07", "ms19": "openms_cross19"},
     "longitudinal MS": {
-        "ms01, visit 1": "openms_long01_study1",
-        "ms01, visit 2": "openms_long01_study2",
+        "ms01_visit1": "openms_long01_study1",
+        "ms01_visit2": "openms_long01_study2",
         "ms03": "openms_long03_study2",
         "ms04": "openms_long04_study1",
     },
@@ -53,6 +53,8 @@ FOLDS = {
     "not_cross": ("long", "stroke", "glioma"),
     "not_long": ("cross", "stroke", "glioma"),
 }
+DOMAINS = ("T1", "T2", "FLAIR")
+WITH_SKULL = "openms_long"
 RANGE_PERCENTILE = 99.5  # of the truth inside the brain: PSNR's range
 METRICS = (
     "psnr",
@@ -69,36 +71,48 @@ METRICS = (
 )
 
 
-def prepare(scans: str, *, output_dir: str) -> None:
-    """Write one data folder for each fold, with links to the scans.
+def prepare(originals: str, *, output_dir: str) -> None:
+    """Write the scans without skull, all under one scheme of names, and one datalist for each fold.
 
     Args:
-        scans: Folder of the scans.
-        output_dir: Folder of the data folders.
+        originals: Folder of the files named in `SETS`.
+        output_dir: Folder of the scans and of one folder per fold.
     """
+    out = Path(output_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    for scan, stem in [item for scans in SETS.values() for item in scans.items()]:
+        paths = {domain: _original(originals, stem, domain) for domain in DOMAINS}
+        images = {domain: nib.as_closest_canonical(nib.load(path)) for domain, path in paths.items() if path.is_file()}
+        source = np.asarray(images["T1"].dataobj, dtype=np.float32)
+        brain = np.ones(source.shape, dtype=bool)
+        if stem.startswith(WITH_SKULL):
+            brain = extract_brain(source, [float(size) for size in images["T1"].header.get_zooms()[:3]])
+        for domain, image in images.items():
+            values = np.where(brain, np.asarray(image.dataobj), 0)
+            nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), scan_path(out, scan, domain))
     for fold, names in FOLDS.items():
-        folder = Path(output_dir) / fold
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = out / fold
+        folder.mkdir(exist_ok=True)
         single, paired = [], []
-        for name in names:
-            for scan, stem in SETS[SHORT[name]].items():
-                entry = {"patient": scan.split(",")[0]}
-                for domain in ("T1", "T2"):
-                    path = scan_path(scans, stem, domain)
-                    shutil.copyfile(path, folder / path.name)
-                    entry[domain] = path.name
-                    single.append({"image": path.name, "domain": domain, "patient": entry["patient"]})
-                paired.append(entry)
-        lists = {"training": single, "training_paired": paired, "validation": [], "test": []}
-        content = {"name": f"open T1 and T2 scans: {', '.join(SHORT[name] for name in names)}", **lists}
-        (folder / "datalist.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for scan in [scan for name in names for scan in SETS[SHORT[name]]]:
+            patient = scan.split("_")[0]
+            files = {domain: f"../{scan_path(out, scan, domain).name}" for domain in ("T1", "T2")}
+            single += [{"image": path, "domain": domain, "patient": patient} for domain, path in files.items()]
+            paired.append({"patient": patient, **files})
+        name = f"open T1 and T2 scans without skull: {', '.join(SHORT[name] for name in names)}"
+        lists = {"name": name, "training": single, "training_paired": paired, "validation": [], "test": []}
+        (folder / "datalist.json").write_text(json.dumps(lists, indent=1) + "\n", encoding="utf-8")
         print(folder)
 
 
-def scan_path(scans: str, stem: str, domain: str) -> Path:
-    """Return the path of a scan's T1, T2 or FLAIR."""
+def scan_path(scans: str | Path, scan: str, domain: str) -> Path:
+    """Return the path of a prepared scan."""
+    return Path(scans) / f"{scan}_{domain}.nii.gz"
+
+
+def _original(folder: str, stem: str, domain: str) -> Path:
     suffix = f"_{domain.lower()}_brain" if stem.startswith("TCGA") else f"_{domain}"
-    return Path(scans) / f"{stem}{suffix}.nii.gz"
+    return Path(folder) / f"{stem}{suffix}.nii.gz"
 
 
 def score(
@@ -107,7 +121,7 @@ def score(
     """Score weights on the sets that they did not see, and add the rows to the file of results.
 
     Args:
-        scans: Folder of the scans.
+        scans: Folder that `prepare` wrote.
         weights: Models folder: the short names of the sets that it did not see.
         name: Name of the method in the results; its earlier rows are replaced.
         baselines: Whether to score the classical methods of `baselines.json` as well.
@@ -118,10 +132,10 @@ def score(
     new = []
     for models, unseen in weights.items():
         for short in unseen:
-            for scan, stem in SETS[SHORT[short]].items():
+            for scan in SETS[SHORT[short]]:
                 for method, translate in translators(models, name, baselines=baselines).items():
                     row = {"set": SHORT[short], "scan": scan, "method": method}
-                    row |= score_scan(scans, stem, translate)
+                    row |= score_scan(scans, scan, translate)
                     new.append(row)
                     print(json.dumps(row), flush=True)
     done = {(row["scan"], row["method"]) for row in new}
@@ -148,20 +162,18 @@ def translators(models: str, name: str, *, baselines: bool = False) -> dict[str,
     return found
 
 
-def score_scan(scans: str, stem: str, translate: Callable) -> dict[str, float]:
-    """Score one translation of a scan."""
-    source, truth = (nib.as_closest_canonical(nib.load(scan_path(scans, stem, domain))) for domain in ("T1", "T2"))
-    output = translate(scan_path(scans, stem, "T1"))
-    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(output[0]), np.asarray(output.affine)))
-    arrays = [np.asarray(each.dataobj, dtype=np.float32) for each in (image, truth, source)]
-    spacing = [float(size) for size in truth.header.get_zooms()[:3]]
-    flair_path = scan_path(scans, stem, "FLAIR")
+def score_scan(scans: str, scan: str, translate: Callable) -> dict[str, float]:
+    """Score one translation of a scan, inside the brain that T1 and T2 share."""
+    arrays = [np.asarray(each.dataobj, dtype=np.float32) for each in translated(scans, scan, translate)]
+    flair_path = scan_path(scans, scan, "FLAIR")
     flair = (
         np.asarray(nib.as_closest_canonical(nib.load(flair_path)).dataobj, dtype=np.float32)
         if flair_path.is_file()
         else None
     )
-    return measure(arrays[0], arrays[1], arrays[2], brain_mask(arrays[2], arrays[1], spacing), flair=flair)
+    return measure(
+        arrays[0], arrays[1], arrays[2], ndimage.binary_opening((arrays[2] > 0) & (arrays[1] > 0)), flair=flair
+    )
 
 
 def measure(
@@ -231,16 +243,15 @@ def ssim(output: np.ndarray, truth: np.ndarray, width: float, mask: np.ndarray) 
     return total / count
 
 
-def brain_mask(source: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Return the brain: what is not 0 in a skull-stripped scan, else what opening separates from the scalp in T1."""
-    both = (source > 0) & (truth > 0)
-    depth = ndimage.distance_transform_edt(ndimage.binary_fill_holes(both), sampling=spacing)
-    if float((source == 0).mean()) > 0.3 and not _has_scalp(source, depth):
-        return ndimage.binary_opening(both)
+def extract_brain(source: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Return the brain in a T1 of a whole head (X, Y, Z): what an opening separates from the scalp.
+
+    Enough to score and train on; it was looked at in each scan. Sizes in mm.
+    """
     smooth = ndimage.gaussian_filter(source, [1 / size for size in spacing])
     head = ndimage.binary_fill_holes(smooth > 0.12 * np.percentile(source[source > 0], 98))
     depth = ndimage.distance_transform_edt(head, sampling=spacing)
-    core = depth > 25  # mm below the skin
+    core = depth > 25
     level, high = np.median(source[core]), np.percentile(source[core], 97)
     tissue = (source > 0.55 * level) & (source < 1.35 * high) & (depth > 5)
     opened = ndimage.binary_erosion(tissue, _ball(2.8, spacing))
@@ -250,12 +261,6 @@ def brain_mask(source: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) 
     padded = np.pad(brain, [(12, 12), (12, 12), (4, 4)])
     brain = ndimage.binary_closing(padded, _ball(9, spacing))[12:-12, 12:-12, 4:-4]
     return np.stack([ndimage.binary_fill_holes(brain[..., z]) for z in range(brain.shape[2])], axis=-1)
-
-
-def _has_scalp(source: np.ndarray, depth: np.ndarray) -> bool:
-    """Return whether a T1's outermost tissue is brighter than what lies deep, as fat is and cortex is not."""
-    rim, deep = source[(depth > 2) & (depth < 6)], source[depth > 25]
-    return bool(np.percentile(rim, 90) > np.percentile(deep, 95))
 
 
 def _ball(radius: float, spacing: Sequence[float]) -> np.ndarray:
@@ -272,5 +277,44 @@ def table(path: str, *, metrics: Sequence[str] = METRICS) -> None:
         print(f"| {row['set']} | {row['scan']} | {row['method'].replace('_', ' ')} | {numbers} |")
 
 
+def pictures(scans: str, *, weights: Mapping[str, Sequence[str]], output_dir: str | None = None) -> None:
+    """Draw three slices of each scan: T1, the network's T2, the real T2.
+
+    Args:
+        scans: Folder that `prepare` wrote.
+        weights: Models folder: the short names of the sets that it did not see.
+        output_dir: Folder of the PNG files; default: docs/images/real_scans.
+    """
+    folder = Path(output_dir or ROOT / "docs" / "images" / "real_scans")
+    folder.mkdir(parents=True, exist_ok=True)
+    for models, unseen in weights.items():
+        translate = translators(models, "network")["network"]
+        for scan in [scan for short in unseen for scan in SETS[SHORT[short]]]:
+            arrays = [np.asarray(image.dataobj) for image in translated(scans, scan, translate)]
+            Image.fromarray(_panel(arrays[2], arrays[0], arrays[1])).save(folder / f"{scan}.png")
+            print(folder / f"{scan}.png")
+
+
+def translated(scans: str | Path, scan: str, translate: Callable) -> list[Any]:
+    """Return translation, truth and source of a scan as NIfTI images along R, A and S."""
+    output = translate(scan_path(scans, scan, "T1"))
+    image = nib.Nifti1Image(np.asarray(output[0], dtype=np.float32), np.asarray(output.affine))
+    others = [nib.load(scan_path(scans, scan, domain)) for domain in ("T2", "T1")]
+    return [nib.as_closest_canonical(each) for each in (image, *others)]
+
+
+def _panel(*volumes: np.ndarray) -> np.ndarray:
+    """Return three slices of several volumes side by side, 8 bits."""
+    inside = np.nonzero(volumes[0] > 0)
+    box = tuple(slice(places.min(), places.max() + 1) for places in inside[:2])
+    low, high = inside[2].min(), inside[2].max()
+    rows = []
+    for share in (0.35, 0.55, 0.72):
+        z = int(low + share * (high - low))
+        tiles = [np.rot90(volume[(*box, z)]) / np.percentile(volume[volume > 0], 99.5) for volume in volumes]
+        rows.append(np.concatenate(tiles, axis=1))
+    return (np.concatenate(rows, axis=1).clip(0, 1) * 255).astype(np.uint8)
+
+
 if __name__ == "__main__":
-    fire.Fire({"prepare": prepare, "score": score, "table": table})
+    fire.Fire({"prepare": prepare, "score": score, "table": table, "pictures": pictures})

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..data.datalist import load_datalist, load_domain, read_datalist
 from ..files import write_json
-from ..networks.residual import ResidualGenerator
+from ..networks.residual import IntensityCurveLayer, ResidualGenerator
 from ..transforms.standardize import LOWEST
 from .base import Baseline, Identity, read_fitted
 from .curve import DEFAULT_BINS, IntensityCurve
@@ -148,11 +148,18 @@ def start_from_inverted(network: ResidualGenerator, models_dir: str | Path) -> N
     Args:
         network: Generator whose source is encoded as foreground ranks, see `common.transforms.StandardizeForegroundd`.
         models_dir: Folder of `baselines.json`.
+
+    Raises:
+        ValueError: If the generator's base is no curve.
     """
-    quantiles = load_baselines(Path(models_dir) / FILE_NAME)[InvertedHistogramMatching.name].quantiles
+    baseline = load_baselines(Path(models_dir) / FILE_NAME)[InvertedHistogramMatching.name]
+    if not (isinstance(baseline, InvertedHistogramMatching) and isinstance(network.base, IntensityCurveLayer)):
+        raise ValueError(
+            f"`network` must have a curve as its base, got {type(network.base).__name__}: set `base: curve`."
+        )
     points = np.linspace(-1.0, 1.0, len(network.base.values))
     ranks = np.clip((points - LOWEST) / (1 - LOWEST), 0, 1)
-    network.base.set(np.interp(1 - ranks, np.linspace(0, 1, len(quantiles)), quantiles))
+    network.base.set(np.interp(1 - ranks, np.linspace(0, 1, baseline.quantiles.size), baseline.quantiles))
 
 
 def _pairs(dataset_dir: str | Path, prepare: Mapping[str, Callable]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -183,7 +183,7 @@ class RandLookd(Randomizable, MapTransform):
         return look
 
     def _field(self, shape: Sequence[int]) -> np.ndarray:
-        deviation, scale = self.R.uniform(0, self.bias), self.R.uniform(*self.bias_scale)
+        deviation, scale = self.R.uniform(0, self.bias), self.R.uniform(self.bias_scale[0], self.bias_scale[1])
         coarse = torch.from_numpy(self.R.normal(0, deviation, [1, 1, *(max(2, round(n / scale) + 2) for n in shape)]))
         return interpolate(coarse.float(), size=list(shape), mode="bicubic", align_corners=True)[0, 0].numpy()
 
