@@ -14,7 +14,7 @@ import reprlib
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,29 @@ UNUSUAL = re.compile(r"[^A-Za-z0-9_-]+")
 _brief = reprlib.Repr()
 _brief.maxlevel, _brief.maxlist, _brief.maxtuple, _brief.maxdict, _brief.maxother = 2, 16, 16, 8, 100
 NAME = f"outputs.{socket.gethostname()}"  # nodes share folders, but cannot see which processes of others are alive
+
+
+def walk(folder: str | Path, *, onerror: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield all folders below a folder with the names of their files, in order; links to folders are followed once.
+
+    Args:
+        folder: Folder to walk through.
+        onerror: Called for a folder that cannot be listed, which `os.walk` leaves out without a word.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "a").mkdir()
+        ...     Path(folder, "a", "loop").symlink_to(folder)
+        ...     Path(folder, "a", "scan.nii").touch()
+        ...     [(root.name, names) for root, names in walk(folder, onerror=print)][1:]
+        [('a', ['scan.nii'])]
+    """
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+        seen.add(os.path.realpath(root))
+        folders[:] = sorted(name for name in folders if os.path.realpath(os.path.join(root, name)) not in seen)
+        yield Path(root), sorted(names)
 
 
 @contextmanager
@@ -280,7 +303,7 @@ def read_json(path: str | os.PathLike[str], *, cure: str = "write the file again
     """Read a JSON object.
 
     Args:
-        path: Path of the file, in UTF-8.
+        path: Path of the file, in UTF-8, with or without a byte order mark.
         cure: What a user can do about a damaged file; ends the messages.
 
     Raises:
@@ -288,7 +311,7 @@ def read_json(path: str | os.PathLike[str], *, cure: str = "write the file again
         ValueError: If it is not JSON, or not an object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # not JSON, not text, or nested too deeply
         raise ValueError(f"`{path}` must be JSON, got {error}; {cure}.") from error
     if not isinstance(content, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ..files import read_json
@@ -184,12 +184,15 @@ def _absolute(entry: dict[str, Any], root: Path, key: str) -> dict[str, Any]:
     absolute = dict(entry)
     for name, value in entry.items():
         if isinstance(value, str) and name not in NOT_A_PATH:
-            absolute[name] = str(Path(root, value).resolve())
-            if not Path(absolute[name]).exists():
+            path = Path(root, value)
+            if not path.exists() and "\\" in value:  # made on Windows
+                path = Path(root, PureWindowsPath(value).as_posix())
+            if not path.exists():
                 raise FileNotFoundError(
-                    f"The datalist in {str(root)!r} names a file that does not exist: {absolute[name]!r} ({name!r} of"
+                    f"The datalist in {str(root)!r} names a file that does not exist: {str(path)!r} ({name!r} of"
                     f" {entry.get('patient', 'an entry')!r} in {key!r}). Correct the path, or remove the entry."
                 )
+            absolute[name] = str(path.resolve())
     return absolute
 
 

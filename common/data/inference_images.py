@@ -1,22 +1,27 @@
-"""Find the images of an inference: NIfTI files, and volumes in DICOM files, folders and zips."""
+"""Find the images of an inference: NIfTI, MGH, NRRD and MetaImage files, and volumes in DICOM files and zips."""
 
 from __future__ import annotations
 
 import glob
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..dicom.files import dicom_files, names_well, require_pydicom, safe_names
+from ..dicom.files import dicom_among, dicom_files, names_well, require_pydicom, safe_names
 from ..dicom.reader import item_of
 from ..dicom.series import Found, find_volumes
 from ..dicom.zip_files import unpacked
-from ..images.nifti import VOLUME_SUFFIXES
+from ..files import walk
+from ..images.nifti import MGH_SUFFIXES, PAIR_SUFFIXES, VOLUME_SUFFIXES, absent
+from ..images.slicer import SLICER_SUFFIXES
 from .datalist import DATALIST_NAME, image_of, load_datalist
 
 logger = logging.getLogger(__name__)
+SUFFIXES = (*VOLUME_SUFFIXES, *MGH_SUFFIXES, *SLICER_SUFFIXES)
+UNREAD = PAIR_SUFFIXES[:1]  # `.img`, which is refused by name; its header beside it is not named a second time
 
 
 def find_images(
@@ -41,6 +46,8 @@ def find_images(
     """
     path = Path(dataset_dir)
     if not path.exists():
+        if path.is_symlink():
+            raise FileNotFoundError(f"{absent(path)}.")
         return _of_pattern(str(dataset_dir), domain, modality)
     if path.is_file() and path.suffix != ".json" and path.name.upper() != "DICOMDIR":
         return _of_file(path, modality)
@@ -105,17 +112,35 @@ def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "
 
 
 def _of_pattern(pattern: str, domain: str | None, modality: str | None) -> list[dict[str, Any]]:
-    found = [Path(name) for name in sorted(glob.glob(pattern))]
+    found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     if not found:
+        windows = " Write its path with '/', or in quotes." if "\\" in pattern else ""
         raise FileNotFoundError(
-            f"`dataset_dir` {pattern!r} is neither a file nor a folder, and matches none as a pattern."
+            f"`dataset_dir` {pattern!r} is neither a file nor a folder, and matches none as a pattern.{windows}"
             " Give a NIfTI file, a folder of them, or a DICOM series folder."
         )
     slices = [path for path in found if path.is_file() and not _is_volume(path) and dicom_files(path)]
-    others = [path for path in found if path not in set(slices)]
-    items = [item for path in others for item in find_images(path, domain=domain, modality=modality)]
+    taken, items = set(slices), []
+    others = [path for path in found if path not in taken]
+    for path in others:
+        if path.is_dir() and any(other != path and path in other.parents for other in found):
+            continue  # `**` matches a folder and what it holds
+        if path.is_symlink() and not path.exists():
+            items += [{"image": str(path)}]
+        elif not path.is_file() or _is_volume(path) or _is_container(path):
+            items += find_images(path, domain=domain, modality=modality)
+        elif slices and path in dicom_among(found):
+            slices.append(path)  # a lost slice
+        elif path.suffix.lower() in UNREAD or len(found) == 1:
+            items += [{"image": str(path)}]
+        else:
+            logger.info(f"Skipped {str(path)!r}: no image by its name and content.")
     root = Path(os.path.commonpath([path.parent for path in found]))
-    return items + (_of_dicom(slices, root, modality) if slices else [])
+    return _not_ours(items) + (_of_dicom(slices, root, modality) if slices else [])
+
+
+def _is_container(path: Path) -> bool:
+    return path.suffix.lower() in (".zip", ".json") or path.name.upper() == "DICOMDIR"
 
 
 def _of_file(path: Path, modality: str | None) -> list[dict[str, Any]]:
@@ -127,27 +152,76 @@ def _of_file(path: Path, modality: str | None) -> list[dict[str, Any]]:
 
 
 def _of_folder(folder: Path, root: Path, modality: str | None) -> list[dict[str, Any]]:
-    """Find the images of a folder; `root` is what the user named: the folder, or the zip that it was unpacked from."""
-    files = dicom_files(folder)
-    if volumes := [path for path in _visible(folder) if path.is_file() and _is_volume(path)]:
-        if files:
-            logger.warning(f"{str(root)!r} has NIfTI and {len(files)} DICOM files: only the NIfTI files are taken.")
-        return [{"image": str(path)} for path in volumes]
-    if files:
-        return _of_dicom(files, root, modality)
-    raise FileNotFoundError(
-        f"{str(root)!r} holds no image: expected files ending in {', '.join(VOLUME_SUFFIXES)}, or the DICOM files of"
-        " one or more series."
-    )
+    """Find the images of a folder; `root` is what the user named: the folder, or the zip that it was unpacked from.
+
+    What cannot be read is an item as well, which fails when it is loaded: the others are translated, and the run ends
+    with an error that names it.
+    """
+    unlisted: list[OSError] = []
+    dicom: list[Path] = []
+    volumes: list[Path] = []
+    zips: list[Path] = []
+    for place, names in walk(folder, onerror=unlisted.append):
+        files = [place / name for name in names]
+        dicom += (found := dicom_among(files))
+        if any(part.startswith(".") for part in place.relative_to(folder).parts):
+            continue  # what a killed process left behind
+        shown = [file for file in files if not file.name.startswith(".") and file not in set(found)]
+        volumes += [file for file in shown if _is_volume(file) or file.suffix.lower() in UNREAD]
+        zips += [file for file in shown if file.suffix.lower() == ".zip"]
+    items = _not_ours([{"image": str(path)} for path in sorted(volumes)])
+    items += [{"image": str(error.filename)} for error in unlisted]
+    items += [item for archive in sorted(zips) for item in _of_zip(archive, modality)]
+    if not items and not dicom:
+        if volumes:
+            raise ValueError(f"{str(root)!r} holds only outputs of a bundle, which are not translated again.")
+        raise FileNotFoundError(
+            f"{str(root)!r} holds no image: expected files ending in {', '.join(SUFFIXES)}, or the DICOM files of"
+            " one or more series."
+        )
+    if dicom:
+        try:
+            items += _of_dicom(dicom, root, modality, beside=bool(items))
+        except ValueError as error:
+            if not items:
+                raise
+            logger.warning(f"Its DICOM files are left out. {error}")
+    return items
 
 
-def _visible(folder: Path) -> list[Path]:
-    """Return the paths below a folder, except hidden ones, such as those that a killed process left behind."""
-    paths = sorted(folder.rglob("*"))
-    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+def _of_zip(archive: Path, modality: str | None) -> list[dict[str, Any]]:
+    """Find the images of a zip that lies among others; one that has none, or cannot be unpacked, is named."""
+    try:
+        return _of_file(archive, modality)
+    except FileNotFoundError as error:
+        logger.info(f"Skipped {archive.name}: {error}")
+        return []
+    except ValueError as error:
+        logger.warning(str(error))
+        return [{"image": str(archive)}]  # fails again when it is loaded
 
 
-def _of_dicom(files: Sequence[Path], root: Path, modality: str | None) -> list[dict[str, Any]]:
+def _not_ours(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what a bundle wrote, as its sidecar says, into a folder that is translated again."""
+    kept = [item for item in items if not _is_output(Path(str(item["image"])))]
+    if left := len(items) - len(kept):
+        logger.info(f"Skipped {left} images that a bundle wrote, as the sidecars beside them say.")
+    return kept
+
+
+def _is_output(path: Path) -> bool:
+    if "_synthetic_" not in path.name:
+        return False
+    sidecar = path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json")
+    try:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        return any(entry.get("file") == path.name for entry in facts["output"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _of_dicom(files: Sequence[Path], root: Path, modality: str | None, *, beside: bool = False) -> list[dict[str, Any]]:
+    """Find the volumes in DICOM files; `beside`: whether there are other images, so that none may bear root's name."""
     require_pydicom()
     found = find_volumes(files, keep=True)
     found.log()
@@ -157,12 +231,14 @@ def _of_dicom(files: Sequence[Path], root: Path, modality: str | None) -> list[d
             logger.info(f"Skipped {volume}: the bundle is for {modality}.")
     if not volumes:
         raise ValueError(f"{str(root)!r} holds no {modality or 'CT or MR'} volume to translate: {_reasons(found)}")
-    alone = len(found.volumes) == 1 and not found.damaged and (root.is_dir() or root in files)
+    alone = len(found.volumes) == 1 and not found.damaged and not beside and (root.is_dir() or root in files)
     if alone and names_well(root, volumes[0].header):
         return [{"image": str(root)}]
     parent = root.parent if root in files else root
     names = safe_names([volume.header for volume in volumes])
-    return [{"image": item_of(volume, parent / name)} for volume, name in zip(volumes, names)]
+    items: list[dict[str, Any]] = [{"image": item_of(volume, parent / n)} for volume, n in zip(volumes, names)]
+    belonging = {file for volume in found.volumes for file in volume.damaged}
+    return items + [{"image": str(file)} for file in found.damaged if file not in belonging]  # of no volume: they fail
 
 
 def _reasons(found: Found) -> str:
@@ -172,7 +248,7 @@ def _reasons(found: Found) -> str:
 
 
 def _is_volume(path: Path) -> bool:
-    return path.name.lower().endswith(VOLUME_SUFFIXES)
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def _source(entry: dict[str, Any], domain: str | None, place: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..dicom.content import KEYWORDS, quantity
-from ..dicom.files import SYNTHETIC_DATA, is_dicom, is_synthetic, require_pydicom
+from ..dicom.files import SYNTHETIC_DATA, dicom_among, is_synthetic, require_pydicom
 from ..dicom.geometry import stack
 from ..dicom.series import DicomVolume, find_volumes
 from ..images.nifti import VOLUME_SUFFIXES
@@ -118,7 +118,7 @@ def _folders(folder: Path, *, deep: bool) -> Iterator[tuple[Path, list[Path]]]:
     for root, folders, names in os.walk(folder):
         folders[:] = visible(folders) if deep else ()
         files = [Path(root, name) for name in visible(names) if name.upper() != "DICOMDIR"]
-        if found := [file for file in files if file.is_file() and is_dicom(file)]:
+        if found := dicom_among(files):
             yield Path(root), found
 
 

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.util
 import logging
-import os
 import re
 import warnings
 from collections import Counter
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import safe_name, shown
+from ..files import safe_name, shown, walk
 
 MAGIC_AT, MAGIC = 128, b"DICM"  # PS3.10, section 7.1
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # files without preamble begin with a file meta or an identifying element
@@ -100,7 +99,7 @@ def dicom_files(place: str | Path, *, onerror: Callable[[OSError], None] = refus
     """List the DICOM files of a folder, at any depth; or a file itself. Of a DICOMDIR, those of its folder.
 
     A file that cannot be read as DICOM counts if its name is like that of DICOM files beside it, and so does a link to
-    nothing: a lost last slice would not be missed otherwise. Links to folders are not followed.
+    nothing: a lost last slice would not be missed otherwise.
 
     Args:
         place: folder or file.
@@ -123,13 +122,22 @@ def dicom_files(place: str | Path, *, onerror: Callable[[OSError], None] = refus
     if path.is_file():
         return [path] if is_dicom(path) else []
     found: list[Path] = []
-    for root, _, names in os.walk(path, onerror=onerror):
-        files = [Path(root, name) for name in names if name.upper() != "DICOMDIR"]
-        dicom = [file for file in files if file.is_file() and is_dicom(file)]
-        likely = {_pattern(file) for file in dicom}
-        found += [*dicom, *(file for file in files if _pattern(file) in likely and _is_lost(file))]
-        found += [file for file in files if _is_cut_off(file) and file.suffix in {other.suffix for other in dicom}]
-    return sorted(set(found))
+    for root, names in walk(path, onerror=onerror):
+        found += dicom_among([root / name for name in names])
+    return sorted(found)
+
+
+def dicom_among(files: Sequence[Path]) -> list[Path]:
+    """Return the DICOM files of one folder, and those that may be its lost slices, see `dicom_files`.
+
+    Args:
+        files: all files of the folder.
+    """
+    files = [file for file in files if file.name.upper() != "DICOMDIR"]
+    dicom = [file for file in files if file.is_file() and is_dicom(file)]
+    likely, suffixes = {_pattern(file) for file in dicom}, {file.suffix for file in dicom}
+    lost = {file for file in files if _pattern(file) in likely and _is_lost(file)}
+    return sorted({*dicom, *lost, *(file for file in files if file.suffix in suffixes and _is_cut_off(file))})
 
 
 def _pattern(path: Path) -> str:

@@ -17,6 +17,8 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
+from ..images.nifti import NiftiReader
+from ..images.slicer import SlicerReader
 from .content import HEADER, agent_of, kernel_of, to_text
 from .files import dicom_files, require_pydicom
 from .geometry import Stack, stack
@@ -212,5 +214,5 @@ def _parts(data: Any) -> tuple[str, ...]:
 
 
 def image_readers() -> list[Any]:
-    """Return readers for `LoadImaged`: NIfTI and DICOM."""
-    return [DicomSeriesReader(), "NibabelReader"]  # MONAI tries the last one first
+    """Return readers for `LoadImaged`: NIfTI, MGH, NRRD, MetaImage and DICOM."""
+    return [DicomSeriesReader(), SlicerReader(), NiftiReader()]  # MONAI tries the last one first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,33 @@ def output_layout(
         makedirs=False,
         data_root_dir=str(data_root_dir),
     )
+
+
+def refuse_equal_names(sources: Iterable[str], *, data_root_dir: str | Path) -> None:
+    """Refuse, before work starts, sources whose outputs would have one name, such as `a.nii` and `a.nii.gz`.
+
+    Args:
+        sources: Paths of the sources, or names after which outputs are named.
+        data_root_dir: Folder of the sources; outputs keep the path below it.
+
+    Raises:
+        ValueError: If the outputs of two sources would overwrite each other.
+
+    Example:
+        >>> refuse_equal_names(["/data/a.nii", "/data/a.nrrd"], data_root_dir="/data")
+        Traceback (most recent call last):
+        ...
+        ValueError: '/data/a.nii' and '/data/a.nrrd' would have one output, and the second would overwrite the ...
+    """
+    layout = output_layout("", "t", data_root_dir=data_root_dir, extension="")
+    taken: dict[str, str] = {}
+    for source in dict.fromkeys(map(str, sources)):
+        other = taken.setdefault(os.path.normcase(layout.filename(source)), source)
+        if other != source:
+            raise ValueError(
+                f"{other!r} and {source!r} would have one output, and the second would overwrite the first: rename one"
+                " of them, or translate them one by one into different folders."
+            )
 
 
 class OutputLayout(FolderLayout):

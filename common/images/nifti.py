@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 import gzip
+import itertools
+import json
 import math
+import os
 import tempfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,16 @@ import numpy as np
 import torch
 from monai.data import MetaTensor, NibabelReader
 from monai.transforms import LoadImage
+from monai.utils import ensure_tuple
 
 from ..errors import disk_full_names
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
+MGH_SUFFIXES = (".mgh", ".mgz")  # of FreeSurfer
+PAIR_SUFFIXES = (".img", ".hdr", ".img.gz", ".hdr.gz")  # Analyze or NIfTI in two files, which is not read
+DOUBTS = "doubts"  # in a volume's meta data: a JSON list of what its header leaves in doubt
+SCANNER = (1, 1)  # codes of sform and qform: coordinates of the scanner
+SIZES_DIFFER = 1e-3  # relative: rounding in headers
 AS_STORED = ("uint8", "int8", "int16", "int32", "float32")  # other types are read as float32, as MONAI reads all
 WIDEST_MM = 5000.0  # no patient is longer
 FINEST_MM = 1e-4
@@ -60,6 +70,13 @@ def map_nifti(path: str | Path) -> MetaTensor:
     return MetaTensor(torch.from_numpy(_voxels(Path(path))), meta=_loader()(str(path)).meta)
 
 
+def absent(path: Any) -> str:
+    """Return in words that a file does not exist, and where it points to if it is a link."""
+    if os.path.islink(path):
+        return f"{str(path)!r} is a link to {os.readlink(path)!r}, which does not exist (`git annex get`, or copy it)"
+    return f"{str(path)!r} does not exist"
+
+
 def check_grid(path: Path, image: Any) -> None:
     """Check that the affine of a volume is a plausible map to millimetres.
 
@@ -83,11 +100,22 @@ def check_grid(path: Path, image: Any) -> None:
     code = int(image.header["xyzt_units"]) & 7 if "xyzt_units" in image.header else 0
     if code in UNITS:
         raise ValueError(f"{str(path)!r} gives its voxel sizes in {UNITS[code]}, they must be in mm. {cure}")
-    affine = np.asarray(image.affine, dtype=float)
+    check_affine(path, np.asarray(image.affine, dtype=float), image.shape)
+
+
+def check_affine(path: Path, affine: np.ndarray, shape: Sequence[int]) -> None:
+    """Check that an affine is a plausible map of a volume to millimetres, see `check_grid`.
+
+    Args:
+        path: Path of the file, for messages.
+        affine: Affine to RAS in mm, (4, 4).
+        shape: Shape of the volume.
+    """
+    cure = "Correct its header, or convert the original again."
     if not np.isfinite(affine).all():
         raise ValueError(f"{str(path)!r} has an affine that is not finite, {affine[:3].tolist()}. {cure}")
     sizes = nib.affines.voxel_sizes(affine)
-    sides = sizes * (list(image.shape) + [1, 1, 1])[:3]
+    sides = sizes * (list(shape) + [1, 1, 1])[:3]
     if sizes.min() < FINEST_MM or sides.max() > WIDEST_MM:
         large = " x ".join(f"{side:.4g}" if side < 1e4 else f"{side:.0f}" for side in sides)
         raise ValueError(
@@ -104,7 +132,7 @@ def check_whole(path: Path, image: Any) -> None:
     flipped bit, with wrong voxels. An uncompressed `.nii` has no checksum; only its size is checked.
 
     Args:
-        path: Path that ends in `.nii` or `.nii.gz`.
+        path: Path that ends in `.nii`, `.nii.gz`, `.mgh` or `.mgz`.
         image: Image that nibabel loaded from it; its voxels need not be read.
 
     Raises:
@@ -112,7 +140,7 @@ def check_whole(path: Path, image: Any) -> None:
     """
     needed = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
     try:
-        size = _decompressed_size(path) if path.name.lower().endswith(".gz") else path.stat().st_size
+        size = _decompressed_size(path) if path.name.lower().endswith((".gz", ".mgz")) else path.stat().st_size
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{str(path)!r} is damaged ({error}): copy or convert it again.") from error
     if size < needed:
@@ -121,7 +149,128 @@ def check_whole(path: Path, image: Any) -> None:
         )
 
 
-class _HeaderReader(NibabelReader):
+class NiftiReader(NibabelReader):
+    """MONAI's reader of NIfTI, for which the sform is the truth, and which reads FreeSurfer's MGH and MGZ as well.
+
+    Where the voxel sizes of the header (pixdim) are not those of its sform, MONAI takes the qform or rescales the
+    affine, without a word: another grid. Here the affine stays that of nibabel: the sform if there is one, else the
+    qform. A contradiction is noted in the meta data under `doubts`, see `grid_doubts`.
+    """
+
+    def verify_suffix(self, filename: Any) -> bool:
+        """Return whether all names end in one of the suffixes that nibabel reads here."""
+        return all(str(n).lower().endswith((*VOLUME_SUFFIXES, *MGH_SUFFIXES)) for n in ensure_tuple(filename))
+
+    def read(self, data: Any, **kwargs: Any) -> Any:
+        """Load files without their voxels.
+
+        Raises:
+            ValueError: For another file, as MONAI asks no reader for its suffixes that it was given as an object.
+        """
+        if not self.verify_suffix(data):
+            raise ValueError(f"{data!r} is no NIfTI or MGH file.")
+        self.filenames = ensure_tuple(data)
+        images = [nib.load(name, **{**self.kwargs, **kwargs}) for name in self.filenames]  # type: ignore[attr-defined]
+        return images if len(images) > 1 else images[0]
+
+    def _get_meta_dict(self, img: Any) -> dict[str, Any]:
+        meta: dict[str, Any] = super()._get_meta_dict(img)
+        if doubts := grid_doubts(img):
+            meta[DOUBTS] = json.dumps(doubts)
+        return meta
+
+    def _get_array_data(self, img: Any, filename: Any) -> np.ndarray:
+        values: np.ndarray = super()._get_array_data(img, filename)
+        return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def grid_doubts(image: Any) -> list[str]:
+    """Return the contradictions in the header of a NIfTI file about its grid.
+
+    Args:
+        image: Image that nibabel loaded.
+
+    Example:
+        >>> image = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.diag([0.7, 0.7, 1.5, 1]))
+        >>> grid_doubts(image)
+        []
+        >>> image.header["pixdim"][1:4] = 1
+        >>> grid_doubts(image)
+        ['its voxel sizes are 1 x 1 x 1 mm by pixdim, but 0.7 x 0.7 x 1.5 mm by its sform, which is taken']
+    """
+    if "sform_code" not in image.header or len(image.shape) < 3:
+        return []
+    affine, zooms = np.asarray(image.affine, dtype=float), np.asarray(image.header.get_zooms()[:3], dtype=float)
+    if not np.isfinite(affine).all():
+        return []  # refused by `check_grid`
+    codes = int(image.header["sform_code"]), int(image.header["qform_code"])
+    if codes == (0, 0):
+        return ["it states no orientation (sform and qform codes 0): left and right are taken by convention"]
+    found, sizes = [], nib.affines.voxel_sizes(affine)
+    if not np.allclose(sizes, zooms, rtol=SIZES_DIFFER):
+        found.append(
+            f"its voxel sizes are {_sizes(zooms)} mm by pixdim, but {_sizes(sizes)} mm by its sform, which is taken"
+        )
+    elif codes[0] and codes[0] == codes[1] and (apart := _apart(image)) > 1:
+        found.append(
+            f"its sform and qform place it up to {apart:.3g} voxels apart, in the same space: the sform is taken"
+        )
+    return found
+
+
+def _apart(image: Any) -> float:
+    """Return how far apart sform and qform place a corner of the volume, in voxels."""
+    corners = np.array(list(itertools.product(*((0, size - 1) for size in image.shape[:3]))), dtype=float)
+    try:
+        first, second = (nib.affines.apply_affine(form, corners) for form in (image.get_sform(), image.get_qform()))
+    except (ValueError, np.linalg.LinAlgError):  # no valid quaternion
+        return 0.0
+    voxel = float(nib.affines.voxel_sizes(image.affine).min())
+    return float(np.linalg.norm(first - second, axis=1).max()) / max(voxel, FINEST_MM)
+
+
+def _sizes(sizes: np.ndarray) -> str:
+    return " x ".join(f"{size:.4g}" for size in sizes)
+
+
+def space_codes(meta: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the codes of sform and qform of a volume's source; those of a scanner's space if it was no NIfTI file.
+
+    Args:
+        meta: Meta data of the volume.
+
+    Example:
+        >>> space_codes({"sform_code": np.array(4), "qform_code": np.array(1)}), space_codes({})
+        ((4, 1), (1, 1))
+    """
+    try:
+        sform, qform = (
+            int(np.asarray(torch.as_tensor(meta[f"{form}_code"])).ravel()[0]) for form in ("sform", "qform")
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
+        return SCANNER
+    return sform, qform
+
+
+def set_space(image: Any, affine: np.ndarray, codes: tuple[int, int]) -> None:
+    """Give an image its affine as sform and qform, with the codes of its source.
+
+    Without a code readers derive another affine from the voxel sizes alone. Where it differs, the sform gets the code
+    of a scanner's space.
+
+    Args:
+        image: Image of nibabel, which is changed.
+        affine: Affine to RAS in mm, (4, 4).
+        codes: Codes of sform and qform.
+    """
+    image.set_sform(affine, code=codes[0])
+    image.set_qform(affine, code=codes[1])
+    if not np.allclose(image.header.get_best_affine(), affine, rtol=1e-4, atol=1e-3):
+        image.set_sform(affine, code=codes[0] or SCANNER[0])
+    image.header.set_xyzt_units("mm")
+
+
+class _HeaderReader(NiftiReader):
     """Reader of MONAI's meta data, without the voxels."""
 
     def _get_array_data(self, img: Any, filename: Any) -> np.ndarray:

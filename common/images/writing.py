@@ -19,6 +19,7 @@ from monai.transforms import SaveImaged
 
 from ..files import atomic_write, partial_name, remove_partials
 from .names import output_layout
+from .nifti import SCANNER, set_space, space_codes
 
 HEADER_BYTES = 352
 LARGEST_SIDE = 32767  # NIfTI-1 stores sizes as int16
@@ -46,6 +47,7 @@ class NiftiSliceWriter:
         shape: (X, Y, Z), slices along Z.
         affine: Affine from voxel indices to RAS in mm, (4, 4).
         dtype: Data type of the voxels.
+        codes: Codes of sform and qform, see `space_codes`.
 
     Raises:
         ValueError: If the name or a size is invalid in NIfTI-1, or slices have a wrong shape, type or number.
@@ -62,14 +64,20 @@ class NiftiSliceWriter:
     """
 
     def __init__(
-        self, path: str | Path, shape: Sequence[int], affine: np.ndarray, *, dtype: str | np.dtype = "int16"
+        self,
+        path: str | Path,
+        shape: Sequence[int],
+        affine: np.ndarray,
+        *,
+        dtype: str | np.dtype = "int16",
+        codes: tuple[int, int] = SCANNER,
     ) -> None:
         self.path, self.shape, self.dtype = Path(path), tuple(int(n) for n in shape), np.dtype(dtype)
         if not self.path.name.endswith((".nii", ".nii.gz")):
             raise ValueError(f"`path` must end in .nii or .nii.gz, got {self.path.name!r}.")
         if len(self.shape) != 3 or not all(1 <= n <= LARGEST_SIDE for n in self.shape):
             raise ValueError(f"`shape` must be three sizes of 1 to {LARGEST_SIDE}, got {self.shape}.")
-        self.affine = affine
+        self.affine, self.codes = affine, codes
         self.partial = partial_name(self.path)
         self.written = 0
         self._raw: IO[bytes] | None = None
@@ -121,9 +129,7 @@ class NiftiSliceWriter:
         """Return nibabel's header of such an image, without holding its voxels."""
         voxels = np.broadcast_to(np.zeros((), self.dtype), self.shape)
         image = nib.Nifti1Image(voxels, self.affine)
-        image.set_sform(self.affine, code=1)
-        image.set_qform(self.affine, code=1)
-        image.header.set_xyzt_units("mm")
+        set_space(image, self.affine, self.codes)
         image.header.set_slope_inter(1, 0)
         return image.header
 
@@ -206,6 +212,11 @@ class VolumeWriter(NibabelWriter):
     def __init__(self, *, failures: list[Exception] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.failures = [] if failures is None else failures
+        self.codes = SCANNER
+
+    def set_metadata(self, meta_dict: Any = None, resample: bool = True, **options: Any) -> None:
+        super().set_metadata(meta_dict, resample=resample, **options)
+        self.codes = space_codes(meta_dict or {})
 
     def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **_: Any) -> None:  # type: ignore[override]
         super().set_data_array(data_array, channel_dim=channel_dim, squeeze_end_dims=False)
@@ -215,9 +226,7 @@ class VolumeWriter(NibabelWriter):
         """Write the file under a temporary name, then move it to its own."""
         affine = to_affine_nd(3, np.eye(4) if self.affine is None else np.asarray(self.affine))
         image = self.create_backend_obj(self.data_obj, affine=affine, dtype=self.output_dtype, **options)
-        image.set_sform(affine, code=1)
-        image.set_qform(affine, code=1)
-        image.header.set_xyzt_units("mm")
+        set_space(image, affine, self.codes)
         try:
             _write(image, Path(filename))
         except Exception as error:

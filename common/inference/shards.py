@@ -19,7 +19,7 @@ from torch import distributed
 from ..data.inference_images import common_folder
 from ..dicom.derived.rules import derived_rule
 from ..dicom.reader import part_file
-from ..images.names import output_layout
+from ..images.names import output_layout, refuse_equal_names
 from .cases import Failure, failed_cases, raise_failures, run_cases
 from .outputs import BOTH, DICOM, NIFTI
 from .sidecar import RunRecord, described
@@ -101,14 +101,18 @@ def cases_to_do(
         skip_done: Whether to leave out images whose outputs exist, see `is_finished`.
 
     Raises:
-        ValueError: If `share` is not two such numbers, or no derived series can be written for the bundle.
+        ValueError: If `share` is not two such numbers, no derived series can be written for the bundle, or the outputs
+            of two images would have one name.
     """
     number, count = _checked(share)
     if output_format != NIFTI:
         derived_rule(record.root)
+    if not images:
+        return []
+    root = common_folder(images)
+    refuse_equal_names((_parts(item["image"])[0] for item in images), data_root_dir=root)
     if (number, count) == (0, 1) and not skip_done:
         return list(images)
-    root = common_folder(images)
     places = [sidecar_path(item["image"], record, output_dir=output_dir, data_root_dir=root) for item in images]
     mine = set(sorted(set(places))[number::count])
     own = [(item, place) for item, place in zip(images, places) if place in mine]

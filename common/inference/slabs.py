@@ -22,6 +22,7 @@ from ..errors import disk_full_names
 from ..files import Staging
 from ..images.grids import axial_last
 from ..images.names import file_name, output_layout
+from ..images.nifti import space_codes
 from ..images.writing import NiftiSliceWriter
 from ..transforms.unchanged import UnchangedRegion
 from .output_check import OutputCheck, PairedSlices
@@ -224,7 +225,10 @@ def _written(
     pair = PairedSlices(axial_last(np.empty((0, 0, 0)), affine)[1][:2])
     gathered = None if axis == 3 else np.empty(shape, np.int16)
     done = 0
-    with NiftiSliceWriter(path, shape, affine) as writer, BackgroundWriter() as background:
+    with (
+        NiftiSliceWriter(path, shape, affine, codes=space_codes(image.meta)) as writer,
+        BackgroundWriter() as background,
+    ):
 
         def finish(source: np.ndarray, output: np.ndarray) -> None:
             nonlocal done

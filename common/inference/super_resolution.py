@@ -23,6 +23,7 @@ from ..errors import DISK_FULL, DiskFullError
 from ..files import Staging
 from ..images.grids import SliceStorage, finer_affine
 from ..images.names import file_name, output_layout
+from ..images.nifti import space_codes
 from ..images.writing import NiftiSliceWriter, nifti_bytes
 from ..transforms.unchanged import axial_slices
 from .output_check import OutputCheck, PairedSlices
@@ -110,7 +111,7 @@ class SuperResolve:
                 pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor)
                 levels = _levels(box[2], inferer.batch_size, storage.downwards)
                 with (
-                    NiftiSliceWriter(staged, storage.shape, storage.affine) as writer,
+                    NiftiSliceWriter(staged, storage.shape, storage.affine, codes=space_codes(image.meta)) as writer,
                     BackgroundWriter() as background,
                 ):
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.data import describe, load_datalist, load_domain, read_datalist
+from tests.helpers.shared import needs_shared, shared
 
 
 @pytest.fixture
@@ -120,3 +121,21 @@ def test_an_entry_of_a_domain_without_its_image_is_named(tmp_path):
     (tmp_path / "datalist.json").write_text(json.dumps({"test": [{"patient": "P7", "domain": "T1"}]}))
     with pytest.raises(ValueError, match=r'"P7".* must have a path under \'image\', got null'):
         load_domain(tmp_path, "test", "T1")
+
+
+def test_a_datalist_from_windows_is_read(tmp_path):
+    """With a byte order mark, and backslashes in its paths."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.nii.gz").touch()
+    content = {"test": [{"image": "sub\\a.nii.gz", "patient": "a"}]}
+    (tmp_path / "datalist.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    assert load_datalist(tmp_path, "test") == [{"image": str(tmp_path / "sub" / "a.nii.gz"), "patient": "a"}]
+
+
+@needs_shared("cases", "bom-datalist")
+def test_a_users_datalist_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "bom.json").write_bytes(shared("cases", "bom-datalist", "bom.json").read_bytes())
+    assert (tmp_path / "bom.json").read_bytes().startswith(b"\xef\xbb\xbf")
+    datalist, root = read_datalist(tmp_path / "bom.json")
+    assert datalist["test"]
+    assert root == tmp_path

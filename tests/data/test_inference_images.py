@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -17,6 +18,8 @@ from monai.transforms import LoadImaged
 
 from common.data import common_folder, find_conversions, find_images
 from common.dicom import image_readers
+from common.errors import own_error
+from common.transforms import CheckHeaderd
 from tests.helpers.dicom_files import HU, change_all, series, write_enhanced
 
 load = LoadImaged(keys="image", reader=image_readers())
@@ -43,7 +46,7 @@ def test_nifti_is_found_as_a_file_a_pattern_a_datalist_or_a_folder(scans, tmp_pa
     (scans / "datalist.json").unlink()
     assert len(find_images(scans)) == 6
     empty = tmp_path_factory.mktemp("empty")
-    with pytest.raises(FileNotFoundError, match=r"holds no image: expected files ending in \.nii, \.nii\.gz, or"):
+    with pytest.raises(FileNotFoundError, match=r"holds no image: expected files ending in \.nii, \.nii\.gz, .*, or"):
         find_images(empty)
     with pytest.raises(FileNotFoundError, match="matches none"):
         find_images(str(empty / "*.nii"))
@@ -148,11 +151,112 @@ def test_a_damaged_slice_spoils_its_own_series_alone(tmp_path, caplog):
     assert whole["image"][1].startswith(str(good))
 
 
-def test_nifti_beside_dicom_is_taken_with_a_warning(scans, caplog):
+def test_nifti_and_dicom_in_one_folder_are_both_taken(scans):
     (scans / "datalist.json").unlink()
     series(scans / "S1")
-    assert len(find_images(scans)) == 6
-    assert "has NIfTI and 4 DICOM files: only the NIfTI files are taken" in caplog.text
+    images = [item["image"] for item in find_images(scans)]
+    assert len(images) == 7
+    assert images[-1][0] == str(scans / "P1_3")
+
+
+def names(items) -> list[str]:
+    return [Path(str(item["image"])).name for item in items]
+
+
+def test_whatever_looks_like_an_image_is_an_item_and_fails_by_its_name_if_it_cannot_be_read(tmp_path):
+    (tmp_path / "good.nii.gz").touch()
+    (tmp_path / "sub-02_T1w.nii.gz").symlink_to("../.git/annex/objects/x.nii.gz")
+    for name in ("brain.mgz", "old.img", "old.hdr", "slicer.nrrd", "itk.mha", "notes.txt"):
+        (tmp_path / name).touch()
+    found = find_images(tmp_path)
+    assert names(found) == ["brain.mgz", "good.nii.gz", "itk.mha", "old.img", "slicer.nrrd", "sub-02_T1w.nii.gz"]
+    for name, message in (
+        ("sub-02_T1w.nii.gz", "is a link to '../.git/annex/objects/x.nii.gz', which does not exist"),
+        ("old.img", "is one file of an Analyze or NIfTI pair"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            CheckHeaderd("image")({"image": str(tmp_path / name)})
+
+
+def test_a_dead_link_in_a_pattern_or_by_itself_is_named(tmp_path):
+    (tmp_path / "good.nii.gz").touch()
+    (tmp_path / "dead.nii.gz").symlink_to("/nowhere/x.nii.gz")
+    assert names(find_images(str(tmp_path / "*.nii.gz"))) == ["dead.nii.gz", "good.nii.gz"]
+    with pytest.raises(FileNotFoundError, match=r"dead\.nii\.gz' is a link to '/nowhere/x\.nii\.gz', which"):
+        find_images(tmp_path / "dead.nii.gz")
+
+
+def test_two_stars_of_a_pattern_reach_any_depth(tmp_path):
+    for place in ("a", "b/c"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "scan.nii.gz").touch()
+    for pattern in ("**/*.nii.gz", "**"):
+        assert len(find_images(str(tmp_path / pattern))) == 2
+
+
+def test_a_link_to_a_folder_is_followed_once(tmp_path):
+    (tmp_path / "store" / "p1").mkdir(parents=True)
+    (tmp_path / "store" / "p1" / "scan.nii.gz").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "p1").symlink_to(tmp_path / "store" / "p1")
+    (tmp_path / "store" / "p1" / "loop").symlink_to(tmp_path / "data")
+    assert len(find_images(tmp_path / "data")) == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_an_item_that_fails(tmp_path, monkeypatch):
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "scan.nii.gz").touch()
+    (tmp_path / "p2").mkdir()
+    listed = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("p2"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = find_images(tmp_path)
+    assert names(found) == ["scan.nii.gz", "p2"]
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        load(found[1])
+    assert "p2' cannot be listed (Permission denied)" in str(own_error(error.value))
+
+
+def test_damaged_slices_that_belong_to_no_volume_fail_by_their_names(tmp_path):
+    series(tmp_path / "good")
+    bad = series(tmp_path / "bad", SeriesNumber=4)
+    for path in bad.iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+    found = find_images(tmp_path)
+    assert len(found) == 5
+    with pytest.raises(ValueError, match="0001' cannot be read as DICOM"):
+        load(found[1])
+
+
+def test_a_zip_among_images_is_opened_or_named(tmp_path):
+    mixed(tmp_path / "study")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as file:
+        for path in (tmp_path / "study").rglob("*.*"):
+            file.write(path, path.relative_to(tmp_path))
+    shutil.rmtree(tmp_path / "study")
+    with zipfile.ZipFile(tmp_path / "papers.zip", "w") as file:
+        file.writestr("readme.txt", "no image")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "study.zip").read_bytes()[:2000])
+    (tmp_path / "scan.nii").touch()
+    images = [item["image"] for item in find_images(tmp_path)]
+    assert images[0] == str(tmp_path / "scan.nii")
+    assert images[1] == str(tmp_path / "cut.zip")
+    assert [image[0] for image in images[2:]] == [str(tmp_path / "study.zip" / name) for name in ("P1_3", "P1_8")]
+
+
+def test_outputs_of_a_bundle_in_the_folder_of_the_images_are_not_translated_again(tmp_path):
+    for name in ("a.nii.gz", "a_synthetic_B70f.nii.gz", "b_synthetic_B70f.nii.gz"):
+        (tmp_path / name).touch()
+    sidecar = {"output": [{"file": "a_synthetic_B70f.nii.gz", "sha256": "0"}]}
+    (tmp_path / "a_synthetic_B70f.json").write_text(json.dumps(sidecar))
+    expected = ["a.nii.gz", "b_synthetic_B70f.nii.gz"]  # the second is somebody else's, as nothing says more of it
+    assert names(find_images(tmp_path)) == expected
+    assert names(find_images(str(tmp_path / "*.nii.gz"))) == expected
 
 
 def test_reports_alone_are_no_images(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from common.images import output_layout, target_name
+from common.images.names import refuse_equal_names
 
 
 @pytest.mark.parametrize("target", ["T2", "B70f", "Br40d\\3", "a b", "..", "\u00c4", "x" * 128])
@@ -45,3 +47,35 @@ def test_a_link_out_of_the_folder_of_outputs_is_not_followed(tmp_path):
     (tmp_path / "out" / "p").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="must lie below the folder"):
         output_layout(tmp_path / "out", "T2", data_root_dir=tmp_path).filename(tmp_path / "p" / "a.nii")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "equal"),
+    [
+        ("a.nii", "a.nii.gz", True),
+        ("a.nii.gz", "a.mha", True),
+        ("x/a.nii", "y/a.nii", False),
+        ("a.nii", "b.nii", False),
+        ("a.1.nii", "a.2.nii", False),
+    ],
+)
+def test_sources_whose_outputs_would_have_one_name_are_refused(tmp_path, first, second, equal):
+    sources = [str(tmp_path / first), str(tmp_path / second)]
+    if equal:
+        with pytest.raises(ValueError, match="would have one output, and the second would overwrite the first: rename"):
+            refuse_equal_names(sources, data_root_dir=tmp_path)
+    else:
+        refuse_equal_names(sources, data_root_dir=tmp_path)
+    refuse_equal_names([sources[0]] * 2, data_root_dir=tmp_path)  # one image that is listed twice has one output
+
+
+def test_the_check_of_names_knows_the_names_that_are_written(tmp_path):
+    """The layout decides, also for names with more than one dot."""
+    layout = output_layout(tmp_path, "T2", data_root_dir=tmp_path, extension=".nii.gz")
+    names = ["a.nii", "a.nii.gz", "a.1.nii.gz", "a.1.nii", "b.nrrd", "c"]
+    written = [layout.filename(str(tmp_path / name)) for name in names]
+    for one, first in zip(names, written):
+        for other, second in zip(names, written):
+            pair = [str(tmp_path / one), str(tmp_path / other)]
+            with pytest.raises(ValueError, match="one output") if one != other and first == second else nullcontext():
+                refuse_equal_names(pair, data_root_dir=tmp_path)

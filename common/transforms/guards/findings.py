@@ -11,6 +11,8 @@ from typing import Any
 from monai.transforms import Transform
 
 from ...errors import collected_warnings
+from ...images.names import file_name
+from ...images.nifti import DOUBTS
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,8 @@ class Guards(Transform):
     """Run the checks of an input as strictly as the user wants, and note their findings.
 
     A check raises `ValueError` for a certain fault and warns, by `warnings` or the log, of a doubt. The mode `refuse`
-    leaves both as they are, `warn` turns a refusal into a warning, `off` runs only the checks in `always`.
+    leaves both as they are, `warn` turns a refusal into a warning, `off` runs only the checks in `always`. What the
+    reader of the image found doubtful in its header is noted as well, as the finding `header`.
 
     Args:
         checks: Transforms of a data item, by the name of the check.
@@ -88,6 +91,9 @@ class Guards(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item, findings = dict(data), []
+        if (doubts := doubts_of(item[self.key])) and self.mode != OFF:
+            logger.warning(f"The header of {file_name(item[self.key])} is doubtful: {'; '.join(doubts)}. Check it.")
+            findings.append(Finding("header", WARNED, evidence="; ".join(doubts)))
         for name, check in ({} if self.mode == OFF else self.checks).items():
             item, finding = self._run(name, check, item, may_override=True)
             findings.append(finding)
@@ -110,6 +116,14 @@ class Guards(Transform):
                 return item, Finding(name, OVERRIDDEN, evidence=str(error))
         verdict = WARNED if messages else PASSED
         return item, Finding(name, verdict, evidence=" ".join(messages) or None)
+
+
+def doubts_of(image: Any) -> list[str]:
+    """Return what the reader of an image found doubtful in its header."""
+    text = getattr(image, "meta", {}).get(DOUBTS)
+    text = text[0] if isinstance(text, (list, tuple)) else text
+    found: list[str] = json.loads(text) if text else []
+    return found
 
 
 def noted(image: Any) -> list[dict[str, Any]]:

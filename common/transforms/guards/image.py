@@ -17,7 +17,7 @@ from monai.transforms import MapTransform
 from ...dicom.content import not_of_sequence, said
 from ...images.grids import extremes, planes, sampled
 from ...images.names import file_name
-from ...images.nifti import check_grid, check_whole
+from ...images.nifti import MGH_SUFFIXES, PAIR_SUFFIXES, VOLUME_SUFFIXES, absent, check_grid, check_whole
 from .contrast import mr_contrast
 
 logger = logging.getLogger(__name__)
@@ -52,14 +52,22 @@ class CheckHeaderd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
             value = data[key]
-            if isinstance(value, (str, os.PathLike)) and str(value).lower().endswith((".nii", ".nii.gz")):
-                _check_nifti(Path(value))
+            if isinstance(value, (str, os.PathLike)):
+                if str(value).lower().endswith((*VOLUME_SUFFIXES, *MGH_SUFFIXES)):
+                    _check_nifti(Path(value))
+                elif str(value).lower().endswith(PAIR_SUFFIXES):
+                    raise ValueError(
+                        f"{str(value)!r} is one file of an Analyze or NIfTI pair, and old ones do not tell left from"
+                        " right: convert it to one .nii file with a program that knows its origin."
+                    )
+                elif not Path(value).exists():
+                    raise FileNotFoundError(f"{absent(value)}.")
         return dict(data)
 
 
 def _check_nifti(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} does not exist.")
+        raise FileNotFoundError(f"{absent(path)}.")
     try:
         image: Any = nib.load(path)
     except UNREADABLE as err:
