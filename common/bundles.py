@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import yaml
@@ -20,6 +22,9 @@ CONTRAST_ENHANCEMENT = "contrast_enhancement"
 SUPER_RESOLUTION = "super_resolution"
 SEQUENCE_TRANSLATION = "sequence_translation"
 TASK = "translation_task"
+
+# Attributes that name a place in the bundle: of MONAI's `ConfigWorkflow`, and of `MonaiBundleInferenceOperator`.
+EVALUATED_PLACES = ("config_root_path", "_bundle_path")
 
 Form = TypeVar("Form")
 
@@ -51,6 +56,48 @@ def read_metadata(bundle_root: str | Path) -> dict[str, Any]:
 def metadata_path(bundle_root: str | Path) -> Path:
     """Return the path of a bundle's metadata."""
     return Path(bundle_root) / "configs" / "metadata.json"
+
+
+def bundle_root() -> str:
+    """Return the default `bundle_root` of an `inference.yaml`, evaluated by a workflow that may run anywhere.
+
+    It is the working directory, as in every bundle, where that is the bundle or holds a network; else the folder whose
+    configs MONAI's `ConfigWorkflow` (`monai.bundle.run`, `load`, `create_workflow`) or MONAI Deploy's operator reads.
+
+    Raises:
+        ValueError: If both hold a network, but are different folders.
+
+    Example:
+        In a config: `bundle_root: $common.bundles.bundle_root()`
+    """
+    here, own = Path(), _evaluated_bundle()
+    if own is None or own.resolve() == here.resolve():
+        return str(here)
+    if not _network_path(here).is_file():
+        return str(own)
+    if _network_path(own).is_file():
+        raise ValueError(
+            f"the network of {own} or that of the working directory {here.resolve()}? Both have a"
+            " models/network.json: name one by `--bundle_root`, or work elsewhere."
+        )
+    return str(here)
+
+
+def _network_path(root: Path) -> Path:
+    return root / "models" / "network.json"
+
+
+def _evaluated_bundle() -> Path | None:
+    """Find the bundle whose configs a caller evaluates, as MONAI passes an expression no reference to them."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        owner = getattr(frame.f_locals.get("self"), "__dict__", {})
+        for place in filter(None, map(owner.get, EVALUATED_PLACES)):
+            for root in (Path(place), *Path(place).parents[:2]):
+                if metadata_path(root).is_file():
+                    return root
+        frame = frame.f_back
+    return None
 
 
 def translation_task(bundle_root: str | Path) -> str | None:

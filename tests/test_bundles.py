@@ -16,7 +16,15 @@ from monai.bundle import ConfigParser
 from pydicom import dcmread
 
 from common import bundles
-from common.bundles import BUNDLES, declaration, find_bundle, find_bundles, training_stages, translation_task
+from common.bundles import (
+    BUNDLES,
+    bundle_root,
+    declaration,
+    find_bundle,
+    find_bundles,
+    training_stages,
+    translation_task,
+)
 from common.demo import Demonstration, demo_bundle, demo_commands, run_demo
 from common.errors import own_error
 from common.leaderboard import find_board, find_boards
@@ -40,6 +48,43 @@ def texts(path: Path) -> list[tuple[int, str]]:
     }
     constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings)
     return [(node.lineno, node.value) for node in constants if isinstance(node.value, str)]
+
+
+class Evaluated:
+    """Like MONAI's workflow, which evaluates expressions in its methods."""
+
+    def __init__(self, root: Path) -> None:
+        self.config_root_path = root / "configs"
+
+    def bundle_root(self) -> str:
+        return bundle_root()
+
+
+@pytest.fixture
+def other(tmp_path) -> Path:
+    """A folder that holds a network but is no bundle, as a training leaves it."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "network.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_bundles_root_is_the_working_directory_or_where_its_configs_are(tmp_path, monkeypatch):
+    root = BUNDLES / "ggcl"
+    monkeypatch.chdir(tmp_path)
+    assert bundle_root() == "."  # nobody evaluates a config
+    assert Evaluated(root).bundle_root() == str(root)
+    assert Evaluated(tmp_path).bundle_root() == "."
+    monkeypatch.chdir(root)
+    assert Evaluated(root).bundle_root() == "."
+
+
+def test_a_network_in_the_working_directory_is_not_passed_over(other, monkeypatch):
+    monkeypatch.chdir(other)
+    with pytest.raises(ValueError, match=r"ggcl or that of the working directory .*--bundle_root"):
+        Evaluated(BUNDLES / "ggcl").bundle_root()
+    copied = other / "ggcl"
+    shutil.copytree(BUNDLES / "ggcl" / "configs", copied / "configs")  # without a network of its own
+    assert Evaluated(copied).bundle_root() == "."
 
 
 def test_common_names_no_bundle():

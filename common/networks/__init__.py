@@ -6,7 +6,14 @@ A class that is exported here and decorated with `record_arguments` may be named
 from .attgan import AttGANGenerator
 from .compact import CompactGenerator
 from .contrast_classifier import VGG16BN, load_stage
-from .definition import definition_path, load_definition, read_definition, record_arguments, save_definition
+from .definition import (
+    build_network,
+    definition_path,
+    load_definition,
+    read_definition,
+    record_arguments,
+    save_definition,
+)
 from .discriminators import SemanticDiscriminator, StarGANDiscriminator
 from .nec import NECGenerator
 from .patch_discriminators import DCGANDiscriminator, PatchDiscriminatorPyramid
@@ -53,6 +60,7 @@ __all__ = [
     "UNITGenerator",
     "UNetGenerator",
     "WithTarget",
+    "build_network",
     "definition_path",
     "load_definition",
     "load_stage",

@@ -11,9 +11,11 @@ import copy
 import functools
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 from torch import nn
@@ -24,6 +26,7 @@ Init = TypeVar("Init", bound=Callable[..., None])
 
 # The name under which definitions are written, whatever package the code is vendored in.
 PUBLIC_PACKAGE = "common.networks"
+LOADER = ("monai.bundle.scripts", "load")
 
 
 def record_arguments(init: Init) -> Init:
@@ -58,10 +61,43 @@ def record_arguments(init: Init) -> Init:
             arguments.update(value if kinds[name] is inspect.Parameter.VAR_KEYWORD else {name: value})
         recorded = {name: _as_json(value, f"argument `{name}`") for name, value in arguments.items()}
         init(self, *args, **kwargs)
+        if "arguments" not in vars(self):  # not again for the class that this one extends
+            self.register_load_state_dict_pre_hook(_refuse_strangers_weights)
         self.arguments = recorded
 
     wrapper.records_arguments = True  # type: ignore[attr-defined]
     return wrapper  # type: ignore[return-value]
+
+
+def _refuse_strangers_weights(network: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Refuse what `monai.bundle.load` makes of the weights of another network: its own tensors where none fits.
+
+    MONAI copies the tensors whose names and shapes agree, keeps the others, and logs how many those are.
+
+    Raises:
+        ValueError: If a tensor of `state` is one of the network's own, in a call by `monai.bundle.load`.
+    """
+    if not _called_by(LOADER):
+        return
+    own = {prefix + name: tensor.data_ptr() for name, tensor in network.state_dict().items() if tensor.numel()}
+    kept = [name for name, place in own.items() if name in state and state[name].data_ptr() == place]
+    if kept:
+        raise ValueError(
+            f"the bundle's weights are not those of {type(network).__name__} as the config of this workflow describes"
+            f" it: {len(kept)} of {len(own)} tensors would stay untrained, such as {kept[0]}. `train` describes the"
+            " network that is trained next, `inference` that of models/model.pt: monai.bundle.load(...,"
+            ' workflow_type="inference").'
+        )
+
+
+def _called_by(function: tuple[str, str]) -> bool:
+    """Return whether a function, given by module and name, is among the callers."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == function:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def save_definition(
@@ -90,33 +126,41 @@ def save_definition(
     write_text(path, json.dumps(document, indent=2) + "\n")
 
 
-def read_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the raw facts of a bundle's `network.json`, or a copy of `default` where there is no file.
+def read_definition(bundle_root: str | Path, default: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the raw facts of a bundle's `network.json`.
 
     Args:
         bundle_root: Folder of the bundle, or its `models` folder.
-        default: Definition to return instead.
+        default: Definition of which a copy is returned where there is no file.
 
     Raises:
+        FileNotFoundError: If there is no file and no default.
         ValueError: If the file is not a JSON object that names a class.
     """
     path = definition_path(bundle_root)
     if not path.exists():
-        return copy.deepcopy(dict(default))
+        if default is not None:
+            return copy.deepcopy(dict(default))
+        raise FileNotFoundError(
+            f"no network at {path} (from {os.getcwd()}): network.json belongs to model.pt and says what network that"
+            " is. Name the bundle's folder (`--bundle_root`, or work in it) or that of a training (`--models_dir`)."
+            " `--use_paper_network True` builds the paper's network instead."
+        )
     document = read_json(path, cure="restore it together with model.pt")
     if not isinstance(document.get("class"), str):
         raise ValueError(f'{path} must be an object with a "class", got {json.dumps(document)[:80]}.')
     return document
 
 
-def load_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> nn.Module:
+def load_definition(bundle_root: str | Path, default: Mapping[str, Any] | None = None) -> nn.Module:
     """Build the network that a bundle's `network.json` describes, with fresh weights.
 
     Args:
         bundle_root: Folder of the bundle, or its `models` folder.
-        default: Definition `{"class": ..., "arguments": {...}}` of the paper's network, used if there is no such file.
+        default: Definition `{"class": ..., "arguments": {...}}` to build where there is no such file.
 
     Raises:
+        FileNotFoundError: If there is no file and no default.
         ValueError: If the file names a class outside this package, or arguments that the class does not take.
 
     Example:
@@ -125,14 +169,25 @@ def load_definition(bundle_root: str | Path, default: Mapping[str, Any]) -> nn.M
         'CompactGenerator'
     """
     path = definition_path(bundle_root)
-    origin = str(path) if path.exists() else "`default`"
-    document = read_definition(bundle_root, default)
-    name = str(document.get("class"))
+    return build_network(read_definition(bundle_root, default), str(path) if path.exists() else "`default`")
+
+
+def build_network(definition: Mapping[str, Any], origin: str = "`definition`") -> nn.Module:
+    """Build the network that a definition describes, with fresh weights.
+
+    Args:
+        definition: Definition `{"class": ..., "arguments": {...}}`, as `read_definition` returns it.
+        origin: What to call it in messages.
+
+    Raises:
+        ValueError: If it names a class outside this package, or arguments that the class does not take.
+    """
+    name = str(definition.get("class"))
     network_class = _registry().get(name.removeprefix(f"{PUBLIC_PACKAGE}."))
     if network_class is None:
         raise ValueError(f'"class" in {origin} must be one of {_allowed()}, got {name!r}.')
     try:
-        return network_class(**document.get("arguments", {}))
+        return network_class(**definition.get("arguments", {}))
     except (TypeError, ValueError) as error:
         raise ValueError(f'"arguments" in {origin} must be those of {name}, but: {error}') from error
 

@@ -147,7 +147,7 @@ def test_the_papers_network_takes_and_gives_what_metadata_says(bundle):
         n=1,
         any=1,
         bundle_root=str(BUNDLES[bundle]),
-        models_dir="no/weights: the paper's network",
+        use_paper_network=True,
     )
 
 

@@ -205,6 +205,7 @@ def test_monai_finds_all_required_properties(phantom, tiny, tmp_path):
             models_dir=str(tmp_path / "none"),
         )
         if kind == "infer":
+            workflow.parser["use_paper_network"] = True
             workflow.parser["paper_network#arguments#num_res_units"] = 1
         workflow.initialize()
         assert workflow.check_properties() == []
@@ -290,7 +291,9 @@ def test_missing_data_and_mistyped_options_are_refused(trained, tmp_path):
 
 def test_without_weights_the_error_names_the_cure(phantom, tmp_path):
     (tmp_path / "models").mkdir()
-    small = ["--paper_network#arguments#num_res_units", 1]
+    process = infer(tmp_path, phantom, tmp_path / "out")
+    assert_refused(process, tmp_path / "out", "no network at", "network.json", "--bundle_root", "--models_dir")
+    small = ["--use_paper_network", "True", "--paper_network#arguments#num_res_units", 1]
     process = infer(tmp_path, phantom, tmp_path / "out", *small)
     assert_refused(process, tmp_path / "out", "model.pt", "training")
 

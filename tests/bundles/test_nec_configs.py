@@ -78,7 +78,7 @@ def test_network_takes_and_gives_what_metadata_says():
         n=1,
         any=1,
         bundle_root=str(BUNDLE),
-        models_dir="no/weights: the paper's network",
+        use_paper_network=True,
         network_def={"_target_": "common.networks.NECGenerator", "num_res_units": 1},
     )
 

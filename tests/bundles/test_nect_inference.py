@@ -22,13 +22,12 @@ BUNDLE = ROOT / "bundles" / "nect2cect"
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 METADATA = BUNDLE / "configs" / "metadata.json"
 SCHEMA = ("data", "schema", "meta_schema_20240725.json")
-NO_WEIGHTS = "no/weights: the paper's network"
 
 
 def parsed(**overrides: object) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(str(CONFIG))
-    parser.update({"bundle_root": str(BUNDLE), "models_dir": NO_WEIGHTS, **overrides})
+    parser.update({"bundle_root": str(BUNDLE), "use_paper_network": True, **overrides})
     return parser
 
 
@@ -266,7 +265,7 @@ def test_the_papers_network_takes_and_gives_what_metadata_says():
         n=1,
         any=1,
         bundle_root=str(BUNDLE),
-        models_dir=NO_WEIGHTS,
+        use_paper_network=True,
     )
 
 

@@ -26,7 +26,6 @@ BUNDLE = ROOT / "bundles" / "sr_cyclegan"
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 METADATA = BUNDLE / "configs" / "metadata.json"
 SCHEMA = ("data", "schema", "meta_schema_20240725.json")
-NO_WEIGHTS = "no/weights: the paper's network"
 FACTOR = 8
 
 
@@ -50,7 +49,7 @@ def stand_in(mode: str) -> dict[str, str]:
 def parsed(**overrides: object) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(str(CONFIG))
-    parser.update({"bundle_root": str(BUNDLE), "models_dir": NO_WEIGHTS, **overrides})
+    parser.update({"bundle_root": str(BUNDLE), "use_paper_network": True, **overrides})
     return parser
 
 
@@ -284,7 +283,7 @@ def test_inference_passes_the_preflight_and_has_monais_required_properties(tmp_p
         bundle_root=str(BUNDLE),
         dataset_dir=str(tmp_path),
         output_dir=str(tmp_path / "out"),
-        models_dir=str(tmp_path / "none"),
+        use_paper_network=True,
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -316,5 +315,5 @@ def test_the_papers_network_takes_and_gives_what_metadata_says():
         n=1,
         any=1,
         bundle_root=str(BUNDLE),
-        models_dir=NO_WEIGHTS,
+        use_paper_network=True,
     )

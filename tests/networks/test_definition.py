@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.utils import copy_model_state
 from torch import nn
 from torch.testing import assert_close
 
@@ -21,6 +22,8 @@ from common.networks import (
     PatchDiscriminatorPyramid,
     PatchFeatureMLP,
     SPADEGenerator,
+    StarGANGenerator,
+    WithTarget,
     definition_path,
     load_definition,
     read_definition,
@@ -128,6 +131,31 @@ def test_default_where_there_is_no_file(tmp_path, name):
     assert document == default
     document["codec"]["range"].append(2)
     assert default["codec"] == {"range": [0, 1]}  # a copy was handed out
+
+
+@pytest.mark.parametrize("load", [load_definition, read_definition])
+def test_without_a_default_a_missing_file_is_no_network(tmp_path, load):
+    with pytest.raises(FileNotFoundError, match=r"no network at .*network\.json .*--use_paper_network True"):
+        load(tmp_path)
+
+
+def loaded_by_monai(network, weights):
+    """The end of `monai.bundle.load`, which copies what fits, under the name that the network looks for."""
+    source = "def load(network, weights):\n    copy_model_state(dst=network, src=weights)\n    return network\n"
+    space = {"__name__": "monai.bundle.scripts", "copy_model_state": copy_model_state}
+    exec(compile(source, "scripts.py", "exec"), space)
+    return space["load"](network, weights)
+
+
+def test_monai_cannot_load_a_part_of_other_weights():
+    network, same, other = (CompactGenerator(channels=channels) for channels in ([8, 16], [8, 16], [16, 16]))
+    loaded = loaded_by_monai(network, same.state_dict())
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in same.state_dict().items())
+    with pytest.raises(ValueError, match=r'of CompactGenerator .* would stay untrained.*workflow_type="inference"'):
+        loaded_by_monai(network, other.state_dict())
+    with pytest.raises(ValueError, match="would stay untrained"):
+        loaded_by_monai(WithTarget(StarGANGenerator(3, channels=4, num_res_blocks=1), [1.0, 0, 0]), other.state_dict())
+    copy_model_state(dst=network, src=other.state_dict())  # whoever transfers weights on purpose
 
 
 def test_models_folder_itself_may_be_named(tmp_path):
