@@ -24,6 +24,10 @@ class DiskFullError(OSError):
     """An output does not fit on the disk; no part of it is left there."""
 
 
+class ImpossibleError(ValueError):
+    """What was asked for cannot be done with this image; unlike other refusals of a check, it cannot be overridden."""
+
+
 class WorkerDiedError(RuntimeError):
     """A process that loads training data ended or was killed."""
 

@@ -5,6 +5,7 @@ A file is written under a hidden temporary name, several outputs in a hidden fol
 
 from __future__ import annotations
 
+import atexit
 import glob
 import hashlib
 import json
@@ -30,6 +31,7 @@ MAX_NAME = 128  # characters of a file or folder that someone else names
 UNUSUAL = re.compile(r"[^A-Za-z0-9_-]+")
 _brief = reprlib.Repr()
 _brief.maxlevel, _brief.maxlist, _brief.maxtuple, _brief.maxdict, _brief.maxother = 2, 16, 16, 8, 100
+_claimed: set[Path] = set()  # files of `claim`
 NAME = f"outputs.{socket.gethostname()}"  # nodes share folders, but cannot see which processes of others are alive
 
 
@@ -121,6 +123,77 @@ def _is_running(pid: str) -> bool:
         return not pid.isdecimal() or psutil.pid_exists(int(pid))
     except (OverflowError, OSError):  # not a process id, or the system does not say
         return True
+
+
+def claim(folder: str | Path, what: str) -> None:
+    """Reserve a folder for this process, by a hidden file beside it, until `release_claims` or the end of the process.
+
+    The file of a process that ended, even by `kill -9`, is replaced. A process may reserve a folder twice.
+
+    Args:
+        folder: Folder; it need not exist.
+        what: What the folder is for, in messages.
+
+    Raises:
+        ValueError: If another process uses the folder. The message names the process and the file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     claim(f"{place}/run", "`output_dir`")
+        ...     release_claims()
+        ...     os.listdir(place)
+        []
+    """
+    path = Path(folder).resolve()
+    lock = path.with_name(f".{path.name}.lock")
+    if lock in _claimed:
+        return
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()}
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(2):
+        try:
+            with lock.open("x", encoding="utf-8") as file:
+                json.dump(mine, file)
+        except FileExistsError:
+            _refuse_in_use(lock, path, what)
+            lock.unlink(missing_ok=True)  # of a process that ended
+        else:
+            _claimed.add(lock)
+            return
+    _refuse_in_use(lock, path, what)
+
+
+def release_claims() -> None:
+    """Give back the folders that this process has reserved."""
+    while _claimed:
+        _claimed.pop().unlink(missing_ok=True)
+
+
+atexit.register(release_claims)
+
+
+def _refuse_in_use(lock: Path, path: Path, what: str) -> None:
+    """Raise ValueError if the process that a file of `claim` names is alive, or on another computer."""
+    try:
+        owner = json.loads(lock.read_text(encoding="utf-8"))
+        pid, host, started = int(owner["pid"]), str(owner["host"]), float(owner["started"])
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        pid, host, started = -1, "?", 0.0
+    if host == socket.gethostname():
+        try:
+            if abs(psutil.Process(pid).create_time() - started) > 1:
+                return  # another process has its number now
+        except psutil.NoSuchProcess:
+            return
+        except psutil.AccessDenied:
+            pass
+    raise ValueError(
+        f"{what} {str(path)!r} is in use by process {pid} on {host}: two trainings would overwrite each other's files."
+        f" Choose another folder, wait for it, or, if it is over, remove {str(lock)!r}."
+    )
 
 
 def safe_component(name: Any, what: str) -> str:

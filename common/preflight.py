@@ -25,6 +25,7 @@ from monai.utils import BundlePropertyConfig
 
 from .devices import check_device
 from .errors import own_error
+from .files import claim
 from .moved import FORMER_SECTIONS
 
 EXPRESSIONS = ("$", "@", "%")
@@ -48,7 +49,8 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
         config: The parser to check; default: the one that is evaluating the calling expression.
 
     Raises:
-        ValueError: If an id is unknown (the message names the nearest valid one), or its value has a wrong type.
+        ValueError: If an id is unknown (the message names the nearest valid one), its value has a wrong type, or
+            another training uses `output_dir`, `models_dir` or `cache_dir`.
         FileNotFoundError: If `exists` does not exist.
 
     Example:
@@ -65,11 +67,20 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
         refuse_wrong_kinds(given, own)
         if "device" in given:
             check_device(parser.get_parsed_content("device"))
+        if "train" in given and os.environ.get("RANK", "0") == "0":
+            _claim_folders(parser)
     if exists is not None and not Path(exists).exists() and not glob.glob(str(exists), recursive=True):
         raise FileNotFoundError(
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
             f" or make the default data: `python -m common phantom --help`."
         )
+
+
+def _claim_folders(parser: ConfigParser) -> None:
+    """Reserve the folders that a training writes, so that no other one writes there as well."""
+    for name in ("output_dir", "models_dir", "cache_dir"):
+        if name in parser.get() and (folder := parser.get_parsed_content(name)) is not None:
+            claim(folder, f"`{name}`")
 
 
 def restore_former_sections(parser: ConfigParser) -> dict[str, Any]:

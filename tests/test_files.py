@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +17,16 @@ from common.files import (
     Staging,
     atomic_write,
     below,
+    claim,
     partial_name,
     partials_of_the_dead,
     refuse_outside,
+    release_claims,
     remove_partials,
     safe_component,
     safe_name,
     shown,
+    walk,
 )
 from tests.helpers.limits import file_size_limit
 
@@ -206,3 +211,66 @@ def test_a_link_of_the_files_own_name_is_replaced_and_not_followed(tmp_path):
         staging.publish([staging.folder / "a.txt"])
     assert (out / "a.txt").read_text() == "new"
     assert (tmp_path / "elsewhere.txt").read_text() == "kept"
+
+
+HOLDER = """
+import sys, time
+from common.files import claim
+claim(sys.argv[1], "`output_dir`")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_folder_that_another_process_uses_is_refused_until_that_one_ends_in_whatever_way(tmp_path):
+    held = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(ValueError, match=rf"`output_dir` '.*run' is in use by process {other.pid} on .*remove"):
+                claim(tmp_path / "run", "`output_dir`")
+        finally:
+            other.kill()
+    assert names(tmp_path) == [".run.lock"]  # killed, it could not remove it
+    claim(tmp_path / "run", "`output_dir`")
+    claim(tmp_path / "run", "`output_dir`")  # twice by one process
+    assert json.loads((tmp_path / ".run.lock").read_text())["pid"] == os.getpid()
+    release_claims()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "refused"),
+    [
+        ({"pid": 1, "host": "elsewhere", "started": 0}, True),  # nobody here can see whether it runs
+        ({"pid": os.getpid(), "host": None, "started": 0}, False),  # the number was given again
+        ("not JSON", True),
+    ],
+)
+def test_the_file_of_a_claim_may_be_of_another_computer_of_an_ended_process_or_damaged(tmp_path, content, refused):
+    if isinstance(content, dict):
+        content = json.dumps({**content, "host": content["host"] or socket.gethostname()})
+    (tmp_path / ".run.lock").write_text(content)
+    if refused:
+        with pytest.raises(ValueError, match=r"is in use by process .* remove '.*\.run\.lock'"):
+            claim(tmp_path / "run", "`models_dir`")
+    else:
+        claim(tmp_path / "run", "`models_dir`")
+        release_claims()
+
+
+def test_folders_that_cannot_be_listed_are_told(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "x").touch()
+    listed = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    told = []
+    assert [(root.name, files) for root, files in walk(tmp_path, onerror=told.append)][1:] == [("a", ["x"])]
+    assert [error.filename for error in told] == [str(tmp_path / "b")]

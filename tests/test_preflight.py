@@ -6,6 +6,7 @@ Values of a wrong kind are refused before work starts; the overlays that we ship
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common import preflight
-from common.preflight import refuse_wrong_kinds
+from common.files import release_claims
+from common.preflight import check, refuse_wrong_kinds
 from tests.helpers.commands import python_m
 
 from .helpers.devices import pretend
@@ -159,3 +161,21 @@ def test_no_overlay_of_ours_changes_the_kind_of_a_value(path):
 
 def load(path: Path) -> dict:
     return ConfigParser.load_config_file(path)
+
+
+@pytest.mark.parametrize("name", ["output_dir", "models_dir", "cache_dir"])
+def test_a_training_into_the_folder_of_another_one_is_refused(tmp_path, name):
+    owner = {"pid": 1, "host": "another", "started": 0}
+    (tmp_path / f".{name}.lock").write_text(json.dumps(owner))
+    places = {n: str(tmp_path / n) for n in ("output_dir", "models_dir", "cache_dir")}
+    config = ConfigParser({"train": {}, "bundle_root": str(tmp_path), "run": [f"@{n}" for n in places], **places})
+    try:
+        with pytest.raises(ValueError, match=f"`{name}` '.*{name}' is in use by process 1 on another: two trainings"):
+            check(config=config)
+    finally:
+        release_claims()
+    (tmp_path / f".{name}.lock").unlink()
+    check(config=config)
+    assert len(list(tmp_path.glob(".*.lock"))) == 3
+    release_claims()
+    assert not list(tmp_path.glob(".*.lock"))

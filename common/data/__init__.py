@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..moved import moved_attribute
-from .datalist import describe, label_names, load_datalist, load_domain, patients, read_datalist
+from .confounders import warn_of_confounders
+from .datalist import check_validation, describe, label_names, load_datalist, load_domain, patients, read_datalist
 from .datasets import UnpairedDataset, axial_slices, axial_stacks, check_depth, validation_images
 from .domains import (
     DomainVolume,
@@ -36,6 +37,7 @@ __all__ = [
     "axial_stacks",
     "cache_volumes",
     "check_depth",
+    "check_validation",
     "common_folder",
     "conversions",
     "describe",
@@ -52,6 +54,7 @@ __all__ = [
     "read_datalist",
     "spacing_range",
     "validation_images",
+    "warn_of_confounders",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -99,6 +99,28 @@ def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str
             f" {sorted({name for entry in entries for name in entry})}."
         )
     return found
+
+
+def check_validation(dataset_dir: str | Path, domains: Sequence[str], targets: Sequence[str] | None = None) -> None:
+    """Refuse, before anything is fitted or written, a validation list with no image that a training can translate.
+
+    Args:
+        dataset_dir: Data folder or datalist, see `read_datalist`.
+        domains: Names of the source domains, and of the targets where these may be sources.
+        targets: Targets; an image of the only target is not translated. Default: images of all domains are.
+
+    Raises:
+        ValueError: If the list is absent or empty, or has no such image.
+    """
+    entries = load_datalist(dataset_dir, "validation")
+    sources = [domain for domain in domains if list(targets or ()) != [domain]]
+    if not any(domain in entry or entry.get("domain") == domain for entry in entries for domain in sources):
+        raise ValueError(
+            f"The validation list of the datalist in {str(dataset_dir)!r} must have an image of {' or '.join(sources)}:"
+            f' an entry {{"image": ..., "domain": {sources[0]!r}}}, or one that names the volumes of a patient by their'
+            f" domains. Its entries have the domains {sorted({str(entry.get('domain')) for entry in entries})} and the"
+            f" keys {sorted({name for entry in entries for name in entry})}."
+        )
 
 
 def describe(dataset_dir: str | Path) -> dict[str, Any]:

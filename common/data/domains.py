@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .datalist import load_domain
+from .datalist import check_validation, load_datalist, load_domain
 from .seeded import SeededDataset, apply_seeded, draw_seed
 from .volume_cache import VolumeCache
 
@@ -26,12 +26,14 @@ class DomainVolume(NamedTuple):
         spacing_mm: Pixel size within a slice, X and Y.
         domain: Name of the domain.
         patient: Name of the patient.
+        slice_mm: Distance between slices, if known.
     """
 
     slices: np.ndarray
     spacing_mm: tuple[float, float]
     domain: str
     patient: str
+    slice_mm: float | None = None
 
     @property
     def pixel_mm(self) -> float:
@@ -64,7 +66,8 @@ def load_domains(
     volumes = []
     for domain, entry in tqdm(entries, desc=f"loading {key}"):
         content = cache.get(entry["image"], load, _whole_hu)
-        volumes.append(DomainVolume(content["hu"].numpy(), content["spacing_mm"], domain, entry["patient"]))
+        between = content.get("slice_mm")  # which entries of an older cache lack
+        volumes.append(DomainVolume(content["hu"].numpy(), content["spacing_mm"], domain, entry["patient"], between))
     return volumes
 
 
@@ -214,7 +217,7 @@ def conversions(
     """Load the conversions that validation scores: some slices of each volume into every other domain.
 
     Args:
-        dataset_dir: Data folder or datalist.
+        dataset_dir: Data folder or datalist, whose validation list need not have every domain.
         domains: Names of the domains.
         load: Loads a volume, see `load_domains`.
         transform: Maps `{"image": (1, X, Y) in HU}` to the encoded image.
@@ -225,8 +228,14 @@ def conversions(
     Returns:
         Items `{"image": (1, X, Y), "source": (), "target": (), "spacing_mm": ()}`, with the true image of the target
         domain under `label` if the validation list has it. Source and target are indices into `domains`.
+
+    Raises:
+        ValueError: If the validation list has no image that can be converted.
     """
-    volumes = load_domains(dataset_dir, "validation", domains, load, cache=cache)
+    check_validation(dataset_dir, domains, targets)
+    entries = load_datalist(dataset_dir, "validation")
+    there = [name for name in domains if any(name in entry or entry.get("domain") == name for entry in entries)]
+    volumes = load_domains(dataset_dir, "validation", there, load, cache=cache)
     by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
     items = []
     for volume in volumes:
@@ -251,4 +260,5 @@ def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:
     volume = item["image"]
     spacing = nib.affines.voxel_sizes(np.asarray(volume.affine))
     slices = np.rint(torch.as_tensor(volume)[0].movedim(-1, 0).numpy()).astype(np.int16)
-    return {"hu": torch.from_numpy(slices), "spacing_mm": (float(spacing[0]), float(spacing[1]))}
+    sizes = {"spacing_mm": (float(spacing[0]), float(spacing[1])), "slice_mm": float(spacing[2])}
+    return {"hu": torch.from_numpy(slices), **sizes}

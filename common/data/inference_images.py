@@ -52,7 +52,16 @@ def find_images(
     if path.is_file() and path.suffix != ".json" and path.name.upper() != "DICOMDIR":
         return _of_file(path, modality)
     if path.suffix == ".json" or (path / DATALIST_NAME).is_file():
-        return [{"image": _source(entry, domain, str(path))} for entry in load_datalist(path, "test")]
+        entries = load_datalist(path, "test")
+        mine = [e for e in entries if domain is None or domain in e or e.get("domain") in (None, domain)]
+        if left := [str(entry.get("patient")) for entry in entries if entry not in mine]:
+            logger.warning(f"The test images of {', '.join(left)} are left out: by the datalist they are not {domain}.")
+        if not mine:
+            raise ValueError(
+                f"The test list of the datalist in {str(dataset_dir)!r} has no image of the source domain {domain!r};"
+                f" its entries have the domains {sorted({str(entry.get('domain')) for entry in entries})}."
+            )
+        return [{"image": _source(entry, domain, str(path))} for entry in mine]
     return _of_folder(path, path, modality)
 
 
@@ -104,9 +113,18 @@ def common_folder(items: Sequence[dict[str, Any]], keys: str | Sequence[str] = "
     Args:
         items: Data items with paths of images, or lists that begin with a name, under some of `keys`.
         keys: Keys of the images in an item.
+
+    Raises:
+        ValueError: If no item has an image.
     """
     names = [keys] if isinstance(keys, str) else keys
     images = [item[name] for item in items for name in names if name in item]
+    if not images:
+        raise ValueError(
+            f"None of the {len(items)} entries names a volume under {' or '.join(map(repr, names))}, but under"
+            f" {sorted({name for item in items for name in item})}. An entry that is evaluated names its source and its"
+            f" true target, on one grid, by their domains (docs/data.md); one without a truth can only be translated."
+        )
     paths = [image if isinstance(image, (str, Path)) else image[0] for image in images]
     return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
 

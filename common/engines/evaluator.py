@@ -63,7 +63,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         inferer: Inferer as MONAI's property of the evaluator; the translators hold their own.
 
     Raises:
-        ValueError: If the volumes of a case are on different grids.
+        ValueError: If a case lacks a volume; when run, if the volumes of a case are on different grids.
     """
 
     def __init__(
@@ -119,7 +119,19 @@ class TranslationEvaluator(SupervisedEvaluator):
         Progress("evaluating").attach(self)
 
     def _work(self, cases: Sequence[dict[str, Any]], directions: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        for case in cases:
+            needed = [name for direction in directions for name in self._needed(direction)]
+            if missing := [name for name in dict.fromkeys(needed) if not case.get(name)]:
+                raise ValueError(
+                    f"The test entry of patient {case.get('patient')!r} must name its volumes"
+                    f" {' and '.join(map(repr, dict.fromkeys(needed)))}, on one grid, to be evaluated; it lacks"
+                    f" {missing} and has {sorted(case)}. An entry of one image can only be translated (docs/data.md)."
+                )
         return [{"case": case, "direction": list(direction)} for case in cases for direction in directions]
+
+    def _needed(self, direction: Sequence[str]) -> Sequence[str]:
+        """Return the keys that a case must have to be scored in a direction."""
+        return direction
 
     def _reset(self) -> None:
         self.rows, self.cases, self.alarms = [], [], []

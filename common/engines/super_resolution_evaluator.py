@@ -84,6 +84,9 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         options: dict[str, Any] = {"save": save_as, "data_range": data_range, **others}
         super().__init__(device, cases, load, translators, **options)
 
+    def _needed(self, direction: Sequence[str]) -> Sequence[str]:
+        return direction[:1]  # a case without a truth is scored by its consistency with the source
+
     def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
         names = {"patient": str(case.get("patient", Path(case[source]).name)), "direction": f"{source}->{target}"}

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from ..devices import has_autocast, to_device, without_autocast
 from ..distributed import average_gradients, broadcast_weights, check_same_epoch, join_batch_norms, rank
 from ..errors import WorkerDiedError, disk_full_names
-from ..files import checksum, remove_partials
+from ..files import checksum, release_claims, remove_partials
 from ..memory import keep_memory
 from ..networks.definition import save_definition
 from ..tensor_files import DamagedFileError, read_tensors, save_atomically
@@ -267,6 +267,12 @@ class TranslationTrainer(SupervisedTrainer):
 
     def run(self) -> None:  # type: ignore[override]
         """Train up to `max_epochs`, from the saved state if `resume` is set and there is one."""
+        try:
+            self._train()
+        finally:
+            release_claims()  # of `common.preflight`
+
+    def _train(self) -> None:
         keep_memory()
         last = None if self.output_dir is None else self.output_dir / LAST
         if self.resume and self.state.epoch == 0 and last is not None and last.is_file():

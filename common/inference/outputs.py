@@ -21,7 +21,7 @@ from ..dicom.derived.series import write_derived_series
 from ..dicom.derived.source import read_source_series
 from ..dicom.geometry import Stack
 from ..dicom.reader import source_files
-from ..errors import disk_full_names
+from ..errors import ImpossibleError, disk_full_names
 from ..files import Staging, write_json
 from ..images.names import file_name, source_path
 from ..images.nifti import VOLUME_SUFFIXES
@@ -74,8 +74,9 @@ class CheckSourceSeriesd(MapTransform):
         allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: If the format is none of the three; when called, for a source that is not one evenly spaced series
-            of single-frame DICOM images, see `read_source_series`, which the writer uses as well.
+        ValueError: If the format is none of the three.
+        ImpossibleError: When called, for a source that is not one evenly spaced series of single-frame DICOM images,
+            see `read_source_series`, which the writer uses as well.
     """
 
     def __init__(self, keys: KeysCollection, output_format: str, *, allow_missing_keys: bool = False) -> None:
@@ -86,7 +87,10 @@ class CheckSourceSeriesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if self.output_format != NIFTI:
             for key in self.key_iterator(dict(data)):
-                _source_series(data[key], self.output_format)
+                try:
+                    _source_series(data[key], self.output_format)
+                except ValueError as error:
+                    raise ImpossibleError(f"{error} Or write NIfTI: `--output_format nifti`.") from error
         return dict(data)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data import describe, load_datalist, load_domain, read_datalist
+from common.data import check_validation, describe, load_datalist, load_domain, read_datalist
 from tests.helpers.shared import needs_shared, shared
 
 
@@ -139,3 +139,26 @@ def test_a_users_datalist_with_a_byte_order_mark_is_read(tmp_path):
     datalist, root = read_datalist(tmp_path / "bom.json")
     assert datalist["test"]
     assert root == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("validation", "targets", "message"),
+    [
+        ([{"image": "c_T1.nii.gz", "domain": "T1", "patient": "c"}], None, None),  # the source alone is enough
+        ([{"patient": "c", "T1": "c_T1.nii.gz", "T2": "c_T2.nii.gz"}], ["T2"], None),
+        ([{"image": "c_T2.nii.gz", "domain": "T2", "patient": "c"}], ["T2"], "must have an image of T1: an entry"),
+        (
+            [{"image": "c_T2.nii.gz", "patient": "c"}],
+            None,
+            "domains \\['None'\\] and the keys \\['image', 'patient'\\]",
+        ),
+        ([], None, "no list 'validation', or an empty one"),
+    ],
+)
+def test_a_validation_list_without_an_image_to_translate_is_refused(folder, validation, targets, message):
+    write(folder, validation=validation)
+    if message is None:
+        check_validation(folder, ["T1", "T2"], targets)
+    else:
+        with pytest.raises(ValueError, match=message):
+            check_validation(folder, ["T1", "T2"], targets)

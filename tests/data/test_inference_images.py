@@ -344,3 +344,17 @@ def test_a_patient_without_an_image_to_convert_is_left_out_with_a_warning(tmp_pa
 def test_nothing_to_convert_is_an_error_that_says_what_there_is(tmp_path, entry, options, message):
     with pytest.raises(ValueError, match=message):
         found(folder(tmp_path, entry), **options)
+
+
+def test_test_images_of_another_domain_are_left_out_by_name(tmp_path, caplog):
+    entries = [{"patient": "p", "image": "p.nii", "domain": "T1"}, {"patient": "q", "image": "q.nii", "domain": "T2"}]
+    data = folder(tmp_path, *entries, {"patient": "r", "T1": "r1.nii", "T2": "r2.nii"})
+    assert names(find_images(data, domain="T1")) == ["p.nii", "r1.nii"]
+    assert "The test images of q are left out: by the datalist they are not T1." in caplog.text
+    with pytest.raises(ValueError, match=r"no image of the source domain 'PD'; its .* \['T1', 'T2'"):
+        find_images(folder(tmp_path, *entries), domain="PD")
+
+
+def test_cases_without_a_volume_under_the_domains_are_refused_with_the_form_that_is_needed():
+    with pytest.raises(ValueError, match=r"None of the 1 entries names a volume under 'T1' or 'T2', but"):
+        common_folder([{"image": "a.nii", "domain": "T1"}], ["T1", "T2"])

@@ -15,6 +15,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from ...errors import ImpossibleError
 from ...images.grids import coarse_volume
 from ...images.names import file_name
 from ...metrics.score import BODY_HU, foreground_mask
@@ -169,7 +170,7 @@ class CheckAxiald(MapTransform):
         allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: When called, if a volume has fewer than `min_slices` axial slices. The message names the file.
+        ImpossibleError: When called, if a volume has fewer than `min_slices` axial slices. The message names the file.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class CheckAxiald(MapTransform):
         affine = np.asarray(volume.affine, dtype=float)
         slices, tilt, distance = axial_geometry(tuple(volume.shape[1:]), affine)
         if slices < self.min_slices:
-            raise ValueError(
+            raise ImpossibleError(
                 f"{file_name(volume)} has {slices} axial slice(s), but the network sees each slice together with its"
                 f" neighbours: at least {self.min_slices} are needed. Give the whole series, not a part of it."
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.transforms import Transform
 
-from ...errors import collected_warnings
+from ...errors import ImpossibleError, collected_warnings
 from ...images.names import file_name
 from ...images.nifti import DOUBTS
 
@@ -55,7 +55,8 @@ class Guards(Transform):
     """Run the checks of an input as strictly as the user wants, and note their findings.
 
     A check raises `ValueError` for a certain fault and warns, by `warnings` or the log, of a doubt. The mode `refuse`
-    leaves both as they are, `warn` turns a refusal into a warning, `off` runs only the checks in `always`. What the
+    leaves both as they are, `warn` turns a refusal into a warning, `off` runs only the checks in `always`. An
+    `ImpossibleError` is a refusal in every mode: without what it asks for there can be no output. What the
     reader of the image found doubtful in its header is noted as well, as the finding `header`.
 
     Args:
@@ -107,6 +108,8 @@ class Guards(Transform):
         with collected_warnings(issued=True) as messages:
             try:
                 item = dict(check(item))
+            except ImpossibleError:
+                raise
             except ValueError as error:
                 if not may_override:
                     raise

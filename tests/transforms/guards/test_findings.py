@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import warnings
@@ -10,7 +11,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 
-from common.errors import collected_warnings
+from common.errors import ImpossibleError, collected_warnings
 from common.transforms import Guards
 from common.transforms.guards.findings import noted
 
@@ -109,3 +110,22 @@ def test_what_another_thread_warns_of_meanwhile_is_not_collected():
     with pytest.warns(UserWarning, match="so it is"):
         found = check()
     assert found == ["the next input is doubtful", "here, too"]
+
+
+@pytest.mark.parametrize("mode", ["refuse", "warn"])
+def test_what_is_impossible_is_refused_in_every_mode_without_a_promise(mode):
+    def check(item):
+        raise ImpossibleError("scan.nii has 2 slices.")
+
+    with pytest.raises(ImpossibleError) as error:
+        Guards({"axial": check}, mode)(item())
+    assert "--guards warn" not in str(error.value)
+
+
+def test_what_the_reader_found_doubtful_is_told_and_noted(caplog):
+    doubtful = item()
+    doubtful["image"].meta["doubts"] = json.dumps(["its sizes contradict each other"])
+    (finding,) = noted(Guards({})(doubtful)["image"])
+    assert finding == {"check": "header", "verdict": "warned", "evidence": "its sizes contradict each other"}
+    assert "is doubtful: its sizes contradict each other. Check it." in caplog.text
+    assert noted(Guards({}, "off")(doubtful)["image"]) == []
