@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..images.grids import axial_last, block_factors, block_mean
 from ..metrics.score import BODY_HU, NOT_INVERTED, foreground_mask
+from ..transforms.guards.anatomy import MEASURES, SLICE_MM
 from ..transforms.guards.findings import PASSED, WARNED, Finding
 from ..transforms.unchanged import UnchangedRegion
 
@@ -26,6 +27,7 @@ SLACK = 0.1  # of the range of values: interpolation carries a change across an 
 INT16 = (-32768.0, 32767.0)
 LEAST_EDGES = 0.3
 LEAST_OVERLAP = 0.9
+LEAST_FLUID = 1.5  # true T2 images have 2.3 or more, FLAIR 0.6 or less
 MOST_JUMP = 2.0  # times the source's
 MEANING = {
     "range": "it has values that neither the source nor the network's range has",
@@ -33,6 +35,8 @@ MEANING = {
     "body": "its body is not where the source's is",
     "unchanged": "voxels of padding, or of others that must keep their values, have changed",
     "slices": "neighbouring slices differ more than in the source",
+    "fluid": "fluid, black in T1, is not brighter than tissue as it is in every T2",
+    "anatomy": "it does not show what the network was made for",
     "contrast": "the contrast was not inverted; T1 and T2 of one patient correlate by -0.65 to -0.2 inside the brain",
 }
 
@@ -49,32 +53,43 @@ MR: the codec's |
     | body | Dice's coefficient of both bodies | 0.9 or more |
     | slices | mean jump between neighbouring slices over the source's | 2 or less |
     | unchanged | voxels that had to stay as they are and did not, see `UnchangedRegion` | 0 |
-    | contrast | correlation of the values in the brain, where contrast must be inverted | -0.1 or less |
+    | contrast | correlation of the values in the middle of the brain, where contrast must be inverted | -0.1 or less |
+    | fluid | brightness of the source's dark fluid relative to tissue, where contrast must be inverted | 1.5 or more |
+    | anatomy | whether the translation shows the body part that the network was made for | it does |
 
     Args:
         modality: Modality, `CT` (in HU) or `MR`.
         value_range: Lowest and highest value of the codec, in the output's units.
         unchanged: Region of a CT that must stay as it is.
+        part: Body part that a translation must show, see `CheckBodyPartd`; default: any.
 
     Raises:
         ValueError: If `modality` is neither.
     """
 
     def __init__(
-        self, modality: str, value_range: Sequence[float], *, unchanged: UnchangedRegion | None = None
+        self,
+        modality: str,
+        value_range: Sequence[float],
+        *,
+        unchanged: UnchangedRegion | None = None,
+        part: str | None = None,
     ) -> None:
         if modality not in ("CT", "MR"):
             raise ValueError(f"`modality` must be 'CT' or 'MR', got {modality!r}.")
-        self.modality, self.unchanged = modality, unchanged
+        self.modality, self.unchanged, self.part = modality, unchanged, part
         self.value_range = float(value_range[0]), float(value_range[1])
 
-    def __call__(self, pair: PairedSlices, name: str, *, correlation: float | None = None) -> list[Finding]:
+    def __call__(
+        self, pair: PairedSlices, name: str, *, correlation: float | None = None, fluid: float | None = None
+    ) -> list[Finding]:
         """Judge all slices; each doubtful finding is logged as a warning.
 
         Args:
             pair: Slices of source and translation.
             name: Name of the source, for the messages.
             correlation: Correlation of the values of source and translation, if it must be negative, as from T1 to T2.
+            fluid: Brightness of fluid relative to tissue, see `fluid_brightness`, if it must be bright.
 
         Returns:
             Findings of all checks.
@@ -98,11 +113,17 @@ MR: the codec's |
             findings.append(pair.kept.finding())
         if correlation is not None:
             findings.append(_most("contrast", correlation, NOT_INVERTED))
+        if fluid is not None:
+            findings.append(_least("fluid", fluid, LEAST_FLUID))
+        if self.part is not None and pair.slice_mm is not None:
+            doubt = MEASURES[self.part](*pair.thick(output))
+            findings.append(Finding("anatomy", WARNED if doubt else PASSED, evidence=doubt))
         for finding in findings:
             if finding.verdict != PASSED:
+                measured = finding.evidence or f"measured {finding.value}, limit {finding.limit}"
                 logger.warning(
-                    f"The translation of {name} is doubtful: {MEANING[finding.check]} (measured {finding.value}, limit"
-                    f" {finding.limit}). Look at it beside its source before you use it."
+                    f"The translation of {name} is doubtful: {MEANING[finding.check]} ({measured}). Look at it beside"
+                    " its source before you use it."
                 )
         return findings
 
@@ -196,6 +217,7 @@ class PairedSlices:
         source: Extremes of the source.
         output: Extremes of the translation.
         kept: Voxels that must stay as they are.
+        slice_mm: Distance between the slices, if known.
 
     Example:
         >>> pair = PairedSlices((1.0, 1.0))
@@ -209,6 +231,7 @@ class PairedSlices:
     source: Extremes = field(default_factory=Extremes)
     output: Extremes = field(default_factory=Extremes)
     kept: Kept = field(default_factory=Kept)
+    slice_mm: float | None = None
     _levels: list[int] = field(default_factory=list)
     _coarse: FloatArray | None = None  # (room, 2, X', Y'): one array, as many small ones would scatter over the memory
 
@@ -250,6 +273,14 @@ class PairedSlices:
         ordered = self._coarse[np.argsort(self._levels)]
         return np.moveaxis(ordered[:, 0], 0, -1), np.moveaxis(ordered[:, 1], 0, -1)
 
+    def thick(self, volume: np.ndarray) -> tuple[FloatArray, tuple[float, float, float]]:
+        """Average the slices of a volume in wide pixels up to 5 mm, and return it with its voxel size in mm."""
+        assert self.slice_mm is not None
+        slices = max(1, min(round(SLICE_MM / self.slice_mm), volume.shape[2]))
+        factors = block_factors((10**6, 10**6), self.spacing_mm)
+        sizes = (self.spacing_mm[0] * factors[0], self.spacing_mm[1] * factors[1], self.slice_mm * slices)
+        return block_mean(volume, [1, 1, slices]), sizes
+
 
 def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> PairedSlices:
     """Return the axial slices of two volumes on one grid.
@@ -261,7 +292,7 @@ def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) ->
     """
     first, sizes = axial_last(source, affine)
     second, _ = axial_last(output, affine)
-    pair = PairedSlices(sizes[:2])
+    pair = PairedSlices(sizes[:2], slice_mm=sizes[2])
     for level in range(first.shape[2]):
         pair.add(first[:, :, level], second[:, :, level])
     return pair

@@ -30,6 +30,7 @@ from ..metrics.score import foreground_mask
 from ..transforms.guards.contrast import masked_correlation
 from ..transforms.guards.findings import Finding, noted
 from ..transforms.guards.kernel import kernel_found
+from .fluid import brain_middle, fluid_brightness
 from .output_check import OutputCheck, paired_slices
 from .sidecar import RunRecord, sidecar
 
@@ -208,8 +209,8 @@ class SaveOutputd(MapTransform):
     def _judged(self, source: Any, output: Any) -> tuple[list[Finding], dict[str, Any]]:
         first, second = (torch.as_tensor(image)[0].cpu().numpy() for image in (source, output))
         pair = paired_slices(first, second, np.asarray(source.affine, dtype=float))
-        correlation = masked_correlation(first, second, foreground_mask(first)) if self.inverts else None
-        findings = self.check(pair, file_name(source), correlation=correlation)
+        inversion = _inversion(first, second, np.asarray(source.affine, dtype=float)) if self.inverts else {}
+        findings = self.check(pair, file_name(source), **inversion)
         clipped = {} if self.percentiles is None else {"clipped_voxels": clipped_voxels(first, self.percentiles)}
         return findings, clipped
 
@@ -224,6 +225,19 @@ def then_save(postprocessing: Callable, save: SaveOutputd) -> Callable:
     if save in getattr(postprocessing, "transforms", ()):
         return postprocessing
     return Compose([postprocessing, save])
+
+
+def _inversion(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> dict[str, float | None]:
+    """Return the measures of an inverted contrast, in the middle of the brain; without one, in all that is no air."""
+    upright = nib.orientations.io_orientation(affine)  # type: ignore[attr-defined]
+    first, second = (nib.orientations.apply_orientation(volume, upright) for volume in (source, output))  # type: ignore[attr-defined]
+    sizes = nib.affines.voxel_sizes(affine)[np.argsort(upright[:, 0])]  # type: ignore[attr-defined]
+    middle = brain_middle(first, sizes)
+    region = middle if middle.any() else foreground_mask(first)
+    return {
+        "correlation": masked_correlation(first, second, region),
+        "fluid": fluid_brightness(first, second, middle),
+    }
 
 
 def publish_output(

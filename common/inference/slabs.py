@@ -222,7 +222,8 @@ def _written(
 ) -> PairedSlices:
     """Write the translation while it is made, and return the paired slices for the checks of the output."""
     affine, axis, shape = np.asarray(image.affine, dtype=float), axial_axis(image), image.shape[1:]
-    pair = PairedSlices(axial_last(np.empty((0, 0, 0)), affine)[1][:2])
+    sizes = axial_last(np.empty((0, 0, 0)), affine)[1]
+    pair = PairedSlices(sizes[:2], slice_mm=sizes[2])
     gathered = None if axis == 3 else np.empty(shape, np.int16)
     done = 0
     with (

@@ -19,7 +19,7 @@ from .guards.findings import Finding, Guards
 from .guards.image import CheckHeaderd, CheckImaged, WarnOfContrastd
 from .guards.kernel import FindKerneld, header_kernel
 from .guards.loading import LoadImageAndCheckd, LoadMappedd
-from .guards.scales import CheckAird, CheckPixelSized, CheckResampledd
+from .guards.scales import CheckAird, CheckClippedd, CheckPixelSized, CheckPlaned, CheckResampledd
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
@@ -33,6 +33,7 @@ __all__ = [
     "CheckAird",
     "CheckAxiald",
     "CheckBodyPartd",
+    "CheckClippedd",
     "CheckHUd",
     "CheckHeaderd",
     "CheckImaged",
@@ -40,6 +41,7 @@ __all__ = [
     "CheckNoContrastAgentd",
     "CheckNonContrastd",
     "CheckPixelSized",
+    "CheckPlaned",
     "CheckResampledd",
     "Enhancement",
     "EnsurePredictiond",

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 BODY_PART = "body_part"  # in the meta data of a volume from DICOM
 SLICE_MM = 5.0
-CHEST_SHARE = 0.25  # lung in a cross-section: hilar slices have 0.3 to 0.6, slices of the lung bases below 0.2
-CHEST_SLICES = 0.6  # share of all slices; an abdomen has its lung in the uppermost fifth
+CHEST_SHARE = 0.1  # lung in a cross-section: a chest has 0.1 (large patients) to 0.6, an abdomen below 0.05
+CHEST_SLICES = 0.5  # share of all slices; an abdomen has its lung in the uppermost fifth
 ABDOMEN_MM = 180.0  # diameter of a disc of a trunk's cross-section: adults 250 to 400 mm, heads and thighs up to 180 mm
 BRAIN_MM = (110.0, 230.0)  # a brain's largest cross-section as a disc, with or without scalp: 132 to 163 in test data
 MAX_TILT_DEGREES = 30.0

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 
 from ...images.grids import sampled
 from ...images.names import file_name
+from ...metrics.score import foreground_mask
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,90 @@ class CheckResampledd(MapTransform):
                     f"{file_name(data[key])} has axial pixels of {found[0]:.3g} x {found[1]:.3g} mm, the network was"
                     f" trained with {self.pixel_mm[0]:.3g} x {self.pixel_mm[1]:.3g} mm: the result may be wrong. Give a"
                     " finer reconstruction, or correct the spacing in the header."
+                )
+        return dict(data)
+
+
+class CheckClippedd(MapTransform):
+    """Refuse an MR volume of which the encoding would clip much more than the brightest few voxels.
+
+    Percentiles are taken over all voxels, as in training. In a large field of view with a small head the upper one lies
+    within the brain, whose bright part then becomes one value. In real volumes 2 to 3 % of the head lie above the 99th
+    percentile.
+
+    Args:
+        keys: Keys of volumes (C, X, Y, Z).
+        percentiles: Lower and upper percentile in percent.
+        most: Largest share of the head above the upper percentile.
+        allow_missing_keys: Whether items may lack some of the keys.
+
+    Raises:
+        ValueError: When called, for a volume that would be clipped more. The message names the file.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        percentiles: Sequence[float],
+        *,
+        most: float = 0.1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.percentiles, self.most = percentiles, most
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            volume = torch.as_tensor(data[key])[0].cpu().numpy()
+            head, high = foreground_mask(volume), float(np.percentile(volume, self.percentiles[1]))
+            share = float((volume[head] > high).mean()) if head.any() else 0.0
+            if share > self.most:
+                raise ValueError(
+                    f"{file_name(data[key])} shows a head that fills {head.mean():.0%} of the volume: {share:.0%} of"
+                    f" it lies above the {self.percentiles[1]:g}th percentile of all voxels ({high:.4g}), where the"
+                    " network sees a single value. Crop the volume to the head, so that it fills a fifth or more."
+                )
+        return dict(data)
+
+
+class CheckPlaned(MapTransform):
+    """Refuse volumes whose axial slices are too small for a conversion of kernels, or have pixels that are not square.
+
+    A kernel acts within axial slices, in lp/mm, over 15 pixels on either side. A coronal or sagittal stack has few,
+    wide pixels along the axis of its slices.
+
+    Args:
+        keys: Keys of volumes (C, X, Y, Z) with an affine.
+        least_pixels: Smallest number of pixels along each side of an axial slice.
+        most_ratio: Largest ratio of both pixel sizes.
+        allow_missing_keys: Whether items may lack some of the keys.
+
+    Raises:
+        ValueError: When called, for a volume with other slices. The message names the file.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        least_pixels: int = 16,
+        most_ratio: float = 1.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.least_pixels, self.most_ratio = least_pixels, most_ratio
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            axes = nib.orientations.io_orientation(np.asarray(data[key].affine, dtype=float))[:, 0]
+            size = [int(n) for n, axis in zip(data[key].shape[1:], axes) if axis != 2]
+            pixel = axial_pixel_mm(data[key])
+            if min(size) < self.least_pixels or max(pixel) > self.most_ratio * min(pixel):
+                raise ValueError(
+                    f"{file_name(data[key])} has axial slices of {size[0]} x {size[1]} pixels of {pixel[0]:.3g} x"
+                    f" {pixel[1]:.3g} mm; at least {self.least_pixels} pixels along each side, at most"
+                    f" {self.most_ratio:g} times as long as wide, are needed, as a kernel acts within them over 15"
+                    " pixels on either side. Give the axial reconstruction instead of a coronal or sagittal one."
                 )
         return dict(data)
 

@@ -55,7 +55,7 @@ def test_an_abdomen_has_the_size_of_a_trunk_and_hardly_any_lung(caplog):
     assert warned(trunk(0), "abdomen", caplog) == ""
     assert warned(trunk(60), "abdomen", caplog) == ""
     assert "a head or a limb has less" in warned(disc(120, 40.0, -1000.0), "abdomen", caplog)
-    assert "in 100% of its slices more than 25% of the cross-section is lung" in warned(trunk(130), "abdomen", caplog)
+    assert "in 100% of its slices more than 10% of the cross-section is lung" in warned(trunk(130), "abdomen", caplog)
 
 
 def test_a_lung_must_be_there(caplog):
@@ -81,7 +81,13 @@ def test_an_unknown_part_is_refused():
         ("brain_mri/cstar_stroke_T1.nii.gz", "brain", ""),
         ("abdomen_ct/totalseg_example_ct_noncontrast_3mm.nii.gz", "abdomen", ""),
         ("chest_ct/lidc_idri_0314_native_40slices.nii.gz", "lung", ""),
+        ("abdomen_ct/acrin_flt_breast_001_abdomen_SOFT_44slices.nii.gz", "abdomen", ""),
+        ("abdomen_ct/totalseg_example_contrast_Br38f_20slices.nii.gz", "abdomen", ""),
         ("chest_ct/lidc_idri_0314_native_40slices.nii.gz", "abdomen", "as in a chest"),
+        ("chest_ct/acrin_flt_breast_001_SOFT_24slices.nii.gz", "abdomen", "as in a chest"),
+        ("chest_ct/cmb_crc_01068_LUNG_40slices.nii.gz", "abdomen", "as in a chest"),
+        ("chest_ct/lungfcp_01-0001_B31f_40slices.nii.gz", "abdomen", "as in a chest"),
+        ("chest_ct/rider_pilot_0117_STANDARD_40slices.nii.gz", "abdomen", "as in a chest"),
         ("kernel_pair_ct/philips_headphantom_UB_soft_brain_40slices.nii.gz", "abdomen", "a head or a limb has less"),
     ],
 )

@@ -8,13 +8,16 @@ from __future__ import annotations
 import logging
 import re
 
+import nibabel as nib
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from common.transforms import CheckAird, CheckPixelSized, CheckResampledd
-from tests.helpers.shared import needs_shared, shared
+from common.transforms import CheckAird, CheckClippedd, CheckPixelSized, CheckPlaned, CheckResampledd
+from tests.helpers.shared import needs_shared, require_shared, shared
+from tests.helpers.translations import translate
+from tests.helpers.verdicts import refusal
 
 
 def image(values: torch.Tensor, pixel_mm: float = 1.0) -> dict[str, MetaTensor]:
@@ -146,3 +149,51 @@ def test_inference_refuses_pixels_nearer_to_its_output_than_to_its_input(factor)
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         CheckPixelSized("image", **{"pixel_mm": CLINICAL_MM, **arguments})
+
+
+def test_a_small_head_in_a_large_field_of_view_is_refused_as_its_bright_part_would_be_clipped():
+    check = CheckClippedd("image", [1, 99])
+    head = torch.zeros(1, 100, 100, 10)
+    head[:, 30:70, 30:70] = 50 + torch.rand(1, 40, 40, 10)
+    check(image(head))  # 16 % of the volume
+    head[:, :, :] = 0
+    head[:, 45:60, 45:60] = 50 + torch.rand(1, 15, 15, 10)
+    with pytest.raises(ValueError, match=r"'scan.nii' shows a head that fills 2% of the volume: 4\d% of it lies above"):
+        check(image(head))
+
+
+def test_the_small_brain_in_a_large_field_of_view_is_refused_and_no_real_volume():
+    check = CheckClippedd("image", [1, 99])
+    load = LoadImage(reader="NibabelReader", ensure_channel_first=True)
+    with pytest.raises(ValueError, match=r"fills 3% of the volume: 3\d% of it .* Crop the volume to the head"):
+        check({"image": load(require_shared("cases", "mr-small-brain-in-large-fov", "mbig.nii.gz"))})
+    volumes = sorted(require_shared("data", "brain_mri").glob("*.nii.gz"))
+    assert len(volumes) >= 16
+    for path in volumes:
+        check({"image": load(path)})
+
+
+def test_axial_slices_too_small_for_a_kernel_are_refused_whatever_the_axes():
+    def stack(*shape: int, mm: tuple[float, float, float] = (0.7, 0.7, 5.0)) -> dict[str, MetaTensor]:
+        affine = torch.diag(torch.tensor([*mm, 1.0], dtype=torch.float64))
+        return {"image": MetaTensor(torch.zeros(1, *shape), affine=affine, meta={"filename_or_obj": "scan.nii"})}
+
+    check = CheckPlaned("image")
+    check(stack(16, 64, 1))
+    with pytest.raises(ValueError, match=r"'scan.nii' has axial slices of 15 x 64 pixels of 0.7 x 0.7 mm; at least 16"):
+        check(stack(15, 64, 40))
+    with pytest.raises(ValueError, match=r"64 x 64 pixels of 0.7 x 5 mm.* Give the axial reconstruction"):
+        check(stack(64, 64, 64, mm=(0.7, 5.0, 0.7)))
+
+
+def test_a_coronal_stack_is_refused_by_the_kernel_bundles_and_converted_if_told(tmp_path):
+    source = require_shared("cases", "coronal-12-slices", "coronal12.nii.gz")
+    for bundle in ("ggcl", "kcgan_kernel_conversion"):
+        options = {"source": "B30f", "target": "B50f"}
+        with pytest.raises(RuntimeError) as error:
+            translate(bundle, source, tmp_path / "refused", **options)
+        assert "axial slices of 96 x 12 pixels of 0.7 x 5 mm" in refusal(error.value)
+        assert not list(tmp_path.glob("refused/*.nii*"))
+        translate(bundle, source, tmp_path / bundle, **options, guards="warn")
+        (path,) = (tmp_path / bundle).glob("*.nii.gz")
+        assert nib.load(path).shape == (96, 12, 96)
