@@ -36,7 +36,16 @@ TITLES = {
     "radial_filter_unpaired": "radial filter (fitted without pairs)",
     "nearest": "nearest neighbour",
 }
-LOWER_IS_BETTER = ("rmse", "mae", "mse", "consistency_mse", "spectrum_distance", "false_enhancement", "edge_ratio")
+LOWER_IS_BETTER = (
+    "rmse",
+    "mae",
+    "mse",
+    "misaligned_mse",
+    "consistency_mse",
+    "spectrum_distance",
+    "false_enhancement",
+    "edge_ratio",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,9 @@ class Board:
         second_title: Description of a second test set, which `run_leaderboard` may be given.
         overlays: Overlays of `train.yaml` outside `configs/baselines`, by the name of the method.
         over: Name of the method over whose overlay a method's own is laid, by the name of the latter.
-        supervised: Methods trained on aligned pairs, the upper end of the scale.
+        supervised: Methods trained on aligned pairs, the upper end of the scale where they are above its lower end.
+        untrained: Methods that are started but not trained.
+        combined: Further methods of the table, several overlays joined by +.
         fitted_on_pairs: Classical baselines fitted on pairs.
         shared_with: Another bundle beside this one, whose baselines, ablations and overlays are also used here.
         shared: Methods whose trainings are the same in both bundles and are done once.
@@ -71,6 +82,8 @@ class Board:
     overlays: Mapping[str, str] = field(default_factory=dict)
     over: Mapping[str, str] = field(default_factory=dict)
     supervised: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
+    combined: tuple[str, ...] = ()
     fitted_on_pairs: tuple[str, ...] = ()
     shared_with: str | None = None
     shared: tuple[str, ...] = ()
@@ -104,7 +117,7 @@ class Board:
 
     def methods(self) -> list[str]:
         """Return the names of all methods of the bundle except its ablations: its own first."""
-        return [self.own, *self.overlays, *self._names("baselines")]
+        return [self.own, *self.overlays, *self.combined, *self._names("baselines")]
 
     def files(self, method: str, overlay: str | None) -> list[Path]:
         """Return the configs that train a method, in order.
@@ -160,7 +173,8 @@ class Board:
         return f"{found}: {', '.join(ablations)}" if ablations else found
 
     def _file(self, part: str) -> Path:
-        known = [*self.methods(), *(f"ablations/{name}" for name in self._names("ablations"))]
+        single = [name for name in self.methods() if "+" not in name]
+        known = [*single, *(f"ablations/{name}" for name in self._names("ablations"))]
         name = self.overlays.get(part, part if part.startswith("ablations/") else f"baselines/{part}")
         found = self._find(name) if part in known else None
         if found is None:

@@ -17,8 +17,9 @@ from ..metrics.summary import NETWORK
 from .boards import Board
 
 Rows = Sequence[Mapping[str, Any]]
-UNPAIRED, CLASSICAL, PAIRED_CLASSICAL, SUPERVISED, ABLATION = (
+UNPAIRED, UNTRAINED, CLASSICAL, PAIRED_CLASSICAL, SUPERVISED, ABLATION = (
     "trained",
+    "not trained",
     "classical",
     "classical, on pairs",
     "supervised",
@@ -33,7 +34,7 @@ class Entry:
     Args:
         name: Name of the method or baseline.
         title: Title in the table.
-        kind: Kind: trained, classical, classical on pairs, supervised or ablation.
+        kind: Kind: trained, not trained, classical, classical on pairs, supervised or ablation.
         cells: Mean and SD over patients, by column.
         seeds: Number of seeds; 0 for a baseline.
         seed_sd: SD over seeds of the mean of the first column.
@@ -112,6 +113,8 @@ def kind_of(board: Board, name: str, *, trained: bool) -> str:
     """Return the kind of a method or baseline, see `Entry`."""
     if not trained:
         return PAIRED_CLASSICAL if name in board.fitted_on_pairs else CLASSICAL
+    if name in board.untrained:
+        return UNTRAINED
     if "ablations/" in name:
         return ABLATION
     return SUPERVISED if name in board.supervised else UNPAIRED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -10,7 +11,18 @@ from typing import Any
 
 from ..files import write_text
 from .boards import RESULTS, ROOT, Board, find_boards, lower_is_better
-from .entries import ABLATION, UNPAIRED, Entry, earlier_entries, entries, holm, paired_tests, patient_means
+from .entries import (
+    ABLATION,
+    PAIRED_CLASSICAL,
+    SUPERVISED,
+    UNPAIRED,
+    Entry,
+    earlier_entries,
+    entries,
+    holm,
+    paired_tests,
+    patient_means,
+)
 from .run import command
 
 COSTS = (
@@ -26,6 +38,8 @@ COSTS = (
     ("peak_memory_mb", "peak memory (MB)", "{:,.0f}"),
     ("peak_gpu_memory_mb", "peak GPU memory (MB)", "{:,.0f}"),
 )
+UNTRANSLATED = ("identity", "nearest")  # rows of the source as it is; with finer pixels, repeated
+ENOUGH_SEEDS = 3  # of a method of which a text may say that it wins
 NOTES = ROOT / "benchmarks" / "notes"
 PAGE = ROOT / "docs" / "leaderboard.md"
 
@@ -54,6 +68,7 @@ def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
     lines, ablations = without_ablations(found)
     parts = [f"## {board.title(board.own)} (`{board.bundle}`)", "```\n" + "\n".join(facts["commands"]) + "\n```"]
     parts += [_source(board, facts), score_table(board, lines), _tests(board, lines)]
+    parts += [standing(board, lines), ends_of_the_scale(board, lines), limits(board, lines)]
     if ablations:
         parts += ["Ablations, beside the method itself:", score_table(board, [best_entry(board, lines), *ablations])]
     if "second_baselines" in facts:
@@ -61,8 +76,10 @@ def section(board: Board, facts: dict[str, Any], found: list[Entry]) -> str:
     parts += ["Cost:", cost_table(found)]
     notes = NOTES / f"{board.bundle}.md"
     if notes.is_file():
-        parts.append(notes.read_text(encoding="utf-8").strip())
-    return "\n\n".join(parts)
+        text = notes.read_text(encoding="utf-8").strip()
+        check_claims(board, text, found, file=notes.name)
+        parts.append(text)
+    return "\n\n".join(part for part in parts if part)
 
 
 def load(board: Board, folder: Path) -> tuple[dict[str, Any], list[Entry]] | None:
@@ -110,7 +127,8 @@ def score_table(board: Board, found: Sequence[Entry]) -> str:
         cells = {c: value for c, value in each.cells.items() if complete or c not in board.columns}
         if not complete and len(each.directions) == 1:
             cells[f"{board.columns[0]} {each.directions[0]}"] = each.cells[board.columns[0]]
-        line = [f"**{each.title}**" if each is best else each.title, each.kind, str(each.seeds or "")]
+        kind = f"{each.kind}, no ceiling" if each.kind == SUPERVISED and above(board, each, found) else each.kind
+        line = [f"**{each.title}**" if each is best else each.title, kind, str(each.seeds or "")]
         line += [cell(cells.get(column)) for column in columns]
         line += ["" if each.seed_sd is None or not complete else number(each.seed_sd)] if spread else []
         line += ([p_value(p) for p in p_values.get(each.name, ())] or ["", ""]) if p_values else []
@@ -203,6 +221,120 @@ def significance(board: Board, best: Entry, found: Sequence[Entry]) -> dict[str,
             raw[each.name] = tests
     corrected = [holm([tests[which] for tests in raw.values()]) for which in (0, 1)]
     return dict(zip(raw, zip(*corrected)))
+
+
+def standing(board: Board, found: Sequence[Entry]) -> str:
+    """Say whether the best unpaired method is above the identity, and name each column in which it loses, and to whom.
+
+    "Beats" is said only of a method above the identity with 3 seeds.
+    """
+    best, column = best_entry(board, found), board.columns[0]
+    seeds = f"{best.seeds} seed{'s' if best.seeds != 1 else ''}"
+    base = [each for each in found if each.name in UNTRANSLATED and column in each.cells]
+    first = ""
+    if base:
+        higher = _is_ahead(column, best.cells[column][0], base[0].cells[column][0])
+        verb = ("beats" if may_win(board, best, found) else "is ahead of") if higher else "**loses to**"
+        first = f"{best.title} ({seeds}) {verb} {base[0].title} in {column}. "
+    lost = []
+    for name, (own, _) in best.cells.items():
+        rivals = [each for each in found if each is not best and name in each.cells and is_complete(each, found)]
+        if rivals:
+            order = (min if lower_is_better(name) else max)(rivals, key=lambda each: each.cells[name][0])
+            value = order.cells[name][0]
+            if _is_ahead(name, value, own) and number(value) != number(own):
+                lost.append(f"{name} ({number(own)} against {number(value)}, {order.title})")
+    if not lost:
+        return f"{first}It loses in no column of the table."
+    return f"{first}**It loses in {len(lost)} of {len(best.cells)} columns**: {'; '.join(lost)}."
+
+
+def ends_of_the_scale(board: Board, found: Sequence[Entry]) -> str:
+    """Say which supervised rows are no ceiling, since they are below the identity or the baseline fitted on pairs."""
+    column, told = board.columns[0], []
+    for each in found:
+        if each.kind == SUPERVISED and (rows := above(board, each, found)):
+            named = " and ".join(f"{row.title} ({number(row.cells[column][0])})" for row in rows)
+            told.append(f"**{each.title} is no ceiling**: it is below {named} in {column}")
+    if not told:
+        return ""
+    return f"{'. '.join(told)}. No distance to an upper end of the scale can be read from this table."
+
+
+def above(board: Board, supervised: Entry, found: Sequence[Entry]) -> list[Entry]:
+    """Return the identity and the baselines fitted on pairs that are better than a supervised row in the first column.
+
+    They are compared in the directions that the row was scored in.
+    """
+    column = board.columns[0]
+    better = []
+    for each in found:
+        if each.name not in UNTRANSLATED and each.kind != PAIRED_CLASSICAL:
+            continue
+        own, other = _shared_means(supervised, each, column)
+        if own is not None and other is not None and _is_ahead(column, other, own):
+            better.append(each)
+    return better
+
+
+def limits(board: Board, found: Sequence[Entry]) -> str:
+    """Say what the table cannot: rows of fewer than 3 seeds, and methods of the bundle that were not run."""
+    few = [each.title for each in found if 0 < each.seeds < ENOUGH_SEEDS]
+    names = {each.name for each in found}
+    missing = [board.title(name) for name in board.methods() if name not in names]
+    parts = []
+    if few:
+        parts.append(f"rows of fewer than {ENOUGH_SEEDS} seeds differ by chance as well ({', '.join(few)})")
+    if missing:
+        parts.append(f"nothing about methods that were not run ({', '.join(missing)})")
+    return f"What this table cannot say: {'; '.join(parts)}." if parts else ""
+
+
+def may_win(board: Board, each: Entry, found: Sequence[Entry]) -> bool:
+    """Return whether a text may say of a method that it wins: above the identity in the first column, with 3 seeds."""
+    column = board.columns[0]
+    if each.seeds < ENOUGH_SEEDS or column not in each.cells:
+        return False
+    pairs = [_shared_means(each, other, column) for other in found if other.name in UNTRANSLATED]
+    return any(own is not None and base is not None and _is_ahead(column, own, base) for own, base in pairs)
+
+
+def check_claims(board: Board, text: str, found: Sequence[Entry], *, file: str) -> None:
+    """Refuse a text under a table that says "wins" or "beats" of a method of which it may not be said.
+
+    The method is the one that the sentence names first.
+
+    Raises:
+        ValueError: If such a sentence names no method of the table, or one that is not above the identity with 3 seeds.
+    """
+    flat = " ".join(text.replace("*", "").split())
+    for sentence in re.split(r"(?<=[.:;])\s", flat):
+        if not re.search(r"\b(wins?|beats?|beaten)\b", sentence):
+            continue
+        places = [(match.start(), e) for e in found if (match := re.search(rf"\b{re.escape(e.title)}\b", sentence))]
+        first = min(places, key=lambda place: (place[0], -len(place[1].title)))[1] if places else None
+        if first is None or not may_win(board, first, found):
+            raise ValueError(
+                f"{file} must say that a method wins or beats another only of a method of the table above the identity"
+                f" with {ENOUGH_SEEDS} seeds, got {sentence!r}: write what the numbers carry, such as 'is ahead of'."
+            )
+
+
+def _shared_means(one: Entry, other: Entry, column: str) -> tuple[float | None, float | None]:
+    """Return both rows' means of a column over the directions that both have; of all where there are no patients."""
+    shared = set(one.directions) & set(other.directions)
+    if not shared:
+        own, base = (each.cells[column][0] if column in each.cells else None for each in (one, other))
+        return own, base
+    means: list[float | None] = []
+    for each in (one, other):
+        values = patient_means([row for row in each.rows if row["direction"] in shared], column).values()
+        means.append(mean(values) if values else None)
+    return means[0], means[1]
+
+
+def _is_ahead(column: str, value: float, other: float) -> bool:
+    return value < other if lower_is_better(column) else value > other
 
 
 def without_ablations(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:

@@ -76,6 +76,18 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def as_saved(image: torch.Tensor, rounding: float | None) -> torch.Tensor:
+    """Round an image to the steps that a file can store; the gradient passes as if it were not rounded.
+
+    Args:
+        image: Image in [-1, 1], any shape.
+        rounding: Step; None: the image as it is.
+    """
+    if rounding is None:
+        return image
+    return image + ((image / rounding).round() * rounding - image).detach()
+
+
 class ImagePool:
     """Pool of past translations that steadies a discriminator.
 

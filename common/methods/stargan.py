@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from ..distributed import draw_for_each, joined, own_part
 from ..losses.adversarial import AdversarialLoss
 from ..losses.gradient_penalty import gradient_penalty
-from .method import TrainingServices, TranslationMethod, frozen
+from .method import TrainingServices, TranslationMethod, as_saved, frozen
 
 
 class DomainLabels:
@@ -219,12 +219,6 @@ class StarGAN(TranslationMethod):
         fake, *keys = features(image, label)
         return fake, [key.detach() for key in keys]
 
-    def _as_saved(self, fake: torch.Tensor) -> torch.Tensor:
-        """Round a translation to what a file can store; the gradient passes as if it were not rounded."""
-        if self.rounding is None:
-            return fake
-        return fake + ((fake / self.rounding).round() * self.rounding - fake).detach()
-
     def _discriminator_losses(
         self,
         trainer: TrainingServices,
@@ -270,7 +264,7 @@ class StarGAN(TranslationMethod):
         """Compute GGCL's equation (5), KCGAN's (7): L_adv + lambda_cls L_cls^f + lambda_cyc L_cyc."""
         with trainer.autocast():
             fake_map, fake_logits = self.discriminator(fake)
-            cycled = self.generator(self._as_saved(fake), back)
+            cycled = self.generator(as_saved(fake, self.rounding), back)
         losses = {
             "adversarial": self.adversarial_loss.generator(fake_map),  # L_adv
             "fake_class": self.labels.classification_loss(fake_logits, target),  # L_cls^f

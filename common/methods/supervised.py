@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ..losses.adversarial import AdversarialLoss
 from ..losses.reconstruction import ReconstructionLoss
-from .method import TrainingServices, TranslationMethod, frozen
+from .method import TrainingServices, TranslationMethod, as_saved, frozen
 from .stargan import DomainLabels
 
 
@@ -82,11 +82,20 @@ class PairedConversion(TranslationMethod):
         generator: Generator, called as `generator(image, label)`; the network that is deployed.
         labels: Labels of the targets.
         generator_optimizer: Optimizer of the generator.
+        rounding: Step in [-1, 1] to which a prediction is rounded before it is compared, as it is when it is saved; the
+            gradient passes as if it were not.
     """
 
-    def __init__(self, generator: nn.Module, *, labels: DomainLabels, generator_optimizer: Optimizer) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        *,
+        labels: DomainLabels,
+        generator_optimizer: Optimizer,
+        rounding: float | None = None,
+    ) -> None:
         super().__init__(generator, networks={"generator": generator}, optimizers={"generator": generator_optimizer})
-        self.labels = labels
+        self.labels, self.rounding = labels, rounding
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Perform one update on `image` (B, C, H, W) of the domains `domain` (B,), with its `truth` in `target`."""
@@ -94,7 +103,7 @@ class PairedConversion(TranslationMethod):
         label = self.labels(batch["target"], batch["domain"], batch.get("spacing_mm"))
         with trainer.autocast():
             predicted = self.generator(image, label)
-        loss = l1_loss(predicted.float(), truth.float())
+        loss = l1_loss(as_saved(predicted.float(), self.rounding), truth.float())
         trainer.update(self.optimizers["generator"], loss)
         return {"generator": loss, "real_source": image, "fake_target": predicted.detach(), "real_target": truth}
 

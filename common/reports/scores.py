@@ -22,6 +22,21 @@ JUMP_ABOVE = 1.5
 OTHER_UNIT_DB = 5.0
 GROUPS: tuple[tuple[str, ...], ...] = ((IDENTITY,), INTERPOLATED, UNPAIRED, PAIRED)
 Metrics = Mapping[str, Mapping[str, float]]
+# Columns of the tables beside the one that a verdict compares: heading, whether higher is better, and format.
+COLUMNS: dict[str, tuple[str, bool, str]] = {
+    "psnr": ("PSNR", True, ".2f"),
+    "ssim": ("SSIM", True, ".3f"),
+    "rmse": ("RMSE", False, ".3g"),
+    "mae": ("MAE", False, ".3g"),
+    "psnr_matched": ("matched PSNR", True, ".2f"),
+    "ssim_matched": ("matched SSIM", True, ".3f"),
+    "psnr_mask": ("PSNR inside the mask", True, ".2f"),
+    "ssim_mask": ("SSIM inside the mask", True, ".3f"),
+    "mae_mask": ("MAE inside the mask", False, ".3g"),
+    "mse_window": ("MSE of the window", False, ".4f"),
+    "ms_ssim_window": ("MS-SSIM", True, ".3f"),
+    "ms_ssim_window_kernel7": ("MS-SSIM (7)", True, ".3f"),
+}
 
 # With more directions than this, a report compares them in common tables and folds the details away.
 FEW_DIRECTIONS = 2
@@ -30,7 +45,7 @@ Scores = Mapping[str, Mapping[str, Metrics]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Sentence and its kind: `wins`, `mixed` (loses to a paired baseline or in a region), `loses`, `open`."""
+    """Sentence and its kind: `wins`, `mixed` (loses to a paired baseline, in a column or a region), `loses`, `open`."""
 
     text: str
     kind: str
@@ -38,6 +53,9 @@ class Verdict:
 
 def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = False) -> Verdict:
     """Compare the network's PSNR with identity, the best unpaired and the best paired baseline.
+
+    Every other column of the table in which the network loses is named. It is one training, of which no more is said
+    than that it is ahead.
 
     Args:
         direction: Direction, e.g. `"T1->T2"`.
@@ -64,12 +82,40 @@ def verdict(direction: str, methods: Mapping[str, Metrics], *, brief: bool = Fal
     won = [f"{_described(rival)} by {gain:.2f} dB" for rival, gain in gains.items() if gain >= LEVEL_DB]
     lost = [f"{_described(rival)} by {-gain:.2f} dB" for rival, gain in gains.items() if gain <= -LEVEL_DB]
     level = [_described(rival) for rival, gain in gains.items() if abs(gain) < LEVEL_DB]
-    outcomes = (("loses to", lost), ("beats", won), ("is level with", level))
+    outcomes = (("loses to", lost), ("is ahead of", won), ("is level with", level))
     clauses = [f"{verb} {_joined(beaten)}" for verb, beaten in outcomes if beaten]
     text = f"{direction}{count}: the network, at {network:.2f} {unit}, {', and '.join(clauses)}{_caution(patients)}."
+    columns = lost_columns(methods, besides=metric)
+    if columns:
+        text = f"{text} It loses in {_joined(columns)}."
     unpaired_lost = any(gain <= -LEVEL_DB for rival, gain in gains.items() if rival not in PAIRED)
-    partly_lost = bool(lost) or any(" loses " in line for line in region_lines(methods))
+    partly_lost = bool(lost or columns) or any(" loses " in line for line in region_lines(methods))
     return Verdict(text, "loses" if unpaired_lost else "mixed" if partly_lost else "wins")
+
+
+def lost_columns(methods: Mapping[str, Metrics], *, besides: str = "psnr") -> list[str]:
+    """List the columns of the tables in which a baseline is better than the network, as far as they are printed.
+
+    Args:
+        methods: Scores, see `verdict`.
+        besides: Column that is left out.
+
+    Example:
+        >>> scores = {"network": {"ssim": {"mean": 0.59}}, "identity": {"ssim": {"mean": 0.84}}}
+        >>> lost_columns(scores)
+        ['SSIM (0.590 against 0.840, identity)']
+    """
+    lost = []
+    for metric, (heading, higher, form) in COLUMNS.items():
+        rivals = {name: value for name in methods if (value := _mean(methods, name, metric)) is not None}
+        own = rivals.pop(NETWORK, None)
+        if metric == besides or own is None or not rivals:
+            continue
+        best = (max if higher else min)(rivals, key=lambda name: rivals[name])
+        shown, other = f"{own:{form}}", f"{rivals[best]:{form}}"
+        if (rivals[best] > own) == higher and shown != other:
+            lost.append(f"{heading} ({shown} against {other}, {short_name_of(best)})")
+    return lost
 
 
 def overall(summary: Mapping[str, Mapping[str, Metrics]]) -> Verdict:
@@ -111,7 +157,7 @@ def region_lines(methods: Mapping[str, Metrics]) -> list[str]:
         >>> region_lines({"network": {"mae_tumour": {"mean": 9}}, "intensity_curve": {"mae_tumour": {"mean": 6}}})
         ['By mean absolute error it loses inside tumour (9 against 6, intensity curve).']
     """
-    regions: dict[str, list[str]] = {"loses": [], "wins": []}
+    regions: dict[str, list[str]] = {"loses": [], "is ahead": []}
     for metric in methods.get(NETWORK, {}):
         rivals = {name: value for name in methods if (value := _mean(methods, name, metric)) is not None}
         own = rivals.pop(NETWORK, None)
@@ -120,7 +166,7 @@ def region_lines(methods: Mapping[str, Metrics]) -> list[str]:
         best = min(rivals, key=lambda name: rivals[name])
         region = metric.removeprefix("mae_").replace("_", " ")
         text = f"{region} ({own:.3g} against {rivals[best]:.3g}, {short_name_of(best)})"
-        regions["wins" if own < rivals[best] else "loses"].append(text)
+        regions["is ahead" if own < rivals[best] else "loses"].append(text)
     return [f"By mean absolute error it {verb} inside {_joined(names)}." for verb, names in regions.items() if names]
 
 

@@ -91,18 +91,18 @@ def structure_table(methods: Mapping[str, Metrics]) -> str:
 
 
 def super_resolution_lines(methods: Mapping[str, Metrics]) -> list[str]:
-    """Describe in what the network beats every interpolation: consistency, texture and structures.
+    """Describe where the network is ahead of each interpolation: consistency, texture and structures.
 
     Example:
         >>> scores = {"network": {"spectrum_distance": {"mean": 0.3}}, "nearest": {"spectrum_distance": {"mean": 1.2}}}
-        >>> super_resolution_lines(scores)
-        ["By the distance of its power spectrum to the truth's it beats nearest neighbour (0.3 against 1.2 decades)."]
+        >>> print(*super_resolution_lines(scores))
+        By the distance of its power spectrum to the truth's it is ahead of nearest neighbour (0.3 against 1.2 decades).
     """
     lines = []
     for metric, text, unit, form in SENTENCES:
         own = methods.get(NETWORK, {}).get(metric)
         rivals = {name: methods[name][metric]["mean"] for name in INTERPOLATED if metric in methods.get(name, {})}
-        for verb, wins in (("beats", True), ("loses to", False)):
+        for verb, wins in (("is ahead of", True), ("loses to", False)):
             named = [
                 f"{short_name_of(rival)} ({own['mean']:{form}} against {value:{form}} {unit})"
                 for rival, value in rivals.items()

@@ -15,6 +15,7 @@ from common.leaderboard import find_board
 from common.networks import SemanticDiscriminator, StarGANDiscriminator
 from common.phantoms import generate_phantom
 from tests.helpers.bundles import ROOT
+from tests.helpers.released_steps import RecordedStep
 from tests.helpers.shared import needs_shared, shared
 
 BUNDLES = {name: ROOT / "bundles" / name for name in ("ggcl", "kcgan_kernel_conversion")}
@@ -48,6 +49,9 @@ COMBINATIONS = [
     ["train", "physics", "demo"],
     ["train", "leaderboard"],
     ["train", "physics", "leaderboard"],
+    ["train", "physics", "ablations/physics_untrained", "leaderboard"],
+    ["train", "physics", "baselines/supervised"],
+    ["train", "physics", "baselines/supervised", "leaderboard"],
     ["train", "official"],
     ["train", "two_vendors"],
     ["train", "multi_gpu_train"],
@@ -233,6 +237,26 @@ def test_the_guidance_is_a_part_that_is_plugged_in(overlays, guidance, discrimin
     assert type(method.guidance).__name__ == guidance
     assert type(method.discriminator) is discriminator
     assert method.guidance_weight == weight
+
+
+def test_the_physics_generator_may_be_trained_on_pairs():
+    """The true upper end of the scale: the network of `supervised.yaml` alone ends below the untranslated source."""
+    torch.manual_seed(0)
+    method = parsed("ggcl", "train", "physics", "baselines/supervised", **SMALL).get_parsed_content("method")
+    assert type(method).__name__ == "PairedConversion"
+    assert type(method.generator).__name__ == "PhysicsGenerator"
+    assert method.rounding == 2 / 4095
+    assert len(method.optimizers["generator"].param_groups) == 2
+    image, truth = torch.rand(2, 2, 1, 32, 32).mul(1.6).sub(0.8).unbind(0)
+    domain, target, spacing = torch.tensor([0, 2]), torch.tensor([2, 1]), torch.tensor([0.7, 0.7])
+    batch = {"image": image, "truth": truth, "domain": domain, "target": target, "spacing_mm": spacing}
+    step = RecordedStep(method)
+    found = method(step, batch)
+    predicted = method.generator(image, method.labels(target, domain, spacing)).detach()
+    saved = (predicted * 4095 / 2).round() / (4095 / 2)
+    torch.testing.assert_close(found["generator"].detach(), (saved - truth).abs().mean())
+    filters = torch.cat([p.grad.flatten() for p in method.generator.filters.parameters()])
+    assert filters.abs().max() > 0
 
 
 def test_official_is_the_released_code():

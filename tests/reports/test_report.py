@@ -133,7 +133,7 @@ def test_it_holds_the_numbers(page: str) -> None:
     assert "24.15 ± 0.13" in text  # mean and sample SD of 24.0, 24.1, 24.2, 24.3
     assert "19.15 ± 0.13" in text
     assert "11.5 ± 1.29" in text  # of 10, 11, 12, 13
-    assert "T1 → T2 (4 patients): the network, at 24.15 dB PSNR, beats" in text
+    assert "T1 → T2 (4 patients): the network, at 24.15 dB PSNR, is ahead of" in text
     assert "After histogram matching to the target and 0.5 mm smoothing" in text
     assert "4711" in text
     assert "p2, T1 → T2: contrast not inverted" in text

@@ -24,7 +24,11 @@ def row(text: str, name: str) -> str:
 @pytest.mark.parametrize(
     ("means", "kind", "words"),
     [
-        ({"identity": 14, "inverted_histogram_matching": 19, "intensity_curve": 22}, "wins", "beats the untranslated"),
+        (
+            {"identity": 14, "inverted_histogram_matching": 19, "intensity_curve": 22},
+            "wins",
+            "is ahead of the untranslated",
+        ),
         (
             {"identity": 14, "inverted_histogram_matching": 19, "intensity_curve": 26},
             "mixed",
@@ -44,6 +48,18 @@ def test_the_verdict_says_it_plainly(means: dict[str, float], kind: str, words: 
     assert result.kind == kind
     assert words in result.text
     assert result.text.startswith("T1 → T2 (8 patients): the network, at 24.00 dB PSNR, ")
+
+
+def test_every_column_in_which_the_network_loses_is_named() -> None:
+    """Ahead in PSNR beside an SSIM far below is no clean win; what is printed alike is no loss."""
+    methods: dict[str, Any] = psnr(network=24, identity=14, inverted_histogram_matching=23)
+    for name, ssim, mae in (("network", 0.59, 80.0), ("identity", 0.63, 237.0)):
+        methods[name] |= {"ssim": {"mean": ssim}, "mae": {"mean": mae}}
+    methods["inverted_histogram_matching"] |= {"ssim": {"mean": 0.84}, "mae": {"mean": 79.99}}
+    result = verdict("T1->T2", methods)
+    assert result.kind == "mixed"
+    assert "by 1.00 dB. It loses in SSIM (0.590 against 0.840, inverted histogram matching)." in result.text
+    assert "beats" not in result.text
 
 
 def test_the_best_unpaired_baseline_is_the_one_compared() -> None:
@@ -162,7 +178,7 @@ def test_facts_are_readable_and_escaped() -> None:
 def test_the_terminal_table() -> None:
     text = results_table({"T1->T2": psnr(network=24.0, identity=13.5)})
     assert re.search(r"^Network +24\.00 ± 0\.50$", text, flags=re.MULTILINE)
-    assert "beats the untranslated source (identity) by 10.50 dB" in text
+    assert "is ahead of the untranslated source (identity) by 10.50 dB" in text
 
 
 def test_where_the_truth_is_in_another_unit_the_matched_scores_decide() -> None:
@@ -172,4 +188,4 @@ def test_where_the_truth_is_in_another_unit_the_matched_scores_decide() -> None:
     }
     text = verdict("T1->T2", methods).text
     assert "20.00 dB PSNR after histogram matching" in text
-    assert "beats" in text
+    assert "is ahead of" in text

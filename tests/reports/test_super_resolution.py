@@ -64,7 +64,7 @@ def test_the_page_shows_four_volumes_with_a_part_of_each_enlarged_and_says_who_l
     assert page.count('<div class="inset">') == 4
     text = unescape(re.sub(r"<[^>]+>", " ", re.sub(r'src(set)?="[^"]*"', "", page)))
     assert "loses to the best interpolation (bicubic interpolation) by 2.00 dB" in text
-    assert "it beats bicubic interpolation (0.3 against 4 decades)" in text
+    assert "it is ahead of bicubic interpolation (0.3 against 4 decades)" in text
     assert "it loses to bicubic interpolation (400 against 80 HU²)" in text
     assert "Structures" in text
     (picture,) = (run / "pictures").glob("case_1*.png")
