@@ -159,6 +159,30 @@ def demo(bundle: str | None = None, *, output_dir: str = "runs/demo") -> None:
     run_demo(bundle, output_dir)
 
 
+def finetune(
+    bundle: str,
+    *,
+    dataset_dir: str,
+    output_dir: str,
+    pretrained_dir: str | None = None,
+    overlays: str = "",
+    **ids: object,
+) -> None:
+    """Fine-tune a bundle's weights on your own scans, score them before and after on held-out patients, and report.
+
+    Args:
+        bundle: A folder of bundles/, or the path of another bundle.
+        dataset_dir: Data folder whose datalist.json holds out test patients.
+        output_dir: Folder of the new weights (models), finetuning.json, metrics.csv and report.html.
+        pretrained_dir: Folder of the weights to begin with; default: the bundle's models.
+        overlays: Further overlays of train.yaml, such as baselines/supervised for scans in pairs.
+        ids: Ids of the training's config and their values, such as --max_epochs 20.
+    """
+    from .finetune import run_finetuning
+
+    run_finetuning(bundle, dataset_dir, output_dir, pretrained_dir=pretrained_dir, overlays=overlays, **ids)
+
+
 def leaderboard(
     *,
     bundle: str,
@@ -346,22 +370,12 @@ def install(archive: str, *, bundle_dir: str = ".", checksum: str | None = None,
 
 
 VERBS = (
-    *(
-        translate,
-        phantom,
-        datalist,
-        report,
-        demo,
-        convert_ggcl,
-        reading_sheet,
-        reading_results,
-        release,
-        release_index,
-        install,
-    ),
-    *(leaderboard, leaderboard_page, features),
+    *(translate, phantom, datalist, report, demo, finetune, convert_ggcl, reading_sheet, reading_results),
+    *(release, release_index, install, leaderboard, leaderboard_page, features),
 )
-SOURCE_TREE_ONLY = (translate, demo, release, release_index, install, leaderboard, leaderboard_page, features)
+SOURCE_TREE_ONLY = (
+    *(translate, demo, finetune, release, release_index, install, leaderboard, leaderboard_page, features),
+)
 
 
 def _available() -> list[Callable[..., None]]:

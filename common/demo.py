@@ -46,7 +46,7 @@ def run_demo(bundle: str | None = None, output_dir: str = "runs/demo") -> None:
     root = demo_bundle(bundle)
     started = time.time()
     for command in demo_commands(root, output_dir):
-        _run(command)
+        run_command(command)
     out = Path(output_dir)
     inputs = read_inputs(out)
     print("\n" + results_table(inputs.summary, task=inputs.task))
@@ -79,37 +79,50 @@ def demo_commands(root: Path, output_dir: str | Path) -> list[list[str]]:
     """
     plan = declaration(root, "demo", Demonstration) or Demonstration()
     out = Path(output_dir)
-    bundle = ["--bundle_root", _short(root), "--models_dir", str(out / "models"), "--dataset_dir", str(out / "data")]
+    bundle = [
+        "--bundle_root",
+        short_path(root),
+        "--models_dir",
+        str(out / "models"),
+        "--dataset_dir",
+        str(out / "data"),
+    ]
     stages = [(stage.stem,) for stage in training_stages(root)]
     commands = [
-        ["monai.bundle", "run", "training", *_files(root, "train", *plan.overlays, *stage), *bundle,
+        ["monai.bundle", "run", "training", *config_files(root, "train", *plan.overlays, *stage), *bundle,
          "--output_dir", str(out / "training")]
         for stage in (*stages, ())
     ]  # fmt: skip
     settings = [word for name, value in plan.inference.items() for word in (f"--{name}", str(value))]
     commands.append(
-        ["monai.bundle", "run", "inference", *_files(root, "inference"), *bundle,
+        ["monai.bundle", "run", "inference", *config_files(root, "inference"), *bundle,
          "--output_dir", str(out / "translated"), *settings]
     )  # fmt: skip
     commands.append(
-        ["monai.bundle", "run", "evaluating", *_files(root, "inference", "evaluate", *plan.evaluation), *bundle,
+        ["monai.bundle", "run", "evaluating", *config_files(root, "inference", "evaluate", *plan.evaluation), *bundle,
          "--output_dir", str(out), "--training_dir", str(out / "training")]
     )  # fmt: skip
     return [*commands, ["common", "report", str(out)]]
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
     """Return a path below the working directory relative to it, as a user would type it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _files(root: Path, *names: str) -> list[str]:
-    files = [_short(root / "configs" / f"{name}.yaml") for name in names]
+def config_files(root: Path, *names: str) -> list[str]:
+    """Return the words of `--config_file` for configs of a bundle, in order, named without their suffix."""
+    files = [short_path(root / "configs" / f"{name}.yaml") for name in names]
     return ["--config_file", files[0] if len(files) == 1 else str(files)]
 
 
-def _run(command: list[str]) -> None:
+def run_command(command: list[str]) -> None:
+    """Print a command, given without `python -m`, and run it.
+
+    Raises:
+        SystemExit: If it fails.
+    """
     print(f"\n$ python -m {shlex.join(command)}", flush=True)
     code = run_child([sys.executable, "-m", *command])
     if code:
-        raise SystemExit(f"The demonstration stopped: the command above ended with exit code {code}.")
+        raise SystemExit(f"Stopped: the command above ended with exit code {code}.")

@@ -63,6 +63,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "reports": {"metrics", "data", "networks", "bundles"},
     "demo": {"reports", "processes", "bundles"},
+    "finetune": {"demo", "reports", "metrics", "data", "bundles"},
 }
 
 # The top floor: each of them may import all that is below, and none of the others.

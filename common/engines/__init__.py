@@ -18,6 +18,7 @@ from .translator import (
     VolumeTranslator,
     with_baselines,
     with_filters,
+    with_weights_before,
 )
 from .validation import ConversionBatch, KernelValidation, UnpairedValidation
 
@@ -40,6 +41,7 @@ __all__ = [
     "half_blends",
     "with_baselines",
     "with_filters",
+    "with_weights_before",
 ]
 
 

@@ -151,6 +151,8 @@ class TranslationTrainer(SupervisedTrainer):
         lr_schedulers: Learning-rate schedulers that are stepped after each epoch.
         validator: Evaluator that runs every `val_interval` epochs on the network to be deployed.
         val_interval: Number of epochs between two validations; the last epoch is always validated.
+        validate_first: Whether to validate the network before the first epoch as well, as epoch 0. It is then a
+            candidate like any other: a fine-tuning that never improves deploys the weights that it began with.
         key_metric: Metric of the validator that selects the best network; lower is better. Without a validator the
             last network is deployed.
         save_interval: Number of epochs between two saved states; the last one is always saved.
@@ -188,6 +190,7 @@ class TranslationTrainer(SupervisedTrainer):
         lr_schedulers: Sequence[LRScheduler] = (),
         validator: SupervisedEvaluator | None = None,
         val_interval: int = 1,
+        validate_first: bool = False,
         key_metric: str = "unpaired_score",
         save_interval: int = 1,
         accumulation_steps: int = 1,
@@ -241,6 +244,8 @@ class TranslationTrainer(SupervisedTrainer):
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         log = TrainingLog(self.output_dir, log_interval=log_interval, progress=progress)
         log.attach(self, optimizers=method.optimizers, validator=validator)
+        if validate_first and validator is not None:
+            self.add_event_handler(Events.STARTED, self._validate_start)  # after the log has made its files
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
 
     @property
@@ -361,11 +366,15 @@ class TranslationTrainer(SupervisedTrainer):
         if self.output_dir is not None and rank() == 0 and (self.epoch % self.save_interval == 0 or final):
             save_atomically(training_state(self), self.output_dir / LAST)
 
+    def _validate_start(self) -> None:
+        if self.epoch == 0:
+            self._validate()
+
     def _validate(self) -> None:
         """Validate, and save the network if it is the best; all ranks compute the same metric, so that none waits."""
         assert self.validator is not None
         self.validator.network = self.deployed_network
-        self.validator.run(self.epoch)
+        self.validator.run(max(self.epoch, 1))  # MONAI counts an evaluator's epochs from 1
         metrics = self.validator.state.metrics
         if self.key_metric not in metrics:
             raise ValueError(f"`key_metric` must be one of the validator's {sorted(metrics)}, got {self.key_metric!r}.")

@@ -218,7 +218,7 @@ def _drop_rows_after(path: Path, column: str, last: int) -> None:
     if lines and not lines[-1].endswith("\n"):  # cut short by a full disk: its number may be cut as well
         lines.pop()
     reader = csv.DictReader(lines)
-    rows = [row for row in reader if int(row[column]) <= last]
+    rows = [row for row in reader if last and int(row[column]) <= last]
     columns = list(reader.fieldnames or [])
     if rows:
         _write_rows(path, columns, rows)

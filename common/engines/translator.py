@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,13 @@ from ..baselines.fitting import load_baselines
 from ..baselines.kernels.training import FILTERS, KernelFilters, load_kernel_filters
 from ..devices import to_device
 from ..inference.inferers import source_domain
+from ..metrics.summary import BEFORE, NETWORK
+from ..networks.definition import read_definition
+from ..networks.weights import load_pretrained
 from ..networks.with_target import WithTarget, target_weights
 
 logger = logging.getLogger(__name__)
+ENCODED_BY = ("codec", "domains", "spacing_mm")  # facts of a definition that its `encode` depends on
 
 
 class Translator(Protocol):
@@ -70,6 +75,12 @@ class VolumeTranslator:
         with torch.no_grad():
             item["pred"] = self.inferer(to_device(item["image"][None], self.device), self.network)[0].cpu()
         return self.decode(item)["pred"]
+
+    def with_network(self, network: nn.Module) -> VolumeTranslator:
+        """Return this translator with another network, of the same encoding and decoding."""
+        other = copy.copy(self)
+        other.network = network.to(self.device)
+        return other
 
 
 class BaselineNetwork(nn.Module):
@@ -135,6 +146,11 @@ class ConversionTranslator(VolumeTranslator):
         self.network = bound.to(self.device)
         return super().__call__(volume, target)  # type: ignore[arg-type]
 
+    def with_network(self, network: nn.Module) -> ConversionTranslator:
+        other = copy.copy(self)
+        other.generator = network.to(self.device)
+        return other
+
 
 class FilterTranslator:
     """The radial filters of all directions, which were fitted in training.
@@ -159,6 +175,43 @@ class FilterTranslator:
         back = stored.as_reoriented(nib.orientations.ornt_transform(axes[1], axes[0]))
         result = torch.as_tensor(np.ascontiguousarray(back.dataobj)).round()[None]
         return MetaTensor(result, affine=volume.affine, meta=volume.meta)
+
+
+def with_weights_before(
+    translator: VolumeTranslator,
+    models_dir: str | Path,
+    before_dir: str | Path | None,
+    *,
+    encoded_by: Sequence[str] = ENCODED_BY,
+) -> dict[str, Translator]:
+    """Return the translator as `network`, and as `before` the same one with the weights of another folder.
+
+    Args:
+        translator: The bundle's network between its encoding and decoding.
+        models_dir: Folder of that network's definition.
+        before_dir: Folder of the weights that a fine-tuning began with; None for none.
+        encoded_by: Facts of the definitions in which the two must agree, as one encoding serves both.
+
+    Raises:
+        FileNotFoundError: If the folder lacks `network.json` or `model.pt`.
+        ValueError: If the two definitions differ in what encodes an image, so that one pipeline cannot serve both.
+    """
+    if before_dir is None:
+        return {NETWORK: translator}
+    definitions = [read_definition(folder, {}) for folder in (models_dir, before_dir)]
+    unlike = [fact for fact in encoded_by if _fact(definitions[0], fact) != _fact(definitions[1], fact)]
+    if unlike:
+        raise ValueError(
+            f"The network of `before_dir` {str(before_dir)!r} must take the same images as that of `models_dir`"
+            f" {str(models_dir)!r}, but their network.json differ in {unlike}: evaluate each on its own."
+        )
+    return {NETWORK: translator, BEFORE: translator.with_network(load_pretrained(before_dir))}
+
+
+def _fact(definition: Mapping[str, Any], name: str) -> Any:
+    """Return a fact of a definition; of a codec without `reference`, the target's intensities, which only decode."""
+    fact = definition.get(name)
+    return {key: value for key, value in fact.items() if key != "reference"} if name == "codec" and fact else fact
 
 
 def identity(volume: MetaTensor, target: str) -> MetaTensor:

@@ -31,7 +31,7 @@ from .super_resolution import (
     SuperResolutionGenerator,
 )
 from .unit import UNITBackGenerator, UNITGenerator
-from .weights import load_weights
+from .weights import load_pretrained, load_weights
 from .with_target import WithTarget, source_label, target_weights, vendors_of
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "build_network",
     "definition_path",
     "load_definition",
+    "load_pretrained",
     "load_stage",
     "load_weights",
     "read_definition",

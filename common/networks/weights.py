@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ..files import checksum
 from ..tensor_files import DamagedFileError, read_tensors
+from .definition import definition_path, load_definition, read_definition
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -41,6 +43,37 @@ def load_weights(network: Network, path: str | Path) -> Network:
             "models/network.json and models/model.pt must travel together: copy both from the same training or release."
         )
     network.load_state_dict(state)
+    return network
+
+
+def load_pretrained(models_dir: str | Path) -> nn.Module:
+    """Build the network that a training or a release left in a folder, with its weights, to train it further.
+
+    Args:
+        models_dir: Folder with `network.json` and `model.pt`.
+
+    Returns:
+        The network on the CPU.
+
+    Raises:
+        FileNotFoundError: If one of the two files is missing.
+        ValueError: If the files do not belong together, or were not written by a training.
+    """
+    folder = Path(models_dir)
+    path = definition_path(folder)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no network.json at {folder}: `pretrained_dir` must be a folder with network.json and model.pt, as a"
+            " training or a release holds them."
+        )
+    weights = path.parent / "model.pt"
+    network = load_weights(load_definition(folder, {}), weights)
+    expected = read_definition(folder, {}).get("checksum")
+    if expected is not None and checksum(weights) != expected:
+        raise ValueError(
+            f"{weights} must be the file whose checksum network.json holds, but it is another: copy both from the same"
+            " training or release."
+        )
     return network
 
 

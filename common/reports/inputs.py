@@ -15,7 +15,7 @@ from typing import Any
 
 from ..bundles import CONTRAST_ENHANCEMENT, KERNEL_CONVERSION, SUPER_RESOLUTION
 from ..files import read_json
-from ..metrics.summary import NETWORK, Summary, read_rows, summarise
+from ..metrics.summary import BEFORE, NETWORK, Summary, read_rows, summarise
 
 FILES = ("summary.json", "metrics.csv", "cases.json", "losses.csv", "validation.csv")
 Columns = dict[str, list[float]]
@@ -33,6 +33,7 @@ PAIRED = ("intensity_curve", "radial_filter")
 INTERPOLATED = ("bicubic", "nearest")
 NAMES = {
     NETWORK: "Network",
+    BEFORE: "Network before fine-tuning",
     "blend_of_outputs": "Blend of the network's outputs",
     IDENTITY: "Identity (source as it is)",
     "histogram_matching": "Histogram matching (unpaired)",
@@ -46,6 +47,7 @@ NAMES = {
 # Colour-blind safe, each for a light and a dark page.
 COLOURS = {
     NETWORK: ("#1d4ed8", "#7aa7ff"),
+    BEFORE: ("#6d28d9", "#b79bff"),
     IDENTITY: ("#6b7280", "#a3acb9"),
     "histogram_matching": ("#b45309", "#f0a94a"),
     "inverted_histogram_matching": ("#047857", "#4cc79a"),
@@ -203,10 +205,10 @@ def direction_of(direction: str) -> str:
 
 def ordered(methods: Iterable[str]) -> list[str]:
     """Sort methods: the network, other methods, then the baselines from the weakest to those fitted on pairs."""
-    known = (NETWORK, IDENTITY, *reversed(INTERPOLATED), *reversed(UNPAIRED), *PAIRED)
+    known = (NETWORK, BEFORE, IDENTITY, *reversed(INTERPOLATED), *reversed(UNPAIRED), *PAIRED)
     given = list(dict.fromkeys(methods))
     others = [method for method in given if method not in known]
-    return [method for method in (known[0], *others, *known[1:]) if method in given]
+    return [method for method in (*known[:2], *others, *known[2:]) if method in given]
 
 
 def colour_of(method: str, *, dark: bool) -> str:

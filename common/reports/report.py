@@ -10,6 +10,7 @@ from ..files import safe_name, write_text
 from . import html, tables
 from .drawing import require
 from .features import feature_section
+from .finetuning import finetuning_section
 from .inputs import direction_of, read_inputs
 from .scores import FEW_DIRECTIONS, grouped_directions
 from .sections import (
@@ -66,6 +67,7 @@ def write_report(
         body = [verdict_sections(inputs), alarm_section(inputs)]
         for direction in directions:
             body += direction_sections(direction, inputs, save, show, 3 if cases is None else cases)
+    body.insert(0, finetuning_section(inputs.rows))
     body.append(blend_section(inputs))
     body.append(feature_section(folder))
     body.append(training_section(inputs, save))

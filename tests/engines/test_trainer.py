@@ -10,7 +10,7 @@ import json
 import pytest
 import torch
 from ignite.engine import Events
-from monai.engines import SupervisedTrainer
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch.optim.lr_scheduler import ExponentialLR
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
@@ -206,3 +206,35 @@ def test_resuming_is_bitwise_and_the_next_stage_loads_what_was_trained(name, tmp
     assert_close(stage.state_dict(), straight.generator.state_dict(), rtol=0, atol=0)
     assert isinstance(stage, type(straight.generator))
     assert torch.equal(stage(batch()["target"]), straight.generator.eval()(batch()["target"]))
+
+
+class Scores(SupervisedEvaluator):
+    """A validator that gives the listed scores, one a run, and counts its runs."""
+
+    def __init__(self, scores):
+        super().__init__("cpu", [0], torch.nn.Identity(), iteration_update=lambda engine, batch: {})
+        self.scores = list(scores)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._score)
+
+    def _score(self, _):
+        self.state.metrics["unpaired_score"] = self.scores.pop(0)
+
+
+@pytest.mark.parametrize(("scores", "best"), [([1.0, 2.0, 3.0], 0), ([3.0, 2.0, 2.5], 1)])
+def test_the_weights_at_the_start_are_a_candidate_if_they_are_validated(tmp_path, scores, best):
+    run = trainer("nec", tmp_path, epochs=2, validator=Scores(scores), validate_first=True)
+    start = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.run()
+    assert run.best_epoch == best
+    assert not run.validator.scores
+    assert [row["epoch"] for row in rows(tmp_path / "out/validation.csv")] == ["0", "1", "2"]
+    assert json.loads((tmp_path / "models/network.json").read_text())["epoch"] == best
+    kept = torch.load(tmp_path / "models/model.pt", weights_only=True)
+    assert all(torch.equal(kept[name], value) for name, value in start.items()) is (best == 0)
+
+
+def test_a_resumed_training_does_not_validate_its_start_again(tmp_path):
+    trainer("nec", tmp_path, epochs=1, validator=Scores([1.0, 2.0]), validate_first=True).run()
+    resumed = trainer("nec", tmp_path, epochs=2, validator=Scores([3.0]), validate_first=True, resume=True)
+    resumed.run()
+    assert [row["epoch"] for row in rows(tmp_path / "out/validation.csv")] == ["0", "1", "2"]

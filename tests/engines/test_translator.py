@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,11 +23,19 @@ from common.baselines.kernels.training import (
     start_from_filters,
 )
 from common.data import DomainVolume, EpochSampler, MultiDomainDataset
-from common.engines import ConversionBatch, FilterTranslator, KernelValidation, TranslationTrainer, with_filters
+from common.engines import (
+    ConversionBatch,
+    FilterTranslator,
+    KernelValidation,
+    TranslationTrainer,
+    VolumeTranslator,
+    with_filters,
+    with_weights_before,
+)
 from common.engines.validation import low_pass_change
 from common.inference import ConversionInferer
 from common.methods import ConversionLabels, DomainLabels
-from common.networks import PhysicsGenerator, WithTarget
+from common.networks import CompactGenerator, PhysicsGenerator, WithTarget, save_definition
 from tests.helpers.stargan import SIZE, stargan
 
 DOMAINS = ["soft", "sharp"]
@@ -195,3 +204,42 @@ def test_the_low_pass_change_leaves_out_air_whose_clipped_noise_is_no_reference(
     assert low_pass_change(converted, source, 0.7) < 0.1
     assert low_pass_change(source + 15.0, source, 0.7) == pytest.approx(15.0)
     assert low_pass_change(np.full((8, 8), -950.0), np.full((8, 8), -1000.0), 0.7) == 0.0
+
+
+def weights_in(folder, *, channels=(4,), **facts):
+    """A training's two files of a small network."""
+    folder.mkdir()
+    network = CompactGenerator(channels=list(channels), num_res_units=0, num_groups=0)
+    torch.save(network.state_dict(), folder / "model.pt")
+    save_definition(folder / "network.json", network, **facts)
+    return network
+
+
+def doubled(item, source, target):
+    return {**item, target: item[source] * 2}
+
+
+def test_weights_before_are_those_of_their_folder_in_the_same_encoding(tmp_path):
+    """Independent: the two networks by hand, on an image that is doubled before and after."""
+    facts = {"codec": {"percentiles": [1, 99], "reference": [0, 9]}, "domains": {"source": "T1", "target": "T2"}}
+    after = weights_in(tmp_path / "after", **facts)
+    before = weights_in(tmp_path / "before", **{**facts, "codec": {"percentiles": [1, 99], "reference": [0, 5]}})
+    translate = VolumeTranslator(
+        after, partial(doubled, source="image", target="image"), partial(doubled, source="pred", target="pred")
+    )
+    made = with_weights_before(translate, tmp_path / "after", tmp_path / "before")
+    assert list(made) == ["network", "before"]
+    image = MetaTensor(torch.rand(1, 16, 16))
+    with torch.no_grad():
+        expected = [network(image[None] * 2)[0] * 2 for network in (after, before)]
+    for translator, volume in zip(made.values(), expected, strict=True):
+        assert torch.equal(translator(image, "T2").as_tensor(), volume.as_tensor())
+    assert list(with_weights_before(translate, tmp_path / "after", None)) == ["network"]
+
+
+def test_weights_of_another_encoding_are_not_scored_beside(tmp_path):
+    after = weights_in(tmp_path / "after", codec={"hu": [-1024, 3071]})
+    weights_in(tmp_path / "before", codec={"hu": [-100, 200]})
+    translate = VolumeTranslator(after, dict, dict)
+    with pytest.raises(ValueError, match=r"differ in \['codec'\]: evaluate each on its own"):
+        with_weights_before(translate, tmp_path / "after", tmp_path / "before")

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Brain phantoms for tests, and their intensities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""StarGAN methods with small networks, and batches for them."""
 
 from __future__ import annotations
 

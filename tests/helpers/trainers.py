@@ -1,4 +1,4 @@
-"""TODO"""
+"""A trainer of a small method on random images, and what it leaves: its weights and the rows of its files."""
 
 from __future__ import annotations
 

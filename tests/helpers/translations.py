@@ -1,4 +1,4 @@
-"""TODO"""
+"""Volumes and translators for tests of evaluation."""
 
 from __future__ import annotations
 

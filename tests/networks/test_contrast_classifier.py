@@ -1,4 +1,4 @@
-"""TODO"""
+"""The classifier of enhanced scans, and the loading of a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The patch discriminators: sizes, receptive fields, scales and padding."""
 
 from __future__ import annotations
 

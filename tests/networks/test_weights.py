@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from common.networks import CompactGenerator, load_weights
+from common.networks import CompactGenerator, load_pretrained, load_weights, save_definition
 
 
 def build(seed=0, channels=(8, 16), **arguments):
@@ -115,3 +115,31 @@ def test_training_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"must hold a flat dict of name to tensor, got list\."):
         load_weights(network, path)
     assert_untouched(network)
+
+
+def trained(folder):
+    """A training's two files, without a checksum of the weights."""
+    torch.save(build(1).state_dict(), folder / "model.pt")
+    save_definition(folder / "network.json", build(1))
+
+
+def test_a_pretrained_network_is_that_of_its_two_files_and_can_be_trained(tmp_path):
+    trained(tmp_path)
+    network = load_pretrained(tmp_path)
+    assert_close(network.state_dict(), build(1).state_dict(), rtol=0, atol=0)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("lost", ["network.json", "model.pt"])
+def test_without_one_of_its_files_no_network_is_pretrained(tmp_path, lost):
+    trained(tmp_path)
+    (tmp_path / lost).unlink()
+    with pytest.raises(FileNotFoundError, match=lost if lost == "network.json" else "no weights at"):
+        load_pretrained(tmp_path)
+
+
+def test_weights_of_another_training_are_not_taken_for_pretrained_ones(tmp_path):
+    trained(tmp_path)
+    save_definition(tmp_path / "network.json", build(1), checksum="0" * 64)
+    with pytest.raises(ValueError, match=r"must be the file whose checksum network\.json holds"):
+        load_pretrained(tmp_path)

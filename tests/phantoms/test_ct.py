@@ -1,4 +1,4 @@
-"""TODO"""
+"""The physics of the CT phantoms."""
 
 from __future__ import annotations
 

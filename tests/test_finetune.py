@@ -1,0 +1,65 @@
+"""Fine-tuning: the commands of each bundle, what is refused before anything runs, and one real run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.bundles import find_bundles
+from common.finetune import finetuning_commands, run_finetuning
+
+BUNDLES = {root.name: root for root in find_bundles()}
+
+
+def option(command: list[str], name: str) -> str:
+    return command[command.index(f"--{name}") + 1]
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_each_bundle_trains_from_its_weights_and_is_judged_beside_them(name):
+    *stages, training, evaluating, report = finetuning_commands(BUNDLES[name], "data", "out")
+    assert [command[2] for command in (training, evaluating)] == ["training", "evaluating"]
+    assert Path(option(training, "pretrained_dir")) == Path(option(evaluating, "before_dir"))
+    assert Path(option(training, "pretrained_dir")).resolve() == BUNDLES[name] / "models"
+    for command in (*stages, training, evaluating):  # what is made lies in the output, and the old weights stay
+        assert Path(option(command, "models_dir")) == Path("out/models")
+        assert option(command, "dataset_dir") == "data"
+    assert option(training, "config_file").endswith("configs/finetune.yaml']")
+    assert report == ["common", "report", "out"]
+    assert len(stages) == (2 if name == "nect2cect" else 0)
+
+
+def test_other_weights_overlays_and_ids_reach_the_training_alone():
+    commands = finetuning_commands(
+        BUNDLES["nect2cect"], "data", "out", "site/models", ("baselines/supervised",), {"max_epochs": 3}
+    )
+    *stages, training, evaluating, _ = commands
+    assert option(training, "max_epochs") == "3"
+    assert "--max_epochs" not in evaluating
+    assert option(evaluating, "before_dir") == option(training, "pretrained_dir") == "site/models"
+    files = yaml.safe_load(option(training, "config_file"))
+    assert [Path(file).stem for file in files] == ["train", "supervised", "finetune"]
+    assert all("supervised" not in option(stage, "config_file") for stage in stages)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_weights_to_begin_with_are_never_written_over(name):
+    text = (BUNDLES[name] / "configs" / "finetune.yaml").read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    assert config["models_dir"] != config["pretrained_dir"]
+    assert config["network_def"] == "$common.networks.load_pretrained(@pretrained_dir)"
+
+
+def test_without_held_out_patients_nothing_is_trained(tmp_path):
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [{"image": "a.nii", "domain": "T1"}]}))
+    with pytest.raises(ValueError, match=r"no patient in `test`.*python -m common datalist .* --split"):
+        run_finetuning("nec_t1t2", str(tmp_path), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_bundle_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"`bundle` must be one of \['ggcl', .*'sr_cyclegan'\]"):
+        run_finetuning("heart", str(tmp_path), str(tmp_path / "out"))
