@@ -127,7 +127,7 @@ def test_a_renamed_copy_translates_a_dicom_series_into_a_derived_one(copied, tmp
     images = [dcmread(path) for path in sorted((tmp_path / "out").rglob("*.dcm"))]
     assert len(images) == 3
     for image in images:
-        assert image.SeriesDescription == "SYNTHETIC kernel B70f, research use only"
+        assert image.SeriesDescription == "SYNTHETIC kernel B70f from B30f, my_ggc 0.1.0, research use only"
         assert image.ConvolutionKernel == "B70f synthetic"
         assert image.ManufacturerModelName == "my_ggcl"
         assert "MONAI bundle my_ggcl 0.1.0, target B70f" in image.DerivationDescription

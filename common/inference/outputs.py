@@ -32,7 +32,7 @@ from ..transforms.guards.findings import Finding, noted
 from ..transforms.guards.kernel import kernel_found
 from .fluid import brain_middle, fluid_brightness
 from .output_check import OutputCheck, paired_slices
-from .sidecar import RunRecord, sidecar
+from .sidecar import RunRecord, doubted, sidecar
 
 NIFTI, DICOM, BOTH = "nifti", "dicom", "both"
 FORMATS = (NIFTI, DICOM, BOTH)
@@ -95,7 +95,15 @@ class CheckSourceSeriesd(MapTransform):
         return dict(data)
 
 
-def write_dicom(nifti: Path, folder: Path, source: Any, record: RunRecord, *, output_format: str = DICOM) -> Path:
+def write_dicom(
+    nifti: Path,
+    folder: Path,
+    source: Any,
+    record: RunRecord,
+    *,
+    output_format: str = DICOM,
+    doubts: Sequence[str] | None = None,
+) -> Path:
     """Write a translation as a DICOM series derived from its source.
 
     Args:
@@ -104,6 +112,7 @@ def write_dicom(nifti: Path, folder: Path, source: Any, record: RunRecord, *, ou
         source: Volume that was translated, whose meta data name its DICOM files.
         record: Provenance record of this run.
         output_format: Output format as the user gave it, for messages.
+        doubts: What the checks doubted, in words, see `Derivation`.
 
     Returns:
         Folder of the new series.
@@ -118,7 +127,7 @@ def write_dicom(nifti: Path, folder: Path, source: Any, record: RunRecord, *, ou
         volume,
         image.affine,
         source=_source_series(source, output_format),
-        derivation=Derivation(record.bundle, record.version, record.weights_sha256, record.target),
+        derivation=Derivation(record.bundle, record.version, record.weights_sha256, record.target, doubts),
         rule=derived_rule(record.root),
         output_dir=folder,
     )
@@ -269,7 +278,9 @@ def publish_output(
     name = nifti.name.removesuffix(".gz").removesuffix(".nii")
     outputs = [] if output_format == DICOM else [nifti]
     if output_format in (DICOM, BOTH):
-        outputs.append(write_dicom(nifti, nifti.with_name(name), source, record, output_format=output_format))
+        doubts = doubted([*noted(source), *(finding.as_dict() for finding in findings)])
+        folder = nifti.with_name(name)
+        outputs.append(write_dicom(nifti, folder, source, record, output_format=output_format, doubts=doubts))
     if (kernel := kernel_found(source)) is not None:
         more = {"source_kernel": kernel, **more}
     facts = sidecar(record, sources=_sources(source), outputs=outputs, guards=noted(source), findings=findings, **more)

@@ -116,6 +116,26 @@ def sidecar(
     }
 
 
+def doubted(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what checks doubted, in words.
+
+    Args:
+        checks: Findings as the sidecar holds them, see `Finding.as_dict`.
+
+    Example:
+        >>> doubted([{"check": "air", "verdict": "passed"}, {"check": "agent", "verdict": "warned", "evidence": "It."}])
+        ['agent: It.']
+    """
+    return [f"{check['check']}: {_words(check)}" for check in checks if check["verdict"] != PASSED]
+
+
+def _words(check: Mapping[str, Any]) -> str:
+    if check.get("evidence"):
+        return str(check["evidence"])
+    limit = f", allowed is {check['limit']}" if "limit" in check else ""
+    return f"{check['verdict']}, measured {check.get('value')}{limit}."
+
+
 def described(path: Path) -> dict[str, Any]:
     """Return name and checksum of an output; a folder's checksum is that of its files' checksums and names, sorted."""
     if path.is_dir():

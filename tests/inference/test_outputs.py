@@ -127,7 +127,7 @@ def test_a_series_is_derived_from_the_sources_with_the_voxels_of_the_nifti_file(
     np.testing.assert_array_equal(written.numpy(), item["pred"].numpy())
     np.testing.assert_allclose(written.affine, item["original"].affine, atol=1e-4)
     first = dcmread(tmp_path / "out" / "series_synthetic_CECT" / "00001.dcm")
-    assert first.SeriesDescription == "SYNTHETIC contrast, research use only"
+    assert first.SeriesDescription == "SYNTHETIC contrast, nect2cect 0.1.0, research use only"
     facts = json.loads((tmp_path / "out" / "series_synthetic_CECT.json").read_text())
     files = sorted((tmp_path / "out" / "series_synthetic_CECT").iterdir())
     sums = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)

@@ -20,13 +20,15 @@ from .translate import Target
 
 
 def selection_rules(modality: str, series: str | None = None) -> str:
-    """Return the SDK's rules, in JSON, that select the series of a bundle: acquired images of its modality.
+    """Return the SDK's rules, in JSON, that select the series of a bundle: its modality, and no localizer.
+
+    An image that its scanner derived is taken, as on the command line; the bundle's own checks judge it.
 
     Args:
         modality: `CT` or `MR`.
         series: A SeriesInstanceUID, or a regular expression found in the SeriesDescription.
     """
-    conditions: dict[str, Any] = {"Modality": f"^{modality}$", "ImageType": ["ORIGINAL", "PRIMARY", "!LOCALIZER"]}
+    conditions: dict[str, Any] = {"Modality": f"^{modality}$", "ImageType": ["!LOCALIZER"]}
     if series is not None:
         is_uid = series.replace(".", "").isdigit() and "." in series
         conditions["SeriesInstanceUID" if is_uid else "SeriesDescription"] = series

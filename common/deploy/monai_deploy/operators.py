@@ -87,6 +87,8 @@ class DerivedSeriesWriterOperator(Operator):
         translation: Translation = op_input.receive("translation")
         folder = write_translation(translation, self.output_folder)
         logger.info(f"Wrote {folder}: SYNTHETIC, research use only.")
+        for doubt in translation.derivation.doubts or ():
+            logger.warning(f"{folder.name} is DOUBTED: {doubt}")
 
 
 def one_series(selected: Any) -> Any:
@@ -103,8 +105,8 @@ def one_series(selected: Any) -> Any:
         return found[0]
     if not found:
         raise ValueError(
-            "The input folder has no series that fits: the modality of the bundle, ImageType ORIGINAL and PRIMARY, no"
-            " localizer, and what `--series` asks for. An image that is derived already is not translated."
+            "The input folder has no series that fits: the modality of the bundle, no localizer, and what"
+            " `--series` asks for."
         )
     names = [f"{series.SeriesDescription!r} ({series.SeriesInstanceUID})" for series in found]
     raise ValueError(

@@ -20,8 +20,9 @@ from ...dicom.derived.source import read_source_series
 from ...dicom.files import checked_uid
 from ...dicom.geometry import Stack
 from ...dicom.headers import cache, stamp
-from ...files import checksum, refuse_outside
+from ...files import checksum, read_json, refuse_outside, write_json
 from ...images.nifti import VOLUME_SUFFIXES
+from ...inference.sidecar import described, doubted
 
 Target = str | Mapping[str, float]
 
@@ -33,14 +34,16 @@ class Translation:
     Args:
         path: NIfTI file of the volume, on the source's grid or a finer one.
         source: The series that was translated.
-        derivation: Bundle, version, weights and target.
+        derivation: Bundle, version, weights, target, and what the checks doubted.
         rule: The bundle's rules for headers of derived series.
+        facts: Content of the sidecar that the bundle wrote beside the volume.
     """
 
     path: Path
     source: Stack
     derivation: Derivation
     rule: DerivedRule
+    facts: Mapping[str, Any]
 
 
 def translate_series(
@@ -86,25 +89,28 @@ def translate_series(
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+    (path,) = (found for found in output.rglob("*") if found.name.endswith(VOLUME_SUFFIXES))
+    facts = read_json(path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json"))
     derivation = Derivation(
         bundle=folder.name,
         version=metadata["version"],
         weights_sha256=checksum(folder / "models" / "model.pt"),
         target=workflow.parser.get_parsed_content("target"),
+        doubts=doubted([*facts["guards"]["checks"], *facts["output_checks"]]),
     )
-    (path,) = (found for found in output.rglob("*") if found.name.endswith(VOLUME_SUFFIXES))
-    return Translation(path, source, derivation, derived_rule(folder))
+    return Translation(path, source, derivation, derived_rule(folder), facts)
 
 
 def write_translation(translation: Translation, output_dir: str | Path) -> Path:
-    """Write a translation as a derived series.
+    """Write a translation as a derived series, and its sidecar beside it.
 
     Args:
         translation: Result of `translate_series`.
         output_dir: Parent folder of the series' folder.
 
     Returns:
-        Folder of the series, `<source's SeriesInstanceUID>_synthetic_<target>`.
+        Folder of the series, `<source's SeriesInstanceUID>_synthetic_<target>`; the sidecar has the same name and ends
+        in `.json`.
 
     Raises:
         FileExistsError: If the folder exists.
@@ -124,6 +130,7 @@ def write_translation(translation: Translation, output_dir: str | Path) -> Path:
         rule=translation.rule,
         output_dir=folder,
     )
+    write_json(folder.with_name(f"{folder.name}.json"), {**translation.facts, "output": [described(folder)]})
     return folder
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,11 @@ EMPTY = (  # type 2: present, even if nobody knows their value
     *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator", "AcquisitionNumber"),
 )
 MAX_SERIES_NUMBER = 2**31 - 1
+NUMBERS_PER_SOURCE = 10_000  # series numbers that begin with the source's
+LONG_TEXT = 10240  # characters of LT (PS3.5, table 6.2-1)
+CUT = " ... (cut; the sidecar beside the series has all)"
+BY_MODEL = ("123110", "Artificial Intelligence")
+RESAMPLED = ("113085", "Spatial resampling")  # PS3.16, context group 7203
 LOSSY_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 93, 111, 112, 203))
 VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"
 
@@ -46,12 +52,14 @@ class Derivation:
         version: version of the bundle.
         weights_sha256: checksum of its `model.pt`.
         target: domain of the output, or the weights of a blend.
+        doubts: what the checks of input and output doubted, in words; empty if all passed, None if none was made.
     """
 
     bundle: str
     version: str
     weights_sha256: str
     target: str | Mapping[str, float]
+    doubts: Sequence[str] | None = None
 
     @property
     def target_name(self) -> str:
@@ -69,13 +77,38 @@ class Derivation:
         >>> exact = Storage("int16", 1.0, 0.0, (-1024, 3071), 0.0)
         >>> print(Derivation("nect2cect", "0.1.0", "29ce", "CECT").description(RULES["contrast_enhancement"], exact))
         SYNTHETIC contrast, research use only, not for diagnosis. Made from the source images by the MONAI bundle \
-nect2cect 0.1.0, target CECT, weights SHA-256 29ce. Values are exact.
+nect2cect 0.1.0, target CECT, weights SHA-256 29ce. It was not checked. Values are exact.
         """
         return (
             f"{rule.title.format(target=self.target_name)}, {RESEARCH}, not for diagnosis. Made from the source images"
             f" by the MONAI bundle {self.bundle} {self.version}, target {self.target_name}, weights SHA-256"
-            f" {self.weights_sha256}. {storage.sentence}"
+            f" {self.weights_sha256}. {self.judgement()} {storage.sentence}"
         )
+
+    def judgement(self) -> str:
+        """Return in one short sentence what the checks said.
+
+        >>> Derivation("ggcl", "0.1.0", "29ce", "B30f", doubts=["spacing: it is too wide."]).judgement()
+        'DOUBTED by 1 check, see ImageComments.'
+        """
+        if self.doubts is None:
+            return "It was not checked."
+        count = len(self.doubts)
+        return f"DOUBTED by {count} check{'s' * (count > 1)}, see ImageComments." if count else "All checks passed."
+
+    def comments(self, description: str) -> str:
+        """Return the ImageComments: the series' description, and every doubt in full.
+
+        Args:
+            description: the SeriesDescription.
+
+        >>> Derivation("ggcl", "0.1.0", "29ce", "B30f", doubts=["spacing: it is too wide."]).comments("SYNTHETIC")
+        'SYNTHETIC. DOUBTED: spacing: it is too wide.'
+        """
+        if not self.doubts:
+            return f"{description}. {self.judgement()}"
+        text = f"{description}. DOUBTED: {' '.join(self.doubts)}"
+        return text if len(text) <= LONG_TEXT else f"{text[: LONG_TEXT - len(CUT)]}{CUT}"
 
 
 def add_equipment(header: Any, source: Stack, derivation: Derivation, now: datetime) -> None:
@@ -97,13 +130,19 @@ def add_equipment(header: Any, source: Stack, derivation: Derivation, now: datet
         header.ContributingEquipmentSequence.insert(0, scanner)
 
 
-def series_reference(source: Stack) -> Dataset:
-    """Return an item of ReferencedSeriesSequence, with all images of the source."""
+def series_reference(header: Any) -> Dataset:
+    """Return an item of ReferencedSeriesSequence: the source image that an image derives from.
+
+    One, not all of the series: an archive would else keep as many references as the square of the slices.
+
+    Args:
+        header: header of the source image.
+    """
     from pydicom import Dataset
 
     reference = Dataset()
-    reference.SeriesInstanceUID = source.headers[0].SeriesInstanceUID
-    reference.ReferencedInstanceSequence = [_reference(header) for header in source.headers]
+    reference.SeriesInstanceUID = header.SeriesInstanceUID
+    reference.ReferencedInstanceSequence = [_reference(header)]
     return reference
 
 
@@ -134,10 +173,18 @@ def _purpose(code: tuple[str, str]) -> Any:
     """Return a new item that begins with its purpose."""
     from pydicom import Dataset
 
-    purpose, item = Dataset(), Dataset()
-    purpose.CodeValue, purpose.CodeMeaning = code
-    purpose.CodingSchemeDesignator = "DCM"
-    item.PurposeOfReferenceCodeSequence = [purpose]
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [_code(code)]
+    return item
+
+
+def _code(code: tuple[str, str]) -> Any:
+    """Return a code of DICOM's own terms as an item of a sequence."""
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.CodeValue, item.CodeMeaning = code
+    item.CodingSchemeDesignator = "DCM"
     return item
 
 
@@ -158,7 +205,8 @@ def series_header(
         derivation: what made it.
         storage: storage of its values.
         now: date and time of its making.
-        series_number: default: 100 times the source's, plus 1.
+        series_number: default: 10000 times the source's, plus a number from 1 to 9999 that depends on the bundle, its
+            version and the target.
     """
     from pydicom import Dataset
     from pydicom.uid import generate_uid
@@ -166,15 +214,19 @@ def series_header(
     header = Dataset()
     header.SOPClassUID = source.headers[0].SOPClassUID
     header.SeriesInstanceUID = generate_uid()
-    header.SeriesNumber = _number(source) if series_number is None else series_number
-    header.SeriesDescription = rule.description(derivation.target_name)
-    header.ImageComments = header.SeriesDescription
+    header.SeriesNumber = _number(source, derivation) if series_number is None else series_number
+    made_by = {"bundle": derivation.bundle, "version": derivation.version}
+    header.SeriesDescription = rule.description(derivation.target_name, origin=_origin(source, rule), **made_by)
+    header.ImageComments = derivation.comments(header.SeriesDescription)
+    header.ContentQualification = "RESEARCH"
+    header.DerivationCodeSequence = [_code(BY_MODEL)]
+    if len(source.headers) > 1:
+        header.SpacingBetweenSlices = _decimal(_between_slices(source.affine))
     header.DerivationDescription = derivation.description(rule, storage)
     header.add_new(SYNTHETIC_DATA, "CS", "YES")
     header.ImageType = list(rule.image_type)
     _date(header, now)
     add_equipment(header, source, derivation, now)
-    header.ReferencedSeriesSequence = [series_reference(source)]
     _copy_worst(header, source, "BurnedInAnnotation", bad="YES", good="NO")
     _copy_worst(header, source, "LossyImageCompression", bad="01", good="00")
     for name, value in rule.values(derivation.target_name).items():
@@ -214,9 +266,12 @@ def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, 
     if rule.modality == "CT" and "KVP" not in header:
         header.KVP = None  # type 2 of the CT image
     header.SOPInstanceUID = generate_uid()
+    header.ReferencedSeriesSequence = [series_reference(slice_header)]
     header.SourceImageSequence = [image_reference(slice_header, placement.same_pixels)]
     if rule.modality == "CT":
         _padding(header, source.slices[index])
+    if not placement.same_pixels:
+        header.DerivationCodeSequence.append(_code(RESAMPLED))
     _geometry(header, slice_header, placement)
     header.remove_private_tags()
     return header
@@ -258,9 +313,24 @@ def _decimal(value: float) -> Any:
     return DSfloat(round(value, 9), auto_format=True)
 
 
-def _number(source: Stack) -> int:
+def _number(source: Stack, derivation: Derivation) -> int:
+    """Return a number that begins with the source's; targets, bundles and versions differ, but for chance."""
     number = int(source.headers[0].get("SeriesNumber") or 0)
-    return 100 * number + 1 if 0 <= number < MAX_SERIES_NUMBER // 100 else 1
+    name = f"{derivation.bundle} {derivation.version} {derivation.target_name}"
+    own = 1 + zlib.crc32(name.encode()) % (NUMBERS_PER_SOURCE - 1)
+    return NUMBERS_PER_SOURCE * number + own if 0 <= number < MAX_SERIES_NUMBER // NUMBERS_PER_SOURCE else own
+
+
+def _between_slices(affine: np.ndarray) -> float:
+    """Return the distance of neighbouring slices in mm along their normal (PS3.3, C.8.3.1)."""
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    return float(abs(affine[:3, 2] @ normal) / np.linalg.norm(normal))
+
+
+def _origin(source: Stack, rule: DerivedRule) -> str:
+    """Return what the target replaces, in words, such as the kernel, which with some vendors has two values."""
+    element = source.headers[0].get_item(rule.origin) if rule.origin else None
+    return str(element.value).replace("\\", " ") if element is not None and element.value else ""
 
 
 def _date(header: Any, now: datetime) -> None:

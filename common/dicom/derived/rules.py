@@ -19,6 +19,7 @@ from ...bundles import (
 RESEARCH = "research use only"
 SHORT_STRING = 16  # characters of the value representation SH (PS3.5, table 6.2-1)
 LONG_STRING = 64  # of LO
+FEW_LETTERS = 4  # of a bundle's name, below which it is left out
 
 # Who, which visit, and where in space. Whatever this file does not name is left out, private attributes first.
 IDENTITY = (
@@ -62,11 +63,12 @@ class DerivedRule:
 
     Args:
         modality: modality of the source and of the output, `CT` or `MR`.
-        title: description of the image; `{target}` stands for the target's name. Followed by `RESEARCH` it becomes
-            the SeriesDescription.
+        title: description of the image; `{target}` stands for the target's name. With what it was made from and by,
+            and `RESEARCH`, it becomes the SeriesDescription.
         image_type: values of ImageType.
         keep: keywords of the attributes that are copied from the source; no others are.
         set_to: keywords and values of further attributes; `{target}` as above, None is an empty value.
+        origin: keyword of the source's attribute that names what the target replaces; empty if there is none.
     """
 
     modality: str
@@ -74,15 +76,30 @@ class DerivedRule:
     image_type: tuple[str, ...]
     keep: tuple[str, ...]
     set_to: Mapping[str, str | None] = field(default_factory=dict)
+    origin: str = ""
 
-    def description(self, target: str) -> str:
-        """Return the SeriesDescription; if it exceeds DICOM's 64 characters, the title is cut and never the warning.
+    def description(self, target: str, *, origin: str = "", bundle: str = "", version: str = "") -> str:
+        """Return the SeriesDescription, which tells series of one study apart.
+
+        What exceeds DICOM's 64 characters is cut from the bundle's name and then from the title, but not from the
+        warning.
+
+        Args:
+            target: Name of the target.
+            origin: What the target replaces, in words, see `origin` of the rule; empty if unknown.
+            bundle: Name of the bundle.
+            version: Version of the bundle.
 
         Example:
-            >>> RULES["contrast_enhancement"].description("CECT")
-            'SYNTHETIC contrast, research use only'
+            >>> RULES["contrast_enhancement"].description("CECT", bundle="nect2cect", version="0.1.0")
+            'SYNTHETIC contrast, nect2cect 0.1.0, research use only'
+            >>> RULES["kernel_conversion"].description("B70f", origin="B30f", bundle="ggcl", version="0.1.0")
+            'SYNTHETIC kernel B70f from B30f, ggcl 0.1.0, research use only'
         """
-        return self.title.format(target=target)[: LONG_STRING - len(RESEARCH) - 2] + f", {RESEARCH}"
+        title = self.title.format(target=target) + (f" from {origin}" if origin else "")
+        room = LONG_STRING - len(f"{title}, {version}, {RESEARCH}") - 1
+        made_by = f", {bundle[:room]} {version}" if bundle and room >= FEW_LETTERS else ""
+        return f"{title[: LONG_STRING - len(RESEARCH) - 2]}{made_by}, {RESEARCH}"
 
     def values(self, target: str) -> dict[str, str | None]:
         """Return the attributes of `set_to` with the target's name filled in.
@@ -104,7 +121,8 @@ SYNTHETIC_KERNEL = {"ConvolutionKernel": "{target} synthetic"}
 KEPT_OF_CT = (*IDENTITY, *CT_EXPOSURE, *WINDOW)
 RULES = {
     KERNEL_CONVERSION: DerivedRule(
-        "CT", "SYNTHETIC kernel {target}", CT_IMAGE, KEPT_OF_CT + CONTRAST_AGENT, SYNTHETIC_KERNEL
+        *("CT", "SYNTHETIC kernel {target}", CT_IMAGE, KEPT_OF_CT + CONTRAST_AGENT, SYNTHETIC_KERNEL),
+        origin="ConvolutionKernel",
     ),
     # Nothing may suggest that a contrast agent was given.
     CONTRAST_ENHANCEMENT: DerivedRule("CT", "SYNTHETIC contrast", CT_IMAGE, (*KEPT_OF_CT, "ConvolutionKernel")),

@@ -47,7 +47,7 @@ def write_derived_series(
         derivation: what made it.
         rule: rule of what the series may say, see `derived_rule`.
         output_dir: folder of the new series.
-        series_number: default: 100 times the source's, plus 1.
+        series_number: default: 10000 times the source's, plus a number of the target, see `series_header`.
         now: date and time of the making; default: now.
 
     Returns:

@@ -45,7 +45,7 @@ def test_a_series_uid_with_path_parts_writes_nothing(tmp_path, uid):
     volume = nib.Nifti1Image(trunk().astype(np.int16), CT_AFFINE)
     nib.save(volume, tmp_path / "volume.nii")
     derivation, rule = Derivation("ggcl", "0.1.0", "29ce", "B70f"), derived_rule(BUNDLES / "ggcl")
-    translation = Translation(tmp_path / "volume.nii", read_source_series(series), derivation, rule)
+    translation = Translation(tmp_path / "volume.nii", read_source_series(series), derivation, rule, {})
     before = tree(tmp_path)
     with pytest.raises(ValueError, match="SeriesInstanceUID must be numbers separated by dots"):
         translate_series(BUNDLES / "ggcl", sorted(series.iterdir()), tmp_path / "a" / "b" / "work")
@@ -59,7 +59,8 @@ def test_a_target_with_path_parts_stays_in_the_folder(tmp_path):
     nib.save(nib.Nifti1Image(trunk().astype(np.int16), CT_AFFINE), tmp_path / "volume.nii")
     derivation, rule = Derivation("ggcl", "0.1.0", "29ce", "x/../../../ESCAPED"), derived_rule(BUNDLES / "ggcl")
     source = read_source_series(series)
-    folder = write_translation(Translation(tmp_path / "volume.nii", source, derivation, rule), tmp_path / "out")
+    folder = write_translation(Translation(tmp_path / "volume.nii", source, derivation, rule, {}), tmp_path / "out")
     uid = source.headers[0].SeriesInstanceUID
     assert folder == tmp_path / "out" / f"{uid}_synthetic_x_.._.._.._ESCAPED"
+    assert sorted((tmp_path / "out").iterdir()) == [folder, folder.with_name(f"{folder.name}.json")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scan", "volume.nii"]

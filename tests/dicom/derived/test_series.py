@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from common.bundles import BUNDLES
+from common.dicom.derived import headers
 from common.dicom.derived.headers import Derivation
 from common.dicom.derived.rules import derived_rule
 from common.dicom.derived.series import write_derived_series
@@ -30,6 +32,10 @@ TARGETS = {"ggcl": "B70f", "kcgan_kernel_conversion": "B50f", "nect2cect": "CECT
 TARGETS["nec_t1t2"] = "T2"
 
 
+SOURCE = SimpleNamespace(headers=[Dataset()])
+SOURCE.headers[0].SeriesNumber = 203
+
+
 def modality_of(bundle):
     return derived_rule(BUNDLES / bundle).modality
 
@@ -38,9 +44,9 @@ def source_folder(tmp_path, bundle="ggcl", **more):
     return write_source_series(tmp_path / "source", HU, AFFINE, modality_of(bundle), **more)
 
 
-def derive(tmp_path, volume=HU, affine=AFFINE, bundle="ggcl", target=None, source=None, **options):
+def derive(tmp_path, volume=HU, affine=AFFINE, bundle="ggcl", target=None, source=None, doubts=None, **options):
     source = source or read_source_series(source_folder(tmp_path, bundle))
-    derivation = Derivation(bundle, "0.1.0", "ab" * 32, target or TARGETS[bundle])
+    derivation = Derivation(bundle, "0.1.0", "ab" * 32, target or TARGETS[bundle], doubts)
     paths = write_derived_series(
         volume,
         affine,
@@ -143,7 +149,7 @@ def test_patient_study_and_frame_stay_and_series_and_instances_are_new(tmp_path,
     assert len(new) == len(images)
     assert not new & {header.SOPInstanceUID for header in source.headers}
     assert {image.SeriesInstanceUID for image in images} == {images[0].SeriesInstanceUID}
-    assert images[0].SeriesNumber == 301
+    assert images[0].SeriesNumber // 10_000 == 3
     assert images[0].SeriesDate + images[0].SeriesTime == "20260102030405"
 
 
@@ -174,7 +180,11 @@ def test_nothing_private_and_no_name_of_the_sources_protocol_is_kept(tmp_path, b
 def test_a_converted_kernel_is_called_synthetic(tmp_path, bundle):
     _, images = derive(tmp_path, bundle=bundle)
     assert images[0].ConvolutionKernel == f"{TARGETS[bundle]} synthetic"
-    assert images[0].SeriesDescription == f"SYNTHETIC kernel {TARGETS[bundle]}, research use only"
+    name = {"ggcl": "ggcl", "kcgan_kernel_conversion": "kcgan_"}[bundle]  # cut to the 64 characters of DICOM
+    assert (
+        images[0].SeriesDescription == f"SYNTHETIC kernel {TARGETS[bundle]} from B30f, {name} 0.1.0, research use only"
+    )
+    assert len(images[0].SeriesDescription) <= 64
     assert images[0].ContrastBolusAgent == "Iomeprol"  # the patient was given it before the source was acquired
 
 
@@ -189,7 +199,7 @@ def test_a_synthetic_enhancement_claims_no_agent(tmp_path):
     _, images = derive(tmp_path, bundle="nect2cect")
     for image in images:
         assert not [name for name in image.dir() if "Contrast" in name or "Bolus" in name or "Phase" in name]
-        assert image.SeriesDescription == "SYNTHETIC contrast, research use only"
+        assert image.SeriesDescription == "SYNTHETIC contrast, nect2cect 0.1.0, research use only"
         assert image.DerivationDescription.startswith("SYNTHETIC contrast, research use only, not for diagnosis.")
         assert "portal" not in str(image).lower()
         assert image.ConvolutionKernel == "B30f"
@@ -202,13 +212,13 @@ def test_a_synthetic_t2_has_no_times_and_no_sequence(tmp_path):
         for name in ("RepetitionTime", "EchoTime", "EchoTrainLength", "ScanOptions", "MRAcquisitionType"):
             assert not image[name].value
         assert "InversionTime" not in image
-        assert image.SeriesDescription == "SYNTHETIC T2, research use only"
+        assert image.SeriesDescription == "SYNTHETIC T2, nec_t1t2 0.1.0, research use only"
 
 
 def test_a_super_resolved_series_says_no_kernel_of_the_scanner(tmp_path):
     _, images = derive(tmp_path, bundle="sr_cyclegan")
     assert images[0].ConvolutionKernel == "micro synthetic"
-    assert images[0].SeriesDescription == "SYNTHETIC resolution micro, research use only"
+    assert images[0].SeriesDescription == "SYNTHETIC resolution micro, sr_cyclegan 0.1.0, research use only"
 
 
 def test_sources_and_equipment_are_referred_to(tmp_path):
@@ -218,9 +228,10 @@ def test_sources_and_equipment_are_referred_to(tmp_path):
         assert reference.ReferencedSOPInstanceUID == header.SOPInstanceUID
         assert reference.SpatialLocationsPreserved == "YES"
         assert reference.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
-    (series,) = images[0].ReferencedSeriesSequence
-    assert series.SeriesInstanceUID == source.headers[0].SeriesInstanceUID
-    assert len(series.ReferencedInstanceSequence) == SHAPE[2]
+        (series,) = image.ReferencedSeriesSequence
+        assert series.SeriesInstanceUID == header.SeriesInstanceUID
+        (instance,) = series.ReferencedInstanceSequence
+        assert instance.ReferencedSOPInstanceUID == header.SOPInstanceUID
     scanner, software = images[0].ContributingEquipmentSequence
     assert (scanner.Manufacturer, scanner.ManufacturerModelName) == ("Scanner Works", "One")
     assert (software.ManufacturerModelName, software.SoftwareVersions) == ("ggcl", "0.1.0")
@@ -373,3 +384,71 @@ def test_a_derived_ct_names_the_padding_that_it_keeps(tmp_path):
     for image in images:
         assert (image.PixelPaddingValue, image["PixelPaddingValue"].VR) == (-3024, "SS")
         assert (values(image)[:, :2] == -3024).all()
+
+
+def test_what_was_doubted_stands_in_the_series(tmp_path):
+    doubts = ["body_part: a leg, not an abdomen.", "spacing: 3 mm is too wide."]
+    _, images = derive(tmp_path, bundle="nect2cect", doubts=doubts)
+    for image in images:
+        assert all(doubt in image.ImageComments for doubt in doubts)
+        assert "DOUBTED by 2 checks, see ImageComments." in image.DerivationDescription
+        assert image.ContentQualification == "RESEARCH"
+
+
+@pytest.mark.parametrize(("doubts", "said"), [([], "All checks passed."), (None, "It was not checked.")])
+def test_a_series_says_that_its_checks_passed_only_if_they_were_made(tmp_path, doubts, said):
+    _, images = derive(tmp_path, doubts=doubts)
+    assert said in images[0].DerivationDescription
+    assert images[0].ImageComments.endswith(said)
+    assert "DOUBTED" not in images[0].ImageComments
+
+
+def test_a_long_list_of_doubts_is_cut_to_what_dicom_allows_and_says_so(tmp_path):
+    _, images = derive(tmp_path, doubts=["x" * 900] * 20)
+    assert len(images[0].ImageComments) == 10240
+    assert images[0].ImageComments.endswith("the sidecar beside the series has all)")
+
+
+def header_bytes(path):
+    image = dcmread(path)
+    del image.PixelData
+    image.save_as(path)
+    return path.stat().st_size
+
+
+def test_the_headers_of_a_long_series_are_as_long_as_those_of_a_short_one(tmp_path):
+    """One reference a slice: else the headers of 2,000 slices grow as their square."""
+    sizes = {}
+    for slices in (10, 2000):
+        volume = np.zeros((2, 2, slices), np.int16)
+        folder = tmp_path / str(slices)
+        source_files = write_source_series(folder / "source", volume, AFFINE, "CT")
+        derive(folder, volume, source=read_source_series(source_files))
+        derived, sources = sorted((folder / "derived").iterdir()), sorted((folder / "source").iterdir())
+        assert len(derived) == slices
+        sizes[slices] = [sum(header_bytes(path) for path in paths[-5:]) for paths in (derived, sources)]
+    assert sizes[2000][0] <= 1.05 * sizes[10][0]
+
+
+def test_targets_bundles_and_versions_have_series_numbers_of_their_own():
+    numbers = {
+        headers._number(SOURCE, Derivation(bundle, version, "", target))
+        for bundle in ("ggcl", "kcgan_kernel_conversion")
+        for version in ("0.1.0", "0.2.0")
+        for target in ("B30f", "B50f", "B70f")
+    }
+    assert len(numbers) == 12
+    assert {number // 10_000 for number in numbers} == {203}
+
+
+def test_the_distance_between_slices_is_along_their_normal(tmp_path):
+    _, images = derive(tmp_path)
+    assert float(images[0].SpacingBetweenSlices) == pytest.approx(2.5)
+
+
+def test_what_made_the_series_is_coded(tmp_path):
+    _, images = derive(tmp_path)
+    assert [item.CodeValue for item in images[0].DerivationCodeSequence] == ["123110"]
+    finer = finer_affine(AFFINE, 2)
+    _, images = derive(tmp_path / "finer", np.repeat(np.repeat(HU, 2, 0), 2, 1), finer, bundle="sr_cyclegan")
+    assert [item.CodeValue for item in images[0].DerivationCodeSequence] == ["123110", "113085"]
