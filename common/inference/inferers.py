@@ -7,6 +7,7 @@ slices at a time as the free memory holds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from ..data.datasets import STACK, check_depth
 from ..devices import free_memory
 from ..files import checksum
 from ..images.names import SOURCE
+from ..networks.definition import changed_by_hand
 from ..networks.physics import PhysicsGenerator
 from ..networks.weights import load_weights
 from ..networks.with_target import WithTarget, target_weights
 from ..transforms.guards.contract import check_encoded
 
+logger = logging.getLogger(__name__)
 CROP = 128  # pixels along each side of the image on which the demand is measured
 COPIES = 4  # a layer's input and output, and as much again for skips and for a convolution's own copies
 SHARE = 0.5  # of the free memory
@@ -183,7 +186,12 @@ class LoadWeights:
         self.network, self.path = network, Path(path)
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: load_weights(self.network, self.path))
+        engine.add_event_handler(Events.STARTED, lambda _: self._load())
+
+    def _load(self) -> None:
+        load_weights(self.network, self.path)
+        for sentence in changed_by_hand(self.path.parent) if self.path.name == "model.pt" else ():
+            logger.warning(f"{self.path.parent}: {sentence} Results may be wrong; copy both files from one training.")
 
 
 def weight_facts(models_dir: str | Path) -> dict[str, str]:
@@ -240,7 +248,10 @@ def source_domain(image: torch.Tensor) -> str:
     source = getattr(image, "meta", {}).get(SOURCE)
     source = source[0] if isinstance(source, (list, tuple)) else source
     if source is None:
-        raise ValueError(f"`image` must name its source kernel in meta[{SOURCE!r}]; `FindKerneld` puts it there.")
+        raise ValueError(
+            f"`image` must name its source kernel in meta[{SOURCE!r}]; `FindKerneld` puts it there. Give `--source`, or"
+            " restore filters.json beside model.pt, by which the kernel is estimated."
+        )
     return str(source)
 
 

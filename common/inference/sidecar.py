@@ -12,6 +12,7 @@ from torch import nn
 from ..bundles import metadata_path, read_metadata
 from ..files import checksum
 from ..images.names import target_name
+from ..networks.definition import changed_by_hand
 from ..run_facts import run_facts
 from ..transforms.guards.findings import PASSED, WARNED, Finding
 from .inferers import weight_facts
@@ -55,6 +56,7 @@ class RunRecord:
         self.decided: dict[str, Any] = {}
         self.published: list[list[Path]] = []
         self._weights: str | None = None
+        self._changed: list[str] | None = None
 
     @property
     def version(self) -> str:
@@ -81,7 +83,15 @@ class RunRecord:
 
     def facts(self) -> dict[str, Any]:
         """Return all facts, for JSON."""
-        return {"notice": NOTICE, **self.identity(), **self.decided, "run": run_facts(bundle_root=self.root)}
+        edited = {"changed_by_hand": self.changed} if self.changed else {}
+        return {"notice": NOTICE, **self.identity(), **edited, **self.decided, "run": run_facts(bundle_root=self.root)}
+
+    @property
+    def changed(self) -> list[str]:
+        """What of the network's files is not as it was written, see `changed_by_hand`."""
+        if self._changed is None:
+            self._changed = changed_by_hand(self.models_dir)
+        return self._changed
 
 
 def sidecar(
@@ -104,7 +114,7 @@ def sidecar(
         more: Further facts, such as `clipped_voxels`.
     """
     checks = [finding.as_dict() for finding in findings]
-    passed = all(check["verdict"] == PASSED for check in (*guards, *checks))
+    passed = all(check["verdict"] == PASSED for check in (*guards, *checks)) and not record.changed
     return {
         **record.facts(),
         "verdict": PASSED if passed else WARNED,

@@ -8,6 +8,8 @@ from .compact import CompactGenerator
 from .contrast_classifier import VGG16BN, load_stage
 from .definition import (
     build_network,
+    changed_by_hand,
+    definition_checksum,
     definition_path,
     load_definition,
     read_definition,
@@ -61,6 +63,8 @@ __all__ = [
     "UNetGenerator",
     "WithTarget",
     "build_network",
+    "changed_by_hand",
+    "definition_checksum",
     "definition_path",
     "load_definition",
     "load_pretrained",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import inspect
 import json
 import os
@@ -18,14 +19,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
-from ..files import read_json, write_text
+from ..files import checksum, read_json, write_text
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
 # The name under which definitions are written, whatever package the code is vendored in.
 PUBLIC_PACKAGE = "common.networks"
+DEFINITION_CHECKSUM = "definition_checksum"  # of all other facts
+MOST_BYTES = 1_000_000  # of a network.json; those that training writes have about 1 kB
+MOST_NUMBER = 4096  # in a network's arguments: channels, layers, pixels
+MOST_PARAMETERS = 2_000_000_000
 LOADER = ("monai.bundle.scripts", "load")
 
 
@@ -113,16 +119,17 @@ def save_definition(
 
     Raises:
         TypeError: If the network's class is not one that `load_definition` accepts, or a fact is no JSON value.
-        ValueError: If a fact is named "class" or "arguments".
+        ValueError: If a fact is named "class", "arguments" or "definition_checksum".
     """
     name = type(network).__name__
     if _registry().get(name) is not type(network):
         raise TypeError(f"`network` must be one of {_allowed()}, got {type(network).__module__}.{name}.")
-    if reserved := {"class", "arguments"} & facts.keys():
+    if reserved := {"class", "arguments", DEFINITION_CHECKSUM} & facts.keys():
         raise ValueError(f"`facts` must not be named {sorted(reserved)}: the network fills these in.")
     arguments = dict(network.arguments, **(changes or {}))  # type: ignore[arg-type]
     document: dict[str, Any] = {"class": f"{PUBLIC_PACKAGE}.{name}", "arguments": arguments}
     document |= {key: _as_json(value, f"fact `{key}`") for key, value in facts.items()}
+    document[DEFINITION_CHECKSUM] = definition_checksum(document)
     write_text(path, json.dumps(document, indent=2) + "\n")
 
 
@@ -135,7 +142,8 @@ def read_definition(bundle_root: str | Path, default: Mapping[str, Any] | None =
 
     Raises:
         FileNotFoundError: If there is no file and no default.
-        ValueError: If the file is not a JSON object that names a class.
+        ValueError: If the file is larger than 1 MB, is not a JSON object that names a class, or has a spacing or an
+            intensity range that no image has.
     """
     path = definition_path(bundle_root)
     if not path.exists():
@@ -146,10 +154,78 @@ def read_definition(bundle_root: str | Path, default: Mapping[str, Any] | None =
             " is. Name the bundle's folder (`--bundle_root`, or work in it) or that of a training (`--models_dir`)."
             " `--use_paper_network True` builds the paper's network instead."
         )
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(
+            f"{path} must be a file of at most {MOST_BYTES / 1e6:g} MB, it has {path.stat().st_size / 1e6:.4g}: restore"
+            " it together with model.pt."
+        )
     document = read_json(path, cure="restore it together with model.pt")
     if not isinstance(document.get("class"), str):
         raise ValueError(f'{path} must be an object with a "class", got {json.dumps(document)[:80]}.')
+    _check_scales(document, path)
     return document
+
+
+def definition_checksum(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a definition's content, whatever the order and the layout of its lines.
+
+    Args:
+        document: Content of `network.json`; its own `definition_checksum` is left out.
+
+    Example:
+        >>> first, second = {"a": 1, "b": [2]}, {"b": [2], "a": 1, "definition_checksum": "any"}
+        >>> definition_checksum(first) == definition_checksum(second)
+        True
+    """
+    content = {key: value for key, value in document.items() if key != DEFINITION_CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def changed_by_hand(bundle_root: str | Path) -> list[str]:
+    """Return what of `network.json` and `model.pt` is not as training, import or release wrote it.
+
+    Args:
+        bundle_root: Folder of the bundle, or its `models` folder.
+
+    Returns:
+        Sentences; none where both are unchanged, or written by a version that kept no checksums.
+    """
+    path = definition_path(bundle_root)
+    if not path.is_file():
+        return []
+    document, weights = read_definition(bundle_root), path.with_name("model.pt")
+    found = []
+    if document.get(DEFINITION_CHECKSUM, kept := definition_checksum(document)) != kept:
+        found.append("network.json was changed after it was written: its content does not fit its definition_checksum.")
+    if weights.is_file() and "checksum" in document and document["checksum"] != checksum(weights):
+        found.append("model.pt is not the file that network.json was written for: its checksum is another one.")
+    return found
+
+
+def _check_scales(document: Mapping[str, Any], path: Path) -> None:
+    """Refuse a spacing and intensity ranges that would ask for endless memory, or turn an image into one value."""
+    spacing = document.get("spacing_mm")
+    if spacing is not None and not (
+        isinstance(spacing, list) and all(_number(side) and (side == -1 or 1e-3 <= side <= 100) for side in spacing)
+    ):
+        raise ValueError(f'"spacing_mm" in {path} must be sides of 0.001 to 100 mm (-1: any), got {spacing!r:.80}.')
+    codec = document.get("codec")
+    for name, limits in {"hu": (-32768, 32767), "percentiles": (0, 100), "reference": (-1e9, 1e9)}.items():
+        span = codec.get(name) if isinstance(codec, dict) else None
+        if span is not None and not (
+            isinstance(span, list)
+            and len(span) == 2
+            and all(_number(end) for end in span)
+            and limits[0] <= span[0] < span[1] <= limits[1]
+        ):
+            raise ValueError(
+                f'"codec" in {path} must have a lower and a higher number within {list(limits)} as "{name}", got'
+                f" {span!r:.80}."
+            )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def load_definition(bundle_root: str | Path, default: Mapping[str, Any] | None = None) -> nn.Module:
@@ -186,10 +262,29 @@ def build_network(definition: Mapping[str, Any], origin: str = "`definition`") -
     network_class = _registry().get(name.removeprefix(f"{PUBLIC_PACKAGE}."))
     if network_class is None:
         raise ValueError(f'"class" in {origin} must be one of {_allowed()}, got {name!r}.')
+    arguments = definition.get("arguments", {})
+    if (large := _largest(arguments)) > MOST_NUMBER:
+        raise ValueError(
+            f'"arguments" in {origin} must be numbers and lists of at most {MOST_NUMBER}, got {large:.4g}: a network'
+            " of that size fits no memory. Restore the file together with model.pt."
+        )
     try:
-        return network_class(**definition.get("arguments", {}))
-    except (TypeError, ValueError) as error:
+        with torch.device("meta"):  # without memory
+            size = sum(values.numel() for values in network_class(**arguments).state_dict().values())
+        if size > MOST_PARAMETERS:
+            raise ValueError(f"they make a network of {size / 1e9:.3g} billion parameters, more than fit a memory")
+        return network_class(**arguments)
+    except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise ValueError(f'"arguments" in {origin} must be those of {name}, but: {error}') from error
+
+
+def _largest(value: Any) -> float:
+    """Return the largest number, or length of a list, in the arguments of a network."""
+    if isinstance(value, Mapping):
+        return max((_largest(item) for item in value.values()), default=0)
+    if isinstance(value, (list, tuple)):
+        return max([len(value), *(_largest(item) for item in value)])
+    return abs(value) if _number(value) else 0
 
 
 def network_class(name: str) -> type[nn.Module]:

@@ -105,12 +105,16 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _mismatches(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> list[str]:
-    """Describe each tensor that is missing, unexpected, or of another shape; in the network's order."""
+    """Describe each tensor that is missing, unexpected, of another shape or kind, or not finite; in order."""
     problems: list[str] = []
     for name, tensor in expected.items():
         if name not in state:
             problems.append(f"{name} {tuple(tensor.shape)} is missing in the file")
         elif state[name].shape != tensor.shape:
             problems.append(f"{name} is {tuple(state[name].shape)} in the file and {tuple(tensor.shape)} here")
+        elif state[name].is_floating_point() != tensor.is_floating_point():
+            problems.append(f"{name} is of {state[name].dtype} in the file and of {tensor.dtype} here")
+        elif not bool(torch.isfinite(state[name]).all()):
+            problems.append(f"{name} has values that are NaN or infinite in the file")
     problems += [f"{name} {tuple(state[name].shape)} is only in the file" for name in state if name not in expected]
     return problems

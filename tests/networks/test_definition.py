@@ -15,6 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import common
+from common.files import checksum
 from common.networks import (
     CompactGenerator,
     DCGANDiscriminator,
@@ -24,6 +25,7 @@ from common.networks import (
     SPADEGenerator,
     StarGANGenerator,
     WithTarget,
+    changed_by_hand,
     definition_path,
     load_definition,
     read_definition,
@@ -268,3 +270,89 @@ def test_a_network_may_be_deployed_with_other_arguments_that_its_weights_fit(tmp
     deployed = load_definition(tmp_path, PAPER)
     assert deployed.arguments == {**trained.arguments, "margin": 8}
     deployed.load_state_dict(trained.state_dict())
+
+
+def written(folder, **facts):
+    """A small network's definition and weights, as a training writes them."""
+    network = CompactGenerator(2, 1, channels=(4, 8), num_groups=4)
+    torch.save(network.state_dict(), folder / "model.pt")
+    facts = {"checksum": checksum(folder / "model.pt"), "codec": {"hu": [-100, 200]}, "spacing_mm": [1.0, 1.0], **facts}
+    save_definition(folder / "network.json", network, **facts)
+    return folder / "network.json"
+
+
+def edited(path, **changes):
+    document = json.loads(path.read_text())
+    document.update(changes)
+    path.write_text(json.dumps(document))
+
+
+def test_what_was_changed_by_hand_is_told(tmp_path):
+    path = written(tmp_path)
+    assert changed_by_hand(tmp_path) == []
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))  # other lines, the same content
+    assert changed_by_hand(tmp_path) == []
+    edited(path, codec={"hu": [-100, 250]})
+    assert [text.split(" was")[0] for text in changed_by_hand(tmp_path)] == ["network.json"]
+    written(tmp_path)
+    state = torch.load(tmp_path / "model.pt")
+    torch.save({name: 1.5 * value for name, value in state.items()}, tmp_path / "model.pt")
+    assert [text.split(" is")[0] for text in changed_by_hand(tmp_path)] == ["model.pt"]
+
+
+def test_a_definition_without_checksums_is_an_older_one(tmp_path):
+    path = written(tmp_path)
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({key: document[key] for key in ("class", "arguments")}))
+    assert changed_by_hand(tmp_path) == []
+    assert changed_by_hand(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"spacing_mm": [1e-30, 1.0]}, r'"spacing_mm" in .* must be sides of 0.001 to 100 mm \(-1: any\), got \[1e-30'),
+        ({"spacing_mm": "1"}, r'"spacing_mm" in .* must be sides'),
+        (
+            {"codec": {"hu": [200, -100]}},
+            r'"codec" in .* a lower and a higher number within .* as "hu", got \[200, -100\]',
+        ),
+        ({"codec": {"reference": [0]}}, r'as "reference", got \[0\]'),
+        ({"codec": {"percentiles": [1, 101]}}, r'within \[0, 100\] as "percentiles"'),
+    ],
+)
+def test_scales_that_no_image_has_are_refused(tmp_path, changes, message):
+    edited(written(tmp_path), **changes)
+    with pytest.raises(ValueError, match=message):
+        read_definition(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"channels": [10**9]},
+            r"numbers and lists of at most 4096, got 1e\+09: a network of that size fits no memory",
+        ),
+        ({"channels": [8] * 5000}, r"lists of at most 4096, got 5000"),
+        ({"num_res_units": -(10**9)}, r"at most 4096, got 1e\+09"),
+        ({"channels": [4096] * 40}, r"a network of \d+(\.\d+)? billion parameters"),
+    ],
+)
+def test_a_network_that_fits_no_memory_is_refused_before_it_is_built(tmp_path, arguments, message):
+    path = written(tmp_path)
+    document = json.loads(path.read_text())
+    edited(path, arguments={**document["arguments"], **arguments})
+    with pytest.raises(ValueError, match=message):
+        load_definition(tmp_path)
+
+
+def test_a_file_that_is_no_definition_is_refused_unread(tmp_path):
+    path = written(tmp_path)
+    with open(path, "r+b") as file:
+        file.truncate(500_000_000)  # sparse
+    with pytest.raises(ValueError, match=r"must be a file of at most 1 MB, it has 500"):
+        load_definition(tmp_path)
+    path.write_text('{"class": ' + "[" * 200_000 + "]" * 200_000 + "}")
+    with pytest.raises(ValueError, match=r"network.json` must be JSON, got"):
+        load_definition(tmp_path)
