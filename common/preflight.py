@@ -62,9 +62,10 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     if parser is not None:
         restore_former_sections(parser)
         given = cast(dict[str, Any], parser.config)
-        own = _own_values(Path(parser.get_parsed_content("bundle_root", default=".")))
+        root = Path(parser.get_parsed_content("bundle_root", default="."))
+        own = _own_values(root, "train.yaml", "inference.yaml")
         _refuse_unknown_ids(given, set(own))
-        refuse_wrong_kinds(given, own)
+        refuse_wrong_kinds(given, {**_own_values(root, "evaluate.yaml"), **own})
         if "device" in given:
             check_device(parser.get_parsed_content("device"))
         if "train" in given and os.environ.get("RANK", "0") == "0":
@@ -167,9 +168,12 @@ def _calling_parser() -> ConfigParser | None:
     return None
 
 
-def _own_values(bundle_root: Path) -> dict[str, Any]:
-    """Return the top-level ids of the bundle's own files, which stay valid if an overlay makes them unused."""
-    files = [bundle_root / "configs" / name for name in ("train.yaml", "inference.yaml")]
+def _own_values(bundle_root: Path, *names: str) -> dict[str, Any]:
+    """Return the top-level ids of the bundle's own files.
+
+    Those of `train.yaml` and `inference.yaml` stay valid if an overlay makes them unused.
+    """
+    files = [bundle_root / "configs" / name for name in names]
     return {
         id_: value for file in files if file.is_file() for id_, value in ConfigParser.load_config_file(file).items()
     }

@@ -179,3 +179,11 @@ def test_a_training_into_the_folder_of_another_one_is_refused(tmp_path, name):
     assert len(list(tmp_path.glob(".*.lock"))) == 3
     release_claims()
     assert not list(tmp_path.glob(".*.lock"))
+
+
+@pytest.mark.parametrize("root", sorted(BUNDLES.iterdir()), ids=lambda root: root.name)
+def test_the_defaults_of_an_evaluation_are_of_the_right_kinds(root):
+    evaluation = ConfigParser()
+    evaluation.read_config([str(root / "configs" / name) for name in ("inference.yaml", "evaluate.yaml")])
+    evaluation["bundle_root"] = str(root)
+    preflight.check(config=evaluation)
