@@ -4,7 +4,7 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo docs test test-slow environments test-interop test-faults bench lint clean
+.PHONY: help demo docs test test-slow environments test-interop test-faults bench lint wheel clean
 .SECONDARY:
 
 ENVIRONMENTS := clean label deploy flare
@@ -57,6 +57,10 @@ bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 3 minutes on 2 
 
 lint: $(VENV)/dev  ## ruff and mypy
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+
+wheel: $(VENV)/core  ## the wheel of `common` in build/wheel: half a minute
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	rm -rf build/lib build/bdist.*
 
 clean:  ## remove the virtual environment and all runs
 	rm -rf $(VENV) .venvs runs

@@ -15,12 +15,13 @@ LAZY = {"translate": "translation", "Translation": "translation"}  # names, and 
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("release_"):  # imported by a released bundle's configs instead of `common`
-        from .identity import require_release
+    from .identity import refuse_left_out, require_release
 
+    if name.startswith("release_"):  # imported by a released bundle's configs instead of `common`
         require_release(name, __version__)
         return sys.modules[__name__]
     file = LAZY.get(name, name)
+    refuse_left_out(__name__, file)
     try:
         module = importlib.import_module(f".{file}", __name__)
         return getattr(module, name) if name in LAZY else module

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import fire
+
+from .identity import released_verbs
 
 
 def phantom(
@@ -330,17 +331,18 @@ def convert_ggcl(
     print(f"Weights: {convert(generator, output, discriminator, domains=domains)}")
 
 
-def release(*bundles: str, output_dir: str = "dist") -> None:
+def release(*bundles: str, output_dir: str = "dist", thin: bool = False) -> None:
     """Build the self-contained zip of bundles, which runs wherever MONAI is installed: NAME_vVERSION.zip.
 
     Args:
         bundles: Folders of bundles, such as bundles/ggcl.
         output_dir: Folder of the zips.
+        thin: Leave all Python files out; NAME_thin_vVERSION.zip needs the project's wheel.
     """
-    from .release.build import build_release
+    from .release.build import build_release, describe_release
 
     for bundle in bundles:
-        print(f"Release: {build_release(bundle, output_dir)}")
+        print(f"Release: {describe_release(build_release(bundle, output_dir, thin=thin))}")
 
 
 def release_index(dist: str, *, base_url: str = "") -> None:
@@ -369,19 +371,39 @@ def install(archive: str, *, bundle_dir: str = ".", checksum: str | None = None,
     print(f"Bundle: {install_release(archive, bundle_dir, checksum=checksum, index=index)}")
 
 
+def export(
+    bundle: str,
+    output: str,
+    *,
+    target: str | dict[str, float] | None = None,
+    source: str | None = None,
+    pixel_mm: float | None = None,
+) -> None:
+    """Export a bundle's network by torch.export: OUTPUT.pt2, which needs torch alone; compared with eager mode.
+
+    Args:
+        bundle: Folder of the bundle.
+        output: File to write.
+        target: For a kernel conversion: kernel or blend that the export makes.
+        source: For a kernel conversion: kernel of its images.
+        pixel_mm: For a kernel conversion: size of their pixels.
+    """
+    from .release.export import export_network
+
+    path, difference = export_network(bundle, output, target=target, source=source, pixel_mm=pixel_mm)
+    print(f"Export: {path}, largest difference to eager mode: {difference:.3g}")
+
+
 VERBS = (
     *(translate, phantom, datalist, report, demo, finetune, convert_ggcl, reading_sheet, reading_results),
-    *(release, release_index, install, leaderboard, leaderboard_page, features),
-)
-SOURCE_TREE_ONLY = (
-    *(translate, demo, finetune, release, release_index, install, leaderboard, leaderboard_page, features),
+    *(release, release_index, install, export, leaderboard, leaderboard_page, features),
 )
 
 
 def _available() -> list[Callable[..., None]]:
-    """Return the verbs whose code is there: a released bundle vendors only a part of this package."""
-    is_source_tree = (Path(__file__).parent / "release").is_dir()
-    return [verb for verb in VERBS if is_source_tree or verb not in SOURCE_TREE_ONLY]
+    """Return the verbs whose code is there: a released bundle has those that its own pages name."""
+    released = released_verbs()
+    return [verb for verb in VERBS if released is None or verb.__name__ in released]
 
 
 def main() -> None:

@@ -1,4 +1,8 @@
-"""Identity of a release of `common`: two releases in one process would silently share the one imported first."""
+"""Identity of a release of `common`, and what it left out.
+
+Two releases in one process would silently share the one imported first. A release has what its configs need; a name
+that it lacks is refused with the place where it is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import json
 import logging
 import re
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parent
 FILE = "release.json"  # beside this file, in a released bundle only
@@ -52,6 +58,36 @@ def require_release(name: str, version: str) -> None:
     )
 
 
+def refuse_left_out(package: str, name: str) -> None:
+    """Refuse a name that the source tree exports and this release does not contain.
+
+    Args:
+        package: Dotted name of the package that was asked.
+        name: Attribute that it lacks.
+
+    Raises:
+        ImportError: If the release left it out. Other names are left to the caller.
+    """
+    facts = _facts(PACKAGE)
+    if name in facts.get("left_out", {}).get(package, []):
+        raise ImportError(
+            f"{package}.{name} is not in this release ({PACKAGE.parent}), which has only what its own configs need:"
+            f" install the wheel of monai-translation-bundles {facts['version']}, which has all of `common`."
+        )
+
+
+def released_verbs() -> list[str] | None:
+    """Return the commands of `python -m common` that a release contains; None outside of a release: all."""
+    return _facts(PACKAGE).get("verbs")
+
+
+@cache
+def _facts(package: Path) -> dict[str, Any]:
+    """Read what a release's folder of `common` declares; empty if it declares nothing."""
+    file = package / FILE
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
 def _vendored() -> bool:
     return (PACKAGE / FILE).is_file()
 
@@ -62,11 +98,8 @@ def _own_name(version: str) -> str:
 
 def _name_in(package: Path) -> str | None:
     """Return the release that a folder of `common` declares; None if it declares none."""
-    file = package / FILE
-    if not file.is_file():
-        return None
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    return release_name(facts["version"], facts["digest"])
+    facts = _facts(package)
+    return release_name(facts["version"], facts["digest"]) if facts else None
 
 
 def _copies() -> list[Path]:

@@ -9,6 +9,8 @@ import importlib
 import warnings
 from typing import Any, NamedTuple
 
+from .identity import refuse_left_out
+
 MOVED = {
     "common.data.DicomSeriesReader": "common.dicom.DicomSeriesReader",
     "common.data.NiftiSliceWriter": "common.images.NiftiSliceWriter",
@@ -64,6 +66,7 @@ def moved_attribute(package: str, name: str) -> Any:
 
     Raises:
         AttributeError: If the package never had it.
+        ImportError: If this is a release, which left it out.
 
     Example:
         >>> with warnings.catch_warnings():
@@ -71,6 +74,7 @@ def moved_attribute(package: str, name: str) -> Any:
         ...     moved_attribute("common.engines", "TileInferer").__module__
         'common.inference.tiles'
     """
+    refuse_left_out(package, name)
     new = MOVED.get(f"{package}.{name}")
     if new is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")

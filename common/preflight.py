@@ -73,7 +73,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     if exists is not None and not Path(exists).exists() and not glob.glob(str(exists), recursive=True):
         raise FileNotFoundError(
             f"`dataset_dir` {str(exists)!r} does not exist (from {os.getcwd()}). Give your data with `--dataset_dir`,"
-            f" or make the default data: `python -m common phantom --help`."
+            f" or make the default data: `python -m common phantom --help` (in the project or its wheel)."
         )
 
 

@@ -33,7 +33,7 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
     if not path.exists():
         raise FileNotFoundError(
             f"`dataset_dir` {str(path)!r} does not exist. Give an existing folder with `--dataset_dir`, or make the"
-            f" default data, see `python -m common phantom --help`."
+            f" default data, see `python -m common phantom --help` (in the project or its wheel)."
         )
     path = path / DATALIST_NAME if path.is_dir() else path
     if not path.is_file():

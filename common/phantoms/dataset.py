@@ -99,6 +99,24 @@ class PhantomKind:
     check_parameters: Callable[..., dict[str, Any]]
     make_patient: Callable[[int, Parameters], dict[str, Volume]]
 
+    def generate(self, output_dir: str | Path, *, workers: int | None = None, **arguments: Any) -> Path:
+        """Write a data set of this kind, or return the one that is already complete.
+
+        Args:
+            output_dir: Folder of the data set; created if it does not exist.
+            workers: Number of processes, each with one thread; by default one per processor.
+            arguments: Those of `generate_phantom` that determine the data, such as `patients`.
+
+        Returns:
+            Path of the datalist.
+
+        Raises:
+            ValueError: An argument is out of range, or the folder holds a data set with other parameters.
+        """
+        if workers is not None:
+            check_integer("workers", workers, minimum=1)
+        return write_dataset(self, self.check_parameters(**arguments), Path(output_dir), workers=workers)
+
 
 def write_dataset(kind: PhantomKind, parameters: Parameters, output_dir: Path, *, workers: int | None = None) -> Path:
     """Generate the patients of a data set that are not there yet, and write its datalist.

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..files import atomic_write, write_json
 from ..networks.definition import load_definition
 from ..networks.weights import load_weights
-from .contents import LIMIT_BYTES, bundle_contents, check_plain_weights, fetched, sha256
+from .contents import LIMIT_BYTES, PACKAGE, bundle_contents, check_plain_weights, fetched, sha256
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: no clock
 MODE = 0o100644 << 16  # a plain file, readable by all
@@ -21,7 +21,7 @@ ZIP = re.compile(r"(?P<name>.+)_v(?P<version>\d[\w.]*)\.zip")
 FILE = "model_info.json"
 
 
-def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
+def build_release(bundle: str | Path, output_dir: str | Path, *, thin: bool = False) -> Path:
     """Build `<output_dir>/<name>_v<version>.zip`, atomically.
 
     It contains one folder `<name>/`: configs (with JSON twins of `train` and `inference`), docs, licence, the weights
@@ -30,6 +30,7 @@ def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
     Args:
         bundle: Folder of a bundle in the source tree.
         output_dir: Folder of the zip; an older one of the same name is replaced.
+        thin: Leave all Python files out. The release, `<name>_thin_v<version>.zip`, needs the project's wheel.
 
     Returns:
         Path of the zip.
@@ -42,17 +43,33 @@ def build_release(bundle: str | Path, output_dir: str | Path) -> Path:
     version = _checked_version(bundle)
     large = fetched(bundle)
     _check_weights(bundle, large)
-    contents = bundle_contents(bundle) | large
+    contents = bundle_contents(bundle, thin=thin) | large
     if too_large := [path for path, data in contents.items() if len(data) > LIMIT_BYTES and path not in large]:
         raise ValueError(
             f"a bundle's files must not exceed 25 MB, but {', '.join(sorted(too_large))} of {bundle} do: put them"
             " elsewhere, and list them in its large_files.yml."
         )
-    path = output_dir / f"{bundle.name}_v{version}.zip"
+    name = f"{bundle.name}_thin" if thin else bundle.name
+    path = output_dir / f"{name}_v{version}.zip"
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, data in sorted(contents.items()):
-            archive.writestr(_entry(f"{bundle.name}/{name}"), data)
+        for place, data in sorted(contents.items()):
+            archive.writestr(_entry(f"{name}/{place}"), data)
     return path
+
+
+def describe_release(path: Path) -> str:
+    """Say how much a zip holds: its size, and files and share of `common`.
+
+    Args:
+        path: Zip of `build_release`.
+    """
+    with zipfile.ZipFile(path) as archive:
+        code = [entry for entry in archive.infolist() if entry.filename.endswith(".py")]
+    everything = len(list(PACKAGE.rglob("*.py")))
+    size = sum(entry.compress_size for entry in code)
+    return (
+        f"{path} ({path.stat().st_size / 1e3:.0f} kB; {len(code)} of common's {everything} files, {size / 1e3:.0f} kB)"
+    )
 
 
 def write_index(dist: str | Path, *, base_url: str = "") -> Path:

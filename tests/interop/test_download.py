@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser, scripts
 
 from common.networks import load_weights
 
-from .conftest import BUNDLES, ROOT
+from .conftest import BUNDLES, PHANTOMS, ROOT
 
 pytestmark = pytest.mark.interop
 
@@ -113,7 +113,7 @@ def test_a_downloaded_bundle_scores_as_the_source_tree_does(pair):
     assert summaries[0] == summaries[1]
     scores = [method["psnr"]["mean"] for direction in summaries[0].values() for method in direction.values()]
     assert all(np.isfinite(scores))
-    call([pair[0].python, "-m", "common", "phantom", "--help"], pair[0].root)
+    call([pair[0].python, "-m", "common", "report", "--help"], pair[0].root)
 
 
 def test_a_downloaded_bundle_trains_as_the_source_tree_does(pair):
@@ -132,6 +132,30 @@ def test_a_downloaded_bundle_trains_as_the_source_tree_does(pair):
     assert results[0][1].keys() == results[1][1].keys()
     for key, value in results[0][1].items():
         torch.testing.assert_close(value, results[1][1][key], rtol=0, atol=0)
+
+
+PHANTOM = """
+import sys
+from pathlib import Path
+from monai.bundle import ConfigParser
+parser = ConfigParser()
+parser.read_config([f"configs/{name}.yaml" for name in ("train", "demo")])
+parser.update({"bundle_root": ".", "dataset_dir": sys.argv[1], "phantom": eval(sys.argv[2])})
+parser.get_parsed_content("make_data")
+import common
+assert Path(common.__file__).is_relative_to(Path.cwd()), common.__file__
+"""
+
+
+def test_a_downloaded_bundle_makes_the_phantom_of_its_demonstration(pair, phantoms, tmp_path):
+    kind = KINDS.get(pair[0].root.name, "chest")
+    call([pair[0].python, "-c", PHANTOM, tmp_path / "data", PHANTOMS[kind]], pair[0].root)
+    made, expected = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "data", phantoms[kind])
+    )
+    assert len(made) > 4
+    assert made == expected
 
 
 def test_monai_finds_the_latest_version_in_the_index_and_downloads_it(address, dist, tmp_path, monkeypatch):

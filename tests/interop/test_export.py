@@ -1,10 +1,13 @@
-"""TorchScript and ONNX by MONAI's own commands: each release's network computes what it computes in eager mode."""
+"""TorchScript, ONNX and `.pt2`: each release's network computes what it computes in eager mode."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from common.networks import WithTarget, load_definition, load_weights, target_weights
+from common.release.export import export_network
 
 from .in_release import Call, call_in, command, documented
 
@@ -160,8 +164,47 @@ def test_onnx_names_its_axes(bundle, exported):
     assert session.get_outputs()[0].shape == ["batch", channels, f"{factor}height", f"{factor}width"]
 
 
+RUN = """
+import json, sys, torch
+files = {"metadata.json": "", "network.json": "", "inference.json": ""}
+network = torch.export.load(sys.argv[1], extra_files=files).module()
+outputs = [network(image) for image in torch.load(sys.argv[2])]
+torch.save(outputs, sys.argv[2])
+print(json.dumps([json.loads(files["network.json"])["class"], "monai" in sys.modules, "common" in sys.modules]))
+"""
+
+
+@EACH
+def test_a_pt2_computes_what_eager_mode_does_at_any_size_with_torch_alone(bundle, unpacked, tmp_path):
+    target = TARGETS[bundle][-1]
+    options = {"target": target, "source": SOURCE, "pixel_mm": PIXEL_MM} if target else {}
+    path, stated = export_network(unpacked[bundle], tmp_path / "network.pt2", **options)
+    assert stated == 0.0
+    images = [image(bundle, size) for size in [*SIZES, (2, 64, 67), (1, 33, 160)]]
+    torch.save(images, tmp_path / "images.pt")
+    command = [sys.executable, "-W", "ignore", "-c", RUN, str(path), str(tmp_path / "images.pt")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    definition = json.loads((unpacked[bundle] / "models" / "network.json").read_text())
+    assert json.loads(done.stdout.splitlines()[-1]) == [definition["class"], False, False]
+    network = eager(unpacked[bundle], target)
+    for given, output in zip(images, torch.load(tmp_path / "images.pt"), strict=True):
+        with torch.no_grad():
+            assert_close(output, network(given), rtol=0, atol=1e-6)
+
+
+def test_an_export_that_computes_something_else_is_refused(unpacked, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.release.export.largest_difference", lambda *_: 0.1)
+    with pytest.raises(ValueError, match=r"must compute what eager mode does, but differs by 0\.1"):
+        export_network(unpacked["nec_t1t2"], tmp_path / "network.pt2")
+    with pytest.raises(ValueError, match=r"`output` must be a file \*\.pt2, got 'network.ts'"):
+        export_network(unpacked["nec_t1t2"], "network.ts")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_commands_of_the_page_run_as_they_are_written(releases):
-    lines = [line for line in documented("export") if " trt_export " not in line]
+    lines = [line for line in documented("export") if " ckpt_export " in line or " onnx_export " in line]
     assert len(lines) == 2
     release = releases["ggcl"]
     for line in lines:

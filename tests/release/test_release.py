@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -20,7 +21,7 @@ import yaml
 
 from common.identity import release_name, require_release
 from common.release import build_release, install_release, write_index
-from common.release.contents import reached_files
+from common.release.build import describe_release
 from tests.helpers.commands import python_m
 
 ROOT = Path(__file__).parents[2]
@@ -114,29 +115,110 @@ def test_the_released_package_imports_itself_by_relative_names_only():
                 assert all(alias.name.split(".")[0] != "common" for alias in node.names), path
 
 
-def test_reached_files_follows_what_configs_name(tmp_path):
-    package = tmp_path / "common"
-    for name, text in {
-        "__init__.py": "",
-        "used/__init__.py": "from .one import One",
-        "used/one.py": "def f():\n    from ..deep import thing",
-        "deep.py": "thing = 1",
-        "unused.py": "",
-        "release/__init__.py": "",
-    }.items():
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text(text)
-    config = tmp_path / "a.yaml"
-    config.write_text("x: {_target_: common.used.One}\ny: $common.used.one.One()")
-    found = [path.as_posix() for path in reached_files([config], package=package)]
-    assert found == ["__init__.py", "deep.py", "used/__init__.py", "used/one.py"]
-    config.write_text("x: {_target_: common.nothing.One}")
-    with pytest.raises(ValueError, match=r"a\.yaml names common\.nothing\.One, but `common` has no module 'nothing'"):
-        reached_files([config], package=package)
-    config.write_text("x: {_target_: common.used.One}")
-    (package / "deep.py").write_text("import common")
-    with pytest.raises(ValueError, match=r"deep\.py must import `common` by a relative name"):
-        reached_files([config], package=package)
+NAMED = re.compile(r"\bcommon(?:\.\w+)+")
+RESOLVE = """
+import ast, importlib, json, pydoc, sys
+from pathlib import Path
+missing, verbs = [], json.loads(Path("common/release.json").read_text())["verbs"]
+for path in Path("common").rglob("*.py"):
+    package, tree = path.parent.parts, ast.parse(path.read_text())
+    if path.name == "__main__.py":  # commands that are not offered need not work
+        tree.body = [n for n in tree.body if not isinstance(n, ast.FunctionDef) or n.name in ("main", *verbs)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) - node.level + 1]
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                try:
+                    exec(f"from {module} import {alias.name}", {})
+                except ImportError as error:
+                    missing.append(f"{path}: {error}")
+for name in json.loads(sys.argv[1]):
+    found = importlib.import_module("common")
+    for part in name.split(".")[1:]:
+        found = getattr(found, part)
+print(json.dumps(missing))
+"""
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_release_has_all_that_its_configs_name_and_its_own_code_imports_at_any_time(name, tmp_path):
+    """By Python itself: each import of each file, also in functions, and each dotted name in a config."""
+    with zipfile.ZipFile(build_release(ROOT / "bundles" / name, tmp_path)) as zipped:
+        zipped.extractall(tmp_path)
+    release = tmp_path / name
+    configs = [*release.glob("configs/**/*.yaml"), release / "models" / "network.json"]
+    texts = ["\n".join(line.partition(" #")[0] for line in path.read_text().splitlines()) for path in configs]
+    named = sorted({found for text in texts for found in NAMED.findall(text)})
+    assert len(named) > 40
+    done = python(RESOLVE, json.dumps(named), cwd=release)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_release_is_as_lean_as_its_page_says(name, tmp_path):
+    (row,) = re.findall(rf"^\| `{name}` \| (.+) \|$", (ROOT / "docs" / "release.md").read_text(), flags=re.MULTILINE)
+    full, thin = (build_release(ROOT / "bundles" / name, tmp_path, thin=thin) for thin in (False, True))
+    with zipfile.ZipFile(full) as zipped:
+        code = [entry.compress_size for entry in zipped.infolist() if entry.filename.endswith(".py")]
+    measured = [full.stat().st_size / 1e3, sum(code) / 1e3, len(code), thin.stat().st_size / 1e3]
+    assert [float(cell) for cell in row.split(" | ")] == pytest.approx(measured, rel=0.15)
+    assert f"{len(code)} of common's {len(list((ROOT / 'common').rglob('*.py')))} files" in describe_release(full)
+    assert len(code) < 2 / 3 * len(list((ROOT / "common").rglob("*.py")))
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_thin_release_has_no_code_and_its_configs_say_the_same(name, tmp_path):
+    full, thin = (contents(build_release(ROOT / "bundles" / name, tmp_path, thin=thin)) for thin in (False, True))
+    thin = {file.replace(f"{name}_thin/", f"{name}/", 1): data for file, data in thin.items()}
+    assert {file for file in full if f"{name}/common/" not in file} == set(thin)
+    for file in (file for file in thin if file.endswith(".yaml")):
+        restored = thin[file].decode().replace('_requires_: "@common", ', "").replace("@common.", "common.")
+        lines = [line for line in restored.splitlines() if not line.startswith("common:")]
+        text = re.sub(r'_requires_: "@common"\n\s*', "", "\n".join(lines))
+        assert yaml.safe_load(text) == yaml.safe_load((ROOT / "bundles" / file).read_text()), file
+    for twin in ("train", "inference"):
+        parsed = yaml.safe_load(thin[f"{name}/configs/{twin}.yaml"])
+        assert json.loads(thin[f"{name}/configs/{twin}.json"]) == parsed
+        assert parsed["common"].startswith("$")
+
+
+def test_what_a_release_left_out_is_refused_with_its_cure(release, tmp_path):
+    with zipfile.ZipFile(release) as zipped:
+        zipped.extractall(tmp_path)
+    code = """
+import common, common.methods, common.networks
+from monai.bundle import ConfigParser
+assert not hasattr(common.methods, "absent")
+for call in (lambda: common.methods.UNIT, lambda: common.leaderboard, lambda: common.engines.TileInferer,
+             lambda: ConfigParser({"x": {"_target_": "common.methods.UNIT"}}).get_parsed_content("x")):
+    try:
+        call()
+    except Exception as error:
+        while error:
+            if "not in this release" in str(error):
+                print(error)
+                break
+            error = error.__cause__ or error.__context__
+"""
+    done = python(code, cwd=tmp_path / "nec_t1t2")
+    assert done.returncode == 0, done.stderr
+    names = ("methods.UNIT", "leaderboard", "inference.TileInferer", "methods.UNIT")
+    for line, name in zip(done.stdout.splitlines(), names, strict=True):
+        assert line.startswith(f"common.{name} is not in this release ({tmp_path / 'nec_t1t2'})")
+        assert line.endswith("install the wheel of monai-translation-bundles 0.1.0, which has all of `common`.")
+
+
+def test_a_release_has_the_commands_of_its_page(release, tmp_path):
+    with zipfile.ZipFile(release) as zipped:
+        zipped.extractall(tmp_path)
+    done = python("import sys; from common.__main__ import main; main()", "--help", cwd=tmp_path / "nec_t1t2")
+    shown = done.stdout + done.stderr
+    assert "report" in shown
+    assert "leaderboard" not in shown
+    page = contents(release)["nec_t1t2/docs/README.md"].decode()
+    assert set(re.findall(r"^python -m common (\w+)", page, flags=re.MULTILINE)) == {"report"}
 
 
 def change_metadata(bundle: Path, **changes: object) -> None:
