@@ -155,7 +155,8 @@ def test_a_missing_device_is_named_with_those_that_are_there(monkeypatch, given)
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: str(path.relative_to(BUNDLES)))
 def test_no_overlay_of_ours_changes_the_kind_of_a_value(path):
     bundle = BUNDLES / path.relative_to(BUNDLES).parts[0]
-    own = {k: v for name in ("train", "inference") for k, v in load(bundle / "configs" / f"{name}.yaml").items()}
+    names = ("evaluate", "train", "inference")
+    own = {k: v for name in names for k, v in load(bundle / "configs" / f"{name}.yaml").items()}
     refuse_wrong_kinds(load(path), own)
 
 
