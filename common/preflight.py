@@ -20,7 +20,9 @@ from types import FrameType, TracebackType
 from typing import Any, cast
 
 from monai.bundle import ConfigParser
+from monai.bundle.config_item import ConfigExpression
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai.utils import BundlePropertyConfig
 
 from .devices import check_device
@@ -31,7 +33,10 @@ from .moved import FORMER_SECTIONS
 EXPRESSIONS = ("$", "@", "%")
 WHOLE_NUMBERS = ("_size", "_epochs", "_workers", "_interval")
 PLACES = ("_dir", "bundle_root")
+TRACKING: list[dict[str, Any]] = list(DEFAULT_EXP_MGMT_SETTINGS.values())
+TRACKING_IDS = {id_ for each in TRACKING for id_ in each["configs"].keys() - each["handlers_id"].keys()}
 RUN_IDS = ("imports", "initialize", "run", "finalize", "training", "inference", "evaluating", "_meta_")
+DATA = "train::dataset::data"
 OPTIONAL = ("phantom",)  # of a demonstration, whose data may be left out (`--make_data '$None'`)
 TARGET_KEYS = ("_target_", "_requires_", "_disabled_", "_mode_", "_desc_", "_wrap_")
 REFERENCE = re.compile(r"[@%]((?:\w|::|#)+)")
@@ -61,6 +66,7 @@ def check(*, exists: str | Path | None = None, config: ConfigParser | None = Non
     parser = config or _calling_parser()
     if parser is not None:
         restore_former_sections(parser)
+        restore_training_data(parser)
         given = cast(dict[str, Any], parser.config)
         root = Path(parser.get_parsed_content("bundle_root", default="."))
         own = _own_values(root, "train.yaml", "inference.yaml")
@@ -126,6 +132,28 @@ def restore_former_sections(parser: ConfigParser) -> dict[str, Any]:
     return restored
 
 
+def restore_training_data(parser: ConfigParser) -> bool:
+    """Restore the entries of the training data for an overlay of an earlier version that gives a data set of its own.
+
+    The bundles' volumes are loaded from `train#dataset#data`, which such a data set lacks.
+
+    Args:
+        parser: Parser that is evaluating the merged configuration; the id is added to its resolver alone, so that the
+            data set is not given the argument.
+
+    Returns:
+        Whether the id was added.
+    """
+    dataset = parser.get("train::dataset")
+    uses = (ref for text in _strings(parser.get()) for ref in REFERENCE.findall(text))
+    if DATA in parser or dataset is None or DATA not in (ref.replace("#", "::") for ref in uses):
+        return False
+    key = "@training_list" if "training_list" in parser else "'training'"
+    loaded = f"$common.data.load_datalist(@dataset_dir, {key})"
+    parser.ref_resolver.add_item(ConfigExpression(config=loaded, id=DATA, globals=parser.globals))
+    return True
+
+
 def refuse_wrong_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Compare the types of top-level values with those in the bundle's own files.
 
@@ -147,6 +175,11 @@ def refuse_wrong_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
     for id_, value in config.items():
         if isinstance(value, str) and value.startswith(EXPRESSIONS):
             continue
+        if isinstance(own.get(id_), dict) and isinstance(value, (str, int, float)):
+            settings = [name for name, default in own.items() if not isinstance(default, (dict, list))]
+            near = difflib.get_close_matches(id_, settings, n=1, cutoff=0.75)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"`{id_}` must be a section, as it is a component, got {value!r}.{hint}")
         if id_ == "device":
             check_device(value)
         elif id_.endswith(PLACES):
@@ -204,7 +237,7 @@ def _is_number(value: Any) -> bool:
 def _refuse_unknown_ids(config: dict[str, Any], own: set[str]) -> None:
     properties = [*TrainProperties.values(), *InferProperties.values(), *MetaProperties.values()]
     standard = {part for p in properties for part in _prefixes(str(cast(dict[str, Any], p)[BundlePropertyConfig.ID]))}
-    known = standard | _referenced(config) | own | {*RUN_IDS, *OPTIONAL}
+    known = standard | _referenced(config) | own | {*RUN_IDS, *OPTIONAL, *TRACKING_IDS}
     for id_, names in _sections(config, known):
         for name in names["given"]:
             if name not in names["valid"]:

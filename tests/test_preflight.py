@@ -188,3 +188,15 @@ def test_the_defaults_of_an_evaluation_are_of_the_right_kinds(root):
     evaluation.read_config([str(root / "configs" / name) for name in ("inference.yaml", "evaluate.yaml")])
     evaluation["bundle_root"] = str(root)
     preflight.check(config=evaluation)
+
+
+def test_a_component_is_not_replaced_by_a_word():
+    own = {"guard": {"_target_": "common.transforms.Guards"}, "guards": "refuse", "read": {"_target_": "LoadImaged"}}
+    refuse_wrong_kinds({"guard": {"_target_": "Identity"}, "read": None, "guards": "warn"}, own)
+    refuse_wrong_kinds({"guard": "$lambda item: item", "read": "@other"}, own)
+    with pytest.raises(
+        ValueError, match=r"`guard` must be a section, as it is a component, got 'warn'\. Did you mean 'guards'"
+    ):
+        refuse_wrong_kinds({"guard": "warn"}, own)
+    with pytest.raises(ValueError, match=r"`read` must be a section, as it is a component, got True\.$"):
+        refuse_wrong_kinds({"read": True}, own)

@@ -11,7 +11,9 @@ import yaml
 from monai.bundle import ConfigParser
 
 from common import preflight
+from common.data import load_domain
 from common.moved import MOVED
+from common.phantoms import generate_phantom
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/train.yaml"))
@@ -23,6 +25,13 @@ OWN_LOADER = {
     "sampler": "@train#sampler",
     "drop_last": False,
 }
+
+
+@pytest.fixture(scope="module")
+def phantom_data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("brain")
+    generate_phantom("brain", folder, patients=4, slices=2, size=32, workers=1)
+    return folder
 
 
 def loader(folder: Path, overlay: dict, bundle: str = "nec_t1t2") -> torch.utils.data.DataLoader:
@@ -64,6 +73,29 @@ def test_a_loader_of_ones_own_finds_the_sampler_that_the_configs_had(tmp_path):
         found = loader(tmp_path, {"train#dataloader": OWN_LOADER, "train#sampler#seed": 5})
     assert (type(found.sampler).__name__, found.sampler.length) == ("EpochSampler", 4)
     assert (found.sampler.samples_per_epoch, found.sampler.seed, found.batch_size) == (6, 5, 1)
+
+
+def test_a_data_set_of_ones_own_leaves_the_volumes_to_be_loaded_from_the_datalist(phantom_data, tmp_path):
+    """The volumes are loaded from `train#dataset#data` now, which a data set of an earlier overlay does not have."""
+    root = ROOT / "bundles" / "nec_t1t2"
+    names = {name: f"@train#{name}" for name in ("source_volumes", "target_volumes", "preprocessing")}
+    overlay = {
+        "bundle_root": str(root),
+        "dataset_dir": str(phantom_data),
+        "train#dataset": {"_target_": "builtins.dict", **names},
+        "run": ["$common.preflight.check(exists=@dataset_dir)", "$setattr(torch, '_found', @train#dataset)"],
+    }
+    parser = ConfigParser()
+    parser.read_config([str(root / "configs" / "train.yaml")])
+    parser.update(overlay)
+    try:
+        parser.get_parsed_content("run")
+        found = torch._found
+    finally:
+        if hasattr(torch, "_found"):
+            del torch._found
+    assert found.keys() == names.keys(), "the data set is given no argument that it does not know"
+    assert len(found["source_volumes"]) == len(load_domain(phantom_data, "training", "T1"))
 
 
 def test_loading_may_be_a_composition_of_ones_own():

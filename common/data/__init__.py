@@ -7,7 +7,7 @@ from typing import Any
 from ..moved import moved_attribute
 from .confounders import warn_of_confounders
 from .datalist import check_validation, describe, label_names, load_datalist, load_domain, patients, read_datalist
-from .datasets import UnpairedDataset, axial_slices, axial_stacks, check_depth, validation_images
+from .datasets import UnpairedDataset, axial_slices, axial_stacks, check_depth, validation_images, validation_patches
 from .domains import (
     DomainVolume,
     MultiDomainDataset,
@@ -18,7 +18,7 @@ from .domains import (
     spacing_range,
 )
 from .inference_images import common_folder, find_conversions, find_images
-from .patches import PairedPatchDataset, PatchVolume, UnpairedPatchDataset, draw_patch
+from .patches import PairedPatchDataset, PatchVolume, UnpairedPatchDataset, draw_patch, random_patches
 from .seeded import EpochSampler, epoch_loader
 from .volume_cache import VolumeCache, cache_volumes, load_patch_volumes
 
@@ -51,9 +51,11 @@ __all__ = [
     "load_domains",
     "load_patch_volumes",
     "patients",
+    "random_patches",
     "read_datalist",
     "spacing_range",
     "validation_images",
+    "validation_patches",
     "warn_of_confounders",
 ]
 

@@ -13,6 +13,7 @@ DATALIST_NAME = "datalist.json"
 LISTS = ("training", "training_paired", "validation", "test")
 SPLITS = ("training", "validation", "test")
 NOT_A_PATH = ("patient", "domain")  # texts of an entry
+Data = str | Path | Sequence[Mapping[str, Any]]  # a folder or file, or the entries of one list
 LONGEST_SHOWN = 60  # characters of a value in an error
 
 
@@ -47,11 +48,11 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
     return datalist, path.parent
 
 
-def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
+def load_datalist(data: Data, key: str) -> list[dict[str, Any]]:
     """Load the entries of one list of a datalist.
 
     Args:
-        dataset_dir: Data folder or datalist, see `read_datalist`.
+        data: Data folder or datalist, see `read_datalist`; or entries, which are returned as they are.
         key: `training`, `training_paired`, `validation` or `test`.
 
     Returns:
@@ -61,7 +62,9 @@ def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
         ValueError: If the list is absent or empty.
         FileNotFoundError: If an entry names a file that does not exist.
     """
-    datalist, root = read_datalist(dataset_dir)
+    if not isinstance(data, (str, Path)):
+        return _checked_entries(data, key)
+    datalist, root = read_datalist(data)
     entries = datalist.get(key, [])
     if not entries:
         filled = sorted(k for k, value in datalist.items() if isinstance(value, list) and value)
@@ -69,11 +72,11 @@ def load_datalist(dataset_dir: str | Path, key: str) -> list[dict[str, Any]]:
     return [_absolute(entry, root, key) for entry in entries]
 
 
-def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str, str]]:
+def load_domain(data: Data, key: str, domain: str) -> list[dict[str, str]]:
     """Load the images of one domain in a list, whose entries are one image or all images of a patient.
 
     Args:
-        dataset_dir: Data folder or datalist, see `read_datalist`.
+        data: Data folder, datalist or entries, see `load_datalist`.
         key: `training`, `training_paired`, `validation` or `test`.
         domain: Name of the domain.
 
@@ -83,10 +86,11 @@ def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str
     Raises:
         ValueError: If the list has no image of that domain.
     """
-    entries = load_datalist(dataset_dir, key)
+    entries = load_datalist(data, key)
+    place = str(data) if isinstance(data, (str, Path)) else "the given entries"
     found = [
         {
-            "image": image_of(entry, domain if domain in entry else "image", str(dataset_dir)),
+            "image": image_of(entry, domain if domain in entry else "image", place),
             "patient": str(entry.get("patient", "?")),
         }
         for entry in entries
@@ -94,29 +98,30 @@ def load_domain(dataset_dir: str | Path, key: str, domain: str) -> list[dict[str
     ]
     if not found:
         raise ValueError(
-            f"List {key!r} of the datalist in {str(dataset_dir)!r} has no image of domain {domain!r}: its entries have"
+            f"List {key!r} of the datalist in {place!r} has no image of domain {domain!r}: its entries have"
             f" the domains {sorted({str(entry.get('domain')) for entry in entries})} and the keys"
             f" {sorted({name for entry in entries for name in entry})}."
         )
     return found
 
 
-def check_validation(dataset_dir: str | Path, domains: Sequence[str], targets: Sequence[str] | None = None) -> None:
+def check_validation(data: Data, domains: Sequence[str], targets: Sequence[str] | None = None) -> None:
     """Refuse, before anything is fitted or written, a validation list with no image that a training can translate.
 
     Args:
-        dataset_dir: Data folder or datalist, see `read_datalist`.
+        data: Data folder, datalist or entries, see `load_datalist`.
         domains: Names of the source domains, and of the targets where these may be sources.
         targets: Targets; an image of the only target is not translated. Default: images of all domains are.
 
     Raises:
         ValueError: If the list is absent or empty, or has no such image.
     """
-    entries = load_datalist(dataset_dir, "validation")
+    entries = load_datalist(data, "validation")
+    place = str(data) if isinstance(data, (str, Path)) else "the given entries"
     sources = [domain for domain in domains if list(targets or ()) != [domain]]
     if not any(domain in entry or entry.get("domain") == domain for entry in entries for domain in sources):
         raise ValueError(
-            f"The validation list of the datalist in {str(dataset_dir)!r} must have an image of {' or '.join(sources)}:"
+            f"The validation list of the datalist in {place!r} must have an image of {' or '.join(sources)}:"
             f' an entry {{"image": ..., "domain": {sources[0]!r}}}, or one that names the volumes of a patient by their'
             f" domains. Its entries have the domains {sorted({str(entry.get('domain')) for entry in entries})} and the"
             f" keys {sorted({name for entry in entries for name in entry})}."
@@ -200,6 +205,15 @@ def _refuse_leakage(datalist: dict[str, Any], path: Path) -> None:
                     f"{str(path)!r}: patient {patient!r} is in both {assigned[patient]!r} and {key!r}; a split is by"
                     " patient, or the scores are those of training data. Keep each patient in one split."
                 )
+
+
+def _checked_entries(entries: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
+    """Return given entries, such as those that a program sets as MONAI's `train_dataset_data`."""
+    if not entries or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError(
+            f"The entries for {key!r} must be objects such as {{'image': path, 'domain': name}}, got {_shown(entries)}."
+        )
+    return [dict(entry) for entry in entries]
 
 
 def _absolute(entry: dict[str, Any], root: Path, key: str) -> dict[str, Any]:

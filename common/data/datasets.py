@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from ..images.names import file_name
-from .datalist import load_datalist, load_domain
-from .seeded import SeededDataset, apply_seeded, draw_seed
-from .volume_cache import VolumeCache, cache_volumes
+from .datalist import Data, load_datalist, load_domain
+from .patches import random_patches
+from .seeded import Entries, SeededDataset, apply_seeded, draw_seed
+from .volume_cache import VolumeCache, cache_volumes, load_patch_volumes
 
 BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as background
 STACK = 3  # neighbouring slices that a 2.5-D network takes as channels
@@ -108,36 +109,72 @@ def check_depth(volume: torch.Tensor) -> None:
 
 
 def validation_images(
-    dataset_dir: str,
+    data: Data,
     source: str,
     target: str,
     transform: Callable,
     *,
     volumes: bool = False,
+    labels: bool = True,
     cache: VolumeCache | None = None,
 ) -> list[dict[str, torch.Tensor]]:
     """Load the images that validation translates.
 
     Args:
-        dataset_dir: Data folder or datalist.
+        data: Data folder, datalist, or the entries of its list `validation`.
         source: Source domain.
         target: Target domain.
         transform: Maps `{"image": path}` to `{"image": encoded volume}`.
         volumes: Return volumes (C, X, Y, Z) instead of slices (C, X, Y).
+        labels: Whether a target image of the same patient is the truth; False where the two are not aligned.
         cache: Cache of encoded volumes, see `cache_volumes`.
 
     Returns:
         Items `{"image": source}`, with the target under `label` if the validation list is paired.
     """
-    sources = cache_volumes(load_domain(dataset_dir, "validation", source), transform, cache=cache)
-    entries = load_datalist(dataset_dir, "validation")
-    paired = all(source in entry and target in entry for entry in entries)
+    sources = cache_volumes(load_domain(data, "validation", source), transform, cache=cache)
+    entries = load_datalist(data, "validation")
+    paired = labels and all(source in entry and target in entry for entry in entries)
     targets = cache_volumes(entries, transform, key=target, cache=cache) if paired else None
     images = sources if volumes else axial_slices(sources)
     if targets is None:
         return [{"image": image} for image in images]
-    labels = targets if volumes else axial_slices(targets, like=sources)
-    return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
+    truths = targets if volumes else axial_slices(targets, like=sources)
+    return [{"image": image, "label": truth} for image, truth in zip(images, truths, strict=True)]
+
+
+def validation_patches(
+    data: Data,
+    source: str,
+    transform: Callable,
+    *,
+    size: int,
+    each: int,
+    mask_key: str | None = None,
+    cache: VolumeCache | None = None,
+    seed: int = 0,
+) -> list[dict[str, torch.Tensor]]:
+    """Load the source patches that validation super-resolves.
+
+    Args:
+        data: Data folder, datalist, or the entries of its list `validation`.
+        source: Source domain.
+        transform: As for `load_patch_volumes`.
+        size: Pixels per side of a patch.
+        each: Number of patches per volume.
+        mask_key: As for `load_patch_volumes`.
+        cache: As for `load_patch_volumes`.
+        seed: Seed of the places.
+
+    Returns:
+        Items `{"image": (1, size, size)}`.
+
+    Raises:
+        ValueError: If there is no volume, or one has no patch.
+    """
+    entries = load_domain(data, "validation", source)
+    volumes = load_patch_volumes(entries, transform, mask_key=mask_key, cache=cache)
+    return [{"image": patch} for patch in random_patches(volumes, size, each=each, seed=seed)]
 
 
 class UnpairedDataset(SeededDataset):
@@ -148,6 +185,7 @@ class UnpairedDataset(SeededDataset):
         target: Encoded images of the target domain; with `paired`, `target[i]` belongs to `source[i]`.
         transform: Applied to `{"source": ..., "target": ...}`; MONAI's random transforms are seeded for each item.
         paired: Take `target[i]` instead of a random one (for supervised methods such as Pix2Pix).
+        data: Entries of the datalist that the images come from, see `SeededDataset`.
         seed: Seed of the draws.
 
     Raises:
@@ -161,6 +199,7 @@ class UnpairedDataset(SeededDataset):
         *,
         transform: Callable | None = None,
         paired: bool = False,
+        data: Entries = None,
         seed: int = 0,
     ) -> None:
         if paired and len(source) != len(target):
@@ -168,7 +207,7 @@ class UnpairedDataset(SeededDataset):
                 f"`paired` needs as many target as source images, got {len(source)} sources and {len(target)} targets."
             )
         self.source, self.target, self.transform = source, target, transform
-        self.paired, self.seed = paired, seed
+        self.paired, self.data, self.seed = paired, data, seed
 
     def __len__(self) -> int:
         return len(self.source)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .datalist import check_validation, load_datalist, load_domain
-from .seeded import SeededDataset, apply_seeded, draw_seed
+from .datalist import Data, check_validation, load_datalist, load_domain
+from .seeded import Entries, SeededDataset, apply_seeded, draw_seed
 from .volume_cache import VolumeCache
 
 
@@ -47,12 +47,12 @@ class DomainVolume(NamedTuple):
 
 
 def load_domains(
-    dataset_dir: str, key: str, domains: Sequence[str], load: Callable, *, cache: VolumeCache | None = None
+    data: Data, key: str, domains: Sequence[str], load: Callable, *, cache: VolumeCache | None = None
 ) -> list[DomainVolume]:
     """Load the volumes of some domains in one list of a datalist, with a progress bar.
 
     Args:
-        dataset_dir: Data folder or datalist.
+        data: Data folder, datalist or entries, see `load_datalist`.
         key: `training`, `training_paired`, `validation` or `test`.
         domains: Names of the domains.
         load: Maps `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`, axial slices along Z.
@@ -61,7 +61,7 @@ def load_domains(
     Raises:
         ValueError: If the list has no image of one of the domains.
     """
-    entries = [(domain, entry) for domain in domains for entry in load_domain(dataset_dir, key, domain)]
+    entries = [(domain, entry) for domain in domains for entry in load_domain(data, key, domain)]
     cache = cache or VolumeCache()
     volumes = []
     for domain, entry in tqdm(entries, desc=f"loading {key}"):
@@ -84,6 +84,7 @@ class MultiDomainDataset(SeededDataset):
         volumes: Volumes of all domains; each has at least one slice.
         domains: Names; an item's `domain` is an index into this list.
         transform: Applied to `{"image": (1, X, Y) float32 in HU}`; MONAI's random transforms are seeded for each item.
+        data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the transforms.
 
     Raises:
@@ -91,12 +92,19 @@ class MultiDomainDataset(SeededDataset):
     """
 
     def __init__(
-        self, volumes: Sequence[DomainVolume], domains: Sequence[str], *, transform: Callable, seed: int = 0
+        self,
+        volumes: Sequence[DomainVolume],
+        domains: Sequence[str],
+        *,
+        transform: Callable,
+        data: Entries = None,
+        seed: int = 0,
     ) -> None:
         empty = sorted(set(domains) - {volume.domain for volume in volumes})
         if empty:
             raise ValueError(f"`volumes` must hold every domain of {list(domains)}, got none of {empty}.")
-        self.volumes, self.domains, self.transform, self.seed = list(volumes), list(domains), transform, seed
+        self.volumes, self.domains, self.transform = list(volumes), list(domains), transform
+        self.data, self.seed = data, seed
         self.places = [(v, z) for v, volume in enumerate(self.volumes) for z in range(len(volume.slices))]
 
     def __len__(self) -> int:
@@ -120,6 +128,7 @@ class PairedDomainsDataset(SeededDataset):
         domains: Names; an item's `domain` and `target` are indices into this list.
         transform: Applied to `{"image": (1, X, Y) float32 in HU}` of both slices; MONAI's random transforms get the
             same seed for both.
+        data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the draws.
 
     Raises:
@@ -133,9 +142,15 @@ class PairedDomainsDataset(SeededDataset):
     """
 
     def __init__(
-        self, volumes: Sequence[DomainVolume], domains: Sequence[str], *, transform: Callable, seed: int = 0
+        self,
+        volumes: Sequence[DomainVolume],
+        domains: Sequence[str],
+        *,
+        transform: Callable,
+        data: Entries = None,
+        seed: int = 0,
     ) -> None:
-        self.domains, self.transform, self.seed = list(domains), transform, seed
+        self.domains, self.transform, self.data, self.seed = list(domains), transform, data, seed
         self.patients: dict[str, dict[str, DomainVolume]] = {}
         for volume in volumes:
             self.patients.setdefault(volume.patient, {})[volume.domain] = volume
@@ -173,6 +188,7 @@ class TwoDomainDataset(SeededDataset):
         volumes: Volumes of these domains and maybe of others; each has at least one slice.
         domains: Names of source and target.
         transform: Applied as in `MultiDomainDataset`, with different seeds for source and target.
+        data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the draws.
 
     Raises:
@@ -186,7 +202,13 @@ class TwoDomainDataset(SeededDataset):
     """
 
     def __init__(
-        self, volumes: Sequence[DomainVolume], domains: Sequence[str], *, transform: Callable, seed: int = 0
+        self,
+        volumes: Sequence[DomainVolume],
+        domains: Sequence[str],
+        *,
+        transform: Callable,
+        data: Entries = None,
+        seed: int = 0,
     ) -> None:
         if len(domains) != 2 or domains[0] == domains[1]:
             raise ValueError(f"`domains` must be two different ones, source and target, got {list(domains)}.")
@@ -194,7 +216,7 @@ class TwoDomainDataset(SeededDataset):
             MultiDomainDataset([v for v in volumes if v.domain == domain], [domain], transform=transform, seed=seed + k)
             for k, domain in enumerate(domains)
         )
-        self.seed = seed
+        self.data, self.seed = data, seed
 
     def __len__(self) -> int:
         return len(self.source)
@@ -205,7 +227,7 @@ class TwoDomainDataset(SeededDataset):
 
 
 def conversions(
-    dataset_dir: str,
+    data: Data,
     domains: Sequence[str],
     load: Callable,
     transform: Callable,
@@ -217,7 +239,7 @@ def conversions(
     """Load the conversions that validation scores: some slices of each volume into every other domain.
 
     Args:
-        dataset_dir: Data folder or datalist, whose validation list need not have every domain.
+        data: Data folder, datalist, or the entries of its list `validation`, which need not have every domain.
         domains: Names of the domains.
         load: Loads a volume, see `load_domains`.
         transform: Maps `{"image": (1, X, Y) in HU}` to the encoded image.
@@ -232,10 +254,10 @@ def conversions(
     Raises:
         ValueError: If the validation list has no image that can be converted.
     """
-    check_validation(dataset_dir, domains, targets)
-    entries = load_datalist(dataset_dir, "validation")
+    check_validation(data, domains, targets)
+    entries = load_datalist(data, "validation")
     there = [name for name in domains if any(name in entry or entry.get("domain") == name for entry in entries)]
-    volumes = load_domains(dataset_dir, "validation", there, load, cache=cache)
+    volumes = load_domains(data, "validation", there, load, cache=cache)
     by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
     items = []
     for volume in volumes:

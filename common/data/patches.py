@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import zoom
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
-from .seeded import SeededDataset, apply_seeded, draw_seed
+from .seeded import Entries, SeededDataset, apply_seeded, draw_seed
 
 MAX_TRIES = 1000  # patches drawn in one volume until it is refused
 
@@ -114,6 +114,7 @@ class UnpairedPatchDataset(SeededDataset):
         downsampling: How: "mean" over each clinical pixel; "spline", values of a cubic spline at the clinical grid's
             points, the corners' centres in one place, as in the authors' later code (scipy's `zoom`), which aliases.
         max_tries: Maximal number of draws per patch.
+        data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the draws.
 
     Raises:
@@ -132,6 +133,7 @@ class UnpairedPatchDataset(SeededDataset):
         downsampled_every: int = 0,
         downsampling: str = "mean",
         max_tries: int = MAX_TRIES,
+        data: Entries = None,
         seed: int = 0,
     ) -> None:
         if not source or not target:
@@ -150,7 +152,8 @@ class UnpairedPatchDataset(SeededDataset):
         self.source, self.target = list(source), list(target)
         self.factor, self.source_size = factor, source_size
         self.patches_per_volume, self.transform = patches_per_volume, transform
-        self.downsampled_every, self.max_tries, self.seed = downsampled_every, max_tries, seed
+        self.downsampled_every, self.max_tries = downsampled_every, max_tries
+        self.data, self.seed = data, seed
         for volumes, scale in ((self.source, 1), (self.target, factor)):  # fail now if a volume has no patch
             for volume in volumes:
                 self._draw(volume, scale, np.random.default_rng(seed))
@@ -183,6 +186,7 @@ class PairedPatchDataset(SeededDataset):
         factor: Width of a clinical pixel in fine pixels.
         source_size: Pixels per side of a clinical patch; a fine patch has `factor` times as many.
         patches_per_volume: Number of patches per clinical volume and epoch.
+        data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the draws.
 
     Raises:
@@ -203,6 +207,7 @@ class PairedPatchDataset(SeededDataset):
         factor: int = 8,
         source_size: int = 32,
         patches_per_volume: int = 2000,
+        data: Entries = None,
         seed: int = 0,
     ) -> None:
         if not source or len(source) != len(target):
@@ -211,7 +216,7 @@ class PairedPatchDataset(SeededDataset):
             )
         self.volumes = [_joined(coarse, fine, factor) for coarse, fine in zip(source, target)]
         self.factor, self.source_size = factor, source_size
-        self.patches_per_volume, self.seed = patches_per_volume, seed
+        self.patches_per_volume, self.data, self.seed = patches_per_volume, data, seed
 
     def __len__(self) -> int:
         return len(self.volumes) * self.patches_per_volume
@@ -220,6 +225,25 @@ class PairedPatchDataset(SeededDataset):
         volume = self.volumes[index // self.patches_per_volume]
         patch = draw_patch(volume, (self.source_size, self.source_size), rng)
         return {"source": patch[:1], "target": pixel_shuffle(patch[1:], self.factor)}
+
+
+def random_patches(volumes: Sequence[PatchVolume], size: int, *, each: int, seed: int = 0) -> list[torch.Tensor]:
+    """Draw patches of every volume, the same ones each time.
+
+    Args:
+        volumes: Volumes to draw from.
+        size: Pixels per side of a patch.
+        each: Number of patches per volume.
+        seed: Seed of the places.
+
+    Returns:
+        Patches of shape (1, size, size).
+
+    Raises:
+        ValueError: As `draw_patch`.
+    """
+    rng = np.random.default_rng(seed)
+    return [draw_patch(volume, (size, size), rng) for volume in volumes for _ in range(each)]
 
 
 def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,23 @@ from torch.utils.data import Dataset, Sampler
 
 from ..distributed import processes, rank
 
+Entries = Sequence[Mapping[str, Any]] | None
+
 
 class SeededDataset(Dataset):
     """A data set whose items depend on (`seed`, epoch, index) alone, whatever was drawn before and in any process.
 
     A resumed training sees what an uninterrupted one would have seen, and no generator state has to be saved.
     Subclasses set `seed` and make an item in `draw`.
+
+    Attributes:
+        seed: Seed of the items.
+        data: Entries of the datalist that the images come from: MONAI's `train#dataset#data`, which its programs read
+            and replace, and which its trackers log. In the bundles' configs the volumes are loaded from them.
     """
 
     seed: int
+    data: Entries = None
 
     def __len__(self) -> int:
         raise NotImplementedError

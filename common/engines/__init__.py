@@ -20,7 +20,7 @@ from .translator import (
     with_filters,
     with_weights_before,
 )
-from .validation import ConversionBatch, KernelValidation, UnpairedValidation
+from .validation import ConversionBatch, KernelValidation, UnpairedValidation, lower_is_better
 
 __all__ = [
     "BaselineNetwork",
@@ -39,6 +39,7 @@ __all__ = [
     "VolumeTranslator",
     "blend_directions",
     "half_blends",
+    "lower_is_better",
     "with_baselines",
     "with_filters",
     "with_weights_before",

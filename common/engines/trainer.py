@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import ItemsView, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
+from monai.utils import CommonKeys
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -56,6 +57,37 @@ class Method(Protocol):
 
     def __call__(self, trainer: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Perform an iteration, and return scalar losses and the images to show."""
+
+
+class IterationOutput(list[dict[str, Any]]):
+    """Output of an iteration: a list of one dictionary, as MONAI's handlers take it, that also has its entries by name.
+
+    MONAI's trainers return a list of dictionaries with the loss under `loss`, which `from_engine(["loss"], first=True)`
+    reads, as the default settings of `--tracking mlflow` do.
+
+    Args:
+        named: Losses and images of the method, by name.
+        loss: Loss of the generator; None, which MONAI's handlers leave out, if the iteration did not train it.
+
+    Example:
+        >>> output = IterationOutput({"generator": torch.tensor(2.0)}, torch.tensor(2.0))
+        >>> output["generator"].item(), output[0]["loss"].item(), "loss" in dict(output.items())
+        (2.0, 2.0, False)
+    """
+
+    def __init__(self, named: Mapping[str, torch.Tensor], loss: torch.Tensor | None) -> None:
+        super().__init__([{**named, CommonKeys.LOSS: loss}])
+        self.named = dict(named)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.named[key] if isinstance(key, str) else super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.named if isinstance(key, str) else super().__contains__(key)
+
+    def items(self) -> ItemsView[str, torch.Tensor]:
+        """Return the entries of the method."""
+        return self.named.items()
 
 
 def training_state(trainer: TranslationTrainer) -> dict[str, Any]:
@@ -334,7 +366,7 @@ class TranslationTrainer(SupervisedTrainer):
         iteration = (self.state.iteration - 1) % self.state.epoch_length + 1
         return iteration % self.accumulation_steps == 0 or iteration == self.state.epoch_length
 
-    def _iterate(self, engine: Engine, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _iterate(self, engine: Engine, batch: dict[str, torch.Tensor]) -> IterationOutput:
         tensors = {k: v.as_subclass(torch.Tensor) for k, v in batch.items() if torch.is_tensor(v)}
         batch = {k: to_device(v, self.state.device) for k, v in tensors.items()}
         for network in self.method.networks.values():
@@ -344,9 +376,12 @@ class TranslationTrainer(SupervisedTrainer):
             self.grad_scaler.update()
         if self.ema is not None and self._at_step():
             self.ema.update_parameters(self.network)
-        self.state.output = {name: value.detach() for name, value in output.items()}
+        named = {name: value.detach() for name, value in output.items()}
+        only = next(iter(named.values())) if len(self.method.optimizers) == 1 else None
+        made = IterationOutput(named, named.get("generator", only))
+        self.state.output = made  # type: ignore[assignment]
         self.fire_event(IterationEvents.MODEL_COMPLETED)
-        return self.state.output
+        return made
 
     def _start_epoch(self) -> None:
         entropy = np.random.SeedSequence([self.seed, self.epoch])  # one for all ranks: see `draw_for_each`

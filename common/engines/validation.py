@@ -19,6 +19,34 @@ from ..metrics.unpaired import unpaired_metrics
 LOW_PASS_MM = 3.0  # reconstruction kernels agree below 0.1 lp/mm
 LOWEST_MEAN_HU = -900.0  # below it the low-passed source is biased by noise that is clipped at -1024 HU
 TOLERANCE_HU = 5.0  # change of the low-passed image that counts as much as a spectrum 1 SD away
+SCORE = "unpaired_score"
+
+
+def lower_is_better(current: float, best: float) -> bool:
+    """Compare two values of `unpaired_score`, as MONAI's `metric_cmp_fn`."""
+    return current < best
+
+
+class _KeyMetric:
+    """An `unpaired_score` that is attached as a handler, or as the `key_val_metric` of an evaluator under a name."""
+
+    def attach(self, evaluator: Engine, name: str = SCORE) -> None:
+        evaluator.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._publish, name)
+
+    def _publish(self, engine: Engine, name: str) -> None:
+        metrics = self._compute()
+        engine.state.metrics.update({name: metrics[SCORE], **metrics})
+
+    def _reset(self, engine: Engine) -> None:
+        raise NotImplementedError
+
+    def _collect(self, engine: Engine) -> None:
+        raise NotImplementedError
+
+    def _compute(self) -> dict[str, float]:
+        raise NotImplementedError
 
 
 class ConversionBatch:
@@ -42,8 +70,8 @@ class ConversionBatch:
         return parts["image"], parts.get("label"), (label,), {}
 
 
-class KernelValidation:
-    """A handler that adds `unpaired_score` and its parts to an evaluator's metrics, and `psnr` if there are pairs.
+class KernelValidation(_KeyMetric):
+    """The key metric of an evaluator, or a handler: adds `unpaired_score`, its parts and, with pairs, `psnr`.
 
     `spectrum_distance` is the distance of the conversions' power spectra (noise in uniform tissue, whole image) from
     those of the target kernel's training images, in SDs of the latter. `low_pass_change` is the RMS change in HU of the
@@ -62,12 +90,7 @@ class KernelValidation:
         self.domains = list(domains)
         self.low, self.width = float(hu_range[0]), float(hu_range[1] - hu_range[0])
 
-    def attach(self, evaluator: Engine) -> None:
-        evaluator.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._compute)
-
-    def _reset(self, _: Engine) -> None:
+    def _reset(self, engine: Engine) -> None:
         # A patient's slices belong together: patients are distinguished by their pixel size and kernels.
         self.outputs: dict[tuple[float, int, int], list[np.ndarray]] = {}
         self.changes: list[float] = []
@@ -86,7 +109,7 @@ class KernelValidation:
                 error = np.mean((converted - self._hu(output["label"][i])) ** 2)
                 self.psnr.append(float(10 * np.log10(self.width**2 / max(error, 1e-9))))
 
-    def _compute(self, engine: Engine) -> None:
+    def _compute(self) -> dict[str, float]:
         references = load_kernel_references(self.path)
         if references is None:
             raise ValueError(f"{str(self.path)!r} must hold the kernels' reference spectra; training writes it.")
@@ -98,10 +121,10 @@ class KernelValidation:
             "spectrum_distance": float(np.mean(distances)),
             "low_pass_change": float(np.mean(self.changes)),
         }
-        metrics["unpaired_score"] = metrics["spectrum_distance"] + metrics["low_pass_change"] / TOLERANCE_HU
+        metrics[SCORE] = metrics["spectrum_distance"] + metrics["low_pass_change"] / TOLERANCE_HU
         if self.psnr:
             metrics["psnr"] = float(np.mean(self.psnr))
-        engine.state.metrics.update(metrics)
+        return metrics
 
     def _hu(self, image: torch.Tensor) -> np.ndarray:
         plain = torch.as_tensor(image)[0].detach().float().cpu().numpy()
@@ -125,8 +148,8 @@ def low_pass_change(converted: np.ndarray, source: np.ndarray, spacing_mm: float
     return float(np.sqrt(np.mean(change[tissue] ** 2)))
 
 
-class UnpairedValidation:
-    """A handler that adds `unpaired_score` and its parts to an evaluator's metrics, and `psnr` if there are pairs.
+class UnpairedValidation(_KeyMetric):
+    """The key metric of an evaluator, or a handler: adds `unpaired_score`, its parts and, with pairs, `psnr`.
 
     The score needs no pairs and selects the network. PSNR is only reported, to show how well the two agree.
 
@@ -137,12 +160,7 @@ class UnpairedValidation:
     def __init__(self, references: Sequence[torch.Tensor]) -> None:
         self.references = _slices([reference[None] for reference in references])
 
-    def attach(self, evaluator: Engine) -> None:
-        evaluator.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._compute)
-
-    def _reset(self, _: Engine) -> None:
+    def _reset(self, engine: Engine) -> None:
         self.sources: list[torch.Tensor] = []
         self.outputs: list[torch.Tensor] = []
         self.psnr: list[torch.Tensor] = []
@@ -156,16 +174,16 @@ class UnpairedValidation:
                 error = (pred.clamp(-1, 1) - label).square().flatten(1).mean(1)
                 self.psnr.append(10 * torch.log10(4 / error.clamp_min(1e-12)))  # the range of [-1, 1] is 2
 
-    def _compute(self, engine: Engine) -> None:
-        size = [max(slices.shape[axis] for slices in self.sources) for axis in (2, 3)]
-        metrics = unpaired_metrics(_joined(self.sources, size), _joined(self.outputs, size), self.references)
+    def _compute(self) -> dict[str, float]:
+        metrics = unpaired_metrics(_joined(self.sources), _joined(self.outputs), self.references)
         if self.psnr:
             metrics["psnr"] = float(torch.cat(self.psnr).mean())
-        engine.state.metrics.update(metrics)
+        return metrics
 
 
-def _joined(slices: list[torch.Tensor], size: list[int]) -> torch.Tensor:
+def _joined(slices: list[torch.Tensor]) -> torch.Tensor:
     """Return slices of patients of different sizes in one tensor, padded with background."""
+    size = [max(s.shape[axis] for s in slices) for axis in (2, 3)]
     padding = [(0, size[1] - s.shape[3], 0, size[0] - s.shape[2]) for s in slices]
     return torch.cat([torch.nn.functional.pad(s, p, value=-1.0) for s, p in zip(slices, padding)])
 

@@ -217,9 +217,12 @@ def unpaired_metrics(
     and a second near the weight. Neither term sees whether each tissue got its right intensity *at its place*: an
     output with the right histogram, the right edges and two tissues exchanged is not noticed.
 
+    Outputs of super-resolution are finer: their realism is compared with that of the interpolated source, and edges on
+    the source's pixels, of which each is the mean of the output's.
+
     Args:
         sources: Slices in [-1, 1], shape `(N, 1, H, W)`.
-        outputs: Their translations, of the same shape.
+        outputs: Their translations, of the same shape or finer by a whole factor.
         references: Slices of the target domain, of other patients, as in `sliced_wasserstein`.
         faithfulness_weight: Weight of the second term, >= 0.
         epsilon: Noise threshold of the edges.
@@ -234,9 +237,11 @@ def unpaired_metrics(
     """
     if faithfulness_weight < 0:
         raise ValueError(f"`faithfulness_weight` must be >= 0, got {faithfulness_weight}.")
+    sources, outputs = as_slices(sources, "sources"), as_slices(outputs, "outputs")
+    enlarged, reduced = _on_each_grid(sources, outputs)
     distance = sliced_wasserstein(outputs, references, patches=patches, seed=seed)
-    untranslated = sliced_wasserstein(sources, references, patches=patches, seed=seed)
-    disagreement = edge_disagreement(sources, outputs, epsilon=epsilon)
+    untranslated = sliced_wasserstein(enlarged, references, patches=patches, seed=seed)
+    disagreement = edge_disagreement(sources, reduced, epsilon=epsilon)
     unavoidable = edge_disagreement(sources, sources, epsilon=epsilon)
     tiny = torch.finfo(torch.float32).eps
     realism = distance / max(untranslated, tiny)
@@ -246,6 +251,15 @@ def unpaired_metrics(
         "edge_disagreement": disagreement,
         "unpaired_score": realism + faithfulness_weight * lost,
     }
+
+
+def _on_each_grid(sources: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sources on the grid of the outputs, and the outputs on that of the sources."""
+    factor = outputs.shape[-1] // sources.shape[-1]
+    if outputs.shape[2:] == sources.shape[2:] or list(outputs.shape[2:]) != [factor * n for n in sources.shape[2:]]:
+        return sources, outputs  # equal, or refused by the metrics
+    enlarged = functional.interpolate(sources, size=outputs.shape[2:], mode="bilinear", align_corners=False)
+    return enlarged, functional.avg_pool2d(outputs, factor)
 
 
 def unpaired_score(sources: Tensor, outputs: Tensor, references: Slices, *, seed: int = 0) -> float:

@@ -8,7 +8,14 @@ import torch
 from monai.transforms import Compose, RandFlipd
 from scipy.stats import kstest
 
-from common.data import PatchVolume, UnpairedPatchDataset, draw_patch, load_patch_volumes
+from common.data import (
+    PatchVolume,
+    UnpairedPatchDataset,
+    draw_patch,
+    load_patch_volumes,
+    random_patches,
+    validation_patches,
+)
 
 SHAPE = (40, 36, 3)
 
@@ -159,3 +166,23 @@ def test_errors():
         dataset(downsampling="zoom")
     with pytest.raises(ValueError, match=r"`downsampled_every` must be >= 1, or 0 for never, got -1\."):
         dataset(downsampled_every=-1)
+
+
+def test_patches_of_a_validation_are_the_same_ones_each_time():
+    ramps = [PatchVolume(torch.arange(2.0 * 8 * 8).reshape(1, 8, 8, 2) + 1000 * n, name=f"ramp {n}") for n in range(2)]
+    found = random_patches(ramps, 3, each=4, seed=1)
+    assert [tuple(patch.shape) for patch in found] == [(1, 3, 3)] * 8
+    assert [int(patch.min()) // 1000 for patch in found] == [0] * 4 + [1] * 4
+    assert all(torch.equal(*pair) for pair in zip(found, random_patches(ramps, 3, each=4, seed=1), strict=True))
+    assert not all(torch.equal(*pair) for pair in zip(found, random_patches(ramps, 3, each=4, seed=2), strict=True))
+
+
+def test_the_patches_of_a_validation_come_from_the_given_entries():
+    def load(item):
+        return {"image": torch.full((1, 4, 4, 1), float(item["image"]))}
+
+    entries = [{"image": "0.5", "domain": "clinical", "patient": "a"}, {"micro": "x"}]
+    found = validation_patches(entries, "clinical", load, size=2, each=3)
+    assert [item["image"].unique().tolist() for item in found] == [[0.5]] * 3
+    with pytest.raises(ValueError, match="List 'validation' of the datalist in 'the given entries' has no image of"):
+        validation_patches(entries, "clinic", load, size=2, each=3)

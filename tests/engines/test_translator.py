@@ -163,7 +163,7 @@ def test_validation_of_one_direction_gives_the_network_the_image_alone():
 def scores(models: Path, convert) -> dict[str, float]:
     """The handler's metrics for two patients whose soft images are converted to sharp ones by `convert`."""
     handler = KernelValidation(models, DOMAINS, (-1024, 3071))
-    engine = SimpleNamespace(state=SimpleNamespace(metrics={}))
+    engine = SimpleNamespace(state=SimpleNamespace())
     handler._reset(engine)
     for patient in (50, 51):
         soft, sharp = (scan(domain, patient) for domain in DOMAINS)
@@ -177,8 +177,7 @@ def scores(models: Path, convert) -> dict[str, float]:
             engine.state.batch = {"image": encoded[0], **place}
             engine.state.output = dict(zip(("image", "pred", "label"), encoded))
             handler._collect(engine)
-    handler._compute(engine)
-    return engine.state.metrics
+    return handler._compute()
 
 
 def test_the_unpaired_score_prefers_the_right_kernel_and_punishes_a_shift_of_hu(models):

@@ -8,7 +8,7 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 from torch.utils.data import DataLoader
 
-from common.engines import UnpairedValidation
+from common.engines import UnpairedValidation, lower_is_better
 from common.metrics import unpaired_metrics
 
 
@@ -55,3 +55,21 @@ def test_slices_of_different_sizes_and_volumes_are_taken():
     assert metrics([{"image": image} for image in images], slices(1, (40, 40), (42, 40)))["unpaired_score"] > 0
     volume = torch.stack(slices(2, *[(40, 40)] * 3), dim=-1)
     assert metrics([{"image": volume}], slices(1, (40, 40)))["unpaired_score"] > 0
+
+
+def test_the_score_is_the_key_metric_of_an_evaluator_under_the_name_that_it_is_given():
+    images, references = slices(0, (40, 40)), slices(1, (40, 40))
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([{"image": image} for image in images], batch_size=1),
+        network=Negate(),
+        key_val_metric={"score": UnpairedValidation(references)},
+        metric_cmp_fn=lower_is_better,
+        decollate=False,
+    )
+    for best, expected in ((0.0, 0.0), (1e6, None)):
+        evaluator.state.best_metric, evaluator.state.best_metric_epoch = best, 1
+        evaluator.run()
+        found = evaluator.state.metrics["score"]
+        assert found == evaluator.state.metrics["unpaired_score"] > 0
+        assert evaluator.state.best_metric == (found if expected is None else expected)

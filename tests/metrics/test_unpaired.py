@@ -94,6 +94,20 @@ def test_the_truth_scores_best() -> None:
     assert unpaired_score(source, truth, reference) < 0.7 * min(scores.values()), scores
 
 
+def test_a_finer_output_is_compared_with_the_interpolated_source_and_its_edges_on_the_sources_pixels() -> None:
+    generator = torch.Generator().manual_seed(3)
+    sources, references = (torch.rand(2, 1, side, side, generator=generator) * 1.8 - 0.8 for side in (32, 64))
+    coarse = functional.interpolate(sources, scale_factor=2, mode="bilinear", align_corners=False)
+    outputs = functional.interpolate(sources, scale_factor=2, mode="nearest")
+    found = unpaired_metrics(sources, outputs, references)
+    assert found["sliced_wasserstein"] == sliced_wasserstein(outputs, references)
+    assert found["edge_disagreement"] == pytest.approx(edge_disagreement(sources, sources))
+    expected = sliced_wasserstein(outputs, references) / sliced_wasserstein(coarse, references)
+    assert found["unpaired_score"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="`output` must have the shape of `source`"):
+        unpaired_metrics(sources, outputs[..., :-1], references)
+
+
 def test_the_parts_make_the_score() -> None:
     source, truth = brains(0)
     _, reference = brains(1)
