@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,12 +23,13 @@ from monai.data import MetaTensor
 
 from .bundles import find_bundle
 from .dicom.zip_files import unpacked_for_now
-from .errors import collected_warnings, own_error
+from .errors import causes, collected_warnings, own_error
 from .files import read_json
 from .images.nifti import map_nifti
 from .release.install import install_release
 
 Target = str | Mapping[str, float]
+OTHER_RELEASE = re.compile("this bundle needs `common`.*one release\\.")  # the error of `common.identity`
 ARGUMENTS = {"dataset_dir": "scan", "bundle_root": "bundle"}  # ids that the call sets, by the argument
 
 
@@ -167,10 +169,10 @@ def _run(
         try:
             parser = _evaluated(root, {**overrides, **given}, target=target, one=one, logging_file=logging_file)
             return [list(files) for files in parser.get_parsed_content("record").published]
-        except ImportError as error:  # of `common.identity`: a release of another version
-            failure = ValueError(str(error)) if "bundle needs `common`" in str(error) else error
         except Exception as error:
-            failure = own_error(error) or error  # MONAI wraps errors of components in errors of its own
+            # MONAI wraps errors of components in errors of its own, and of imports in the text of another one.
+            other = next(filter(None, (OTHER_RELEASE.search(str(link)) for link in causes(error))), None)
+            failure = ValueError(f"`bundle` {str(bundle)!r}: {other[0]}") if other else own_error(error) or error
         raise failure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,16 @@ def test_a_released_zip_is_checked_used_and_removed_again(release, tmp_path, scr
         changed.writestr("ggcl/../../outside.txt", "x")
     with pytest.raises(ValueError, match="leads out of its folder"):
         common.translate(scan, bundle=evil)
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_release_of_another_version_is_refused(release, tmp_path, scratch):
+    scan, other = save(tmp_path / "scan.nii.gz", *source("ggcl")), tmp_path / "ggcl_v9.9.9.zip"
+    with zipfile.ZipFile(release) as zipped, zipfile.ZipFile(other, "w") as changed:
+        for name in zipped.namelist():
+            changed.writestr(name, re.sub(rb"import release_\d+_\d+_\d+_", b"import release_9_9_9_", zipped.read(name)))
+    with pytest.raises(ValueError, match=r"`bundle` '.*zip': this bundle needs `common` 9\.9\.9 .* one release\.$"):
+        common.translate(scan, bundle=other, **OPTIONS["ggcl"])
     assert list(scratch.iterdir()) == []
 
 
