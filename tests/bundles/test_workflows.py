@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from monai.handlers import from_engine
 from common import preflight
 from common.data import read_datalist
 from common.phantoms import generate_phantom
-from tests.helpers.bundles import done, run
+from tests.helpers.bundles import ROOT, done, run
 from tests.helpers.federated_cases import BUNDLES, CASES
 from tests.helpers.translations import OPTIONS, save, source
 
@@ -236,3 +237,16 @@ def test_monai_can_configure_the_tensorrt_export_up_to_the_converter(name, tmp_p
     extra = {"metadata.json": ""}
     torch.jit.load(str(tmp_path / "model_trt.ts"), _extra_files=extra)
     assert b"RESEARCH USE ONLY" in extra["metadata.json"]
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(
+        r"```python\n(from monai.*?)```", (ROOT / "docs" / "where_it_runs.md").read_text(), re.DOTALL
+    )
+    generate_phantom("brain", tmp_path / "DATA", patients=4, slices=2, size=64, workers=1)
+    (tmp_path / "bundles").symlink_to(BUNDLES)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    first, second = capsys.readouterr().out.strip().splitlines()[-2:]
+    assert first.startswith("[] ")
+    assert "unpaired_score" in second
