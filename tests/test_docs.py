@@ -17,9 +17,10 @@ from common import LAZY
 from common.moved import MOVED
 from common.phantoms import generate_phantom
 from tests.helpers.commands import ROOT, python_m
+from tests.helpers.dicom_series import write_source_series
 from tests.helpers.pages import commands, run_line
 from tests.helpers.shared import needs_shared, shared
-from tests.helpers.translations import save, source
+from tests.helpers.translations import CT_AFFINE, trunk
 
 NEC = ROOT / "bundles" / "nec_t1t2"
 SMALL = """--max_epochs 1 --batch_size 2 --image_size 64 --val_interval 1 --spacing_mm '[4.0,4.0,-1]'
@@ -141,7 +142,8 @@ def test_the_commands_of_a_page_run_in_order(page, workplace):
     found = commands(ROOT / page)
     assert len(found) >= 4
     places = {"FILE_OR_FOLDER": workplace / "DATA", "DATA": workplace / "DATA", "OUT": workplace / f"OUT{len(page)}"}
-    places["SCAN"] = save(workplace / "scan.nii.gz", *source("ggcl"))
+    series = workplace / f"series{len(page)}"
+    places["SCAN"] = write_source_series(series, trunk(), CT_AFFINE, ConvolutionKernel="B70f")
     for command in found:
         line = re.sub(r"\b(SCAN|FILE_OR_FOLDER|DATA|OUT)\b", lambda match: str(places[match.group()]), command)
         if " training " in line:
@@ -153,12 +155,12 @@ def test_the_commands_of_a_page_run_in_order(page, workplace):
 
 
 def test_the_readmes_function_for_a_notebook_runs(tmp_path, monkeypatch, capsys):
-    save(tmp_path / "scan.nii.gz", *source("ggcl"))
+    write_source_series(tmp_path / "series", trunk(), CT_AFFINE, ConvolutionKernel="B70f")
     monkeypatch.chdir(tmp_path)
     (example, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     exec(example, {})
     assert capsys.readouterr().out.startswith("torch.Size([28, 28, 4]) ")
-    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["series"]
 
 
 def test_every_file_that_a_page_links_to_exists():
