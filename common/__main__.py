@@ -39,14 +39,7 @@ def phantom(
     from .phantoms import generate_phantom
 
     path = generate_phantom(
-        kind,
-        output_dir,
-        patients=patients,
-        slices=slices,
-        size=size,
-        seed=seed,
-        slice_mm=slice_mm,
-        factor=factor,
+        kind, output_dir, patients=patients, slices=slices, size=size, seed=seed, slice_mm=slice_mm, factor=factor
     )
     print(f"Datalist: {path}")
 

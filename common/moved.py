@@ -107,5 +107,5 @@ FORMER_SECTIONS = {
         },
         taker="train::dataloader",
         target="common.data.epoch_loader",
-    ),
+    )
 }

@@ -9,11 +9,15 @@ required=$("$venv/bin/python" - "$here"/bundles/*/configs/metadata.json <<'PYTHO
 import json
 import sys
 
-print(*sorted({f"{k}=={v}" for file in sys.argv[1:] for k, v in json.load(open(file))["required_packages_version"].items()}))
+facts = [json.load(open(file, encoding="utf-8")) for file in sys.argv[1:]]
+pins = {("monai", each["monai_version"]) for each in facts} | {("numpy", each["numpy_version"]) for each in facts}
+pins |= {pin for each in facts for pin in each["required_packages_version"].items()}
+print(*sorted(f"{name}=={version}" for name, version in pins))
 PYTHON
 )
-pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$here/constraints.txt" "$@"; }
-pip torch
+pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+pip -c "$here/constraints.txt" torch
+# As a consumer does it: these versions, whatever the project is tested with on this Python.
 # shellcheck disable=SC2086
-pip monai fire pyyaml $required
+pip fire pyyaml $required
 echo "made $venv: MONAI and $required"

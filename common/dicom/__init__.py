@@ -2,8 +2,4 @@
 
 from .reader import DicomSeriesReader, image_readers, source_files
 
-__all__ = [
-    "DicomSeriesReader",
-    "image_readers",
-    "source_files",
-]
+__all__ = ["DicomSeriesReader", "image_readers", "source_files"]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ DECODERS = "'pylibjpeg[all]'"
 LARGEST_HU = 32767.0
 WRAP = 65536.0
 LARGEST_EXACT = 2**24  # whole number up to which single precision is exact
-Headers = dict[Path, tuple[Stamp, "Dataset"]]
+Headers: TypeAlias = "dict[Path, tuple[Stamp, Dataset]]"
 
 
 def read_volume(slices: Sequence[Slice], name: str, *, headers: Headers | None = None) -> NDArray[Any]:

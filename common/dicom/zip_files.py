@@ -66,7 +66,7 @@ def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int = MAX_BYTE
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with file.open(member) as source, target.open("xb") as out:
                     left -= _copy(source, out, left, name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, OSError) as error:
         raise ValueError(f"{name} cannot be unpacked ({error}): pack it again, without encryption.") from error
 
 

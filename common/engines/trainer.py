@@ -422,12 +422,7 @@ class TranslationTrainer(SupervisedTrainer):
         if self.models_dir is None or rank() != 0:
             return
         path = save_atomically(self.deployed_network.state_dict(), self.models_dir / "model.pt")
-        facts = {
-            **self.definition,
-            "ema": self.ema is not None,
-            "epoch": self.epoch,
-            "checksum": checksum(path),
-        }
+        facts = {**self.definition, "ema": self.ema is not None, "epoch": self.epoch, "checksum": checksum(path)}
         path = self.models_dir / "network.json"
         remove_partials(path)
         with disk_full_names(path):

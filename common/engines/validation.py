@@ -117,10 +117,7 @@ class KernelValidation(_KeyMetric):
         for (spacing, _, target), slices in self.outputs.items():
             found = kernel_distances(np.stack(slices, axis=-1), (spacing, spacing), references)
             distances.append(found[self.domains[target]])
-        metrics = {
-            "spectrum_distance": float(np.mean(distances)),
-            "low_pass_change": float(np.mean(self.changes)),
-        }
+        metrics = {"spectrum_distance": float(np.mean(distances)), "low_pass_change": float(np.mean(self.changes))}
         metrics[SCORE] = metrics["spectrum_distance"] + metrics["low_pass_change"] / TOLERANCE_HU
         if self.psnr:
             metrics["psnr"] = float(np.mean(self.psnr))

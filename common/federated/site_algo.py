@@ -14,13 +14,7 @@ from monai.networks.utils import copy_model_state, get_state_dict
 
 from ..engines.trainer import TranslationTrainer
 from ..files import shown
-from .checks import (
-    check_configuration,
-    check_weights,
-    refuse_empty_epochs,
-    refuse_foreign_files,
-    site_path,
-)
+from .checks import check_configuration, check_weights, refuse_empty_epochs, refuse_foreign_files, site_path
 from .policy import refuse_other_kinds, refuse_unlisted
 
 TRAIN = "configs/train.yaml"

@@ -243,10 +243,7 @@ def _inversion(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> di
     sizes = nib.affines.voxel_sizes(affine)[np.argsort(upright[:, 0])]  # type: ignore[attr-defined]
     middle = brain_middle(first, sizes)
     region = middle if middle.any() else foreground_mask(first)
-    return {
-        "correlation": masked_correlation(first, second, region),
-        "fluid": fluid_brightness(first, second, middle),
-    }
+    return {"correlation": masked_correlation(first, second, region), "fluid": fluid_brightness(first, second, middle)}
 
 
 def publish_output(

@@ -50,12 +50,7 @@ class SetPrecision:
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        precision: str,
-        facts: dict[str, Any] | None = None,
-        *,
-        noise: float = SOURCE_NOISE,
+        self, network: nn.Module, precision: str, facts: dict[str, Any] | None = None, *, noise: float = SOURCE_NOISE
     ) -> None:
         if precision not in (EXACT, FAST):
             raise ValueError(f"`precision` must be {EXACT!r} or {FAST!r}, got {precision!r}.")

@@ -172,12 +172,7 @@ def one_run(
 
 
 def train_stages(
-    board: Board,
-    seed: int,
-    places: dict[str, Path],
-    overlay: str | None,
-    plan: Schedule,
-    setting: dict[str, Any],
+    board: Board, seed: int, places: dict[str, Path], overlay: str | None, plan: Schedule, setting: dict[str, Any]
 ) -> None:
     """Train the stages before the methods, once per seed, with the same number of images per epoch."""
     folder = _folder(places["runs"], f"stages_{seed}", setting)

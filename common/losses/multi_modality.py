@@ -163,11 +163,7 @@ class MultiModalitySRLoss(nn.Module):
         self.distance = F.mse_loss if distance == "mse" else F.l1_loss
 
     def forward(
-        self,
-        real_source: torch.Tensor,
-        fake_target: torch.Tensor,
-        real_target: torch.Tensor,
-        fake_source: torch.Tensor,
+        self, real_source: torch.Tensor, fake_target: torch.Tensor, real_target: torch.Tensor, fake_source: torch.Tensor
     ) -> torch.Tensor:
         """Compare images with their translations; return a scalar.
 
@@ -180,11 +176,7 @@ class MultiModalitySRLoss(nn.Module):
         return self.terms(real_source, fake_target, real_target, fake_source)["mmsr"]
 
     def terms(
-        self,
-        real_source: torch.Tensor,
-        fake_target: torch.Tensor,
-        real_target: torch.Tensor,
-        fake_source: torch.Tensor,
+        self, real_source: torch.Tensor, fake_target: torch.Tensor, real_target: torch.Tensor, fake_source: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return the loss as `mmsr`, and its terms without weights as `source_ssim`, `target_ssim` and so on."""
         self._check_sizes(real_source, fake_target, "fake_target")

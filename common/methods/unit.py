@@ -147,22 +147,12 @@ class UNIT(TranslationMethod):
         return self.generator.decode(code)
 
     def _discriminator_loss(
-        self,
-        trainer: TrainingServices,
-        real: Pair,
-        fake_target: torch.Tensor,
-        fake_source: torch.Tensor,
+        self, trainer: TrainingServices, real: Pair, fake_target: torch.Tensor, fake_source: torch.Tensor
     ) -> torch.Tensor:
         """Compute equations (5) and (6), from the discriminators' side."""
         with trainer.autocast():
-            target_logits = (
-                self.target_discriminator(real[1]),
-                self.target_discriminator(fake_target.detach()),
-            )
-            source_logits = (
-                self.source_discriminator(real[0]),
-                self.source_discriminator(fake_source.detach()),
-            )
+            target_logits = (self.target_discriminator(real[1]), self.target_discriminator(fake_target.detach()))
+            source_logits = (self.source_discriminator(real[0]), self.source_discriminator(fake_source.detach()))
         loss = self.adversarial_loss.discriminator(*target_logits)
         return loss + self.adversarial_loss.discriminator(*source_logits)
 

@@ -12,10 +12,7 @@ from torch import nn
 from .definition import record_arguments
 from .layers import check_image_dims, crop_like, in_full_precision, pad_to_multiple
 
-DEFAULT_CHANNELS: dict[int, tuple[int, ...]] = {
-    2: (64, 128, 256, 512, 512, 512, 512, 512),
-    3: (64, 128, 256, 512, 512),
-}
+DEFAULT_CHANNELS: dict[int, tuple[int, ...]] = {2: (64, 128, 256, 512, 512, 512, 512, 512), 3: (64, 128, 256, 512, 512)}
 
 
 class NECGenerator(nn.Module):

@@ -175,12 +175,7 @@ class _Unmodulated(nn.Module):
 
 
 def _check_arguments(
-    in_channels: int,
-    out_channels: int,
-    channels: Sequence[int],
-    num_groups: int,
-    spade_channels: int,
-    residual: bool,
+    in_channels: int, out_channels: int, channels: Sequence[int], num_groups: int, spade_channels: int, residual: bool
 ) -> None:
     check_at_least_one(
         in_channels=in_channels, out_channels=out_channels, num_groups=num_groups, spade_channels=spade_channels

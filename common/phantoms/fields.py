@@ -55,11 +55,7 @@ def gaussian_random_field(
 
 
 def multiscale_noise(
-    rng: np.random.Generator,
-    shape: Sequence[int],
-    *,
-    scales: Sequence[tuple[float, float]],
-    spacing: Sequence[float],
+    rng: np.random.Generator, shape: Sequence[int], *, scales: Sequence[tuple[float, float]], spacing: Sequence[float]
 ) -> FloatArray:
     """Draw a weighted sum of independent random fields of several filter widths, scaled to unit variance.
 

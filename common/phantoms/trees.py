@@ -104,7 +104,8 @@ def _leaves_to_root(parents: NDArray[np.intp]) -> list[int]:
     children: list[list[int]] = [[] for _ in parents]
     for node in range(1, len(parents)):
         children[parents[node]].append(node)
-    order = [0]
-    for node in order:
-        order.extend(children[node])
+    order, waiting = [], [0]
+    while waiting:
+        order += waiting
+        waiting = [child for node in waiting for child in children[node]]
     return order[:0:-1]

@@ -3,8 +3,4 @@
 from .build import build_release, write_index
 from .install import install_release
 
-__all__ = [
-    "build_release",
-    "install_release",
-    "write_index",
-]
+__all__ = ["build_release", "install_release", "write_index"]

@@ -47,10 +47,7 @@ KERNEL_NOTE = (
 MOST_SLICES = 16
 LP_CM = 10.0  # in one lp/mm
 Curves = Mapping[str, Mapping[str, list[float]]]
-PLOTS = (
-    ("nps", "Noise power spectrum (HU² mm²)"),
-    ("edge", "Edge curve (MTF)"),
-)
+PLOTS = (("nps", "Noise power spectrum (HU² mm²)"), ("edge", "Edge curve (MTF)"))
 
 
 def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> str:

@@ -20,11 +20,7 @@ from .inputs import NETWORK, Case, Inputs, direction_of
 from .kernels import KERNEL_NOTE, kernel_table, paper_table
 from .panels import Panel, case_panels, case_png, ct_note, outline_legend, panel_png
 from .scores import alarms, is_region, overall, region_lines, verdict
-from .super_resolution import (
-    super_resolution_blocks,
-    super_resolution_figure,
-    super_resolution_lines,
-)
+from .super_resolution import super_resolution_blocks, super_resolution_figure, super_resolution_lines
 from .volumes import AxialSlice, CaseVolumes, axial_slice, disease_values, load_case
 
 SCORES = {"psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}"}

@@ -143,12 +143,7 @@ class Place(NamedTuple):
 
 
 def super_resolution_figure(
-    case: Case,
-    name: str,
-    *,
-    inputs: Inputs,
-    window: tuple[float, float] | None,
-    save: Callable[[str, bytes], Any],
+    case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Callable[[str, bytes], Any]
 ) -> str:
     """Write the panels of one patient as HTML; their composed picture goes to the pictures folder.
 
@@ -171,12 +166,7 @@ def super_resolution_figure(
     save(f"{name}_{case.direction}_{case.patient}", case_png(panels, pixel_mm=pixel_mm, title=title))
     options: dict[str, Any] = {"pixel_mm": pixel_mm, "width_px": WIDTH_PX}
     shown = "".join(
-        html.panel(
-            panel_png(panel, few_colours=True, **options),
-            panel.title,
-            "",
-            inset=inset_png(panel, **options),
-        )
+        html.panel(panel_png(panel, few_colours=True, **options), panel.title, "", inset=inset_png(panel, **options))
         for panel in panels
     )
     low, high = window or WINDOW

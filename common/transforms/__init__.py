@@ -8,12 +8,7 @@ from ..metrics.score import NOT_INVERTED
 from ..moved import moved_attribute
 from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
 from .guards.contract import EnsurePredictiond, EnsureVolumed, check_encoded
-from .guards.contrast import (
-    CheckModalityd,
-    CheckNoContrastAgentd,
-    masked_correlation,
-    mr_contrast,
-)
+from .guards.contrast import CheckModalityd, CheckNoContrastAgentd, masked_correlation, mr_contrast
 from .guards.enhanced import CheckNonContrastd, Enhancement, enhancement
 from .guards.findings import Finding, Guards
 from .guards.image import CheckHeaderd, CheckImaged, WarnOfContrastd

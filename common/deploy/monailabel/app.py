@@ -27,16 +27,7 @@ from ... import __version__
 from ...files import safe_component, shown
 from .bundles import find_bundles
 from .datastore import StudiesDatastore, UploadSessions
-from .gate import (
-    WRITING,
-    Gate,
-    check_fields,
-    check_file_name,
-    check_parameters,
-    is_upload,
-    leave,
-    require_apart,
-)
+from .gate import WRITING, Gate, check_fields, check_file_name, check_parameters, is_upload, leave, require_apart
 from .limits import Limits, read_mapping
 from .tasks import TranslationTask, TranslationTraining
 

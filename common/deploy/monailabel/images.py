@@ -74,7 +74,7 @@ def unpack(archive: Path, folder: Path, limits: Limits = DEFAULT) -> None:
             if len(members) > limits.max_files:
                 raise ValueError(f"The zip has {len(members)} files: give one series, at most {limits.max_files}.")
             file.extractall(folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error, EOFError) as error:
         raise ValueError(f"The zip cannot be unpacked ({error}): pack it again, without encryption.") from error
 
 

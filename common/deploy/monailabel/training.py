@@ -41,11 +41,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    bundle_root: Path,
-    studies: Path,
-    images: Mapping[str, str],
-    request: Mapping[str, Any],
-    limits: Limits = DEFAULT,
+    bundle_root: Path, studies: Path, images: Mapping[str, str], request: Mapping[str, Any], limits: Limits = DEFAULT
 ) -> Plan:
     """Check a request to train a bundle on a server's studies; nothing is written.
 

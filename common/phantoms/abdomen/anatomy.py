@@ -18,6 +18,7 @@ from .vessels import paint_great_vessels, paint_liver_trees, paint_portal_trunk
 from .wall import Body, make_body, paint_back, paint_bones, paint_couch, paint_wall
 
 # Motion.
+ALL = slice(None)
 BREATH_MM = (4.0, 14.0)  # cranio-caudal shift of the organs in either direction
 BREATH_EDGE_MM = 12.0  # half the width over which the shift fades in the wall
 WALL_MM = 4.0  # largest shift of the front wall in either direction
@@ -51,11 +52,7 @@ def draw_displacement(rng: np.random.Generator, stack: Stack, body: Body) -> Flo
 
 
 def displaced(
-    image: FloatArray,
-    displacement_mm: FloatArray,
-    *,
-    spacing_mm: tuple[float, float, float],
-    slices: slice = slice(None),
+    image: FloatArray, displacement_mm: FloatArray, *, spacing_mm: tuple[float, float, float], slices: slice = ALL
 ) -> FloatArray:
     """Look up an image at x + d(x) by linear interpolation; beyond its border the values of the border continue.
 

@@ -111,10 +111,7 @@ def _pial_coordinates(points: HeadPoints, shrink: FloatArray) -> tuple[FloatArra
     z, y, x = (
         centred * shrink + BEND_MM * points.noise[f"bend_{axis}"] + shear * below
         for axis, centred, shear in zip(
-            "zyx",
-            (points.z - HULL_CENTRE_MM[0], points.y - HULL_CENTRE_MM[1], np.abs(points.x)),
-            SHEAR_MM,
-            strict=True,
+            "zyx", (points.z - HULL_CENTRE_MM[0], points.y - HULL_CENTRE_MM[1], np.abs(points.x)), SHEAR_MM, strict=True
         )
     )
     return z, y, x + np.where(points.x > 0, 0, np.float32(HEMISPHERE_PERIOD_MM))

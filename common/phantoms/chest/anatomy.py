@@ -26,9 +26,17 @@ from .mediastinum import (
     points_in_lung,
 )
 from .subject import ChestSubject
-from .wall import PERICARDIUM_MM, Wall, diaphragm, make_wall, paint_bones, paint_couch, paint_wall
-from .wall import heart as heart_shape
-from .wall import mediastinum as mediastinum_shape
+from .wall import (
+    PERICARDIUM_MM,
+    Wall,
+    diaphragm,
+    heart_shape,
+    make_wall,
+    mediastinum_shape,
+    paint_bones,
+    paint_couch,
+    paint_wall,
+)
 
 # Lungs.
 PLEURA_MM, PLEURA_HU = 0.8, 15.0

@@ -187,7 +187,7 @@ class Mediastinum:
 
 def make_mediastinum(rng: np.random.Generator, subject: ChestSubject, stack: Stack, *, cage: FloatArray) -> Mediastinum:
     """Draw the outlines inside a rib cage."""
-    heart = wall.heart(subject, stack.z, stack.y, stack.x) + 1.5 * stack.noise(rng, 15.0)
+    heart = wall.heart_shape(subject, stack.z, stack.y, stack.x) + 1.5 * stack.noise(rng, 15.0)
     scale = subject.ascending_aorta_mm / REFERENCE_AORTA_MM
     spine = wall.spine_front_mm(subject)
     descending: Path = ((88, 28, 27), (106, spine - 17, 27), (180, spine - 22, 21), (250, spine - 28, 8))

@@ -226,7 +226,7 @@ def cage(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray, *, 
     return super_ellipse(y, x, half_y + np.float32(larger), half_x + np.float32(larger), CAGE_EXPONENT)
 
 
-def mediastinum(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
+def mediastinum_shape(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
     """Compute the distance to the space between the lungs without heart and vessels: a septum with the spine behind."""
     _, cage_y = cage_half_axes_mm(subject, z)
     roots = np.exp(-(((z - 112) / 40) ** 2) - ((y - 2) / 28) ** 2)
@@ -237,7 +237,7 @@ def mediastinum(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArr
     return np.maximum(septum, spine)
 
 
-def heart(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
+def heart_shape(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
     """Compute the distance to the heart, an ellipsoid whose long axis points forward and to the left."""
     centre_z, centre_y, centre_x = subject.heart_centre_mm
     half_z, half_y, half_x = subject.heart_half_axes_mm
@@ -257,6 +257,6 @@ def diaphragm(z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
 
 def lung(subject: ChestSubject, z: FloatArray, y: FloatArray, x: FloatArray) -> FloatArray:
     """Compute the distance to the outline of the lungs, without the irregularities of the grid."""
-    outside = np.maximum(mediastinum(subject, z, y, x), heart(subject, z, y, x) + PERICARDIUM_MM)
+    outside = np.maximum(mediastinum_shape(subject, z, y, x), heart_shape(subject, z, y, x) + PERICARDIUM_MM)
     outside = np.maximum(outside, diaphragm(z, y, x))
     return np.minimum(cage(subject, z, y, x), -outside)

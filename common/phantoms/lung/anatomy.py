@@ -38,14 +38,7 @@ ARTERY_SHIFT_MM = (0.2, 0.5, 0.5)  # offset from its airway (z, y, x); larger be
 ARTERY_RADIUS = 0.85  # relative to its airway
 BEND = 0.1
 
-LABEL_NAMES = {
-    1: "vessel",
-    2: "bronchial_wall",
-    3: "septum",
-    4: "tumour",
-    5: "bronchial_lumen",
-    6: "alveolar_wall",
-}
+LABEL_NAMES = {1: "vessel", 2: "bronchial_wall", 3: "septum", 4: "tumour", 5: "bronchial_lumen", 6: "alveolar_wall"}
 LABELS = {name: value for value, name in LABEL_NAMES.items()}
 ALVEOLAR_WALL_SHARE = 0.2  # fraction of a voxel from which it is labelled: alveolar walls are thinner than a voxel
 

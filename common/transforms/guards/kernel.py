@@ -133,11 +133,7 @@ class FindKerneld(MapTransform):
             if self.guards == REFUSE:
                 raise ValueError(f"{message} (`--guards warn` converts it from {source} nevertheless.)")
             logger.warning(message)
-        return {
-            "kernel": source,
-            "known_by": "estimated from the noise",
-            "confidence": round(float(confidence), 4),
-        }
+        return {"kernel": source, "known_by": "estimated from the noise", "confidence": round(float(confidence), 4)}
 
     def _warn_of_spacing(self, volume: Any, name: str) -> None:
         if self.spacing_mm is None:

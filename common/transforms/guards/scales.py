@@ -173,12 +173,7 @@ class CheckClippedd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        percentiles: Sequence[float],
-        *,
-        most: float = 0.1,
-        allow_missing_keys: bool = False,
+        self, keys: KeysCollection, percentiles: Sequence[float], *, most: float = 0.1, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.percentiles, self.most = percentiles, most
@@ -214,12 +209,7 @@ class CheckPlaned(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        least_pixels: int = 16,
-        most_ratio: float = 1.5,
-        allow_missing_keys: bool = False,
+        self, keys: KeysCollection, *, least_pixels: int = 16, most_ratio: float = 1.5, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.least_pixels, self.most_ratio = least_pixels, most_ratio

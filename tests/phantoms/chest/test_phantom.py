@@ -244,7 +244,7 @@ def test_lungs_are_inside_the_cage_inside_the_muscles_inside_the_skin():
     assert 0.05 < lung.mean() < 0.4
     for inner, outer in ((lung, cage), (cage, muscle), (muscle, skin)):
         assert (outer | ~inner).all()
-    assert not (lung & (wall.heart(subject, z, y, x) > 0)).any()
+    assert not (lung & (wall.heart_shape(subject, z, y, x) > 0)).any()
 
 
 def test_small_data_set_is_quick_and_its_entries_carry_the_truth(tmp_path):
