@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..moved import moved_attribute
+from .brats import prepare_brats
 from .confounders import warn_of_confounders
 from .datalist import check_validation, describe, label_names, load_datalist, load_domain, patients, read_datalist
 from .datasets import UnpairedDataset, axial_slices, axial_stacks, check_depth, validation_images, validation_patches
@@ -51,6 +52,7 @@ __all__ = [
     "load_domains",
     "load_patch_volumes",
     "patients",
+    "prepare_brats",
     "random_patches",
     "read_datalist",
     "spacing_range",

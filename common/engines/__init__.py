@@ -20,7 +20,7 @@ from .translator import (
     with_filters,
     with_weights_before,
 )
-from .validation import ConversionBatch, KernelValidation, UnpairedValidation, lower_is_better
+from .validation import ConversionBatch, KernelValidation, PairedValidation, UnpairedValidation, lower_is_better
 
 __all__ = [
     "BaselineNetwork",
@@ -30,6 +30,7 @@ __all__ = [
     "FilterTranslator",
     "InterpolationTranslator",
     "KernelValidation",
+    "PairedValidation",
     "Progress",
     "SuperResolutionEvaluator",
     "TranslationEvaluator",

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from ..baselines.kernels.reference import kernel_distances
 from ..baselines.kernels.training import FILTERS, load_kernel_references
 from ..devices import to_device
+from ..metrics.score import score
 from ..metrics.unpaired import unpaired_metrics
 
 LOW_PASS_MM = 3.0  # reconstruction kernels agree below 0.1 lp/mm
@@ -23,21 +24,23 @@ SCORE = "unpaired_score"
 
 
 def lower_is_better(current: float, best: float) -> bool:
-    """Compare two values of `unpaired_score`, as MONAI's `metric_cmp_fn`."""
+    """Compare two values of `unpaired_score` or `paired_score`, as MONAI's `metric_cmp_fn`."""
     return current < best
 
 
 class _KeyMetric:
-    """An `unpaired_score` that is attached as a handler, or as the `key_val_metric` of an evaluator under a name."""
+    """A score that is attached as a handler, or as the `key_val_metric` of an evaluator under a name."""
 
-    def attach(self, evaluator: Engine, name: str = SCORE) -> None:
+    score = SCORE
+
+    def attach(self, evaluator: Engine, name: str | None = None) -> None:
         evaluator.add_event_handler(Events.EPOCH_STARTED, self._reset)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._publish, name)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._publish, name or self.score)
 
     def _publish(self, engine: Engine, name: str) -> None:
         metrics = self._compute()
-        engine.state.metrics.update({name: metrics[SCORE], **metrics})
+        engine.state.metrics.update({name: metrics[self.score], **metrics})
 
     def _reset(self, engine: Engine) -> None:
         raise NotImplementedError
@@ -176,6 +179,41 @@ class UnpairedValidation(_KeyMetric):
         if self.psnr:
             metrics["psnr"] = float(torch.cat(self.psnr).mean())
         return metrics
+
+
+class PairedValidation(_KeyMetric):
+    """The key metric of an evaluator, or a handler: adds `paired_score`, of true pairs, and its parts.
+
+    `ssim_matched` and `psnr_matched` are those of `common.metrics.score`, slice by slice: after histogram matching to
+    the truth and 0.5 mm smoothing, as in section 3 of Jaouen et al., ISBI 2024, whose weights are those of the highest
+    mean SSIM on paired validation images. `paired_score` is 1 minus that mean; lower is better.
+
+    Args:
+        pixel_mm: Pixel size of the slices, in mm.
+
+    Raises:
+        ValueError: When called, if an image has no pair.
+    """
+
+    score = "paired_score"
+
+    def __init__(self, pixel_mm: float = 1.0) -> None:
+        self.pixel_mm = float(pixel_mm)
+
+    def _reset(self, engine: Engine) -> None:
+        self.scores: list[dict[str, float]] = []
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        if output.get("label") is None:
+            raise ValueError("`validation` of the datalist must name both domains of each patient, to select by pairs.")
+        for pred, label in zip(_slices([output["pred"]])[0], _slices([output["label"]])[0]):
+            volumes = (image.clamp(-1, 1).movedim(0, -1).numpy() for image in (pred, label))
+            self.scores.append(score(*volumes, spacing_mm=[self.pixel_mm] * 2, data_range=2.0))
+
+    def _compute(self) -> dict[str, float]:
+        means = {name: float(np.mean([s[name] for s in self.scores])) for name in ("ssim_matched", "psnr_matched")}
+        return {self.score: 1.0 - means["ssim_matched"], **means}
 
 
 def _joined(slices: list[torch.Tensor]) -> torch.Tensor:

@@ -16,7 +16,7 @@ PIXEL_MM = 3.0  # default pixel size of coarse volumes
 FloatArray = NDArray[np.float64]
 
 
-def finer_affine(affine: np.ndarray, factor: int, start: Sequence[int] = (0, 0, 0)) -> FloatArray:
+def finer_affine(affine: np.ndarray, factor: float, start: Sequence[int] = (0, 0, 0)) -> FloatArray:
     """Return the affine of a grid whose voxels are 1 / `factor` as wide along X and Y.
 
     Voxels are boxes, and the affine maps to their centres: the centre of the first fine voxel lies half a coarse

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.data import load_datalist
 from common.reports import write_report
+from tests.helpers.brats import write_brats
 from tests.helpers.bundles import BUNDLE, CONFIGS, TINY, bundle, done
 from tests.helpers.shared import needs_shared, shared
 
@@ -349,3 +350,31 @@ def test_a_dicom_mr_series_loads_and_is_translated(trained, tmp_path):
     done(infer(trained, series, tmp_path / "out"))
     (path,) = outputs(tmp_path / "out")
     assert nib.load(path).shape[-1] == len(list(series.glob("*.dcm")))
+
+
+def test_the_papers_protocol_runs_on_a_folder_in_brats_layout(tmp_path):
+    """Split, slice, resampling, selection by paired SSIM, and the scores of the test subjects."""
+    brats = write_brats(tmp_path / "brats")
+    tiny = tmp_path / "tiny.yaml"
+    tiny.write_text(TINY)
+    places = [
+        "--dataset_dir",
+        tmp_path / "slices",
+        "--output_dir",
+        tmp_path / "out",
+        "--models_dir",
+        tmp_path / "models",
+    ]
+    setting = ["--brats_dir", brats, "--subjects", "[2, 2, 1, 2]", "--axial_slice", "3"]
+    done(bundle("training", ["train", "brats", tiny], *places, *setting, cwd=tmp_path))
+    with (tmp_path / "out" / "validation.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["paired_score"]) == pytest.approx(1 - float(row["ssim_matched"]))
+    definition = json.loads((tmp_path / "models" / "network.json").read_text())
+    assert definition["training_data"]["parameters"] == {"subjects": [2, 2, 1, 2], "axial_slice": 3, "side": 64}
+    places[3] = tmp_path / "scores"
+    done(bundle("evaluating", ["inference", "evaluate"], *places, cwd=tmp_path))
+    with (tmp_path / "scores" / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == "network"]
+    assert [row["patient"] for row in rows] == ["BraTS-GLI-00005-000", "BraTS-GLI-00006-000"]
+    assert all(float(row["ssim_matched"]) <= 1 for row in rows)

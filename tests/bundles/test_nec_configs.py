@@ -92,6 +92,9 @@ def test_network_takes_and_gives_what_metadata_says():
         ["train", "volume"],
         ["train", "randomised"],
         ["train", "randomised", "pairs"],
+        ["train", "brats"],
+        ["train", "official", "brats"],
+        ["train", "baselines/pix2pix", "brats"],
         ["train", "multi_gpu_train"],
         *(["train", f"baselines/{name}"] for name in BASELINES),
         *(["train", f"baselines/{name}", "demo"] for name in BASELINES),
@@ -130,6 +133,18 @@ def test_official_is_the_released_code():
     held = {id(p) for group in method.optimizers["generator"].param_groups for p in group["params"]}
     assert held == {id(p) for network in method.networks.values() for p in network.parameters()}
     assert method.discriminator.arguments["num_scales"] == 2
+
+
+def test_brats_is_the_papers_protocol():
+    """Section 3: 400, 400, 10 and 441 of 1251 subjects, slice 80 of 155, 256 x 256 pixels, weights by paired SSIM."""
+    parser = parsed("train", "brats")
+    assert parser["subjects"] == [400, 400, 10, 441]
+    assert sum(parser["subjects"]) == 1251
+    assert (parser["axial_slice"], parser["image_size"], parser["percentiles"]) == (80, 256, [1.0, 99.0])
+    assert parser["train#trainer#key_metric"] == "paired_score"
+    (metric,) = parser.get_parsed_content("validate#key_metric").values()
+    assert type(metric).__name__ == "PairedValidation"
+    assert metric.pixel_mm == 240 / 256
 
 
 def test_learning_rate_is_constant():

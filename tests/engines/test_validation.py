@@ -8,8 +8,8 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 from torch.utils.data import DataLoader
 
-from common.engines import UnpairedValidation, lower_is_better
-from common.metrics import unpaired_metrics
+from common.engines import PairedValidation, UnpairedValidation, lower_is_better
+from common.metrics import score, unpaired_metrics
 
 
 class Negate(nn.Module):
@@ -22,12 +22,13 @@ def slices(seed: int, *sizes: tuple[int, int]) -> list[torch.Tensor]:
     return [torch.rand(1, *size, generator=generator) * 1.8 - 0.8 for size in sizes]
 
 
-def metrics(images: list[dict[str, torch.Tensor]], references: list[torch.Tensor]) -> dict[str, float]:
+def metrics(images: list[dict[str, torch.Tensor]], references: list[torch.Tensor] | None) -> dict[str, float]:
+    """Of unpaired validation, or of paired validation where there are no references."""
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(images, batch_size=1),
         network=Negate(),
-        val_handlers=[UnpairedValidation(references)],
+        val_handlers=[PairedValidation(0.9) if references is None else UnpairedValidation(references)],
         decollate=False,
     )
     evaluator.run()
@@ -73,3 +74,22 @@ def test_the_score_is_the_key_metric_of_an_evaluator_under_the_name_that_it_is_g
         found = evaluator.state.metrics["score"]
         assert found == evaluator.state.metrics["unpaired_score"] > 0
         assert evaluator.state.best_metric == (found if expected is None else expected)
+
+
+def test_paired_validation_is_the_mean_of_the_papers_scores():
+    """Those of `score`, which follow section 3 of the paper; a slice at a time, whatever the batch holds."""
+    images, labels = slices(0, (40, 40), (44, 40)), [-image.sqrt() for image in slices(0, (40, 40), (44, 40))]
+    labels = [torch.nan_to_num(label, nan=-0.9) for label in labels]
+    found = metrics([{"image": image, "label": label} for image, label in zip(images, labels)], None)
+    expected = []
+    for image, label in zip(images, labels):
+        volumes = ((-image).clamp(-1, 1)[0, ..., None].numpy(), label[0, ..., None].numpy())
+        expected.append(score(*volumes, spacing_mm=[0.9, 0.9], data_range=2.0))
+    for name in ("ssim_matched", "psnr_matched"):
+        assert found[name] == pytest.approx(sum(each[name] for each in expected) / 2)
+    assert found["paired_score"] == pytest.approx(1 - found["ssim_matched"])
+
+
+def test_paired_validation_without_pairs_is_refused():
+    with pytest.raises(ValueError, match=r"`validation` of the datalist must name both domains of each patient"):
+        metrics([{"image": slices(0, (40, 40))[0]}], None)
