@@ -14,6 +14,7 @@ from .guards.findings import Finding, Guards
 from .guards.image import CheckHeaderd, CheckImaged, WarnOfContrastd
 from .guards.kernel import FindKerneld, header_kernel
 from .guards.loading import LoadImageAndCheckd, LoadMappedd
+from .guards.plausible import CheckPlausibled
 from .guards.scales import CheckAird, CheckClippedd, CheckPixelSized, CheckPlaned, CheckResampledd
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
@@ -37,6 +38,7 @@ __all__ = [
     "CheckNonContrastd",
     "CheckPixelSized",
     "CheckPlaned",
+    "CheckPlausibled",
     "CheckResampledd",
     "Enhancement",
     "EnsurePredictiond",

@@ -15,9 +15,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from tqdm import tqdm
 
-from ..images.grids import extremes
+from ..images.grids import extremes, planes
 from ..images.names import file_name
 
+PADDING_BELOW_HU = -1500.0  # GE pads with -3024, other manufacturers with -2000 or -2048
 AIR_BELOW_HU = -200.0  # every CT of a body has lower values: air around it, lung, or gas
 SMALLEST_HU, LARGEST_HU = -32768.0, 32767.0  # range of int16, in which CT is written
 
@@ -36,8 +37,8 @@ class CheckHUd(MapTransform):
         keys: Keys of volumes of shape (C, X, Y, Z).
 
     Raises:
-        ValueError: If no voxel lies below -200 HU, where every CT has air, or values do not fit int16. The message
-            names the file.
+        ValueError: If no voxel but padding lies below -200 HU, where every CT has air, or values do not fit int16. The
+            message names the file.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -46,6 +47,8 @@ class CheckHUd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
             low, high = extremes(torch.as_tensor(data[key]))
+            if low < PADDING_BELOW_HU:
+                low = _without_padding(torch.as_tensor(data[key]), low)
             if low > AIR_BELOW_HU or low < SMALLEST_HU or high > LARGEST_HU:
                 modality = getattr(data[key], "meta", {}).get(MODALITY, "CT")
                 cause = _likely_cause(low, high, modality)
@@ -54,6 +57,14 @@ class CheckHUd(MapTransform):
                     f" near -1000. {cause}"
                 )
         return dict(data)
+
+
+def _without_padding(volume: torch.Tensor, low: float) -> float:
+    """Return the smallest value that is no padding, as -3024 HU around a volume is no air; `low` if all is padding."""
+    if low < SMALLEST_HU:
+        return low
+    shown = (part[part > PADDING_BELOW_HU] for part in planes(volume))
+    return min((float(part.min()) for part in shown if part.numel()), default=low)
 
 
 def _likely_cause(low: float, high: float, modality: str) -> str:

@@ -356,3 +356,10 @@ def test_a_file_that_is_no_definition_is_refused_unread(tmp_path):
     path.write_text('{"class": ' + "[" * 200_000 + "]" * 200_000 + "}")
     with pytest.raises(ValueError, match=r"network.json` must be JSON, got"):
         load_definition(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "models", sorted((Path(__file__).parents[2] / "bundles").glob("*/models")), ids=lambda p: p.parent.name
+)
+def test_the_shipped_definitions_are_as_they_were_written(models):
+    assert changed_by_hand(models) == []

@@ -147,3 +147,12 @@ def test_a_real_micro_ct_without_hu():
     assert encoded.isfinite().all()
     assert float(encoded.min()) >= -1
     assert float((encoded > 0.5).float().mean()) > 0.01
+
+
+def test_padding_is_no_air_that_proves_a_volume_to_be_in_hu():
+    raw = torch.full((1, 8, 8, 2), 1024.0)  # water without its offset
+    raw[:, :2] = -3024
+    with pytest.raises(ValueError, match=r"is not a CT in HU: its values run from 1024 to 1024"):
+        CheckHUd("image")({"image": raw})
+    raw[0, 4, 4, 0] = -900
+    CheckHUd("image")({"image": raw})

@@ -15,11 +15,11 @@ from monai.transforms import MapTransform
 from ...images.grids import sampled
 from ...images.names import file_name
 from ...metrics.score import foreground_mask
+from ..intensity import PADDING_BELOW_HU
 
 logger = logging.getLogger(__name__)
 
 ROUNDING = 1e-3  # of pixel sizes in headers
-PADDING_BELOW_HU = -1500.0  # GE pads with -3024, other manufacturers with -2000 or -2048
 AIR_HU = -800.0  # lung, gas and the air around the body are darker somewhere
 DARKEST_SHARE = 0.0005  # of the voxels
 SAMPLES = 1_000_000
