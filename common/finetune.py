@@ -27,11 +27,15 @@ class Finetuning:
     """Declaration of how a bundle is fine-tuned, under `finetuning` in its metadata.
 
     Args:
+        overlays: Overlays of `train.yaml` before `finetune.yaml`.
+        paired: Further ones where the datalist has scans in pairs, in `training_paired`.
         stage_overlays: Overlays of `train.yaml` for the trainings before the fine-tuning, see `training_stages`.
         stage: Ids and values of those trainings.
         evaluation: Ids of `evaluate.yaml` and their values.
     """
 
+    overlays: tuple[str, ...] = ()
+    paired: tuple[str, ...] = ()
     stage_overlays: tuple[str, ...] = ()
     stage: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -62,7 +66,8 @@ def run_finetuning(
     if not datalist.get("test"):
         raise ValueError(NO_TEST.format(folder=folder))
     more = tuple(name for name in overlays.split(",") if name)
-    for command in finetuning_commands(root, dataset_dir, output_dir, pretrained_dir, more, ids):
+    in_pairs = bool(datalist.get("training_paired"))
+    for command in finetuning_commands(root, dataset_dir, output_dir, pretrained_dir, more, ids, in_pairs=in_pairs):
         run_command(command)
     comparison = compare_before(read_rows(Path(output_dir, "metrics.csv")))
     if comparison is None:
@@ -79,6 +84,8 @@ def finetuning_commands(
     pretrained_dir: str | Path | None = None,
     more: tuple[str, ...] = (),
     ids: Mapping[str, Any] | None = None,
+    *,
+    in_pairs: bool = False,
 ) -> list[list[str]]:
     """Return the commands of a fine-tuning, in order, without `python -m`.
 
@@ -89,16 +96,18 @@ def finetuning_commands(
         pretrained_dir: Folder of the weights to begin with; None: the bundle's `models`.
         more: Overlays between the bundle's and its last one.
         ids: Ids of the training's config and their values.
+        in_pairs: Whether the datalist has scans in pairs.
     """
     plan = declaration(root, "finetuning", Finetuning) or Finetuning()
     out, before = Path(output_dir), Path(pretrained_dir or root / "models")
     bundle = ["--bundle_root", short_path(root), "--models_dir", str(out / "models"), "--dataset_dir", str(dataset_dir)]
     training = [*bundle, "--output_dir", str(out / "training")]
     run = ["monai.bundle", "run"]
+    overlays = (*plan.overlays, *(plan.paired if in_pairs else ()), *more)
     stages = [config_files(root, "train", *plan.stage_overlays, stage.stem) for stage in training_stages(root)]
     return [
         *([*run, "training", *files, *training, *_options(plan.stage)] for files in stages),
-        [*run, "training", *config_files(root, "train", *more, OVERLAY.stem), *training,
+        [*run, "training", *config_files(root, "train", *overlays, OVERLAY.stem), *training,
          "--pretrained_dir", short_path(before), *_options(ids or {})],
         [*run, "evaluating", *config_files(root, "inference", "evaluate"), *bundle, "--output_dir", str(out),
          "--training_dir", str(out / "training"), "--before_dir", short_path(before), *_options(plan.evaluation)],
