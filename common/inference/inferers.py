@@ -152,8 +152,8 @@ class StackInferer(Inferer):
 class ConversionInferer(AxialInferer):
     """Apply a network with a bound target to whole axial slices of a volume (B, C, X, Y, Z).
 
-    A generator that starts from the source kernel in lp/mm is bound to the volume's own kernel and pixel size, from
-    its meta data (`source_domain`, affine); the papers' generators see the image alone.
+    A generator that starts from the source kernel in lp/mm, or its TorchScript export, is bound to the volume's own
+    kernel and pixel size, from its meta data (`source_domain`, affine); the papers' generators see the image alone.
 
     Args:
         domains: Names of the domains in the network's order.
@@ -168,6 +168,10 @@ class ConversionInferer(AxialInferer):
         check_encoded(inputs)
         if isinstance(network, WithTarget) and isinstance(network.network, PhysicsGenerator):
             network = network.from_source(target_weights(self.domains, source_domain(inputs)), pixel_mm(inputs))
+        elif (target := _exported_target(network)) is not None:
+            source = [*target_weights(self.domains, source_domain(inputs)), pixel_mm(inputs)]
+            with torch.no_grad():
+                target[-len(source) :] = torch.tensor(source)
         return super().__call__(inputs, network)
 
 
@@ -253,6 +257,18 @@ def source_domain(image: torch.Tensor) -> str:
             " restore filters.json beside model.pt, by which the kernel is estimated."
         )
     return str(source)
+
+
+def _exported_target(network: Any) -> torch.Tensor | None:
+    """Return target, source and pixel size of a TorchScript export of `WithTarget`; None if it depends on no source.
+
+    An export was made for one source kernel and pixel size, and would be wrong for any other. MONAI Deploy wraps it.
+    """
+    script = getattr(network, "predictor", network)
+    if not isinstance(script, torch.jit.ScriptModule) or not hasattr(script, "num_weights"):
+        return None
+    target: torch.Tensor = script.target
+    return target if len(target) > int(script.num_weights) else None
 
 
 def _predicted(prediction: Any, stacks: torch.Tensor) -> torch.Tensor:

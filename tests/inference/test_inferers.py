@@ -11,8 +11,9 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from common.inference import StackInferer, inferers
+from common.inference import ConversionInferer, StackInferer, inferers
 from common.inference.inferers import COPIES, AxialInferer, fitting_batch_size
+from common.networks import PhysicsGenerator, WithTarget
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -127,3 +128,35 @@ def test_inferers_choose_once_unless_they_are_told(monkeypatch):
     sizes.clear()
     StackInferer()(torch.zeros(1, 1, 8, 8, 7), Seen())
     assert sizes == [1, 4, 1]
+
+
+class Loaded:
+    """As MONAI Deploy wraps a TorchScript file."""
+
+    def __init__(self, predictor: torch.jit.ScriptModule) -> None:
+        self.predictor = predictor
+
+    def __call__(self, *images: torch.Tensor) -> torch.Tensor:
+        return self.predictor(*images)
+
+
+@pytest.mark.parametrize("wrap", [lambda script: script, Loaded])
+def test_an_export_is_bound_to_each_images_kernel_and_pixel_size(wrap, tmp_path):
+    torch.manual_seed(0)
+    generator = PhysicsGenerator(2, channels=4, num_res_blocks=1)
+    with torch.no_grad():
+        for value in generator.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    network = WithTarget(generator, [1.0, 0.0], [0.0, 1.0, 0.6]).eval()
+    torch.jit.script(network).save(tmp_path / "model.ts")
+    exported = wrap(torch.jit.load(tmp_path / "model.ts"))
+    inferer = ConversionInferer(["soft", "sharp"], batch_size=1)
+    results = []
+    for source, pixel in (("sharp", 0.6), ("soft", 0.6), ("sharp", 0.9)):
+        affine = np.diag([pixel, pixel, 1, 1])
+        image = MetaTensor(noise(1, 1, 24, 20, 1), affine=affine, meta={"source_domain": source})
+        with torch.no_grad():
+            results.append(inferer(image, exported).as_tensor())
+            torch.testing.assert_close(results[-1], inferer(image, network).as_tensor(), rtol=0, atol=1e-5)
+    assert (results[0] - results[1]).abs().max() > 1e-3
+    assert (results[0] - results[2]).abs().max() > 1e-3

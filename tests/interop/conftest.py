@@ -10,9 +10,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from pydicom import dcmread
 
 from common.phantoms import generate_phantom
 from common.release import build_release, write_index
+from tests.helpers.dicom_series import write_nifti_as_series
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = ("ggcl", "kcgan_kernel_conversion", "nec_t1t2", "nect2cect", "sr_cyclegan")
@@ -65,6 +67,35 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for kind, options in PHANTOMS.items():
         generate_phantom(kind, folder / kind, workers=1, **options)
     return {kind: folder / kind for kind in PHANTOMS}
+
+
+@pytest.fixture(scope="session")
+def dicom_studies(phantoms, tmp_path_factory):
+    """A DICOM folder for each phantom; the chest's has two series, of two kernels."""
+    folder = tmp_path_factory.mktemp("dicom")
+    for kind, domain in [
+        ("brain", "T1"),
+        ("chest", "B30f"),
+        ("chest", "B50f"),
+        ("abdomen", "NECT"),
+        ("lung", "clinical"),
+    ]:
+        path = sorted((phantoms[kind] / "images").glob(f"*_{domain}.nii.gz"))[0]
+        said = {"SeriesDescription": f"Thorax 1.0 {domain}", "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.1"}
+        said |= {"ConvolutionKernel": domain} if kind == "chest" else {}
+        write = partial(write_nifti_as_series, path, folder / kind / domain, "MR" if kind == "brain" else "CT")
+        series = write(copies=2 if kind == "chest" else 1, **said)
+        _without(series, ["InversionTime"] if kind == "brain" else ["ContrastBolusAgent", "ContrastBolusRoute"])
+    return folder
+
+
+def _without(series, names):
+    """A native scan says nothing of an agent; a spin echo has no inversion time."""
+    for path in series.iterdir():
+        image = dcmread(path)
+        for name in names:
+            delattr(image, name)
+        image.save_as(path)
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -67,8 +67,8 @@ class Client:
 
 
 @contextmanager
-def serving(python: Path, app: Path, studies: Path, folder: Path) -> Iterator[Client]:
-    """`monailabel start_server`, with the environment's own `monailabel`, until the block ends."""
+def serving(python: Path, app: Path, studies: Path, folder: Path, **conf: str) -> Iterator[Client]:
+    """`monailabel start_server --conf ...`, with the environment's own `monailabel`, until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -81,6 +81,7 @@ def serving(python: Path, app: Path, studies: Path, folder: Path) -> Iterator[Cl
         "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
     }
     command = ["monailabel", "start_server", "--app", app, "--studies", studies, "--host", "127.0.0.1", "--port", port]
+    command += [part for name, value in conf.items() for part in ("--conf", name, value)]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [str(part) for part in command],

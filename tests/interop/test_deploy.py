@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from tests.helpers.dicom_series import write_nifti_as_series
 from tests.helpers.pages import commands
 from tests.helpers.shared import require_shared
 
@@ -109,46 +107,17 @@ def check_pixels(images, volume):
             assert np.abs(stored - expected).max() <= slope / 2 * 1.001
 
 
-@pytest.fixture(scope="module")
-def studies(phantoms, tmp_path_factory):
-    """A DICOM folder for each phantom; the chest's has two series, of two kernels."""
-    folder = tmp_path_factory.mktemp("dicom")
-    for kind, domain in [
-        ("brain", "T1"),
-        ("chest", "B30f"),
-        ("chest", "B50f"),
-        ("abdomen", "NECT"),
-        ("lung", "clinical"),
-    ]:
-        path = sorted((phantoms[kind] / "images").glob(f"*_{domain}.nii.gz"))[0]
-        said = {"SeriesDescription": f"Thorax 1.0 {domain}", "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.1"}
-        said |= {"ConvolutionKernel": domain} if kind == "chest" else {}
-        write = partial(write_nifti_as_series, path, folder / kind / domain, "MR" if kind == "brain" else "CT")
-        series = write(copies=2 if kind == "chest" else 1, **said)
-        _without(series, ["InversionTime"] if kind == "brain" else ["ContrastBolusAgent", "ContrastBolusRoute"])
-    return folder
-
-
-def _without(series, names):
-    """A native scan says nothing of an agent; a spin echo has no inversion time."""
-    for path in series.iterdir():
-        image = dcmread(path)
-        for name in names:
-            delattr(image, name)
-        image.save_as(path)
-
-
 @pytest.mark.parametrize("bundle", CASES)
 def test_the_app_writes_a_valid_series_with_the_pixels_of_the_command_line(
-    bundle, environment, unpacked, studies, tmp_path
+    bundle, environment, unpacked, dicom_studies, tmp_path
 ):
     kind, domain, line, options = CASES[bundle]
     given = COMMAND_LINE.get(bundle, {})
-    done = app(environment("deploy"), unpacked[bundle], studies / kind, tmp_path / "app", line, **options)
+    done = app(environment("deploy"), unpacked[bundle], dicom_studies / kind, tmp_path / "app", line, **options)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
     images = images_in(tmp_path / "app")
-    check_pixels(images, command_line(unpacked[bundle], studies / kind / domain, tmp_path / "command", given))
-    assert errors_of(studies / kind / domain) == set()  # whatever is found now is the app's doing
+    check_pixels(images, command_line(unpacked[bundle], dicom_studies / kind / domain, tmp_path / "command", given))
+    assert errors_of(dicom_studies / kind / domain) == set()  # whatever is found now is the app's doing
     assert errors_of(tmp_path / "app") == set()
     check_words(bundle, images, given.get("target"))
 
@@ -170,8 +139,8 @@ def check_words(bundle, images, target):
             assert image.PixelSpacing[0] < 0.1
 
 
-def test_one_of_several_series_must_be_chosen(environment, unpacked, studies, tmp_path):
-    done = app(environment("deploy"), unpacked["ggcl"], studies / "chest", tmp_path / "app", target="B70f")
+def test_one_of_several_series_must_be_chosen(environment, unpacked, dicom_studies, tmp_path):
+    done = app(environment("deploy"), unpacked["ggcl"], dicom_studies / "chest", tmp_path / "app", target="B70f")
     assert done.returncode == 1
     assert "error: The input folder has 2 series that fit: " in done.stderr
     assert "Choose one with `--series`" in done.stderr
@@ -191,9 +160,9 @@ def test_an_image_that_its_scanner_derived_is_judged_as_on_the_command_line(envi
     assert all(check in image.ImageComments for check in doubted for image in images)
 
 
-def test_an_unknown_target_is_refused(environment, unpacked, studies, tmp_path):
+def test_an_unknown_target_is_refused(environment, unpacked, dicom_studies, tmp_path):
     done = app(
-        environment("deploy"), unpacked["ggcl"], studies / "chest", tmp_path / "app", target="B99f", series="B30f"
+        environment("deploy"), unpacked["ggcl"], dicom_studies / "chest", tmp_path / "app", target="B99f", series="B30f"
     )
     assert done.returncode == 1
     assert "error: " in done.stderr

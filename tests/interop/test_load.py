@@ -137,3 +137,23 @@ def test_a_workflow_as_a_library_gives_the_command_lines_volume(unpacked, phanto
     expected = command_line(release, image, tmp_path / "command")
     for name in ("created", "library"):
         np.testing.assert_array_equal(volume(tmp_path / name), expected)
+
+
+NOTEBOOK = """
+import json
+notebook = json.load(open({notebook!r}))
+space = {{"__name__": "__main__"}}
+for cell in notebook["cells"]:
+    if cell["cell_type"] == "code":
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), space)
+import numpy
+numpy.save("translated.npy", space["translated"][0].numpy())
+"""
+
+
+def test_the_cells_of_the_notebook_run_in_order(unpacked, phantoms, tmp_path):
+    (tmp_path / "BUNDLES").mkdir()
+    shutil.copytree(unpacked["nec_t1t2"], tmp_path / "BUNDLES" / "nec_t1t2")
+    shutil.copy(phantoms["brain"] / "images" / "brain_0005_T1.nii.gz", tmp_path / "T1.nii.gz")
+    executed(NOTEBOOK.format(notebook=str(ROOT / "docs" / "notebooks" / "library.ipynb")), tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "translated.npy"), volume(tmp_path / "OUT"))

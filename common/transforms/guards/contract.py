@@ -25,6 +25,7 @@ from ...images.nifti import check_grid
 from ..intensity import CheckHUd
 from .image import CheckImaged
 
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # with which torch cannot compute
 SLACK = 1e-3  # rounding of an encoded image
 OVERSHOOT = 4.0  # a network without a final activation may leave [-1, 1]; decoded images have larger values
 
@@ -38,11 +39,13 @@ class EnsureVolumed(MapTransform):
     Args:
         keys: Keys of volumes.
         hu: Whether the volumes must be in HU.
+        settings: Values of the config, by id, that an item must not ask to be others: MONAI Label puts the parameters
+            of a request into the item, where its stock app ignores them.
         allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: When called, for a path, for a tensor that does not say where it lies, or for a volume that
-            `CheckImaged` or, for CT, `CheckHUd` refuses.
+        ValueError: When called, for a path, for a tensor that does not say where it lies, for a volume that
+            `CheckImaged` or, for CT, `CheckHUd` refuses, or for another setting.
 
     Example:
         >>> scan = MetaTensor(torch.arange(-1000.0, -900).reshape(5, 5, 4), affine=np.diag([0.7, 0.7, 5, 1]))
@@ -50,18 +53,44 @@ class EnsureVolumed(MapTransform):
         torch.Size([1, 5, 5, 4])
     """
 
-    def __init__(self, keys: KeysCollection, *, hu: bool, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        hu: bool,
+        settings: Mapping[str, Any] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.settings = dict(settings or {})
         checks = [CheckImaged(keys, allow_missing_keys)]
         self.checks = [*checks, CheckHUd(keys, allow_missing_keys)] if hu else checks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
+        for name, value in self.settings.items():
+            if name in item and item[name] != value:
+                raise ValueError(
+                    f"`{name}` is {value!r} by the bundle's config, and the program that runs it cannot change that:"
+                    f" got {item[name]!r}. Set it in configs/inference.yaml, or use a program that can."
+                )
         for key in self.key_iterator(item):
             item[key] = _placed(item[key], f"`{key}`")
+            item |= {name: _Sibling(text) for name, text in _texts_beside(item, key).items()}
         for check in self.checks:
             item = check(item)
         return item
+
+
+class _Sibling(str):
+    """A text beside an image in an item, such as MONAI Label's `image_path`, which `Spacingd` takes for meta data."""
+
+    def update(self, *_: Any) -> None:
+        """Stay as it is (MONAI 1.6 calls this for every entry whose name begins with the image's)."""
+
+
+def _texts_beside(item: Mapping[Hashable, Any], key: Hashable) -> dict[Hashable, str]:
+    return {name: text for name, text in item.items() if isinstance(text, str) and str(name).startswith(f"{key}_")}
 
 
 def _placed(volume: Any, key: str) -> MetaTensor:
@@ -77,6 +106,7 @@ def _placed(volume: Any, key: str) -> MetaTensor:
     affine = np.asarray(volume.affine, dtype=float)
     channel = volume.meta.get(MetaKeys.ORIGINAL_CHANNEL_DIM)
     voxels = volume.as_subclass(torch.Tensor)
+    voxels = voxels.float() if voxels.dtype in UNSIGNED else voxels
     if voxels.dim() == 3:
         voxels = voxels[None]
     elif voxels.dim() == 4 and isinstance(channel, (int, np.integer)) and voxels.shape[0] != 1:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Spacingd
 
 from common.transforms import EnsurePredictiond, EnsureVolumed, check_encoded
 
@@ -62,6 +63,28 @@ def test_a_volume_without_a_place_is_refused(value, hu):
 def test_what_the_loader_refuses_in_a_file_is_refused_in_memory(values, hu, words):
     with pytest.raises(ValueError, match=words):
         EnsureVolumed("image", hu=hu)({"image": MetaTensor(values, affine=AFFINE)})
+
+
+def test_unsigned_numbers_as_of_dicom_are_taken():
+    volume = MetaTensor(torch.arange(120).reshape(6, 5, 4).to(torch.uint16), affine=AFFINE)
+    assert EnsureVolumed("image", hu=False)({"image": volume})["image"].max() == 119
+
+
+def test_a_request_cannot_ask_for_what_the_config_does_not_do():
+    ensure = EnsureVolumed("image", hu=True, settings={"target": "B30f", "source": None})
+    volume = MetaTensor(scan(6, 5, 4), affine=AFFINE)
+    assert ensure({"image": volume, "target": "B30f", "device": "cpu"})["image"].dim() == 4
+    with pytest.raises(ValueError, match=r"`target` is 'B30f' by the bundle's config.* got 'B70f'"):
+        ensure({"image": volume, "target": "B70f"})
+
+
+def test_texts_beside_an_image_survive_resampling():
+    """MONAI Label's `image_path`, which MONAI 1.6 takes for the image's meta data."""
+    meta = {"filename_or_obj": "a.nii.gz"}
+    item = {"image": MetaTensor(scan(6, 5, 4), affine=AFFINE, meta=meta), "image_path": "a.nii.gz"}
+    spaced = Spacingd("image", [1.4, 1.4, -1])(EnsureVolumed("image", hu=True)(item))
+    assert spaced["image"].shape[1:3] != (6, 5)
+    assert spaced["image_path"] == "a.nii.gz"
 
 
 def test_an_affine_in_metres_is_refused():
