@@ -1,14 +1,15 @@
 """
 MONAI Deploy's own pipeline of its bundle examples, without a class of this project, for a folder of DICOM.
 
-    python stock_deploy.py -i DICOM -o OUT -m MODEL
+    BUNDLE_PATH=MODEL python stock_deploy.py -i DICOM -o OUT -m MODEL
 
-The last operator writes what it receives to OUT/received.npz: the voxels and the affine of the SDK's `Image`.
+MODEL is a TorchScript file; a bundle's folder is given as BUNDLE_PATH alone. The last operator writes what it receives to OUT/received.npz: the voxels and the affine of the SDK's `Image`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class StockApp(Application):
             app_context=context,
             input_mapping=[IOMapping("image", Image, IOType.IN_MEMORY)],
             output_mapping=[IOMapping("pred", Image, IOType.IN_MEMORY)],
-            bundle_path=Path(context.model_path),
+            bundle_path=os.environ["BUNDLE_PATH"],
             name="bundle",
         )
         received = Received(self, output_folder=Path(context.output_path), name="received")
