@@ -3,7 +3,8 @@ MONAI Deploy's own pipeline of its bundle examples, without a class of this proj
 
     BUNDLE_PATH=MODEL python stock_deploy.py -i DICOM -o OUT -m MODEL
 
-MODEL is a TorchScript file; a bundle's folder is given as BUNDLE_PATH alone. The last operator writes what it receives to OUT/received.npz: the voxels and the affine of the SDK's `Image`.
+MODEL is a TorchScript file; a bundle's folder is given as BUNDLE_PATH alone. The last operator writes what it receives
+to OUT/received.npz: the voxels and the affine of the SDK's `Image`.
 """
 
 from __future__ import annotations
