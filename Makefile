@@ -4,7 +4,7 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo docs test test-slow environments test-interop test-faults bench lint wheel clean
+.PHONY: help demo docs test test-slow environments test-interop test-faults test-newest audit bench lint wheel clean
 .SECONDARY:
 
 ENVIRONMENTS := clean label deploy flare mlflow
@@ -53,6 +53,29 @@ test-interop: $(VENV)/dev environments  ## releases in MONAI alone, Label, Deplo
 
 test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 10 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m faults
+
+# The newest releases of everything but PyTorch, which is installed first, as in `core`, and then held, so that its CPU
+# build stays. BASE=python3.12 takes another Python.
+BASE ?= python3
+NEWEST := .venvs/newest-$(notdir $(BASE))
+
+$(NEWEST)/ready: pyproject.toml
+	test -x $(NEWEST)/bin/python || $(BASE) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(NEWEST)/bin/python -m pip freeze | grep -i "^torch==" > $(NEWEST)/torch.txt
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	  -c $(NEWEST)/torch.txt -e '.[dev]'
+	touch $@
+
+test-newest: $(NEWEST)/ready  ## the core suite with the newest releases; BASE=python3.12 takes another Python
+	$(NEWEST)/bin/python -m pip freeze
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults"
+
+audit: $(VENV)/dev  ## known vulnerabilities of the tested versions, by pip-audit, which needs its database on the network
+	$(PYTHON) -m venv .venvs/audit
+	.venvs/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(PYTHON) -m pip freeze --exclude-editable > .venvs/audit/requirements.txt
+	.venvs/audit/bin/python -m pip_audit --no-deps --disable-pip -r .venvs/audit/requirements.txt
 
 bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 3 minutes on 2 cores
 	for name in train_step inference data_loading metrics; do $(PYTHON) benchmarks/$$name.py --quick || exit 1; done

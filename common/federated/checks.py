@@ -18,7 +18,10 @@ from monai.networks.utils import get_state_dict
 from torch import nn
 
 from .. import preflight
+from ..bundles import BUNDLES
 from ..engines.trainer import TranslationTrainer
+
+FOLDER, FOLDERS = "FEDERATED_DIR", "FEDERATED_FOLDERS"  # of a site's environment
 
 
 def check_configuration(bundle_root: str, files: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +96,31 @@ def site_path(path: str, *, site: str, app_root: str = "") -> str:
             f"{path!r} needs the environment variable {error.args[0]!r}, which is not set on {site!r}: export it before"
             " the client is started (docs/federated.md)."
         ) from None
+
+
+def refuse_foreign_folders(places: Mapping[str, str | Path], *, app_root: str | Path = "") -> None:
+    """Refuse folders that a job names, after links and variables, outside of those that the site has opened to jobs.
+
+    Open are `$FEDERATED_DIR` and the folders in `$FEDERATED_FOLDERS` (separated as in `PATH`); for `bundle_root` also
+    the bundles beside this installation, and for `output_dir` the folder of the job itself.
+
+    Args:
+        places: Resolved paths by name: `bundle_root`, `dataset_dir` and `output_dir`.
+        app_root: Folder in which the federated system unpacked the job.
+
+    Raises:
+        ValueError: If a folder lies elsewhere; the message names it and how the site opens a folder.
+    """
+    given = [os.environ.get(FOLDER, ""), *os.environ.get(FOLDERS, "").split(os.pathsep)]
+    opened = [Path(folder).resolve() for folder in given if folder]
+    own = {"bundle_root": [BUNDLES.resolve()], "output_dir": [Path(app_root).resolve()] if app_root else []}
+    for name, place in places.items():
+        path = Path(place).resolve()
+        if not any(path.is_relative_to(folder) for folder in [*opened, *own.get(name, [])]):
+            raise ValueError(
+                f"`{name}` of a job must lie in a folder that this site has opened to jobs, got {str(path)!r}. The site"
+                f" opens folders by the environment variables {FOLDER} and {FOLDERS}; they are {opened or 'not set'}."
+            )
 
 
 def refuse_foreign_files(bundle_root: str | Path, files: Sequence[str], *, app_root: str | Path = "") -> None:

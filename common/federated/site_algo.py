@@ -14,7 +14,14 @@ from monai.networks.utils import copy_model_state, get_state_dict
 
 from ..engines.trainer import TranslationTrainer
 from ..files import shown
-from .checks import check_configuration, check_weights, refuse_empty_epochs, refuse_foreign_files, site_path
+from .checks import (
+    check_configuration,
+    check_weights,
+    refuse_empty_epochs,
+    refuse_foreign_files,
+    refuse_foreign_folders,
+    site_path,
+)
 from .policy import refuse_other_kinds, refuse_unlisted
 
 TRAIN = "configs/train.yaml"
@@ -49,7 +56,9 @@ class SiteAlgo(ClientAlgo):
         filters: YAML file of `MonaiAlgo`'s filters of the sent data, relative to `bundle_root`.
 
     Raises:
-        ValueError: If an epoch count is not positive, or an option is not listed or not plain.
+        ValueError: If an epoch count is not positive, or an option is not listed or not plain; in `initialize`, if a
+            folder lies outside of those that the site has opened to jobs, see
+            `common.federated.checks.refuse_foreign_folders`.
     """
 
     def __init__(
@@ -117,7 +126,10 @@ class SiteAlgo(ClientAlgo):
         refuse_other_kinds(self.train_options, "train_options", bundle_root, self.train_files)
         refuse_other_kinds(self.evaluate_options, "evaluate_options", bundle_root, EVALUATE)
         output = Path(site_path(self.output_dir, **site)).resolve()
-        places = {"dataset_dir": site_path(self.dataset_dir, **site), "models_dir": str(output / "models")}
+        data = site_path(self.dataset_dir, **site)
+        named = {"bundle_root": bundle_root, "dataset_dir": data, "output_dir": output}
+        refuse_foreign_folders(named, app_root=site["app_root"])
+        places = {"dataset_dir": data, "models_dir": str(output / "models")}
         options = {**places, "output_dir": str(output / "training"), **self._training_options()}
         options |= check_configuration(bundle_root, self.train_files, options)
         self.training = MonaiAlgo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ from tests.helpers.federated_cases import BUNDLES, CASES
 
 pytestmark = pytest.mark.filterwarnings("ignore:executing the bundle config:UserWarning")
 SITE = {ExtraItems.CLIENT_NAME: "north"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The site has opened the folder of all temporary files to jobs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDERATED_FOLDERS", str(tmp_path_factory.getbasetemp()))
+        yield
 
 
 @pytest.fixture(scope="module", params=list(CASES))
@@ -200,8 +209,17 @@ def test_a_site_with_less_than_a_batch_is_refused(phantoms: dict[str, Path], tmp
 
 
 def test_a_site_without_data_is_told_so(tmp_path: Path):
-    algo = SiteAlgo(str(BUNDLES / "ggcl"), "/nowhere/$SITE", output_dir=str(tmp_path), max_epochs=1)
-    with pytest.raises(FileNotFoundError, match="`dataset_dir` '/nowhere/north' does not exist"):
+    algo = SiteAlgo(str(BUNDLES / "ggcl"), str(tmp_path / "$SITE"), output_dir=str(tmp_path), max_epochs=1)
+    with pytest.raises(FileNotFoundError, match=r"`dataset_dir` '.*/north' does not exist"):
+        algo.initialize(SITE)
+
+
+@pytest.mark.parametrize("place", ["bundle_root", "dataset_dir", "output_dir"])
+def test_a_job_that_names_a_folder_which_the_site_has_not_opened_is_refused(tmp_path: Path, place: str):
+    elsewhere = {"bundle_root": "/opt/bundle", "dataset_dir": "/etc", "output_dir": "/opt/out"}[place]
+    places = {"bundle_root": str(BUNDLES / "ggcl"), "dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out")}
+    algo = SiteAlgo(**{**places, place: elsewhere}, max_epochs=1)
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{place}.*opened to jobs|has no file"):
         algo.initialize(SITE)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from common.federated.checks import refuse_foreign_files
+from common.bundles import BUNDLES
+from common.federated.checks import refuse_foreign_files, refuse_foreign_folders
 
 
 def test_a_bundle_that_came_with_the_job_is_refused(tmp_path: Path):
@@ -35,3 +37,34 @@ def test_a_file_outside_of_the_bundle_is_refused_and_an_absent_one_named(tmp_pat
             refuse_foreign_files(tmp_path / "bundle", [file])
     with pytest.raises(FileNotFoundError, match=r"has no file 'configs/train\.yaml'"):
         refuse_foreign_files(tmp_path / "bundle", ["configs/train.yaml"])
+
+
+def test_folders_of_a_job_lie_where_the_site_has_opened_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("study", "other", "private", "app"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "study" / "link").symlink_to(tmp_path / "private")
+    monkeypatch.delenv("FEDERATED_FOLDERS", raising=False)
+    monkeypatch.setenv("FEDERATED_DIR", str(tmp_path / "study"))
+
+    def refused(name: str, place: Path) -> bool:
+        try:
+            refuse_foreign_folders({name: place}, app_root=tmp_path / "app")
+        except ValueError as error:
+            assert f"`{name}` of a job must lie in a folder that this site has opened" in str(error)  # noqa: PT017
+            return True
+        return False
+
+    assert not refused("dataset_dir", tmp_path / "study" / "north" / "data")
+    assert refused("dataset_dir", tmp_path / "private")
+    assert refused("dataset_dir", tmp_path / "study" / ".." / "private")
+    assert refused("dataset_dir", tmp_path / "study" / "link")
+    assert refused("dataset_dir", tmp_path / "study2")
+    assert refused("output_dir", tmp_path / "other")
+    assert not refused("output_dir", tmp_path / "app" / "output")
+    assert refused("dataset_dir", tmp_path / "app")
+    assert not refused("bundle_root", BUNDLES / "ggcl")
+    assert refused("dataset_dir", BUNDLES / "ggcl")
+    monkeypatch.setenv("FEDERATED_FOLDERS", f"{tmp_path / 'other'}{os.pathsep}{tmp_path / 'third'}")
+    assert not refused("output_dir", tmp_path / "other")
+    monkeypatch.delenv("FEDERATED_DIR")
+    assert refused("dataset_dir", tmp_path / "study")  # nothing is open by itself

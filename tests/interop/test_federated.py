@@ -51,6 +51,7 @@ def run(command: list[str], folder: Path, python: Path, *, check: bool = True) -
     places = {"python": sys.executable, "nvflare": flare, ".venvs/flare/bin/nvflare": flare}
     variables = {
         "FEDERATED_DIR": str(folder / "runs" / "federated"),
+        "FEDERATED_FOLDERS": str(folder / "bundles"),
         "RECORD": str(folder / "record"),
         "OMP_NUM_THREADS": "1",
     }

@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 from ...bundles import training_stages
 from ...data.datalist import DATALIST_NAME
 from ...files import MAX_NAME, shown, write_json
+from ...preflight import refuse_wrong_kinds
 from ...processes import run_child
 from .limits import DEFAULT, Limits
 from .running import PLACES, STEPS, hyper_parameters, overrides
@@ -53,12 +54,15 @@ def plan(
         limits: Limits on the values.
 
     Raises:
-        ValueError: If a parameter or overlay is refused, or the studies are unsuited for training.
+        ValueError: If a parameter or overlay is refused, a value is of another kind than the bundle's, or the studies
+            are unsuited for training.
     """
     config = ConfigParser.load_config_file(bundle_root / "configs" / "train.yaml")
     others = {name: value for name, value in request.items() if name != OVERLAYS}
     given = overrides(others, hyper_parameters(config), model=bundle_root.name, limits=limits)
     overlays = [_overlay(bundle_root, name) for name in _names(request.get(OVERLAYS))]
+    own = {key: value for file in overlays for key, value in ConfigParser.load_config_file(file).items()}
+    refuse_wrong_kinds(given, {**config, **own})
     if (studies / DATALIST_NAME).is_file():
         return Plan(studies, given, overlays, None)
     domains = config["domains"] if "domains" in config else [config["source"], config["target"]]

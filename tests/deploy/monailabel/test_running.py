@@ -119,6 +119,9 @@ def test_a_request_becomes_the_documented_command(copied, commands, tmp_path):
     [
         ({"max_epoch": 3}, "Did you mean 'max_epochs'?"),
         ({"max_epochs": "$1"}, "`max_epochs` must hold names and numbers"),
+        ({"max_epochs": "many"}, "`max_epochs` must be a whole number >= 0, such as"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number >= 1"),
+        ({"learning_rate": "fast"}, "`learning_rate` must be a number"),
         ({"overlays": ["nothing"]}, "`overlays` must name files in nec_t1t2/configs"),
         ({"overlays": ["../../../main"]}, "`overlays` must name files in nec_t1t2/configs"),
         ({"overlays": 3}, "`overlays` must name files in nec_t1t2/configs"),
