@@ -127,7 +127,7 @@ class SiteAlgo(ClientAlgo):
         refuse_other_kinds(self.evaluate_options, "evaluate_options", bundle_root, EVALUATE)
         output = Path(site_path(self.output_dir, **site)).resolve()
         data = site_path(self.dataset_dir, **site)
-        named = {"bundle_root": bundle_root, "dataset_dir": data, "output_dir": output}
+        named = {"bundle_root": bundle_root, "dataset_dir": data, "output_dir": str(output)}
         refuse_foreign_folders(named, app_root=site["app_root"])
         places = {"dataset_dir": data, "models_dir": str(output / "models")}
         options = {**places, "output_dir": str(output / "training"), **self._training_options()}
