@@ -18,10 +18,20 @@ from pathlib import Path
 from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_WRITABLE = {  # what the system says, and the cure
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Choose another folder, or let this user write there."),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "Something else has that name: choose another one."),
+    errno.ENAMETOOLONG: "The name of an output is that of its image and the target: give the image a shorter name.",
+    errno.ENOENT: "Choose a folder on a disk that can be written.",
+}
 
 
 class DiskFullError(OSError):
     """An output does not fit on the disk; no part of it is left there."""
+
+
+class NotWritableError(OSError):
+    """An output cannot be written where it was asked for."""
 
 
 class ImpossibleError(ValueError):
@@ -39,13 +49,14 @@ EXPECTED = (
     FileExistsError,
     FloatingPointError,
     DiskFullError,
+    NotWritableError,
     WorkerDiedError,
 )
 
 
 @contextmanager
 def disk_full_names(path: str | Path, *, needed: int | None = None) -> Iterator[None]:
-    """Turn the system's error about a full disk, which names no file, into one that says what to do.
+    """Turn the system's error about a full disk, which names no file, or a place into one that says what to do.
 
     Args:
         path: File or folder that is being written; the caller removes an incomplete one.
@@ -53,6 +64,7 @@ def disk_full_names(path: str | Path, *, needed: int | None = None) -> Iterator[
 
     Raises:
         DiskFullError: Instead of an `OSError` about a full disk, an exceeded quota or a file size limit.
+        NotWritableError: Instead of one about permissions, a file in the way or a name that is too long.
 
     Example:
         >>> with disk_full_names("/scans/out.nii.gz", needed=2_000_000):
@@ -63,7 +75,13 @@ def disk_full_names(path: str | Path, *, needed: int | None = None) -> Iterator[
     try:
         yield
     except OSError as error:
-        if error.errno not in DISK_FULL or isinstance(error, DiskFullError):
+        if isinstance(error, (DiskFullError, NotWritableError)):
+            raise
+        if error.errno in NOT_WRITABLE and error.filename is not None:
+            raise NotWritableError(
+                f"{str(error.filename)!r} could not be written: {error.strerror}. {NOT_WRITABLE[error.errno]}"
+            ) from error
+        if error.errno not in DISK_FULL:
             raise
         size = "" if needed is None else f" ({needed / 1e6:.3g} MB)"
         raise DiskFullError(

@@ -16,7 +16,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -93,7 +93,8 @@ def atomic_write(path: str | Path, *, needed: int | None = None) -> Iterator[IO[
                 os.fsync(file.fileno())  # otherwise a power cut might leave the new name without the content
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a place that cannot be written, which was told above
+            partial.unlink(missing_ok=True)
 
 
 def partial_name(path: Path) -> Path:

@@ -26,7 +26,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai.utils import BundlePropertyConfig
 
 from .devices import check_device
-from .errors import own_error
+from .errors import causes, own_error
 from .files import claim
 from .moved import FORMER_SECTIONS
 
@@ -324,7 +324,9 @@ def _show_expected_errors_without_traceback() -> None:
 
 
 def _print_root_message(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if (ours := own_error(error)) is not None:
+    if isinstance(error, KeyboardInterrupt) or any(isinstance(link, KeyboardInterrupt) for link in causes(error)):
+        print("\nstopped: files that were finished are complete, nothing else is left.", file=sys.stderr)
+    elif (ours := own_error(error)) is not None:
         print(f"\nerror: {ours}\n(BUNDLE_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,8 @@ from contextvars import copy_context
 
 import pytest
 
-from common.errors import causes, collected_warnings, own_error
+from common.errors import NotWritableError, causes, collected_warnings, disk_full_names, own_error
+from common.files import atomic_write
 from common.networks import target_weights
 
 logger = logging.getLogger("common.somewhere")
@@ -104,3 +107,28 @@ def test_issued_warnings_reach_their_collector_and_then_everybody_however_calls_
     with pytest.warns(UserWarning, match="of the first"), pytest.warns(UserWarning, match="of the second"):
         assert both() == [["of the first"], ["of the second"]]
     assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EACCES, "let this user write there"),
+        (errno.EROFS, "Choose another folder"),
+        (errno.ENOTDIR, "Something else has that name"),
+        (errno.ENAMETOOLONG, "give the image a shorter name"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named_with_its_cure(number, cure):
+    with (
+        pytest.raises(NotWritableError, match=rf"'/out/a\.nii' could not be written: .*{cure}"),
+        disk_full_names("/out"),
+    ):
+        raise OSError(number, os.strerror(number), "/out/a.nii")
+
+
+def test_a_name_that_is_too_long_and_a_file_in_the_way_are_named_by_the_system_itself(tmp_path):
+    (tmp_path / "file").touch()
+    for path, words in ((tmp_path / ("x" * 300), "File name too long"), (tmp_path / "file" / "a.txt", "could not be")):
+        with pytest.raises(NotWritableError, match=words), atomic_write(path) as file:
+            file.write(b"never")
+    assert os.listdir(tmp_path) == ["file"]

@@ -200,3 +200,11 @@ def test_a_component_is_not_replaced_by_a_word():
         refuse_wrong_kinds({"guard": "warn"}, own)
     with pytest.raises(ValueError, match=r"`read` must be a section, as it is a component, got True\.$"):
         refuse_wrong_kinds({"read": True}, own)
+
+
+def test_ctrl_c_ends_in_one_line(capsys):
+    error = RuntimeError("evaluating")
+    error.__cause__ = KeyboardInterrupt()
+    for stopped in (KeyboardInterrupt(), error):
+        preflight._print_root_message(type(stopped), stopped, None)
+        assert capsys.readouterr().err == "\nstopped: files that were finished are complete, nothing else is left.\n"
