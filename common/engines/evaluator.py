@@ -19,7 +19,7 @@ from torch import nn
 
 from ..bundles import translation_task
 from ..files import write_json
-from ..images.names import SOURCE, file_name
+from ..images.names import SOURCE, file_name, refuse_equal_names
 from ..metrics.score import NOT_INVERTED, UNIT_FACTOR, score
 from ..metrics.summary import NETWORK, summarise, write_rows
 from ..run_facts import run_facts
@@ -63,7 +63,8 @@ class TranslationEvaluator(SupervisedEvaluator):
         inferer: Inferer as MONAI's property of the evaluator; the translators hold their own.
 
     Raises:
-        ValueError: If a case lacks a volume; when run, if the volumes of a case are on different grids.
+        ValueError: If a case lacks a volume, or two sources would have outputs of one name; when run, if the volumes of
+            a case are on different grids.
     """
 
     def __init__(
@@ -100,6 +101,10 @@ class TranslationEvaluator(SupervisedEvaluator):
             val_handlers=val_handlers,
             decollate=False,
         )
+        sources = [str(case[key]) for case in cases for key in {source for source, _ in directions} if case.get(key)]
+        folders = [os.path.dirname(os.path.abspath(source)) for source in sources]
+        if folders:
+            refuse_equal_names(map(os.path.abspath, sources), data_root_dir=os.path.commonpath(folders))
         self.load, self.load_label = load, load_label or load
         self.translators, self.save = translators, save
         self.output_dir, self.bundle_root = Path(output_dir), bundle_root

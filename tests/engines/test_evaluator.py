@@ -109,3 +109,21 @@ def test_the_task_is_recorded_as_the_bundle_declares_it_unless_an_overlay_says_o
     (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"translation_task": "contrast_enhancement"}))
     assert recorded() == "contrast_enhancement"
     assert recorded(task="sequence_translation") == "sequence_translation"
+
+
+def test_cases_whose_outputs_would_overwrite_each_other_or_that_lack_a_volume_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    case = make_case(tmp_path)
+    twin = {**case, "NECT": str(tmp_path / "p_NECT.nii")}
+    options = {"directions": [["NECT", "CECT"]], "save": {}, "output_dir": tmp_path / "out", "bundle_root": tmp_path}
+    for cases, words in (
+        ([case, twin], "would have one output, and the second would overwrite the first"),
+        (
+            [{"patient": "p", "image": "a.nii", "domain": "NECT"}],
+            "must name its volumes 'NECT' and 'CECT', on one grid",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            TranslationEvaluator("cpu", cases, LOAD, {}, network=torch.nn.Identity(), **options)
+    assert not (tmp_path / "out").exists()
