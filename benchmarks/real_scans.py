@@ -16,6 +16,7 @@ matching, after one factor that gives the output the truth's median.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,10 +29,11 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from scipy import ndimage
 
-from common.baselines import load_baselines
+from common.baselines import InvertedHistogramMatching, load_baselines
 from common.engines.translator import BaselineNetwork, VolumeTranslator
-from common.inference.inferers import load_weights
-from common.metrics import checkerboard_index, sharpness, ssim_map
+from common.files import checksum
+from common.metrics import checkerboard_index, sharpness, ssim_map, summarise
+from common.networks import ResidualGenerator, load_weights
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundles" / "nec_t1t2"
@@ -54,6 +56,7 @@ FOLDS = {
     "not_long": ("cross", "stroke", "glioma"),
 }
 DOMAINS = ("T1", "T2", "FLAIR")
+INVERTED = InvertedHistogramMatching.name
 WITH_SKULL = "openms_long"
 RANGE_PERCENTILE = 99.5  # of the truth inside the brain: PSNR's range
 METRICS = (
@@ -71,16 +74,17 @@ METRICS = (
 )
 
 
-def prepare(originals: str, *, output_dir: str) -> None:
+def prepare(originals: str, *, output_dir: str, sets: Sequence[str] = tuple(SETS)) -> None:
     """Write the scans without skull, all under one scheme of names, and one datalist for each fold.
 
     Args:
         originals: Folder of the files named in `SETS`.
         output_dir: Folder of the scans and of one folder per fold.
+        sets: Sets whose scans are written.
     """
     out = Path(output_dir)
     out.mkdir(parents=True, exist_ok=True)
-    for scan, stem in [item for scans in SETS.values() for item in scans.items()]:
+    for scan, stem in [item for name in sets for item in SETS[name].items()]:
         paths = {domain: _original(originals, stem, domain) for domain in DOMAINS}
         images = {domain: nib.as_closest_canonical(nib.load(path)) for domain, path in paths.items() if path.is_file()}
         source = np.asarray(images["T1"].dataobj, dtype=np.float32)
@@ -128,8 +132,9 @@ def score(
         result: File of results; default: benchmarks/results/nec_t1t2_real_scans.json.
     """
     path = Path(result or RESULT)
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    new = []
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": [], "runs": []}
+    rows, new = content["rows"], []
+    hashes = {models: checksum(Path(models) / "model.pt") for models in weights}
     for models, unseen in weights.items():
         for short in unseen:
             for scan in SETS[SHORT[short]]:
@@ -140,7 +145,17 @@ def score(
                     print(json.dumps(row), flush=True)
     done = {(row["scan"], row["method"]) for row in new}
     rows = [row for row in rows if (row["scan"], row["method"]) not in done] + new
-    path.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+    runs = [run for run in content["runs"] if run["name"] != name or run["models"] not in hashes.values()]
+    for models, sha in hashes.items():
+        unseen = [scan for short in weights[models] for scan in SETS[SHORT[short]]]
+        own = [row | {"patient": row["scan"], "direction": "T1->T2"} for row in rows if row["scan"] in unseen]
+        numbers = [{key: value for key, value in row.items() if key not in ("scan", "set")} for row in own]
+        summary = summarise([{**row, "method": row["method"].replace(name, "network")} for row in numbers])
+        runs.append(
+            {"name": name, "models": sha, "scans": unseen, "facts": {"weights_sha256": sha}, "summary": summary}
+        )
+    content = {"rows": rows, "runs": runs}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def translators(models: str, name: str, *, baselines: bool = False) -> dict[str, Callable]:
@@ -157,6 +172,10 @@ def translators(models: str, name: str, *, baselines: bool = False) -> dict[str,
 
     found = {name: whole(parts["network"], parts["inferer"])}
     if baselines:
+        if isinstance(parts["network"], ResidualGenerator):
+            bare = copy.deepcopy(parts["network"])
+            bare.residual_weight = 0.0
+            found[f"{name}_without_residual"] = whole(bare, parts["inferer"])
         fitted = load_baselines(Path(models) / "baselines.json")
         found |= {kind: whole(BaselineNetwork(baseline)) for kind, baseline in fitted.items()}
     return found
@@ -185,7 +204,7 @@ def measure(
     order = np.argsort(output[brain], kind="stable")
     ranked = np.empty(order.size, dtype=np.float32)
     ranked[order] = np.sort(truth[brain])
-    matched[brain] = ranked
+    matched[brain] = np.clip(ranked, 0, width)
     middle = float(np.median(output[brain]))
     scaled = output * (float(np.median(truth[brain])) / middle if middle > 0 else 1.0)
     limited = np.clip(truth, 0, width)
@@ -268,13 +287,43 @@ def _ball(radius: float, spacing: Sequence[float]) -> np.ndarray:
     return sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")) <= radius**2
 
 
-def table(path: str, *, metrics: Sequence[str] = METRICS) -> None:
-    """Print the results as Markdown: one table per metric group, one row per scan and method."""
+def table(path: str, *, metric: str = "psnr") -> None:
+    """Print one metric as Markdown, a row per method, and its mean over sets beside inverted histogram matching's.
+
+    Args:
+        path: File of results.
+        metric: One of `METRICS`.
+    """
+    values = _values(path, metric)
+    scans = [scan for names in SETS.values() for scan in names]
+    print(f"| {metric} | " + " | ".join(scans) + " | mean of sets | gain |\n|" + "---|" * (len(scans) + 3))
+    methods = list(dict.fromkeys(method for _, method in values))
+    for method in methods:
+        gains, means = [], []
+        for names in SETS.values():
+            own = [values[scan, method] for scan in names if (scan, method) in values]
+            base = [values[scan, INVERTED] for scan in names if (scan, method) in values]
+            if own:
+                means.append(np.mean(own))
+                gains.append(np.mean(own) - np.mean(base))
+        cells = [f"{values[scan, method]:.2f}" if (scan, method) in values else "" for scan in scans]
+        whole = f"{np.mean(means):.2f}" if len(means) == len(SETS) else ""
+        print(f"| {method.replace('_', ' ')} | " + " | ".join(cells) + f" | {whole} | {np.mean(gains):+.2f} |")
+
+
+def details(path: str, *, method: str = "network", metrics: Sequence[str] = METRICS) -> None:
+    """Print several metrics of one method as Markdown, a row per scan."""
+    columns = {metric: _values(path, metric) for metric in metrics}
+    print("| scan | " + " | ".join(metrics) + " |\n|" + "---|" * (1 + len(metrics)))
+    for scan in [scan for names in SETS.values() for scan in names]:
+        cells = [columns[metric].get((scan, method)) for metric in metrics]
+        if any(cell is not None for cell in cells):
+            print(f"| {scan} | " + " | ".join("" if cell is None else f"{cell:.3g}" for cell in cells) + " |")
+
+
+def _values(path: str, metric: str) -> dict[tuple[str, str], float]:
     rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
-    print("| set | scan | method | " + " | ".join(metrics) + " |\n|" + "---|" * (3 + len(metrics)))
-    for row in rows:
-        numbers = " | ".join(f"{row[name]:.3g}" if name in row else "" for name in metrics)
-        print(f"| {row['set']} | {row['scan']} | {row['method'].replace('_', ' ')} | {numbers} |")
+    return {(row["scan"], row["method"]): row[metric] for row in rows if metric in row}
 
 
 def pictures(scans: str, *, weights: Mapping[str, Sequence[str]], output_dir: str | None = None) -> None:
@@ -317,4 +366,4 @@ def _panel(*volumes: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    fire.Fire({"prepare": prepare, "score": score, "table": table, "pictures": pictures})
+    fire.Fire({"prepare": prepare, "score": score, "table": table, "details": details, "pictures": pictures})
