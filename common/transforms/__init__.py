@@ -19,7 +19,7 @@ from .guards.scales import CheckAird, CheckClippedd, CheckPixelSized, CheckPlane
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
-from .randomize import RandInverseLookd, RandLookd, RandPosed
+from .randomize import RandInverseLookd, RandLookd, RandPosed, RandRimd
 from .standardize import StandardizeForegroundd, foreground_ranks, intensity_encoder, landmark_scale
 from .unchanged import KeepPaddingd, LimitChanged, UnchangedRegion
 
@@ -56,6 +56,7 @@ __all__ = [
     "RandInverseLookd",
     "RandLookd",
     "RandPosed",
+    "RandRimd",
     "StandardizeForegroundd",
     "ToChangeInHUd",
     "UnchangedRegion",

@@ -19,6 +19,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from .standardize import BACKGROUND, EDGE, LOWEST, foreground_ranks
 
+distance_transform_edt, _ = optional_import("scipy.ndimage", name="distance_transform_edt")
 gaussian_filter, _ = optional_import("scipy.ndimage", name="gaussian_filter")
 
 FOREGROUND_SLOPE = 1 - LOWEST
@@ -27,6 +28,7 @@ CLASS_WIDTH = 0.03  # squared distance of value and surroundings at which a voxe
 SURROUNDINGS = 2.0  # pixels, scale of the mean that counts as a voxel's surroundings
 SHARPEST = 0.3  # pixels; a narrower blur is none
 HALF = 0.5
+SMALLEST_SHARE = 0.15  # of a rim pixel; below it is background
 
 
 class RandPosed(Randomizable, MapTransform):
@@ -67,6 +69,57 @@ class RandPosed(Randomizable, MapTransform):
         matrix = from_pixels[:, None] * pixels * to_pixels
         # Mirror the axis on which MONAI's RAS images have left and right, the first of the array.
         return torch.as_tensor(np.concatenate([matrix, shift[:, None]], axis=1), dtype=torch.float32)
+
+
+class RandRimd(Randomizable, MapTransform):
+    """Cut the rim of the foreground off, as removal of the skull does, and let it fade into the background.
+
+    Where a brain was extracted before it was resampled, its outermost voxels are partly background: dark in every
+    contrast, and no fluid. How much is cut varies smoothly along the rim.
+
+    Args:
+        source: Key of an image (1, H, W), foreground from -0.9 to 1.
+        target: Key of the aligned image in [-1, 1], proportional to intensity.
+        prob: Probability that a rim is changed.
+        depth: Largest depth that is cut off, pixels.
+        width: Largest scale of the transition, pixels.
+    """
+
+    def __init__(
+        self,
+        source: str = "source",
+        target: str = "target",
+        *,
+        prob: float = 0.6,
+        depth: float = 4.0,
+        width: float = 1.0,
+    ) -> None:
+        MapTransform.__init__(self, [source, target])
+        self.source, self.target, self.prob, self.depth, self.width = source, target, prob, depth, width
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        if self.R.random() < self.prob:
+            source, target = (
+                torch.as_tensor(item[key]).as_subclass(torch.Tensor).float() for key in (self.source, self.target)
+            )
+            share = self._share((source > EDGE)[0].numpy())
+            inside = (source > EDGE) & (share > SMALLEST_SHARE)
+            item[self.source] = torch.where(inside, (source - LOWEST) * share + LOWEST, BACKGROUND)
+            item[self.target] = torch.where(inside, (target - BACKGROUND) * share + BACKGROUND, BACKGROUND)
+        return item
+
+    def _share(self, mask: np.ndarray) -> torch.Tensor:
+        """Draw the share (1, H, W) of each pixel that stays: from 0 outside to 1 inside."""
+        if mask.all():  # there is no rim
+            return torch.ones(1, *mask.shape)
+        coarse = torch.from_numpy(self.R.uniform(0, 1, [1, 1, *(n // 16 + 2 for n in mask.shape)])).float()
+        uneven = interpolate(coarse, size=list(mask.shape), mode="bilinear", align_corners=True)[0].numpy()
+        cut = self.R.uniform(0, self.depth) * uneven
+        kept = np.pad(mask, 1, constant_values=True)  # the image's border is no rim
+        kept = (distance_transform_edt(kept)[1:-1, 1:-1] > cut[0]) & mask
+        scale = self.R.uniform(0.3, self.width)
+        return torch.from_numpy(gaussian_filter(kept.astype(np.float32), scale, truncate=3.0))[None]
 
 
 class RandInverseLookd(Randomizable, MapTransform):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.transforms import RandInverseLookd, RandLookd, RandPosed
+from common.transforms import RandInverseLookd, RandLookd, RandPosed, RandRimd
 from common.transforms.randomize import random_curve
 from common.transforms.standardize import EDGE, LOWEST
 
@@ -118,3 +118,31 @@ def test_random_curves_rise_from_zero_to_one():
         assert (x[0], x[-1], y[0]) == (0, 1, 0)
         assert y[-1] == pytest.approx(1)
         assert (np.diff(y) >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rim_fades_in_source_and_target_alike(seed):
+    """What is left of a pixel is the same share of both, seen from the darkest value of each."""
+    source = anatomy()
+    target = torch.where(source > -1, torch.tensor(0.6), torch.tensor(-1.0))
+    item = seeded(RandRimd(prob=1.0), seed)({"source": source, "target": target})
+    inside = item["source"] > EDGE
+    assert torch.equal(inside, item["target"] > -1)
+    assert inside.sum() < (source > EDGE).sum() + 1
+    shares = (item["target"][inside] + 1) / 1.6
+    torch.testing.assert_close((item["source"][inside] - LOWEST) / (source[inside] - LOWEST), shares, atol=1e-4, rtol=0)
+    assert shares.min() < 0.99
+    assert shares.max() <= 1 + 1e-6
+    deep = torch.as_tensor(np.hypot(*np.mgrid[-32:32, -32:32]) < 18)[None]
+    torch.testing.assert_close(item["source"][deep], source[deep])
+
+
+def test_no_rim_without_its_probability():
+    item = seeded(RandRimd(prob=0.0))({"source": anatomy(), "target": anatomy()})
+    assert torch.equal(item["source"], anatomy())
+
+
+def test_the_border_of_the_image_is_no_rim():
+    whole = torch.zeros(1, 64, 64)
+    item = seeded(RandRimd(prob=1.0), 1)({"source": whole, "target": whole.clone()})
+    torch.testing.assert_close(item["target"], whole)
