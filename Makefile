@@ -7,7 +7,7 @@ PYTHON := $(abspath $(VENV))/bin/python
 .PHONY: help demo docs test test-slow environments test-interop test-faults test-newest audit bench lint wheel clean
 .SECONDARY:
 
-ENVIRONMENTS := clean label deploy flare mlflow
+ENVIRONMENTS := clean label deploy flare mlflow zoo
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

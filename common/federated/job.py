@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from monai.transforms import CopyItemsd, EnsureTyped, Lambdad, LoadImaged, Orien
 from torch import nn
 
 from .. import networks
+from ..bundles import declaration
 from ..data.datalist import load_domain
 from ..networks.definition import PUBLIC_PACKAGE
 from .policy import refuse_other_kinds, refuse_unlisted
@@ -23,6 +25,17 @@ TORCH = "nvflare.app_opt.pt"
 LIST = "class_allow_list"
 
 
+@dataclass(frozen=True)
+class Declared:
+    """Declaration of a bundle's federated training, under `federated` in its metadata.
+
+    Args:
+        overlays: Names of overlays of `train.yaml`, in order.
+    """
+
+    overlays: tuple[str, ...] = ()
+
+
 def write_job(
     output_dir: str | Path,
     bundle_root: str | Path,
@@ -31,7 +44,7 @@ def write_job(
     sites: int = 2,
     rounds: int = 2,
     local_epochs: int = 1,
-    overlays: Sequence[str] = (),
+    overlays: Sequence[str] | None = None,
     dataset_dir: str = "$FEDERATED_DIR/$SITE/data",
     site_output_dir: str = "$FEDERATED_DIR/$SITE/output",
     site_bundle_root: str | None = None,
@@ -54,7 +67,8 @@ def write_job(
         sites: Number of sites that must take part.
         rounds: Number of rounds of training.
         local_epochs: Number of epochs per round on each site.
-        overlays: YAML files on `train.yaml`, relative to the bundle, such as `configs/demo.yaml`.
+        overlays: YAML files on `train.yaml`, relative to the bundle, such as `configs/demo.yaml`; by default those
+            that the bundle declares (`federated` in its metadata), so that sites train the kind of network it ships.
         dataset_dir: Data on each site, see `common.federated.site_path`.
         site_output_dir: Output folder on each site, see `common.federated.site_path`.
         site_bundle_root: Bundle on each site, see `common.federated.site_path`; by default `bundle_root` as an absolute
@@ -76,6 +90,9 @@ def write_job(
             raise ValueError(f"`{what}` must be a whole number >= 1, got {number!r}.")
     if isinstance(overlays, str):
         raise ValueError(f"""`overlays` must be a list such as "['configs/demo.yaml']", got {overlays!r}.""")
+    if overlays is None:
+        declared = declaration(bundle_root, "federated", Declared) or Declared()
+        overlays = [f"configs/{name}.yaml" for name in declared.overlays]
     options = {} if train_options is None else train_options
     refuse_unlisted(options, "train_options")
     refuse_other_kinds(options, "train_options", bundle_root, [TRAIN, *overlays])

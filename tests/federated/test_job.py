@@ -22,7 +22,7 @@ def component(config: dict, id_: str) -> dict:
 
 
 def test_a_job_names_the_network_that_its_configuration_builds(tmp_path):
-    job = write_job(tmp_path / "job", BUNDLES / "ggcl", train_options={"channels": 8, "num_res_blocks": 1})
+    job = write_job(tmp_path / "job", BUNDLES / "ggcl", overlays=[], train_options={"channels": 8, "num_res_blocks": 1})
     model = component(written(job, "server"), "persistor")["args"]["model"]
     assert model["path"] == "common.networks.StarGANGenerator"
     assert (model["args"]["channels"], model["args"]["num_res_blocks"], model["args"]["num_domains"]) == (8, 1, 3)
@@ -89,7 +89,7 @@ def test_allowing_a_job_adds_its_classes_and_keeps_the_sites_policy(tmp_path):
     policy = {"format_version": 2, "class_list_enforcement_mode": "enforce", "class_allow_list": ["a.B"], "client": {}}
     (local / "resources.json.default").write_text(json.dumps(policy))
     added = allow_classes(job, local)
-    assert {"common.federated.SiteAlgo", "common.networks.StarGANGenerator"} < set(added)
+    assert {"common.federated.SiteAlgo", "common.networks.PhysicsGenerator"} < set(added)
     assert all(name.split(".")[0] in ("common", "nvflare", "monai_nvflare") for name in added)
     assert json.loads((local / "resources.json").read_text()) == {**policy, "class_allow_list": ["a.B", *added]}
     assert allow_classes(job, local) == []
@@ -133,3 +133,14 @@ def test_a_job_with_a_setting_that_sites_refuse_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="`channels` of `train_options` must be a whole number, as 64 in the bundle"):
         write_job(tmp_path / "job", BUNDLES / "ggcl", train_options={"channels": 8.5})
     assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize("bundle", ["ggcl", "kcgan_kernel_conversion"])
+def test_a_kernel_bundles_job_trains_the_kind_of_network_that_is_shipped(bundle, tmp_path):
+    shipped = json.loads((BUNDLES / bundle / "models" / "network.json").read_text())["class"]
+    for overlays, path in ((None, shipped), ([], "common.networks.StarGANGenerator")):
+        job = write_job(tmp_path / str(overlays), BUNDLES / bundle, overlays=overlays)
+        server = (job / "app" / "config" / "config_fed_server.json").read_text()
+        client = json.loads((job / "app" / "config" / "config_fed_client.json").read_text())
+        assert f'"{path}"' in server
+        assert ("configs/physics.yaml" in json.dumps(client)) is (overlays is None)

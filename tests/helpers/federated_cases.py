@@ -50,7 +50,7 @@ CASES = {
         "T1",
         overlays=["configs/demo.yaml"],
     ),
-    "ggcl": Case("chest", {"patients": 6, "slices": 1, "size": 128}, KERNEL, "B30f"),
+    "ggcl": Case("chest", {"patients": 6, "slices": 1, "size": 128}, KERNEL, "B30f", overlays=["configs/physics.yaml"]),
     "kcgan_kernel_conversion": Case("chest", {"patients": 6, "slices": 1, "size": 128}, KERNEL, "B30f"),
     "nect2cect": Case(
         "abdomen",

@@ -18,13 +18,14 @@ from typing import Any
 Call = tuple[str, dict[str, Any]]  # a function of monai.bundle, or of this file, and its arguments
 
 
-def call_in(release: Path, calls: Sequence[Call]) -> list[str | None]:
+def call_in(release: Path, calls: Sequence[Call], cwd: Path | None = None) -> list[str | None]:
     """
     Makes the calls one after the other.
 
     Args:
         release: the unpacked release; its own `common` is imported, not the one that is installed.
-        calls: see `Call`; paths are relative to the release.
+        calls: see `Call`; paths are relative to `cwd`.
+        cwd: the working directory; by default the release.
 
     Returns:
         The error of each call, None where there was none.
@@ -32,7 +33,7 @@ def call_in(release: Path, calls: Sequence[Call]) -> list[str | None]:
     environment = {**os.environ, "PYTHONPATH": str(release), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", __file__],
-        cwd=release,
+        cwd=cwd or release,
         input=repr(list(calls)),  # JSON would make strings of the keys of `dynamic_shapes`
         capture_output=True,
         text=True,
@@ -96,7 +97,8 @@ def _main() -> None:
             errors.append(f"{type(error).__name__}: {error}")
     import common
 
-    assert Path(common.__file__).is_relative_to(Path.cwd()), f"{common.__file__} is not the release's own"
+    own = Path(os.environ["PYTHONPATH"])
+    assert Path(common.__file__).is_relative_to(own), f"{common.__file__} is not the release's own"
     print("\n" + json.dumps(errors))
 
 

@@ -150,12 +150,12 @@ assert Path(common.__file__).is_relative_to(Path.cwd()), common.__file__
 def test_a_downloaded_bundle_makes_the_phantom_of_its_demonstration(pair, phantoms, tmp_path):
     kind = KINDS.get(pair[0].root.name, "chest")
     call([pair[0].python, "-c", PHANTOM, tmp_path / "data", PHANTOMS[kind]], pair[0].root)
-    made, expected = (
-        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        for folder in (tmp_path / "data", phantoms[kind])
-    )
-    assert len(made) > 4
-    assert made == expected
+    made, expected = tmp_path / "data", phantoms[kind]
+    assert (made / "datalist.json").read_bytes() == (expected / "datalist.json").read_bytes()
+    assert volumes(made).keys() == volumes(expected).keys()
+    for file, image in volumes(made).items():  # another scipy rounds another way
+        difference = np.asarray(image.dataobj).astype(float) - np.asarray(volumes(expected)[file].dataobj)
+        assert np.abs(difference).max() <= 1, file
 
 
 def test_monai_finds_the_latest_version_in_the_index_and_downloads_it(address, dist, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.interop
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+UNIT_TESTS = ROOT / "ci" / "unit_tests"
 SCHEMA_PARTS = ("data", "schema", "meta_schema_20240725.json")
 SCHEMA = shared(*SCHEMA_PARTS)
 LIMIT_BYTES = 25 * 2**20
@@ -254,12 +256,69 @@ def test_the_docs_are_a_readme_and_the_datas_licence(name, releases):
     assert "licence" in (releases[name] / "docs" / "data_license.txt").read_text()
 
 
+ZOO_STYLE = {  # its pyproject.toml, setup.cfg and runtests.sh; pytype is not run, as it has no release for Python 3.13
+    "black": ["--check", "--skip-magic-trailing-comma", "-l", "120", "-t", "py37", "-t", "py38", "-t", "py39"],
+    "isort": ["--check", "--profile", "black", "-l", "120"],
+    "flake8": [
+        *("--isolated", "--max-line-length", "120", "--select", "B,C,E,F,N,P,T4,W,B9"),
+        *("--ignore", "E203,E501,E741,W503,W504,C408,N812,B023,B905,B028,B907,C419"),
+        *("--per-file-ignores", "__init__.py:F401 __main__.py:F401"),
+    ],
+}
+
+
+@pytest.mark.parametrize("tool", ZOO_STYLE)
+@pytest.mark.parametrize("name", [*PHANTOM, "unit_tests"])
+def test_the_code_has_the_zoos_style(name, tool, releases, environment):
+    code = UNIT_TESTS if name == "unit_tests" else releases[name]
+    command = [environment("zoo"), "-m", tool, *ZOO_STYLE[tool], code]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_every_pin_exists_for_the_zoos_python(releases, environment):
+    """As environments/zoo.sh found them in the package index, for Python 3.10."""
+    found = json.loads((environment("zoo").parents[1] / "found.json").read_text())["install"]
+    there = {each["metadata"]["name"].lower().replace("_", "-"): each["metadata"]["version"] for each in found}
+    for release in releases.values():
+        facts = metadata(release)
+        pins = {"monai": facts["monai_version"], "torch": facts["pytorch_version"], "numpy": facts["numpy_version"]}
+        pins |= facts["required_packages_version"]
+        assert {name: there.get(name) for name in pins} == pins
+
+
+CHECK_WORKFLOW = """
+def check_workflow(workflow, check_properties=False):
+    workflow.initialize()
+    if check_properties and (missing := workflow.check_properties()):
+        raise ValueError(f"missing or misplaced: {missing}")
+    workflow.run()
+    workflow.finalize()
+"""
+
+
 @EACH
-def test_the_code_is_formatted_and_without_complaints(name, releases):
-    code = [str(releases[name] / "common"), "--config", str(ROOT / "pyproject.toml")]
-    for check in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
-        done = subprocess.run([sys.executable, "-m", "ruff", *check, *code], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+def test_the_bundles_unit_tests_pass_in_the_zoos_layout(name, releases, environment, tmp_path):
+    """`models/NAME` and `ci/unit_tests/test_NAME.py`, with the one function of its `utils` in our words."""
+    shutil.copytree(UNIT_TESTS, tmp_path / "ci" / "unit_tests")
+    shutil.copytree(releases[name], tmp_path / "models" / name)
+    (tmp_path / "ci" / "unit_tests" / "utils.py").write_text(CHECK_WORKFLOW)
+    settings = {**os.environ, "PYTHONPATH": str(tmp_path / "ci" / "unit_tests"), "OMP_NUM_THREADS": "1"}
+    command = [environment("clean"), "-W", "ignore", "-m", "unittest", f"test_{name}"]
+    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Ran 2 tests" in done.stderr
+
+
+@EACH
+def test_the_checks_hold_from_the_zoos_root(name, unpacked, phantoms, tmp_path):
+    """The Zoo runs them above `models`, with the bundle in front on Python's path and as `bundle_root`."""
+    release = Path(shutil.copytree(unpacked[name], tmp_path / "models" / name))
+    network = {"net_id": "network_def", "meta_file": f"models/{name}/configs/metadata.json"}
+    network |= {"config_file": f"models/{name}/configs/inference.json", "bundle_root": f"models/{name}"}
+    weights = {"filepath": f"models/{name}/models/verify_model.ts", "ckpt_file": f"models/{name}/models/model.pt"}
+    calls = [("verify_net_in_out", {**network, "device": "cpu"}), ("ckpt_export", {**network, **weights})]
+    assert call_in(release, calls, cwd=tmp_path) == [None, None]
 
 
 @EACH
