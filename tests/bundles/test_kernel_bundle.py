@@ -214,7 +214,11 @@ def test_a_real_scan_is_taken_as_it_is_and_warned_of(plain, tmp_path):
     (scan,) = shared("data", "kernel_pair_ct").glob("*soft*.nii.gz")
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.load(scan).slicer[:, :, 16:24], path)
-    process = done(convert(plain, path, tmp_path / "out", "--target", "B70f"))
+    refused = convert(plain, path, tmp_path / "refused", "--target", "B70f")
+    assert refused.returncode != 0
+    assert "its kernel is probably none of ['B30f', 'B50f', 'B70f']" in refused.stderr
+    assert "(--guards warn converts it from" in refused.stderr.replace("`", "")
+    process = done(convert(plain, path, tmp_path / "out", "--target", "B70f", "--guards", "warn"))
     (output,) = (tmp_path / "out").rglob("*.nii.gz")
     source, image = nib.load(path), nib.load(output)
     assert image.shape == source.shape
