@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import zlib
 from collections.abc import Hashable, Mapping
@@ -27,6 +28,7 @@ UNREADABLE = (
     *(OSError, EOFError, ValueError, zlib.error),
 )
 SAMPLES = 100_000
+MOST_VOXELS = 2**32  # a body in voxels of 0.4 mm; a damaged or hostile header may promise terabytes
 LABEL_MAP_VALUES = 32  # an image with so few distinct values, all whole numbers, is a label map
 
 
@@ -84,6 +86,11 @@ def _check_nifti(path: Path) -> None:
         )
     if any(n < 1 for n in shape):
         raise ValueError(f"{str(path)!r} is empty, shape {shape}.")
+    if math.prod(shape) > MOST_VOXELS:
+        raise ValueError(
+            f"{str(path)!r} has {math.prod(shape) / 1e9:.4g} billion voxels by its header, shape {shape}: at most"
+            f" {MOST_VOXELS / 1e9:.3g} billion are read. Its header is damaged, or give a part of it."
+        )
     check_grid(path, image)
     check_whole(path, image)
 

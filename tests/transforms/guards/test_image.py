@@ -169,3 +169,15 @@ def test_an_impossible_grid_is_refused_with_file_rule_and_cure(affine, unit, rul
 def test_a_sound_grid_passes(unit, tmp_path):
     item = save_grid(tmp_path, np.diag([0.05, 0.05, 10.0, 1.0]), unit)
     assert CheckHeaderd("image")(item) == item
+
+
+def test_a_header_that_promises_terabytes_is_refused_whatever_the_size_of_the_file(tmp_path):
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((20000, 20000, 20000))
+    header.set_sform(np.diag([0.01, 0.01, 0.01, 1]), 1)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path = tmp_path / "scan.nii"
+    path.write_bytes(header.binaryblock + bytes(4))
+    with pytest.raises(ValueError, match=r"'.*scan.nii' has 8000 billion voxels by its header"):
+        CheckHeaderd("image")({"image": str(path)})
