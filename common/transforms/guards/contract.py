@@ -23,6 +23,7 @@ from ...images.grids import extremes
 from ...images.names import file_name
 from ...images.nifti import check_grid
 from ..intensity import CheckHUd
+from .findings import GUARDS
 from .image import CheckImaged
 
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # with which torch cannot compute
@@ -156,7 +157,7 @@ class EnsurePredictiond(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         image = item.get(self.orig_keys)
-        if not isinstance(image, MetaTensor) or not image.applied_operations:
+        if not isinstance(image, MetaTensor) or not (image.applied_operations or GUARDS in image.meta):
             raise ValueError(
                 f"`{self.orig_keys}` must be what `preprocessing` returned, got a {type(image).__name__} that it did"
                 " not make: apply `preprocessing`, `inferer` and `postprocessing` of inference.yaml one after the"

@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacingd
 
-from common.transforms import EnsurePredictiond, EnsureVolumed, check_encoded
+from common.transforms import EnsurePredictiond, EnsureVolumed, Guards, check_encoded
 
 AFFINE = np.diag([0.7, 0.7, 5.0, 1.0])
 
@@ -100,6 +100,16 @@ def test_a_decoded_prediction_is_refused_and_an_overshooting_one_is_not():
     for wrong in (image * 1000, torch.full_like(image, float("nan"))):
         with pytest.raises(ValueError, match=r"must be a network's output near \[-1, 1\]"):
             ensure({"pred": wrong, "image": image})
+
+
+def test_an_image_that_the_guards_have_seen_needs_no_spatial_step():
+    """As of an overlay whose `encode` only scales."""
+    image = MetaTensor(scan(1, 6, 5, 4) / 1000, affine=AFFINE)
+    ensure = EnsurePredictiond("pred", "image")
+    with pytest.raises(ValueError, match="must be what `preprocessing` returned"):
+        ensure({"pred": image, "image": image})
+    seen = Guards({"nothing": lambda item: item})({"image": image})["image"]
+    assert ensure({"pred": seen, "image": seen})["pred"] is not None
 
 
 def test_rounding_passes_as_encoded():
