@@ -164,7 +164,7 @@ class CheckClippedd(MapTransform):
 
     Args:
         keys: Keys of volumes (C, X, Y, Z).
-        percentiles: Lower and upper percentile in percent.
+        percentiles: Lower and upper percentile in percent; None, for a codec without, lets every volume pass.
         most: Largest share of the head above the upper percentile.
         allow_missing_keys: Whether items may lack some of the keys.
 

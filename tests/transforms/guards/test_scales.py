@@ -156,6 +156,7 @@ def test_a_small_head_in_a_large_field_of_view_is_refused_as_its_bright_part_wou
     head = torch.zeros(1, 100, 100, 10)
     head[:, 30:70, 30:70] = 50 + torch.rand(1, 40, 40, 10)
     check(image(head))  # 16 % of the volume
+    CheckClippedd("image", None)(image(head * 0 + (head > 55)))  # ranks clip nothing
     head[:, :, :] = 0
     head[:, 45:60, 45:60] = 50 + torch.rand(1, 15, 15, 10)
     with pytest.raises(ValueError, match=r"'scan.nii' shows a head that fills 2% of the volume: 4\d% of it lies above"):
