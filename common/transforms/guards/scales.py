@@ -173,20 +173,26 @@ class CheckClippedd(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, percentiles: Sequence[float], *, most: float = 0.1, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        percentiles: Sequence[float] | None,
+        *,
+        most: float = 0.1,
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.percentiles, self.most = percentiles, most
+        self.upper = None if percentiles is None else percentiles[1]
+        self.most = most
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        for key in self.key_iterator(dict(data)):
+        for key in () if self.upper is None else self.key_iterator(dict(data)):
             volume = torch.as_tensor(data[key])[0].cpu().numpy()
-            head, high = foreground_mask(volume), float(np.percentile(volume, self.percentiles[1]))
+            head, high = foreground_mask(volume), float(np.percentile(volume, self.upper))
             share = float((volume[head] > high).mean()) if head.any() else 0.0
             if share > self.most:
                 raise ValueError(
                     f"{file_name(data[key])} shows a head that fills {head.mean():.0%} of the volume: {share:.0%} of"
-                    f" it lies above the {self.percentiles[1]:g}th percentile of all voxels ({high:.4g}), where the"
+                    f" it lies above the {self.upper:g}th percentile of all voxels ({high:.4g}), where the"
                     " network sees a single value. Crop the volume to the head, so that it fills a fifth or more."
                 )
         return dict(data)
