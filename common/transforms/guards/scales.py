@@ -185,7 +185,9 @@ class CheckClippedd(MapTransform):
         self.most = most
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        for key in () if self.upper is None else self.key_iterator(dict(data)):
+        if self.upper is None:
+            return dict(data)
+        for key in self.key_iterator(dict(data)):
             volume = torch.as_tensor(data[key])[0].cpu().numpy()
             head, high = foreground_mask(volume), float(np.percentile(volume, self.upper))
             share = float((volume[head] > high).mean()) if head.any() else 0.0
