@@ -16,7 +16,10 @@ from tests.helpers.shared import SHARED, VARIABLE, WANT
 
 torch.set_num_threads(1)
 
-collect_ignore = ["helpers/absent"]  # to import its module for doctests would take Linux from this process
+collect_ignore = [
+    "helpers/absent",  # to import its module for doctests would take Linux from this process
+    "interop/stock_deploy.py",  # a program of MONAI Deploy's environment
+]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -27,7 +27,9 @@ def scale_weights(models):
 
 
 @pytest.mark.parametrize(
-    ("edit", "file"), [(None, None), (edit_margin, "network.json"), (scale_weights, "model.pt")], ids=str
+    ("edit", "file"),
+    [(None, None), (edit_margin, "network.json"), (scale_weights, "model.pt")],
+    ids=["nothing", "margin", "weights"],
 )
 def test_files_that_were_changed_are_told_in_log_and_sidecar(edit, file, tmp_path, caplog):
     models = shutil.copytree(MODELS, tmp_path / "models")
