@@ -57,6 +57,7 @@ def test_writes_weights_and_definition_that_load_as_any_others(files):
     network = load_weights(load_definition(output.parents[1], NO_DEFAULT), output)
     document = json.loads((output.parent / "network.json").read_text())
     assert document.pop("arguments") == network.arguments
+    assert len(document.pop("definition_checksum")) == 64
     assert document == {
         "class": "common.networks.StarGANGenerator",
         "codec": {"hu": [-1024, 3071]},

@@ -152,6 +152,7 @@ def before_encoding(preprocessing: Compose, encode: Compose) -> Compose:
         ValueError: If `preprocessing` has some of them only, or goes on after them.
 
     Example:
+        >>> from monai.transforms import CopyItemsd, DeleteItemsd
         >>> load, scale = CopyItemsd("image", names="copy"), DeleteItemsd("copy")
         >>> before_encoding(Compose([load, scale]), Compose([scale])).transforms == (load,)
         True

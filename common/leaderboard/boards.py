@@ -92,7 +92,7 @@ class Board:
 
     def network_alone(self) -> dict[str, str]:
         """Return ids of `evaluate.yaml` and values that leave the baselines out."""
-        return {} if self.translators is None else {self.translators: "$dict(network=@network_translator)"}
+        return {} if self.translators is None else {self.translators: "$@networks"}
 
     @property
     def bundle(self) -> str:

@@ -151,7 +151,7 @@ def read_definition(bundle_root: str | Path, default: Mapping[str, Any] | None =
             return copy.deepcopy(dict(default))
         raise FileNotFoundError(
             f"no network at {path} (from {os.getcwd()}): network.json belongs to model.pt and says what network that"
-            " is. Name the bundle's folder (`--bundle_root`, or work in it) or that of a training (`models_dir`)."
+            " is. Name the bundle's folder (`--bundle_root`, or work in it) or that of a training (`--models_dir`)."
             " `--use_paper_network True` builds the paper's network instead."
         )
     if path.stat().st_size > MOST_BYTES:
@@ -300,9 +300,13 @@ def network_class(name: str) -> type[nn.Module]:
 
 
 def definition_path(bundle_root: str | Path) -> Path:
-    """Return `<bundle_root>/models/network.json`, or `<bundle_root>/network.json` where that exists."""
-    beside = Path(bundle_root) / "network.json"
-    return beside if beside.exists() else Path(bundle_root) / "models" / "network.json"
+    """Return `<bundle_root>/models/network.json`, or `<bundle_root>/network.json` where that exists.
+
+    A folder that is called `models` is the models' folder itself.
+    """
+    folder = Path(bundle_root)
+    beside = folder / "network.json"
+    return beside if beside.exists() or folder.name == "models" else folder / "models" / "network.json"
 
 
 def _registry() -> dict[str, type[nn.Module]]:

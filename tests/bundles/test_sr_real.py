@@ -25,7 +25,7 @@ CHEST_PARTS = ("data", "chest_ct", "lidc_idri_0314_native_40slices.nii.gz")
 TOOTH_PARTS = ("data", "microct", "seg3d_tooth.nii.gz")
 REAL_CHEST, TOOTH = shared(*CHEST_PARTS), shared(*TOOTH_PARTS)
 SHIPPED = {key: yaml.safe_load(CONFIG.read_text())[key] for key in ("network_def", "handlers")}
-SHIPPED["models_dir"] = str(BUNDLE / "models")
+SHIPPED |= {"models_dir": str(BUNDLE / "models"), "use_paper_network": False}
 
 
 def real_part(path: Path, grid: str | None) -> tuple[nib.Nifti1Image, list[list[int]]]:

@@ -140,5 +140,5 @@ def test_networks_without_features_are_refused(training, tmp_path):
         trained_discriminator(tmp_path)
     with pytest.raises(FileNotFoundError, match="the `output_dir` of the training"):
         trained_discriminator(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"generator of several kernels.*got CompactGenerator"):
+    with pytest.raises(ValueError, match=r"generator of several kernels.*got ResidualGenerator"):
         trained_generator(ROOT / "bundles" / "nec_t1t2" / "models")
