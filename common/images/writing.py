@@ -214,8 +214,13 @@ class VolumeWriter(NibabelWriter):
         self.failures = [] if failures is None else failures
         self.codes = SCANNER
 
-    def set_metadata(self, meta_dict: Any = None, resample: bool = True, **options: Any) -> None:
-        super().set_metadata(meta_dict, resample=resample, **options)
+    def set_metadata(self, meta_dict: Any = None, resample: bool = False, **_: Any) -> None:
+        """Take over the affine and the codes of a volume, which is never resampled.
+
+        MONAI resamples to the same grid here, even when asked not to, and counts the dimensions of a volume without its
+        channel as two: it refuses sagittal and coronal volumes, whose first two rows and columns alone are singular.
+        """
+        _, self.affine, _ = self.get_meta_info(meta_dict)
         self.codes = space_codes(meta_dict or {})
 
     def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **_: Any) -> None:  # type: ignore[override]

@@ -144,6 +144,18 @@ def test_one_slice_stays_a_volume_and_the_same_volume_is_the_same_file(tmp_path)
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize("order", [(1, 2, 0), (2, 0, 1), (0, 2, 1)])
+def test_sagittal_and_coronal_volumes_keep_their_affine(order, tmp_path):
+    """The first two rows and columns alone of such an affine are singular."""
+    affine = np.eye(4)
+    affine[:3] = np.array([[-1.5, 0, 0, 30], [0, 1.25, 0, -20], [0, 0, 4, -300]])[list(order)]
+    volume = MetaTensor(torch.rand(1, 9, 8, 7), affine=affine, meta={"filename_or_obj": "/scans/case.nii.gz"})
+    save_volume(str(tmp_path), "T2", data_root_dir="/scans")({"pred": volume})
+    saved = nib.load(tmp_path / "case_synthetic_T2.nii.gz")
+    np.testing.assert_allclose(saved.affine, affine, atol=1e-4)
+    np.testing.assert_array_equal(saved.dataobj, volume[0].numpy())
+
+
 def test_a_full_disk_is_the_cause_that_is_named(tmp_path):
     save = Compose([save_volume(str(tmp_path), "T2", data_root_dir="/scans")])
     with file_size_limit(1000), pytest.raises(RuntimeError, match="applying transform") as raised:
