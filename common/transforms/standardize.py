@@ -15,6 +15,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, ScaleIntensityRangePercentilesd
 from monai.utils import convert_to_dst_type
 
+from ..images.names import file_name
 from ..metrics.score import foreground_mask
 
 BACKGROUND = -1.0  # encoded background, and nothing else
@@ -44,7 +45,8 @@ def foreground_ranks(values: np.ndarray) -> np.ndarray:
 class StandardizeForegroundd(MapTransform):
     """Encode volumes by the intensities of their own foreground: background -1, the rest above.
 
-    The foreground goes from -0.9 to 1, with `median` from -1.
+    The foreground goes from -0.9 to 1, with `median` from -1. A volume that was encoded before keeps its foreground, so
+    that encoding it again by `ranks` changes nothing; `median` refuses it.
 
     - `ranks`: the share of the foreground that is darker. Any rising change of intensities (gain, gamma, another
       scanner's curve) leaves it as it is.
@@ -63,7 +65,7 @@ class StandardizeForegroundd(MapTransform):
         allow_missing_keys: Whether items may lack some of the keys.
 
     Raises:
-        ValueError: If an argument does not fit.
+        ValueError: If an argument does not fit; when called with `median`, for a volume that was encoded before.
 
     Example:
         >>> volume = torch.zeros(1, 32, 32, 2)
@@ -104,11 +106,16 @@ class StandardizeForegroundd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             volume = torch.as_tensor(item[key]).as_subclass(torch.Tensor).float().numpy()
+            if self.method == "median" and any(_is_encoded(channel) for channel in volume):
+                raise ValueError(
+                    f"{file_name(item[key])} was encoded to [-1, 1] before, but `median` needs its intensities:"
+                    " give the original."
+                )
             item[key] = convert_to_dst_type(np.stack([self._encoded(channel) for channel in volume]), item[key])[0]
         return item
 
     def _encoded(self, volume: np.ndarray) -> np.ndarray:
-        mask = foreground_mask(volume)
+        mask = volume > EDGE if _is_encoded(volume) else foreground_mask(volume)
         encoded = np.full(volume.shape, BACKGROUND, dtype=np.float32)
         if mask.any():
             encoded[mask] = self._positions(volume[mask])
@@ -126,6 +133,16 @@ class StandardizeForegroundd(MapTransform):
             return np.clip(2 * (scaled - low) / (high - low) - 1, DARKEST, 1)
         assert self.standard is not None
         return np.interp(values, np.percentile(values, LANDMARKS), self.standard)
+
+
+def _is_encoded(volume: np.ndarray) -> bool:
+    """Return whether a volume was encoded here: background -1, and nothing between it and the darkest foreground.
+
+    Its ranks are spread evenly, so that the threshold of `foreground_mask` would take dark tissue for background.
+    """
+    if volume.min(initial=0) != BACKGROUND or volume.max(initial=0) > 1:
+        return False
+    return not ((volume > BACKGROUND) & (volume < LOWEST - 1e-6)).any()
 
 
 def intensity_encoder(keys: KeysCollection, codec: Mapping[str, Any]) -> MapTransform:

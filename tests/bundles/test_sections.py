@@ -156,7 +156,7 @@ def test_preprocessing_refuses_an_image_that_is_encoded_already(bundle, sections
 
 
 def test_encoded_mr_is_encoded_to_itself(sections):
-    """Percentiles -1 and 1 become -1 and 1: an image that was encoded before is not a wrong one."""
+    """Ranks of ranks are the same: an image that was encoded before is not a wrong one."""
     encoded = sections("nec_t1t2").preprocess(str(sections("nec_t1t2").source))["image"]
     again = sections("nec_t1t2").preprocess(MetaTensor(encoded, meta=encoded.meta), loading=False)["image"]
     torch.testing.assert_close(again.as_tensor(), encoded.as_tensor(), rtol=0, atol=1e-5)

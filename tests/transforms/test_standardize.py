@@ -45,6 +45,29 @@ def test_air_around_the_head_changes_nothing(method):
     assert (wide[:, :20] == BACKGROUND).all()
 
 
+def dark_rim():
+    """A disc that grows brighter towards its centre."""
+    distance = np.hypot(*np.mgrid[-24:24, -24:24])[..., None].repeat(3, axis=2)
+    return MetaTensor(torch.as_tensor(np.where(distance < 21, 800 - 20 * distance, 0.0)[None], dtype=torch.float32))
+
+
+def test_ranks_of_ranks_are_the_same_ranks():
+    once = encoded(dark_rim())
+    torch.testing.assert_close(encoded(once), once, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["percentiles", "landmarks"])
+def test_what_another_method_encoded_has_the_ranks_of_the_original(method):
+    """Within a percent of the foreground, which that method clips at either end."""
+    more = {"standard": landmark_scale([dark_rim()[0].numpy()])} if method == "landmarks" else {}
+    torch.testing.assert_close(encoded(encoded(dark_rim(), method, **more)), encoded(dark_rim()), atol=0.02, rtol=0)
+
+
+def test_the_median_of_what_was_encoded_is_refused():
+    with pytest.raises(ValueError, match=r"was encoded to \[-1, 1\] before.*give the original"):
+        encoded(encoded(head()), "median")
+
+
 def test_the_papers_percentiles_do_change():
     """Which is why they are not used here: the same tissue moves when air is added."""
     paper = intensity_encoder("image", {"percentiles": [20.0, 80.0]})
