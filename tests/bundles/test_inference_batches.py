@@ -9,6 +9,7 @@ import yaml
 from pydicom import dcmread
 
 from common.inference import FailedCasesError
+from common.networks import read_definition
 from tests.helpers.bundles import run
 from tests.helpers.dicom_files import change_all, counted_parsing
 from tests.helpers.dicom_series import write_source_series
@@ -48,7 +49,7 @@ def test_a_batch_goes_on_after_a_bad_case_and_each_good_one_has_its_sidecar(bund
         assert facts["bundle"] == bundle
         assert {check["check"] for check in facts["output_checks"]} >= {"finite", "range", "structure", "slices"}
         assert {check["check"] for check in facts["guards"]["checks"]} >= {"modality", "series"}
-        assert ("clipped_voxels" in facts) == (bundle == "nec_t1t2")
+        assert ("clipped_voxels" in facts) == ("percentiles" in read_definition(BUNDLES / bundle / "models")["codec"])
 
 
 @pytest.mark.parametrize("bundle", OPTIONS)

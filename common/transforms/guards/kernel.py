@@ -64,11 +64,10 @@ class FindKerneld(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        found = None if source is None else matching_kernel(source, domains)
+        found = matching_kernel(source, domains) if isinstance(source, str) else None
         if source is not None and found is None:
-            raise ValueError(
-                f"`source` must be one of the trained kernels {list(domains)}, got {source!r}.{_hint(source, domains)}"
-            )
+            hint = _hint(source, domains) if isinstance(source, str) else ""
+            raise ValueError(f"`source` must be one of the trained kernels {list(domains)}, got {source!r}.{hint}")
         self.domains, self.target, self.source = list(domains), target, found
         self.spacing_mm, self.estimate = spacing_mm, estimate
         self.least_confidence, self.guards = least_confidence, guards

@@ -81,9 +81,10 @@ def test_pixels_outside_of_the_training_are_warned_of(pixel, warned, caplog):
     assert ("the network was trained with 0.550 to 0.850 mm" in caplog.text) == warned
 
 
-def test_a_source_that_is_no_domain_is_an_error():
+@pytest.mark.parametrize("source", ["B31f", 1, {"B30f": 1}])
+def test_a_source_that_is_no_domain_is_an_error(source):
     with pytest.raises(ValueError, match=r"`source` must be one of the trained kernels \['B30f', 'B50f', 'B70f'\]"):
-        found(volume(), source="B31f")
+        found(volume(), source=source)
 
 
 @pytest.mark.parametrize("value", [{"vr": "SH", "Value": ["B30f", "4"]}, ["B30f"], " B30f "])
