@@ -29,7 +29,7 @@ KERNELS = ["B30f", "B50f", "B70f"]
 SERIES = "LIDC-IDRI-0314"  # its name in the studies
 CASES: dict[str, tuple[str, dict[str, Any]]] = {  # by bundle: an image of the studies, and parameters
     "ggcl": ("chest_0005_B30f", {"target": "B70f", "source": "B30f"}),
-    "kcgan_kernel_conversion": ("chest_0005_B30f", {"target": "B50f"}),
+    "kcgan_kernel_conversion": ("chest_0005_B30f", {"target": "B50f", "source": "B30f"}),
     "nec_t1t2": ("brain_0005_T1", {}),
     "nect2cect": ("abdomen_0004_NECT", {}),
     "sr_cyclegan": ("lung_0003_clinical", {"region": "all", "compress": True}),
@@ -206,7 +206,9 @@ def test_an_upload_keeps_its_own_orientation(server, unpacked, studies, tmp_path
 
 
 def test_the_whole_answer_says_what_made_the_volume(server):
-    answer = server.call("/infer/ggcl", method="POST", query={"image": "chest_0005_B30f"}, fields={"params": "{}"})
+    answer = server.call(
+        "/infer/ggcl", method="POST", query={"image": "chest_0005_B30f"}, fields={"params": '{"source": "B30f"}'}
+    )
     assert answer.status == 200
     assert answer.kind.startswith("multipart/form-data")
     for part in (b"RESEARCH USE ONLY", b'"target": "B30f"', b'"weights_sha256"', b"_synthetic_B30f"):
