@@ -150,9 +150,9 @@ def read_definition(bundle_root: str | Path, default: Mapping[str, Any] | None =
         if default is not None:
             return copy.deepcopy(dict(default))
         raise FileNotFoundError(
-            f"no network at {path} (from {os.getcwd()}): network.json belongs to model.pt and says what network that"
-            " is. Name the bundle's folder (`--bundle_root`, or work in it) or that of a training (`--models_dir`)."
-            " `--use_paper_network True` builds the paper's network instead."
+            f"no network at {path} (by `models_dir`, from {os.getcwd()}): network.json belongs to model.pt and says"
+            " what network that is. Name the bundle's folder (`--bundle_root`, or work in it) or that of a training"
+            " (`--models_dir`). `--use_paper_network True` builds the paper's network instead."
         )
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(

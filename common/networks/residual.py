@@ -77,7 +77,7 @@ class UNetGenerator(nn.Module):
         channels: Features of the five levels, the finest first.
 
     Raises:
-        ValueError: If there are not five levels.
+        ValueError: If the dimensions are neither 2 nor 3, or there are not five levels.
 
     Example:
         >>> UNetGenerator(2, channels=(4, 4, 8, 8, 8))(torch.zeros(1, 1, 33, 48)).shape
@@ -94,8 +94,10 @@ class UNetGenerator(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 64, 64),
     ) -> None:
         super().__init__()
-        if len(channels) != LEVELS:
-            raise ValueError(f"`channels` must hold five numbers, one per level, got {list(channels)}.")
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"`spatial_dims` must be 2 or 3, got {spatial_dims}.")
+        if len(channels) != LEVELS or min(channels) < 1:
+            raise ValueError(f"`channels` must hold five numbers >= 1, one per level, got {list(channels)}.")
         self.spatial_dims, self.multiple = spatial_dims, MULTIPLE
         self.net = BasicUNet(
             spatial_dims,

@@ -69,8 +69,9 @@ def test_killed_translation_leaves_whole_images_alone(bundle, tmp_path, survived
         for name, text in files(folder).items():
             if name.endswith(".json"):
                 json.loads(text)
-        if voxels(folder):
-            assert {item["image"] for item in find_images(folder)} == {str(folder / name) for name in voxels(folder)}
+        if voxels(folder):  # known by their sidecars as outputs, which are there before them
+            with pytest.raises(ValueError, match="holds only outputs of a bundle"):
+                find_images(folder)
         assert translate(folder, watched=folder).error is None
         again = voxels(folder)
         assert again.keys() == images.keys()

@@ -111,11 +111,13 @@ def test_other_networks_can_be_the_residual():
         ({"base": "filter"}, "`base` must be one of"),
         ({"network": "os.system"}, "`network` must be one of common.networks"),
         ({"arguments": {"channels": [4]}}, "`channels` must hold five numbers"),
+        ({"arguments": {"channels": [4, 4, 8, 8, 0]}}, "`channels` must hold five numbers >= 1"),
+        ({"spatial_dims": 32}, "`spatial_dims` must be 2 or 3, got 32"),
     ],
 )
 def test_refused_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        ResidualGenerator(2, **arguments)
+        ResidualGenerator(**{"spatial_dims": 2, **arguments})
 
 
 def test_the_unet_keeps_odd_sizes():
