@@ -33,7 +33,7 @@ docs: $(VENV)/docs  ## the pages and an API reference in build/docs; a warning i
 	$(PYTHON) -m sphinx -q -W --keep-going -c docs . build/docs
 	@echo "Pages: build/docs/docs/index.html"
 
-test: $(VENV)/dev  ## the core test suite: 6 minutes on 2 cores
+test: $(VENV)/dev  ## the core test suite: 8 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults"
 
 test-slow: $(VENV)/dev  ## the tests that take long each: 4 minutes on 2 cores
@@ -51,7 +51,7 @@ environments:  # two at a time: to unpack the packages takes most of the time
 test-interop: $(VENV)/dev environments  ## releases in MONAI alone, Label, Deploy, FLARE, ONNX; MLflow
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m interop --durations 0 --durations-min 5
 
-test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 10 minutes on 2 cores
+test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 7 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m faults
 
 # The newest releases of everything but PyTorch, which is installed first, as in `core`, and then held, so that its CPU
