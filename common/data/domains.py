@@ -128,11 +128,12 @@ class PairedDomainsDataset(SeededDataset):
         domains: Names; an item's `domain` and `target` are indices into this list.
         transform: Applied to `{"image": (1, X, Y) float32 in HU}` of both slices; MONAI's random transforms get the
             same seed for both.
+        linear: Domains between which no pair is drawn, as a filter converts them.
         data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the draws.
 
     Raises:
-        ValueError: If a patient has only one domain, or volumes of different shapes.
+        ValueError: If a patient has only one domain, or volumes of different shapes, or all domains are `linear`.
 
     Example:
         >>> soft, sharp = (DomainVolume(np.zeros((3, 8, 8), np.int16), (0.7, 0.7), k, "p") for k in ("B30f", "B70f"))
@@ -147,19 +148,23 @@ class PairedDomainsDataset(SeededDataset):
         domains: Sequence[str],
         *,
         transform: Callable,
+        linear: Sequence[str] = (),
         data: Entries = None,
         seed: int = 0,
     ) -> None:
         self.domains, self.transform, self.data, self.seed = list(domains), transform, data, seed
+        self.linear = set(linear)
+        if self.linear >= set(domains):
+            raise ValueError(f"`linear` must leave out one of the domains {list(domains)}, got all of them.")
         self.patients: dict[str, dict[str, DomainVolume]] = {}
         for volume in volumes:
             self.patients.setdefault(volume.patient, {})[volume.domain] = volume
         for patient, own in self.patients.items():
             shapes = {volume.slices.shape for volume in own.values()}
-            if len(own) < 2 or len(shapes) > 1:
+            if len(own) < 2 or len(shapes) > 1 or self.linear >= set(own):
                 raise ValueError(
                     f"patient {patient!r} must have volumes of two domains on one grid, got {sorted(own)} of the shapes"
-                    f" {sorted(shapes)}."
+                    f" {sorted(shapes)}; a pair of two of `linear` is none, got {sorted(self.linear)}."
                 )
         self.places = [(v.patient, v.domain, z) for v in volumes for z in range(len(v.slices))]
 
@@ -169,7 +174,8 @@ class PairedDomainsDataset(SeededDataset):
     def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         patient, domain, z = self.places[index]
         own = self.patients[patient]
-        others = [name for name in self.domains if name in own and name != domain]
+        excluded = self.linear if domain in self.linear else {domain}
+        others = [name for name in self.domains if name in own and name not in excluded]
         target = others[int(rng.integers(len(others)))]
         seed = draw_seed(rng)
         return {

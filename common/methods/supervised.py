@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import l1_loss
+from torch.nn.functional import l1_loss, pad
 from torch.optim import Optimizer
 
 from ..losses.adversarial import AdversarialLoss
@@ -84,6 +84,7 @@ class PairedConversion(TranslationMethod):
         generator_optimizer: Optimizer of the generator.
         rounding: Step in [-1, 1] to which a prediction is rounded before it is compared, as it is when it is saved; the
             gradient passes as if it were not.
+        border: Pixels at each side of a crop that do not count, since what surrounds them is not in it.
     """
 
     def __init__(
@@ -93,9 +94,10 @@ class PairedConversion(TranslationMethod):
         labels: DomainLabels,
         generator_optimizer: Optimizer,
         rounding: float | None = None,
+        border: int = 0,
     ) -> None:
         super().__init__(generator, networks={"generator": generator}, optimizers={"generator": generator_optimizer})
-        self.labels, self.rounding = labels, rounding
+        self.labels, self.rounding, self.border = labels, rounding, border
 
     def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Perform one update on `image` (B, C, H, W) of the domains `domain` (B,), with its `truth` in `target`."""
@@ -103,7 +105,8 @@ class PairedConversion(TranslationMethod):
         label = self.labels(batch["target"], batch["domain"], batch.get("spacing_mm"))
         with trainer.autocast():
             predicted = self.generator(image, label)
-        loss = l1_loss(as_saved(predicted.float(), self.rounding), truth.float())
+        crop = [-self.border] * 2 * (image.dim() - 2)
+        loss = l1_loss(pad(as_saved(predicted.float(), self.rounding), crop), pad(truth.float(), crop))
         trainer.update(self.optimizers["generator"], loss)
         return {"generator": loss, "real_source": image, "fake_target": predicted.detach(), "real_target": truth}
 

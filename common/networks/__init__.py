@@ -20,7 +20,7 @@ from .discriminators import SemanticDiscriminator, StarGANDiscriminator
 from .nec import NECGenerator
 from .patch_discriminators import DCGANDiscriminator, PatchDiscriminatorPyramid
 from .patch_features import PatchFeatureMLP
-from .physics import PhysicsGenerator
+from .physics import IterativePhysicsGenerator, PhysicsGenerator
 from .residual import IntensityCurveLayer, ResidualGenerator, UNetGenerator
 from .resnet import ResNetGenerator
 from .spade import SPADEGenerator
@@ -43,6 +43,7 @@ __all__ = [
     "DCGANDiscriminator",
     "DownSamplingGenerator",
     "IntensityCurveLayer",
+    "IterativePhysicsGenerator",
     "NECGenerator",
     "PatchDiscriminatorPyramid",
     "PatchFeatureMLP",

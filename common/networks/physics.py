@@ -1,9 +1,9 @@
-"""Generator that starts from the classical method: a learnable radial filter, refined by a network."""
+"""Generators that start from the classical method: a learnable radial filter, refined by a network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..devices import without_autocast
 from .definition import record_arguments
 from .layers import RestoreClipped, check_image_dims
+from .residual import UNetGenerator
 from .stargan import StarGANGenerator
 
 INITIAL_INTERVALS = 240  # intervals of the initial filter
@@ -221,3 +222,70 @@ class PhysicsGenerator(nn.Module):
         else:
             with without_autocast(image.device):
                 return self.filters(self.restore(image), source, target, spacing_mm)
+
+
+class IterativePhysicsGenerator(PhysicsGenerator):
+    """Conversion between linear and iterative reconstructions: a fitted filter, and a network for what is not linear.
+
+    output = filtered + g * `scale` * UNetGenerator([filtered, change, target, source]), limited to [-1, 1], where
+    `filtered` is that of `PhysicsGenerator`, `change` is filtered minus image, and target and source are constant
+    planes. g is 0 between two linear kernels, whose conversion a filter is, and between a domain and itself; else 1.
+    The network's last layer starts at zero; what it adds is measured by leaving it out (`residual_weight = 0`).
+
+    Args:
+        num_domains: Number of domains.
+        linear: Indices of the domains that are linear kernels.
+        channels: Features of the network's five levels, see `UNetGenerator`.
+        scale: Intensity in [-1, 1] that the network sees and makes as 1 (0.1 is 205 HU of the range 4095).
+        filter_size: Number of taps along each side, see `RadialFilterBank`.
+        num_knots: Number of spline intervals, see `RadialFilterBank`.
+        air_below: Upper limit of air where clipped noise is restored, see `PhysicsGenerator`.
+
+    Raises:
+        ValueError: If `linear` has an index that no domain has.
+
+    Example:
+        >>> network = IterativePhysicsGenerator(3, linear=[0, 1], channels=(4, 4, 8, 8, 8))
+        >>> label = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.7]])  # to the third from the first, 0.7 mm
+        >>> network(torch.zeros(2, 1, 40, 64), label).shape
+        torch.Size([2, 1, 40, 64])
+    """
+
+    @record_arguments
+    def __init__(
+        self,
+        num_domains: int = 4,
+        *,
+        linear: Sequence[int] = (),
+        channels: Sequence[int] = (16, 16, 32, 32, 32),
+        scale: float = 0.1,
+        filter_size: int = 31,
+        num_knots: int = 24,
+        air_below: float | None = -0.89,
+    ) -> None:
+        super().__init__(num_domains, channels=0, filter_size=filter_size, num_knots=num_knots, air_below=air_below)
+        if not set(linear) <= set(range(num_domains)):
+            raise ValueError(f"`linear` must hold indices of the {num_domains} domains, got {list(linear)}.")
+        self.scale, self.residual_weight = scale, 1.0
+        gates = 1 - torch.eye(num_domains)
+        for index in linear:
+            gates[index, list(linear)] = 0.0
+        self.gates: torch.Tensor
+        self.register_buffer("gates", gates, persistent=False)
+        self.residual = UNetGenerator(2, 2 + 2 * num_domains, channels=channels)
+        last = [layer for layer in self.residual.modules() if isinstance(layer, nn.Conv2d)][-1]
+        nn.init.zeros_(last.weight)
+
+    def forward(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Convert (B, 1, H, W) in [-1, 1] with labels (B, 2 num_domains + 1) or (1, 2 num_domains + 1)."""
+        filtered = self._filtered(image, label)
+        n = self.num_domains
+        gate = ((label[:, n : 2 * n] @ self.gates) * label[:, :n]).sum(dim=1)[:, None, None, None]
+        if self.residual_weight == 0 or not bool(gate.any()):
+            return filtered.clamp(-1.0, 1.0)
+        height, width = image.shape[2], image.shape[3]
+        planes = label[:, : 2 * n, None, None].expand(image.shape[0], -1, height, width)
+        seen = torch.cat([filtered / self.scale, (filtered - image) / self.scale, planes], dim=1)
+        seen = F.pad(seen, [0, -width % self.residual.multiple, 0, -height % self.residual.multiple], mode="replicate")
+        residual = self.residual(seen.contiguous(memory_format=torch.channels_last))[:, :, :height, :width]
+        return (filtered + self.residual_weight * self.scale * gate * residual.float()).clamp(-1.0, 1.0)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from .abdomen.phantom import ABDOMEN
 from .brain.phantom import BRAIN, BRAIN_PD
+from .chest.iterative import CHEST_ITERATIVE
 from .chest.phantom import CHEST
 from .dataset import PhantomKind
 from .lung.phantom import LUNG
 
-KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, BRAIN_PD, CHEST, ABDOMEN, LUNG)}
+KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in (BRAIN, BRAIN_PD, CHEST, CHEST_ITERATIVE, ABDOMEN, LUNG)}
 
 
 def generate_phantom(

@@ -209,6 +209,17 @@ def test_image_and_truth_show_the_same_place_of_the_same_patient(random):
     assert seen == {(s, t) for s in range(3) for t in range(3) if s != t}
 
 
+def test_no_pair_is_drawn_between_linear_domains():
+    data = PairedDomainsDataset(VOLUMES, DOMAINS, transform=crop, linear=DOMAINS[:2], seed=1)
+    items = [data[epoch, index] for epoch in range(3) for index in range(len(data))]
+    assert {(int(item["domain"]), int(item["target"])) for item in items} == {(0, 2), (1, 2), (2, 0), (2, 1)}
+    with pytest.raises(ValueError, match=r"`linear` must leave out one of the domains"):
+        PairedDomainsDataset(VOLUMES, DOMAINS, transform=crop, linear=DOMAINS)
+    pair = [volume(domain, "p3") for domain in DOMAINS[:2]]
+    with pytest.raises(ValueError, match=r"patient 'p3'.*a pair of two of `linear` is none"):
+        PairedDomainsDataset([*VOLUMES, *pair], DOMAINS, transform=crop, linear=DOMAINS[:2])
+
+
 def test_an_item_depends_on_seed_epoch_and_index_alone():
     first, second = (PairedDomainsDataset(VOLUMES, DOMAINS, transform=crop, seed=5) for _ in range(2))
     for index in (4, 0, 4):

@@ -52,6 +52,16 @@ def test_a_step_follows_the_sign_of_the_error_of_each_target():
     assert list(method.networks) == ["generator"]
 
 
+def test_the_border_of_a_crop_does_not_count():
+    method = PairedConversion(
+        Offset(), labels=DomainLabels(3), generator_optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1), border=2
+    )
+    truth = torch.full((1, 1, 8, 6), 9.0)
+    truth[..., 2:-2, 2:-2] = 0.5
+    batch = {"image": torch.zeros(1, 1, 8, 6), "truth": truth, "domain": torch.tensor([0]), "target": torch.tensor([1])}
+    assert method(Steps(), batch)["generator"].item() == 0.5
+
+
 @pytest.mark.parametrize("bundle", [name for name in find_boards() if name != "nec_t1t2"])
 def test_every_bundle_has_a_supervised_end(bundle):
     """nec_t1t2 has Pix2Pix."""

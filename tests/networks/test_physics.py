@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from common.networks import PhysicsGenerator
+from common.networks import IterativePhysicsGenerator, PhysicsGenerator
 from common.networks.physics import RadialFilterBank, mirrored
 
 
@@ -135,3 +135,64 @@ def test_wrong_labels_and_arguments_are_named():
         RadialFilterBank(3, size=30)
     with pytest.raises(ValueError, match="`num_knots` must be >= 2, got 1"):
         RadialFilterBank(3, num_knots=1)
+
+
+def last_layer(network):
+    return [layer for layer in network.residual.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+
+
+@pytest.fixture
+def iterative(bank):
+    network = IterativePhysicsGenerator(3, linear=[0, 1], channels=(4, 4, 8, 8, 8))
+    network.filters.load_state_dict(bank.state_dict())
+    return network
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (37, 50), (20, 7)])
+def test_before_training_it_is_the_filter_in_every_direction(iterative, bank, shape):
+    image = torch.rand(2, 1, *shape) * 1.6 - 0.8
+    for source in range(3):
+        for target in range(3):
+            expected = bank(image, one_hot(source), one_hot(target), torch.tensor([0.7])).clamp(-1, 1)
+            assert_close(iterative(image, label(target, source, 0.7)), expected)
+
+
+def test_the_residual_works_where_a_domain_is_not_linear_and_nowhere_else(iterative):
+    torch.nn.init.normal_(last_layer(iterative).weight, std=0.1)
+    image = torch.rand(2, 1, 48, 40) * 1.6 - 0.8
+    changed = {}
+    for source in range(3):
+        for target in range(3):
+            whole = iterative(image, label(target, source, 0.7))
+            iterative.residual_weight = 0.0
+            changed[source, target] = bool((whole != iterative(image, label(target, source, 0.7))).any())
+            iterative.residual_weight = 1.0
+    assert {pair for pair, differs in changed.items() if differs} == {(0, 2), (1, 2), (2, 0), (2, 1)}
+
+
+def test_it_knows_source_and_target_and_each_image_of_a_batch_has_its_own(iterative):
+    torch.nn.init.normal_(last_layer(iterative).weight, std=0.1)
+    iterative.filters.initial.fill_(1.0)  # no filter: only the labels differ
+    image = torch.rand(1, 1, 48, 48) * 0.5
+    labels = [label(2, 0, 0.7), label(2, 1, 0.7), label(0, 2, 0.7)]
+    alone = [iterative(image, each) for each in labels]
+    assert all((alone[0] - other).abs().max() > 1e-4 for other in alone[1:])
+    assert_close(iterative(image.expand(3, -1, -1, -1), torch.cat(labels)), torch.cat(alone), atol=1e-5, rtol=0)
+
+
+def test_only_the_network_of_a_direction_that_needs_it_learns(iterative):
+    (iterative(torch.rand(1, 1, 32, 32), label(2, 0, 0.7)) - 1).square().mean().backward()
+    assert last_layer(iterative).weight.grad.abs().sum() > 0
+
+
+def test_its_script_computes_the_same(iterative):
+    torch.nn.init.normal_(last_layer(iterative).weight, std=0.1)
+    image = torch.rand(2, 1, 37, 50)
+    scripted = torch.jit.script(iterative)
+    for target, source in ((2, 0), (1, 0)):
+        assert_close(scripted(image, label(target, source, 0.7)), iterative(image, label(target, source, 0.7)))
+
+
+def test_a_linear_domain_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"`linear` must hold indices of the 3 domains, got \[0, 3\]"):
+        IterativePhysicsGenerator(3, linear=[0, 3])

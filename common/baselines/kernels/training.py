@@ -144,11 +144,28 @@ def kernel_estimator(models_dir: str | Path) -> Callable[[np.ndarray, Sequence[f
     return None if references is None else partial(estimate_kernel, spectra=references)
 
 
-def start_from_filters(network: PhysicsGenerator, models_dir: str | Path, domains: Sequence[str]) -> None:
-    """Initialise a generator's filters with the unpaired ones of `filters.json`."""
-    filters = load_kernel_filters(Path(models_dir) / FILTERS)
+def start_from_filters(
+    network: PhysicsGenerator, models_dir: str | Path, domains: Sequence[str], *, linear: Sequence[str] | None = None
+) -> None:
+    """Initialise a generator's filters with those of `filters.json`.
+
+    Args:
+        network: Generator.
+        models_dir: Folder of the file.
+        domains: Names of the domains.
+        linear: Domains between which the filters are those fitted without pairs, others those fitted on pairs; default:
+            all are without pairs.
+
+    Raises:
+        ValueError: If there are no filters fitted on pairs.
+    """
+    path = Path(models_dir) / FILTERS
+    filters = load_kernel_filters(path)
     for source, target in permutations(domains, 2):
-        network.filters.set(domains.index(source), domains.index(target), filters[source, target][UNPAIRED].response)
+        kind = UNPAIRED if linear is None or {source, target} <= set(linear) else PAIRED
+        if kind not in filters[source, target]:
+            raise ValueError(f"{path} must hold filters fitted on pairs: the datalist needs `training_paired`.")
+        network.filters.set(domains.index(source), domains.index(target), filters[source, target][kind].response)
 
 
 def _volumes(volumes: Sequence[DomainVolume], domain: str) -> Iterator[tuple[np.ndarray, tuple[float, float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -58,6 +59,11 @@ def make_chest(patient: int, parameters: Parameters) -> dict[str, Volume]:
         >>> {name: volume.data.shape for name, volume in volumes.items()}  # doctest: +NORMALIZE_WHITESPACE
         {'B30f': (64, 64, 1), 'B50f': (64, 64, 1), 'B70f': (64, 64, 1), 'truth': (64, 64, 1), 'label': (64, 64, 1)}
     """
+    return make_patient(patient, parameters, scan)
+
+
+def make_patient(patient: int, parameters: Parameters, scan: Callable[..., dict[str, FloatArray]]) -> dict[str, Volume]:
+    """Generate one patient whose images a function with the arguments of `scan` makes; see `make_chest`."""
     rng = np.random.default_rng([TASK_ID, parameters["seed"], patient])
     size = parameters["size"]
     spacing_mm = rng.uniform(*SPACING_MM)
@@ -90,13 +96,21 @@ def scan(rng: np.random.Generator, hu: FloatArray, *, pixel_mm: float, size: int
     Returns:
         Image (slices, size, size) in HU, -1024 to 3071, for each kernel.
     """
+    images = reconstruct_kernels(rng, hu, pixel_mm=pixel_mm, size=size, photons=PHOTONS * rng.uniform(*DOSE_FACTOR))
+    return {name: np.clip(image, LOWEST_HU, HIGHEST_HU) for name, image in images.items()}
+
+
+def reconstruct_kernels(
+    rng: np.random.Generator, hu: FloatArray, *, pixel_mm: float, size: int, photons: float
+) -> dict[str, FloatArray]:
+    """Scan an object as `scan` does, at a dose in photons (`ParallelBeamScanner.add_noise`); HU are not limited."""
     views = max(SMALLEST_VIEWS, round(REFERENCE_VIEWS * size / REFERENCE_SIZE))
     scanner = ParallelBeamScanner(hu.shape[1:], image_size=size, pixel_mm=pixel_mm, views=views)
     attenuation = MU_WATER * (1 + hu / 1000)
     line_integrals = scanner.project(attenuation)
-    line_integrals = scanner.add_noise(rng, line_integrals, photons=PHOTONS * rng.uniform(*DOSE_FACTOR))
+    line_integrals = scanner.add_noise(rng, line_integrals, photons=photons)
     images = {name: scanner.reconstruct(line_integrals, partial(modulation, name)) for name in KERNELS}
-    return {name: np.clip(1000 * (mu / MU_WATER - 1), LOWEST_HU, HIGHEST_HU) for name, mu in images.items()}
+    return {name: 1000 * (mu / MU_WATER - 1) for name, mu in images.items()}
 
 
 def has_emphysema(patient: int, *, seed: int) -> bool:

@@ -15,7 +15,9 @@ from common.baselines.kernels.training import (
     load_kernel_references,
     measure_domains,
     save_kernel_filters,
+    start_from_filters,
 )
+from common.networks import PhysicsGenerator
 
 SIGMAS_MM = {"B30f": 0.7, "B50f": 0.45, "B70f": 0.2}
 KNOTS = np.linspace(0.0, 2.0, 201)
@@ -96,3 +98,24 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_kernel_references(tmp_path / "other.json")
     with pytest.raises(ValueError, match=r"`spectra` must hold a patient of each domain, got none for \['B30f'\]"):
         kernel_references({"B30f": []})
+
+
+def test_a_generator_starts_from_filters_fitted_on_pairs_except_between_linear_domains(tmp_path: Path) -> None:
+    domains = list(SIGMAS_MM)
+    gains = {"radial_filter": 0.5, "radial_filter_unpaired": 2.0}
+    fitted = {name: RadialFilter([0.0, 0.1, 2.0], [1.0, gain, gain], "paired") for name, gain in gains.items()}
+    table = {(s, t): dict(fitted) for s in domains for t in domains if s != t}
+    save_kernel_filters(tmp_path / "filters.json", table)
+    network = PhysicsGenerator(3, channels=0)
+    for linear, expected in (
+        (None, {"radial_filter_unpaired": 6}),
+        (domains[:2], {"radial_filter": 4, "radial_filter_unpaired": 2}),
+        ([], {"radial_filter": 6}),
+    ):
+        start_from_filters(network, tmp_path, domains, linear=linear)
+        last = network.filters.initial[:, :, -1].flatten().tolist()
+        assert {name: last.count(gains[name]) for name in expected} == expected
+    without_pairs = {key: {"radial_filter_unpaired": fitted["radial_filter"]} for key in table}
+    save_kernel_filters(tmp_path / "filters.json", without_pairs)
+    with pytest.raises(ValueError, match=r"filters.json must hold filters fitted on pairs.*`training_paired`"):
+        start_from_filters(network, tmp_path, domains, linear=[])
