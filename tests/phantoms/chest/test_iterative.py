@@ -110,9 +110,9 @@ def test_the_strength_follows_the_noise():
 def test_local_noise_is_the_noise_s_and_no_edge_s():
     noise = np.random.default_rng(1).normal(0, 25, (160, 160))
     step = np.where(np.arange(160) < 80, 0.0, 1000.0) + noise
-    assert local_noise(noise, 0.7)[20:-20, 20:-20].mean() == pytest.approx(25, rel=0.1)
+    assert local_noise(noise, 0.7)[20:-20, 20:-20].mean() == pytest.approx(25, rel=0.15)
     far = local_noise(step, 0.7)[20:-20, 20:50]
-    assert far.mean() == pytest.approx(25, rel=0.1)
+    assert far.mean() == pytest.approx(25, rel=0.15)
 
 
 def test_no_radial_filter_undoes_it(patients):
