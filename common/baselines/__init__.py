@@ -15,6 +15,7 @@ from .kernels.training import (
     load_kernel_filters,
     load_kernel_references,
     start_from_filters,
+    start_from_pairs,
 )
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "save_baselines",
     "start_from_filters",
     "start_from_inverted",
+    "start_from_pairs",
 ]

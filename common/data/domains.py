@@ -177,6 +177,8 @@ class PairedDomainsDataset(SeededDataset):
         excluded = self.linear if domain in self.linear else {domain}
         others = [name for name in self.domains if name in own and name not in excluded]
         target = others[int(rng.integers(len(others)))]
+        if self.linear and rng.random() < 0.5:  # else sources that are linear would be as frequent as linear domains
+            domain, target = target, domain
         seed = draw_seed(rng)
         return {
             "image": own[domain].encoded(z, self.transform, seed=seed),

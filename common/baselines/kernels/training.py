@@ -27,6 +27,7 @@ from .reference import KernelReferences, estimate_kernel, kernel_references
 FORMAT = 1
 PAIRED, UNPAIRED = "radial_filter", "radial_filter_unpaired"
 ARROW = "->"
+RESTORED = "restored"  # an image whose clipped noise was restored
 CURE = "`python -m monai.bundle run training --config_file <bundle>/configs/train.yaml` fits and saves it"
 
 KernelFilters = dict[tuple[str, str], dict[str, RadialFilter]]
@@ -144,28 +145,50 @@ def kernel_estimator(models_dir: str | Path) -> Callable[[np.ndarray, Sequence[f
     return None if references is None else partial(estimate_kernel, spectra=references)
 
 
-def start_from_filters(
-    network: PhysicsGenerator, models_dir: str | Path, domains: Sequence[str], *, linear: Sequence[str] | None = None
+def start_from_filters(network: PhysicsGenerator, models_dir: str | Path, domains: Sequence[str]) -> None:
+    """Initialise a generator's filters with the unpaired ones of `filters.json`."""
+    filters = load_kernel_filters(Path(models_dir) / FILTERS)
+    for source, target in permutations(domains, 2):
+        network.filters.set(domains.index(source), domains.index(target), filters[source, target][UNPAIRED].response)
+
+
+def start_from_pairs(
+    network: PhysicsGenerator,
+    dataset_dir: str | Path,
+    domains: Sequence[str],
+    load: Callable,
+    *,
+    hu_range: Sequence[float],
 ) -> None:
-    """Initialise a generator's filters with those of `filters.json`.
+    """Initialise a generator's filters by least squares on `training_paired`, after it has restored clipped noise.
 
     Args:
-        network: Generator.
-        models_dir: Folder of the file.
+        network: Generator, of which only the filters change.
+        dataset_dir: Folder of the data set, see `common.data.load_datalist`.
         domains: Names of the domains.
-        linear: Domains between which the filters are those fitted without pairs, others those fitted on pairs; default:
-            all are without pairs.
+        load: Function from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`.
+        hu_range: HU that the generator sees as -1 and 1.
 
     Raises:
-        ValueError: If there are no filters fitted on pairs.
+        ValueError: If there is no pair.
     """
-    path = Path(models_dir) / FILTERS
-    filters = load_kernel_filters(path)
-    for source, target in permutations(domains, 2):
-        kind = UNPAIRED if linear is None or {source, target} <= set(linear) else PAIRED
-        if kind not in filters[source, target]:
-            raise ValueError(f"{path} must hold filters fitted on pairs: the datalist needs `training_paired`.")
-        network.filters.set(domains.index(source), domains.index(target), filters[source, target][kind].response)
+    low, high = hu_range
+
+    @torch.no_grad()
+    def restored(volume: np.ndarray) -> np.ndarray:
+        encoded = torch.from_numpy(np.moveaxis(volume, 2, 0)[:, None].astype(np.float32))
+        encoded = 2 * (encoded.clamp(low, high) - low) / (high - low) - 1
+        image = network.restore(encoded.to(network.filters.initial.device))
+        return np.moveaxis((image[:, 0].cpu().numpy() + 1) / 2 * (high - low) + low, 0, 2)
+
+    def seen(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {**volumes, **{f"{RESTORED} {domain}": restored(volume) for domain, volume in volumes.items()}}
+
+    patients = ((seen(volumes), spacing) for volumes, spacing in _pairs(dataset_dir, domains, load))
+    directions = [(f"{RESTORED} {source}", target) for source, target in permutations(domains, 2)]
+    for (source, target), fitted in fit_paired_domains(patients, directions).items():
+        places = domains.index(source.removeprefix(f"{RESTORED} ")), domains.index(target)
+        network.filters.set(*places, fitted.response)
 
 
 def _volumes(volumes: Sequence[DomainVolume], domain: str) -> Iterator[tuple[np.ndarray, tuple[float, float]]]:

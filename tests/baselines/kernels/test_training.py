@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.transforms import LoadImaged
 
 from common.baselines.kernels.radial_filter import RadialFilter
 from common.baselines.kernels.reference import KernelReferences, estimate_kernel, kernel_references
@@ -15,7 +19,7 @@ from common.baselines.kernels.training import (
     load_kernel_references,
     measure_domains,
     save_kernel_filters,
-    start_from_filters,
+    start_from_pairs,
 )
 from common.networks import PhysicsGenerator
 
@@ -100,22 +104,26 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         kernel_references({"B30f": []})
 
 
-def test_a_generator_starts_from_filters_fitted_on_pairs_except_between_linear_domains(tmp_path: Path) -> None:
-    domains = list(SIGMAS_MM)
-    gains = {"radial_filter": 0.5, "radial_filter_unpaired": 2.0}
-    fitted = {name: RadialFilter([0.0, 0.1, 2.0], [1.0, gain, gain], "paired") for name, gain in gains.items()}
-    table = {(s, t): dict(fitted) for s in domains for t in domains if s != t}
-    save_kernel_filters(tmp_path / "filters.json", table)
-    network = PhysicsGenerator(3, channels=0)
-    for linear, expected in (
-        (None, {"radial_filter_unpaired": 6}),
-        (domains[:2], {"radial_filter": 4, "radial_filter_unpaired": 2}),
-        ([], {"radial_filter": 6}),
-    ):
-        start_from_filters(network, tmp_path, domains, linear=linear)
-        last = network.filters.initial[:, :, -1].flatten().tolist()
-        assert {name: last.count(gains[name]) for name in expected} == expected
-    without_pairs = {key: {"radial_filter_unpaired": fitted["radial_filter"]} for key in table}
-    save_kernel_filters(tmp_path / "filters.json", without_pairs)
-    with pytest.raises(ValueError, match=r"filters.json must hold filters fitted on pairs.*`training_paired`"):
-        start_from_filters(network, tmp_path, domains, linear=[])
+def test_a_generator_starts_from_filters_fitted_on_pairs_as_it_sees_them(tmp_path: Path) -> None:
+    """A sharp image whose noise was cut off at -1024 HU, and the soft one made of the whole noise."""
+    rng, soften = np.random.default_rng(0), RadialFilter(KNOTS, np.exp(-2 * (np.pi * 0.5 * KNOTS) ** 2), "paired")
+    sharp = rng.normal(-1000, 60, (96, 96, 2))
+    sharp[:48] += 1000
+    pair = {"sharp": sharp.clip(-1024), "soft": soften.apply(sharp, (0.7, 0.7, 5.0))}
+    for domain, volume in pair.items():
+        image = nib.Nifti1Image(volume.round().astype(np.int16), np.diag([0.7, 0.7, 5, 1]))
+        nib.save(image, tmp_path / f"{domain}.nii")
+    entry = {"patient": "p", **{domain: f"{domain}.nii" for domain in pair}}
+    (tmp_path / "datalist.json").write_text(json.dumps({"training_paired": [entry]}))
+    load = LoadImaged("image", image_only=True, ensure_channel_first=True)
+    encoded = torch.from_numpy((np.moveaxis(pair["sharp"], 2, 0)[:, None].astype(np.float32) + 1024) / 2047.5 - 1)
+    label = torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.7]])  # soft from sharp
+    errors = {}
+    for air_below in (None, -0.89):
+        network = PhysicsGenerator(2, channels=0, air_below=air_below)
+        start_from_pairs(network, tmp_path, list(pair), load, hu_range=(-1024, 3071))
+        with torch.no_grad():
+            output = (network(encoded, label)[:, 0].numpy() + 1) * 2047.5 - 1024
+        errors[air_below] = np.sqrt(np.mean((np.moveaxis(output, 0, 2) - pair["soft"])[8:-8, 8:-8] ** 2))
+    untouched = np.sqrt(np.mean((pair["sharp"] - pair["soft"])[8:-8, 8:-8] ** 2))
+    assert errors[-0.89] < 0.9 * errors[None] < 0.9 * untouched
