@@ -67,7 +67,7 @@ FLOORS: dict[str, set[str]] = {
 }
 
 # The top floor: each of them may import all that is below, and none of the others.
-TOP = ("leaderboard", "release", "federated", "deploy.monailabel", "deploy.monai_deploy")
+TOP = ("leaderboard", "release", "federated", "deploy.monailabel", "deploy.monai_deploy", "deploy.dicom_service")
 FLOORS |= {name: set(FLOORS) for name in TOP}
 # One call for a person or a notebook: it also unpacks a release.
 FLOORS["translation"] = {"release", "bundles", "dicom", "images"}

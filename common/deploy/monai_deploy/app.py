@@ -15,8 +15,8 @@ from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSel
 
 from ...bundles import read_metadata
 from ...dicom.derived.rules import derived_rule
+from ...inference.dicom_series import Target
 from .operators import BundleTranslationOperator, DerivedSeriesWriterOperator
-from .translate import Target
 
 
 def selection_rules(modality: str, series: str | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.deploy.core import ConditionType, Fragment, Operator, OperatorSpec
 
-from .translate import Target, Translation, translate_series, write_translation
+from ...inference.dicom_series import Target, Translation, translate_series, write_translation
 
 logger = logging.getLogger(__name__)
 

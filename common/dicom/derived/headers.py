@@ -196,6 +196,7 @@ def series_header(
     *,
     now: datetime,
     series_number: int | None = None,
+    seed: Sequence[str] | None = None,
 ) -> Dataset:
     """Return what all images of a derived series have in common.
 
@@ -207,13 +208,13 @@ def series_header(
         now: date and time of its making.
         series_number: default: 10000 times the source's, plus a number from 1 to 9999 that depends on the bundle, its
             version and the target.
+        seed: texts from which its UID is computed; default: a random UID.
     """
     from pydicom import Dataset
-    from pydicom.uid import generate_uid
 
     header = Dataset()
     header.SOPClassUID = source.headers[0].SOPClassUID
-    header.SeriesInstanceUID = generate_uid()
+    header.SeriesInstanceUID = new_uid(seed)
     header.SeriesNumber = _number(source, derivation) if series_number is None else series_number
     made_by = {"bundle": derivation.bundle, "version": derivation.version}
     header.SeriesDescription = rule.description(derivation.target_name, origin=_origin(source, rule), **made_by)
@@ -243,7 +244,30 @@ def series_header(
     return header
 
 
-def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, placement: Placement) -> Dataset:
+def new_uid(seed: Sequence[str] | None, *parts: str) -> str:
+    """Return a new UID: a random one, or one that is always the same for the same texts (PS3.5, B.2).
+
+    Args:
+        seed: texts that it is computed from; None for a random one.
+        parts: further texts.
+
+    >>> new_uid(["a"], "1") == new_uid(["a"], "1"), new_uid(["a"], "1") == new_uid(["a"], "2")
+    (True, False)
+    """
+    from pydicom.uid import generate_uid
+
+    return generate_uid(entropy_srcs=None if seed is None else ["\n".join((*seed, *parts))])
+
+
+def image_header(
+    common: Dataset,
+    source: Stack,
+    index: int,
+    rule: DerivedRule,
+    placement: Placement,
+    *,
+    seed: Sequence[str] | None = None,
+) -> Dataset:
     """Return the header of the image at one slice of the source.
 
     Args:
@@ -252,9 +276,8 @@ def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, 
         index: index of the source's slice.
         rule: rule of what it may say.
         placement: place of the volume in the source.
+        seed: texts from which its UID is computed, with that of the source image; default: a random UID.
     """
-    from pydicom.uid import generate_uid
-
     slice_header: Any = source.headers[index]
     header = copy.deepcopy(common)
     for name in rule.keep:
@@ -265,7 +288,7 @@ def image_header(common: Dataset, source: Stack, index: int, rule: DerivedRule, 
             setattr(header, name, None)
     if rule.modality == "CT" and "KVP" not in header:
         header.KVP = None  # type 2 of the CT image
-    header.SOPInstanceUID = generate_uid()
+    header.SOPInstanceUID = new_uid(seed, slice_header.SOPInstanceUID)
     header.ReferencedSeriesSequence = [series_reference(slice_header)]
     header.SourceImageSequence = [image_reference(slice_header, placement.same_pixels)]
     if rule.modality == "CT":

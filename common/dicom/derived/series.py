@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ def write_derived_series(
     output_dir: str | Path,
     series_number: int | None = None,
     now: datetime | None = None,
+    seed: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write a volume as a new series of its source's study, in its frame of reference, with its patient.
 
@@ -49,6 +51,8 @@ def write_derived_series(
         output_dir: folder of the new series.
         series_number: default: 10000 times the source's, plus a number of the target, see `series_header`.
         now: date and time of the making; default: now.
+        seed: texts from which all new UIDs are computed, so that the same series made again has the same; default:
+            random UIDs.
 
     Returns:
         The files, in the order of the source's slices.
@@ -69,7 +73,7 @@ def write_derived_series(
     if source.modality != rule.modality:
         raise ValueError(f"The source series must be {rule.modality} for {derivation.bundle}, got {source.modality}.")
     with quiet_pydicom():
-        return _write(volume, affine, source, derivation, rule, folder, series_number, now or datetime.now())
+        return _write(volume, affine, source, derivation, rule, folder, series_number, now or datetime.now(), seed)
 
 
 def _write(
@@ -81,16 +85,17 @@ def _write(
     folder: Path,
     series_number: int | None,
     now: datetime,
+    seed: Sequence[str] | None,
 ) -> list[Path]:
     placement = place(affine, tuple(volume.shape), source)
     storage = choose_storage((pixels for _, pixels in placement.slices(volume)), rule.modality)
-    common = series_header(source, rule, derivation, storage, now=now, series_number=series_number)
+    common = series_header(source, rule, derivation, storage, now=now, series_number=series_number, seed=seed)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
     try:
         names = []
         for number, (index, pixels) in enumerate(placement.slices(volume), start=1):
-            header: Any = image_header(common, source, index, rule, placement)
+            header: Any = image_header(common, source, index, rule, placement, seed=seed)
             header.PixelData = storage.encode(pixels).tobytes()
             names.append(f"{number:05d}.dcm")
             _save(header, partial / names[-1])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from common.deploy.monai_deploy.translate import Translation, translate_series, write_translation
 from common.dicom.derived.headers import Derivation
 from common.dicom.derived.rules import derived_rule
 from common.dicom.derived.source import read_source_series
+from common.inference.dicom_series import Translation, translate_series, write_translation
 from tests.helpers.dicom_files import counted_parsing
 from tests.helpers.dicom_series import write_source_series
 from tests.helpers.translations import BUNDLES, CT_AFFINE, trunk

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ import nibabel as nib
 import numpy as np
 from monai.bundle import ConfigWorkflow
 
-from ...bundles import read_metadata
-from ...dicom.derived.headers import Derivation
-from ...dicom.derived.rules import DerivedRule, derived_rule
-from ...dicom.derived.series import write_derived_series
-from ...dicom.derived.source import read_source_series
-from ...dicom.files import checked_uid
-from ...dicom.geometry import Stack
-from ...dicom.headers import cache, stamp
-from ...files import checksum, read_json, refuse_outside, write_json
-from ...images.nifti import VOLUME_SUFFIXES
-from ...inference.sidecar import described, doubted
+from ..bundles import read_metadata
+from ..dicom.derived.headers import Derivation
+from ..dicom.derived.rules import DerivedRule, derived_rule
+from ..dicom.derived.series import write_derived_series
+from ..dicom.derived.source import read_source_series
+from ..dicom.files import checked_uid
+from ..dicom.geometry import Stack
+from ..dicom.headers import cache, stamp
+from ..files import checksum, read_json, refuse_outside, write_json
+from ..images.nifti import VOLUME_SUFFIXES
+from .sidecar import described, doubted
 
 Target = str | Mapping[str, float]
 
@@ -101,12 +102,20 @@ def translate_series(
     return Translation(path, source, derivation, derived_rule(folder), facts)
 
 
-def write_translation(translation: Translation, output_dir: str | Path) -> Path:
+def write_translation(
+    translation: Translation,
+    output_dir: str | Path,
+    *,
+    seed: Sequence[str] | None = None,
+    now: datetime | None = None,
+) -> Path:
     """Write a translation as a derived series, and its sidecar beside it.
 
     Args:
         translation: Result of `translate_series`.
         output_dir: Parent folder of the series' folder.
+        seed: Texts from which all new UIDs are computed; default: random UIDs.
+        now: Date and time of the making; default: now.
 
     Returns:
         Folder of the series, `<source's SeriesInstanceUID>_synthetic_<target>`; the sidecar has the same name and ends
@@ -129,6 +138,8 @@ def write_translation(translation: Translation, output_dir: str | Path) -> Path:
         derivation=translation.derivation,
         rule=translation.rule,
         output_dir=folder,
+        seed=seed,
+        now=now,
     )
     write_json(folder.with_name(f"{folder.name}.json"), {**translation.facts, "output": [described(folder)]})
     return folder

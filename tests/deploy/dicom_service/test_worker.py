@@ -1,0 +1,280 @@
+"""The service's steps in one process: what arrives, what becomes of it, and what is done after a crash."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+import common
+from common.deploy.dicom_service.inbox import Inbox
+from common.deploy.dicom_service.journal import FAILED, RECEIVED, REPLACED, SENT, TRANSLATED, TRANSLATING, Journal
+from common.deploy.dicom_service.listener import Listener
+from common.deploy.dicom_service.settings import Settings
+from common.deploy.dicom_service.worker import Worker
+from common.errors import DiskFullError
+from tests.helpers.dicom_files import change
+from tests.helpers.dicom_series import write_source_series
+from tests.helpers.pacs import archive, send
+from tests.helpers.translations import CT_AFFINE, trunk
+
+
+class Service:
+    """Journal, inbox, listener and worker in this process; the clock stands still unless it is set."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.now = settings, time.time() + 60
+        self.journal = Journal(settings.folder)
+        self.inbox = Inbox(settings.folder, self.journal)
+        self.listener = Listener(settings, self.inbox)
+        self.worker = self.new_worker()
+        self.port = self.listener.start()
+
+    def new_worker(self) -> Worker:
+        return Worker(
+            self.settings, self.journal, self.inbox, busy=self.listener.busy, clock=lambda: self.now
+        )
+
+    def settle(self) -> None:
+        """Do all that there is to do now."""
+        while self.listener.busy():
+            pass
+        while self.worker.step():
+            pass
+
+    def states(self) -> list[str]:
+        return [job.state for job in self.journal.jobs()]
+
+
+@contextmanager
+def service(settings: Settings):
+    made = Service(settings)
+    try:
+        yield made
+    finally:
+        made.listener.stop()
+        made.journal.close()
+
+
+def test_a_series_comes_back_to_its_study_once(settings, sharp, caplog):
+    caplog.set_level(logging.INFO)
+    with archive() as kept, service(settings(kept.port)) as running:
+        assert send(sharp, running.port) == [0] * 4
+        running.settle()
+        assert send(sharp, running.port) == [0] * 4  # the scanner sends it again
+        running.settle()
+        assert running.states() == [SENT]
+        assert send(kept.images, running.port) == [0] * 4  # and the archive what it got
+        running.settle()
+        assert running.states() == [SENT]
+    source = [dcmread(path) for path in sharp]
+    assert len(set(kept.uids)) == len(kept.uids) == len(source)
+    for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert {image[name].value for image in kept.images} == {image[name].value for image in source}
+    assert {image.ConvolutionKernel for image in kept.images} == {"B30f synthetic"}
+    assert not {image.SeriesInstanceUID for image in kept.images} & {image.SeriesInstanceUID for image in source}
+    assert "Phantom" not in caplog.text  # the patient's name
+    assert f"Sent {kept.images[0].SeriesInstanceUID}, 4 images, to ARCHIVE at 127.0.0.1:{kept.port}." in caplog.text
+
+
+def test_what_no_rule_takes_is_skipped_with_the_reason_and_removed(settings, tmp_path):
+    files = sorted(write_source_series(tmp_path / "soft", trunk(), CT_AFFINE).iterdir())
+    with service(settings(1)) as running:
+        assert send(files, running.port) == [0] * 4
+        running.settle()
+        (series,) = running.journal.series()
+        assert (series.state, series.reason) == ("skipped", "no rule takes it: smooth: kernel is 'B30f'")
+        assert not running.inbox.place(series.uid).exists()
+        assert running.journal.jobs() == []
+
+
+def test_it_waits_for_quiet_and_for_the_end_of_the_association(settings, sharp):
+    with service(settings(1, quiet_seconds=30)) as running:
+        send(sharp, running.port)
+        (series,) = running.journal.series()
+        while running.listener.busy():
+            pass
+        running.worker.busy = lambda: {series.uid}
+        running.now = series.last + 31
+        assert not running.worker.step()
+        running.worker.busy = set
+        running.now = series.last + 29
+        assert not running.worker.step()
+        assert running.journal.jobs() == []
+        running.now = series.last + 31
+        running.worker.step()
+        assert [job.state for job in running.journal.jobs()] == [TRANSLATED]
+
+
+def test_images_that_come_late_replace_the_job_that_waits(settings, sharp):
+    with service(settings(1)) as running:
+        send(sharp[:3], running.port)
+        running.worker._translate = lambda job: None
+        running.worker.step()
+        send(sharp[3:], running.port)
+        running.worker.step()
+        first, second = sorted(running.journal.jobs(), key=lambda job: len(job.files))
+        assert (first.state, first.reason) == (FAILED, REPLACED)
+        assert (second.state, len(second.files.split())) == (RECEIVED, 4)
+
+
+def test_a_crash_at_any_step_neither_loses_nor_doubles(settings, sharp):
+    """What was done when it came is done again, and gives the same objects, byte for byte."""
+    with archive() as kept, service(settings(kept.port)) as running:
+        send(sharp, running.port)
+        running.settle()
+        expected = [(image.SOPInstanceUID, image.PixelData, image.to_json()) for image in kept.images]
+        (job,) = running.journal.jobs()
+        for state in (RECEIVED, TRANSLATING, TRANSLATED):
+            kept.images.clear()
+            running.journal.change(job, running.now, state=state, crashes=0)
+            running.worker = running.new_worker()  # as after a kill
+            running.settle()
+            assert running.states() == [SENT]
+            assert [(image.SOPInstanceUID, image.PixelData, image.to_json()) for image in kept.images] == expected
+
+
+def test_a_series_that_ends_the_service_again_and_again_fails(settings, sharp):
+    with service(settings(1)) as running:
+        send(sharp, running.port)
+        running.worker._translate = lambda job: running.journal.change(job, running.now, state=TRANSLATING)
+        running.worker.step()
+        for _ in range(3):
+            (job,) = running.journal.jobs()
+            running.journal.change(job, running.now, state=TRANSLATING)
+            running.worker = running.new_worker()
+        running.settle()
+        (job,) = running.journal.jobs()
+        assert job.state == FAILED
+        assert job.reason == "the service ended 3 times while it was translated: is there memory enough?"
+
+
+def test_an_archive_that_is_down_is_tried_again_ever_later(settings, sharp):
+    with service(settings(1, port=0)) as running:  # nobody listens at port 1
+        send(sharp, running.port)
+        running.settle()
+        waits = []
+        for _ in range(9):
+            (job,) = running.journal.jobs()
+            assert (job.state, job.reason) == (TRANSLATED, "ARCHIVE at 127.0.0.1:1 does not answer")
+            waits.append(job.due - running.now)
+            running.now = job.due
+            assert running.worker.step()
+        assert waits == [10, 20, 40, 80, 160, 320, 640, 640, 640]
+
+
+def test_an_archive_that_is_full_for_a_while_gets_all_images_once_each(settings, sharp):
+    with archive() as kept, service(settings(kept.port)) as running:
+        kept.answers = [0x0000, 0xA700]
+        send(sharp, running.port)
+        running.settle()
+        (job,) = running.journal.jobs()
+        assert job.state == TRANSLATED
+        assert job.reason.endswith("at image 2 of 4, answered with status 0xA700")
+        running.now = job.due
+        running.settle()
+        assert running.states() == [SENT]
+        assert len(set(kept.uids)) == 4
+
+
+def test_an_archive_that_refuses_is_not_asked_again(settings, sharp):
+    with archive() as kept, service(settings(kept.port)) as running:
+        kept.answers = [0xA900]
+        send(sharp, running.port)
+        running.settle()
+        (job,) = running.journal.jobs()
+        assert job.state == FAILED
+        assert "answered with status 0xA900" in job.reason
+        assert kept.images == []
+
+
+def test_guards_that_refuse_are_journaled_with_their_reason(settings, sharp, tmp_path):
+    for path in sharp:
+        change(path, ConvolutionKernel="B70f", BodyPartExamined="HEAD", PixelSpacing=[0.2, 0.2])
+    with archive() as kept, service(settings(kept.port, options="{guards: refuse, device: cpu}")) as running:
+        send(sharp, running.port)
+        running.settle()
+        (job,) = running.journal.jobs()
+    assert job.state == FAILED
+    assert "0.2" in job.reason
+    assert kept.images == []
+
+
+def test_a_gap_in_the_series_fails_by_its_place_and_is_mended_by_the_lost_slice(settings, sharp):
+    with archive() as kept, service(settings(kept.port)) as running:
+        send([sharp[0], *sharp[2:]], running.port)
+        running.settle()
+        assert running.states() == [FAILED]
+        send(sharp[1:2], running.port)
+        running.settle()
+        assert sorted(running.states()) == [FAILED, SENT]
+        assert len(kept.images) == 4
+
+
+def test_a_full_disk_is_no_failure(settings, sharp, monkeypatch):
+    with archive() as kept, service(settings(kept.port)) as running:
+        send(sharp, running.port)
+
+        def full(*_, **__):
+            raise DiskFullError("no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("common.deploy.dicom_service.worker.write_translation", full)
+            running.settle()
+        (job,) = running.journal.jobs()
+        assert (job.state, job.reason) == (RECEIVED, "disk full: no room")
+        running.now = job.due
+        running.settle()
+        assert running.states() == [SENT]
+
+
+def test_a_stop_in_the_middle_leaves_the_job_for_the_next_start(settings, sharp, monkeypatch):
+    with archive() as kept, service(settings(kept.port)) as running:
+        send(sharp, running.port)
+
+        def stopped(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("common.deploy.dicom_service.worker.write_translation", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                running.worker.step()
+        (job,) = running.journal.jobs()
+        assert (job.state, job.crashes) == (RECEIVED, 0)
+        assert not any((running.settings.folder / "work").iterdir())
+        running.worker = running.new_worker()
+        running.settle()
+        assert running.states() == [SENT]
+
+
+def test_files_are_removed_a_while_after_they_were_sent_but_not_forgotten(settings, sharp):
+    with archive() as kept, service(settings(kept.port, folder="service\nkeep_hours: 1")) as running:
+        send(sharp, running.port)
+        running.now = running.journal.series()[0].last
+        running.settle()
+        (job,) = running.journal.jobs()
+        derived = running.settings.folder / "derived" / job.id
+        assert derived.is_dir()
+        running.now += 3601
+        running.settle()
+        assert not derived.exists()
+        assert not running.inbox.place(job.series).exists()
+        send(sharp, running.port)
+        running.settle()
+        assert running.states() == [SENT]
+        assert len(kept.images) == 4
+
+
+def test_the_derived_pixels_are_those_of_the_command_line(settings, sharp, tmp_path):
+    with archive() as kept, service(settings(kept.port)) as running:
+        send(sharp, running.port)
+        running.settle()
+    made = common.translate(sharp[0].parent, bundle="ggcl", target="B30f", output_dir=tmp_path / "out", device="cpu")
+    expected = np.asarray(nib.load(made.files[0]).dataobj)  # columns, rows, slices, as the source
+    for index, image in enumerate(kept.images):
+        np.testing.assert_array_equal(image.pixel_array, expected[:, :, index].T)
