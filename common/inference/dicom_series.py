@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,10 @@ def translate_series(
         version=metadata["version"],
         weights_sha256=checksum(folder / "models" / "model.pt"),
         target=workflow.parser.get_parsed_content("target"),
-        doubts=doubted([*facts["guards"]["checks"], *facts["output_checks"]]),
+        doubts=[
+            re.sub(rf"'{re.escape(str(series))}[^']*'", "the series", doubt)  # its place here is nothing to others
+            for doubt in doubted([*facts["guards"]["checks"], *facts["output_checks"]])
+        ],
     )
     return Translation(path, source, derivation, derived_rule(folder), facts)
 

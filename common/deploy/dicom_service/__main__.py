@@ -1,8 +1,8 @@
 """Receive, translate and send DICOM series. RESEARCH USE ONLY, not for diagnosis.
 
 python -m common.deploy.dicom_service run RULES.yaml
-python -m common.deploy.dicom_service status RULES.yaml
-python -m common.deploy.dicom_service retry RULES.yaml JOB...
+python -m common.deploy.dicom_service status FOLDER
+python -m common.deploy.dicom_service retry FOLDER JOB...
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import sys
 import time
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from ...errors import EXPECTED
 from ...files import claim
-from .inbox import Inbox
-from .journal import FAILED, RECEIVED, TRANSLATED, Job, Journal
-from .listener import Listener
-from .settings import Settings, read_settings
-from .worker import Worker
+from .journal import COMPLETE, FAILED, RECEIVED, TRANSLATED, Job, Journal
+
+if TYPE_CHECKING:
+    from .worker import Worker
 
 logger = logging.getLogger(__name__)
 IDLE_SECONDS = 0.5
@@ -34,17 +35,23 @@ class Stopped(BaseException):
     """The service was asked to stop."""
 
 
-def run(settings: Settings) -> None:
+def run(rules: str | Path) -> None:
     """Listen and work until SIGTERM or SIGINT; a translation that is interrupted is done at the next start.
 
     Args:
-        settings: Contents of the rule file.
+        rules: Path of the rule file.
 
     Raises:
-        ValueError: If another process uses the folder.
+        ValueError: If the file is wrong, see `read_settings`, or another process uses the folder.
         OSError: If the port is taken.
     """
     _require_pynetdicom()
+    from .inbox import Inbox
+    from .listener import Listener
+    from .settings import read_settings
+    from .worker import Worker
+
+    settings = read_settings(rules)
     settings.folder.mkdir(parents=True, exist_ok=True)
     claim(settings.folder, "`folder`")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,15 +99,18 @@ def _step(worker: Worker) -> bool:
         return False
 
 
-def status(settings: Settings) -> None:
+def status(folder: str | Path) -> None:
     """Print the series that wait or are skipped, all jobs, and how many are in each state.
 
     Args:
-        settings: Contents of the rule file.
+        folder: Folder of the service.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
     """
-    journal = Journal(settings.folder)
+    journal = Journal(folder)
     for series in journal.series():
-        if series.state != "complete":
+        if series.state != COMPLETE:
             print(f"{_time(series.last)}  {series.state:11}  series {series.uid} of {series.sender}  {series.reason}")
     for job in journal.jobs():
         made = f" -> {job.derived} ({job.verdict})" if job.derived else ""
@@ -110,17 +120,18 @@ def status(settings: Settings) -> None:
     journal.close()
 
 
-def retry(settings: Settings, ids: list[str]) -> None:
+def retry(folder: str | Path, ids: list[str]) -> None:
     """Do failed jobs again: the sending, where that failed, else the translation.
 
     Args:
-        settings: Contents of the rule file.
+        folder: Folder of the service.
         ids: Ids of jobs, as `status` prints them.
 
     Raises:
+        FileNotFoundError: If the folder does not exist.
         ValueError: If there is no such failed job.
     """
-    journal = Journal(settings.folder)
+    journal = Journal(folder)
     failed: dict[str, Job] = {job.id: job for job in journal.jobs() if job.state == FAILED}
     if unknown := [id_ for id_ in ids if id_ not in failed]:
         raise ValueError(
@@ -130,6 +141,12 @@ def retry(settings: Settings, ids: list[str]) -> None:
         state = TRANSLATED if job.derived else RECEIVED
         journal.change(job, time.time(), state=state, reason="", due=0, tries=0, crashes=0)
     journal.close()
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for name in ("monai", "ignite", "pynetdicom"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _time(seconds: float) -> str:
@@ -143,19 +160,19 @@ def main(arguments: list[str]) -> None:
         description="Receive, translate and send DICOM series, as a rule file says (docs/pacs.md). RESEARCH USE ONLY.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, words in (("run", "listen and work"), ("status", "print the journal"), ("retry", "do failed jobs again")):
-        verbs.add_parser(verb, help=words).add_argument("rules", metavar="RULES", help="the rule file, in YAML")
+    verbs.add_parser("run", help="listen and work").add_argument("rules", metavar="RULES", help="rule file, in YAML")
+    for verb, words in (("status", "print the journal"), ("retry", "do failed jobs again")):
+        verbs.add_parser(verb, help=words).add_argument("folder", metavar="FOLDER", help="folder of the service")
     verbs.choices["retry"].add_argument("jobs", metavar="JOB", nargs="+", help="id of a failed job")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    for name in ("monai", "ignite", "pynetdicom"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        settings = read_settings(options.rules)
-        if options.verb == "retry":
-            retry(settings, options.jobs)
+        if options.verb == "run":
+            _log_to_stderr()
+            run(options.rules)
+        elif options.verb == "status":
+            status(options.folder)
         else:
-            {"run": run, "status": status}[options.verb](settings)
+            retry(options.folder, options.jobs)
     except (*EXPECTED, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 

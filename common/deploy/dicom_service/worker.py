@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -111,7 +112,8 @@ class Worker:
             if any(isinstance(link, DiskFullError) for link in causes(error)):
                 self._wait(job, RECEIVED, f"disk full: {own_error(error) or error}")
             else:
-                self._fail(job, str(own_error(error) or f"{type(error).__name__}: {error}"), error)
+                words = str(own_error(error) or f"{type(error).__name__}: {error}")
+                self._fail(job, re.sub(rf"'{re.escape(str(work))}[^']*'", "the series", words), error)
         except BaseException:  # the service is asked to stop
             self.journal.change(job, self.clock(), state=RECEIVED)
             raise

@@ -33,7 +33,7 @@ rules:
 def settings(tmp_path: Path) -> Callable[..., Settings]:
     """The settings for an archive at a port, with texts of the file replaced."""
 
-    def read(port: int, **replaced: Any) -> Settings:
+    def read(port: int, /, **replaced: Any) -> Settings:
         text = RULES.replace("PORT", str(port))
         for old, new in replaced.items():
             line = next(each for each in text.splitlines() if each.strip().startswith(f"{old}:"))
@@ -49,5 +49,5 @@ def settings(tmp_path: Path) -> Callable[..., Settings]:
 @pytest.fixture
 def sharp(tmp_path: Path) -> list[Path]:
     """The files of a CT series of four slices, of the kernel B70f, without contrast agent."""
-    folder = write_source_series(tmp_path / "sharp", trunk(), CT_AFFINE, ConvolutionKernel="B70f", ContrastBolusAgent="")
-    return sorted(folder.iterdir())
+    said = {"ConvolutionKernel": "B70f", "ContrastBolusAgent": ""}
+    return sorted(write_source_series(tmp_path / "sharp", trunk(), CT_AFFINE, **said).iterdir())

@@ -36,9 +36,7 @@ class Service:
         self.port = self.listener.start()
 
     def new_worker(self) -> Worker:
-        return Worker(
-            self.settings, self.journal, self.inbox, busy=self.listener.busy, clock=lambda: self.now
-        )
+        return Worker(self.settings, self.journal, self.inbox, busy=self.listener.busy, clock=lambda: self.now)
 
     def settle(self) -> None:
         """Do all that there is to do now."""
@@ -155,7 +153,7 @@ def test_a_series_that_ends_the_service_again_and_again_fails(settings, sharp):
 
 
 def test_an_archive_that_is_down_is_tried_again_ever_later(settings, sharp):
-    with service(settings(1, port=0)) as running:  # nobody listens at port 1
+    with service(settings(1)) as running:  # nobody listens at port 1
         send(sharp, running.port)
         running.settle()
         waits = []
@@ -193,16 +191,30 @@ def test_an_archive_that_refuses_is_not_asked_again(settings, sharp):
         assert kept.images == []
 
 
-def test_guards_that_refuse_are_journaled_with_their_reason(settings, sharp, tmp_path):
+def test_guards_that_refuse_are_journaled_with_their_reason(settings, sharp):
     for path in sharp:
-        change(path, ConvolutionKernel="B70f", BodyPartExamined="HEAD", PixelSpacing=[0.2, 0.2])
-    with archive() as kept, service(settings(kept.port, options="{guards: refuse, device: cpu}")) as running:
+        change(path, ConvolutionKernel="STANDARD")
+    with archive() as kept, service(settings(kept.port, match="{}")) as running:
         send(sharp, running.port)
         running.settle()
         (job,) = running.journal.jobs()
     assert job.state == FAILED
-    assert "0.2" in job.reason
+    assert job.reason.startswith("the series: its kernel is probably none of ['B30f', 'B50f', 'B70f']")
     assert kept.images == []
+
+
+def test_what_was_doubted_stands_in_the_images_without_paths_of_the_service(settings, sharp):
+    for path in sharp:
+        change(path, PixelSpacing=[0.2, 0.2])
+    with archive() as kept, service(settings(kept.port)) as running:
+        send(sharp, running.port)
+        running.settle()
+        (job,) = running.journal.jobs()
+    assert job.verdict == "warned"
+    for image in kept.images:
+        assert "DOUBTED: kernel: the series has pixels of 0.200 mm" in image.ImageComments
+        assert image.ContentQualification == "RESEARCH"
+        assert str(running.settings.folder) not in image.to_json()
 
 
 def test_a_gap_in_the_series_fails_by_its_place_and_is_mended_by_the_lost_slice(settings, sharp):
