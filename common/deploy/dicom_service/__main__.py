@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import os
 import signal
 import sqlite3
 import sys
@@ -27,7 +28,7 @@ from .journal import COMPLETE, FAILED, RECEIVED, TRANSLATED, Job, Journal
 if TYPE_CHECKING:
     from .worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"{__package__}.run")  # `__name__` is `__main__`
 IDLE_SECONDS = 0.5
 
 
@@ -144,7 +145,10 @@ def retry(folder: str | Path, ids: list[str]) -> None:
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    """Log what the service does, and warnings of the translation, but not how it goes on."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger(__package__).setLevel(logging.INFO)
     for name in ("monai", "ignite", "pynetdicom"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

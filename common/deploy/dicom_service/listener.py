@@ -39,6 +39,7 @@ class Listener:
     def __init__(self, settings: Settings, inbox: Inbox) -> None:
         self.settings, self.inbox = settings, inbox
         self._sending: dict[Any, set[str]] = {}  # series by association
+        self._told: set[str] = set()  # synthetic series, whose arrival was logged
         self._lock = threading.Lock()
         self._server: ThreadedAssociationServer | None = None
 
@@ -113,7 +114,9 @@ class Listener:
                 return MISMATCH
         uid = str(header.get("SeriesInstanceUID") or "")
         if is_synthetic(header) or self.inbox.journal.made(uid):
-            logger.info(f"Took an image of the synthetic series {uid} from {sender}, and did not keep it.")
+            if uid not in self._told:
+                logger.info(f"Series {uid} of {sender} is synthetic: its images are taken, and not kept.")
+                self._told.add(uid)
             return SUCCESS
         with self._lock:
             self._sending.setdefault(event.assoc, set()).add(uid)
