@@ -178,6 +178,67 @@ def finetune(
     run_finetuning(bundle, dataset_dir, output_dir, pretrained_dir=pretrained_dir, overlays=overlays, **ids)
 
 
+def calibrate(
+    bundle: str,
+    *,
+    dataset_dir: str,
+    models_dir: str | None = None,
+    output: str | None = None,
+    split: str = "validation",
+    test: str = "test",
+    coverage: float = 0.9,
+    confidence: float = 0.9,
+    lesions: str | tuple[str, ...] = (),
+    lesion_test: str | None = None,
+    description: str | None = None,
+    **ids: object,
+) -> None:
+    """Measure on patients with truth how far a bundle's outputs may be from it, for `--uncertainty True` at inference.
+
+    Args:
+        bundle: A folder of bundles/, or the path of another bundle.
+        dataset_dir: Data folder whose datalist.json lists patients with truth, on one grid, that no training has seen.
+        models_dir: Folder of the weights; default: the bundle's models.
+        output: File to write; default: uncertainty.json beside the weights.
+        split: List of the patients who calibrate.
+        test: List of the patients on whom the promise is tested.
+        coverage: Share of a patient's voxels that the interval must cover.
+        confidence: Share of the patients of whom that is promised.
+        lesions: Names of labels, separated by commas, where the interval should be wider than elsewhere.
+        lesion_test: Further list of patients who have these lesions.
+        description: Words for the patients, such as "30 patients of our hospital".
+        ids: Ids of inference.yaml and evaluate.yaml and their values, such as --device cpu.
+    """
+    from .calibration import calibrate as measure
+
+    names = [name for name in lesions.split(",") if name] if isinstance(lesions, str) else list(lesions)
+    content, _ = measure(
+        bundle,
+        dataset_dir,
+        models_dir=models_dir,
+        output=output,
+        split=split,
+        test=test,
+        coverage=coverage,
+        confidence=confidence,
+        lesions=names,
+        lesion_test=lesion_test,
+        description=description,
+        **ids,
+    )
+    for direction, found in content["gate"]["directions"].items():
+        low, high = found["patient_coverage_interval"]
+        print(
+            f"{direction}: half-width {found['half_width']:.4g} {content['unit']} on average."
+            f" {found['patients_covered']} of {found['patients']} test patients ({low:.0%} to {high:.0%}) have at least"
+            f" {coverage:.0%} of their voxels within it, promised were {confidence:.0%};"
+            f" {found['voxel_coverage']:.1%} of all voxels are."
+        )
+    print(
+        "Gate: " + ("passed." if content["gate"]["passed"] else "NOT passed: the map does not tell where errors are.")
+    )
+
+
 def leaderboard(
     *,
     bundle: str,
@@ -389,7 +450,7 @@ def export(
 
 
 VERBS = (
-    *(translate, phantom, datalist, report, demo, finetune, convert_ggcl, reading_sheet, reading_results),
+    *(translate, phantom, datalist, report, demo, finetune, calibrate, convert_ggcl, reading_sheet, reading_results),
     *(release, release_index, install, export, leaderboard, leaderboard_page, features),
 )
 

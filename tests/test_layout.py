@@ -52,8 +52,10 @@ FLOORS: dict[str, set[str]] = {
     "data": {"images", "dicom", "tensor_files", "distributed"},
     "datalists": {"data", "dicom", "images"},
     "baselines": {"data", "metrics", "networks", "transforms"},
+    "uncertainty": {"metrics"},
     # programs; an engine knows no method
     "inference": {
+        "uncertainty",
         *("data", "dicom", "images", "transforms", "transforms.guards", "metrics", "networks"),
         *("bundles", "devices", "run_facts", "memory"),
     },
@@ -61,6 +63,7 @@ FLOORS: dict[str, set[str]] = {
         *("inference", "baselines", "metrics", "images", "networks", "distributed"),
         *("bundles", "devices", "tensor_files", "run_facts", "memory"),
     },
+    "calibration": {"engines", "uncertainty", "metrics", "data", "images", "networks", "bundles"},
     "reports": {"metrics", "data", "networks", "bundles"},
     "demo": {"reports", "processes", "bundles"},
     "finetune": {"demo", "reports", "metrics", "data", "bundles"},

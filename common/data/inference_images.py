@@ -15,6 +15,7 @@ from ..dicom.reader import item_of
 from ..dicom.series import Found, find_volumes
 from ..dicom.zip_files import unpacked
 from ..files import walk
+from ..images.names import MAP_SUFFIX
 from ..images.nifti import MGH_SUFFIXES, PAIR_SUFFIXES, VOLUME_SUFFIXES, absent
 from ..images.slicer import SLICER_SUFFIXES
 from .datalist import DATALIST_NAME, image_of, load_datalist
@@ -230,7 +231,8 @@ def _not_ours(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _is_output(path: Path) -> bool:
     if "_synthetic_" not in path.name:
         return False
-    sidecar = path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json")
+    name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(MAP_SUFFIX)
+    sidecar = path.with_name(f"{name}.json")
     try:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
         return any(entry.get("file") == path.name for entry in facts["output"])

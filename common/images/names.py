@@ -13,6 +13,7 @@ from monai.data import FolderLayout
 from ..files import refuse_outside, safe_name
 
 SOURCE = "source_domain"  # key of a volume's meta data: the domain that it shows, where it is known
+MAP_SUFFIX = "_uncertainty"  # of the map of half-widths, after the name of the output that it belongs to
 WINDOWS = os.name == "nt"
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # by Windows
 SEPARATORS = re.compile(r"[/\x00-\x1f\x7f]")

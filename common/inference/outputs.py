@@ -5,6 +5,7 @@ All files of an output appear together or not at all. The DICOM series is writte
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ from ..dicom.geometry import Stack
 from ..dicom.reader import source_files
 from ..errors import ImpossibleError, disk_full_names
 from ..files import Staging, write_json
-from ..images.names import file_name, source_path
+from ..images.names import MAP_SUFFIX, SOURCE, file_name, source_path, target_name
 from ..images.nifti import VOLUME_SUFFIXES
 from ..images.writing import save_volume
 from ..metrics.score import foreground_mask
 from ..transforms.guards.contrast import masked_correlation
 from ..transforms.guards.findings import Finding, noted
 from ..transforms.guards.kernel import kernel_found
+from ..uncertainty import paired
 from .fluid import brain_middle, fluid_brightness
 from .output_check import OutputCheck, paired_slices
 from .sidecar import RunRecord, doubted, sidecar
 
+logger = logging.getLogger(__name__)
 NIFTI, DICOM, BOTH = "nifti", "dicom", "both"
 FORMATS = (NIFTI, DICOM, BOTH)
 CURE = (
@@ -254,9 +257,10 @@ def publish_output(
     *,
     output_format: str,
     findings: Sequence[Finding],
+    original: Any = None,
     **more: Any,
 ) -> list[Path]:
-    """Add the sidecar and, if requested, the DICOM series to a staged NIfTI file, and publish them.
+    """Add the sidecar and, if requested, DICOM series and map of half-widths to a staged NIfTI file, and publish them.
 
     The sidecar is published first, so that no output is ever without it.
 
@@ -267,6 +271,7 @@ def publish_output(
         record: Provenance record of this run.
         output_format: Output format, `nifti`, `dicom` or `both`.
         findings: Findings of the output's checks.
+        original: The source in its own units, where `source` is encoded.
         more: Further facts for the sidecar.
 
     Returns:
@@ -278,6 +283,10 @@ def publish_output(
         doubts = doubted([*noted(source), *(finding.as_dict() for finding in findings)])
         folder = nifti.with_name(name)
         outputs.append(write_dicom(nifti, folder, source, record, output_format=output_format, doubts=doubts))
+    if record.uncertainty is not None:
+        path, summary = write_uncertainty(nifti, source if original is None else original, record)
+        outputs.append(path)
+        more = {"uncertainty": summary, **more}
     if (kernel := kernel_found(source)) is not None:
         more = {"source_kernel": kernel, **more}
     facts = sidecar(record, sources=_sources(source), outputs=outputs, guards=noted(source), findings=findings, **more)
@@ -285,6 +294,58 @@ def publish_output(
     first, *others = staging.publish([beside, *outputs])
     record.published.append([*others, first])
     return [*others, first]
+
+
+def write_uncertainty(nifti: Path, source: Any, record: RunRecord) -> tuple[Path, dict[str, Any]]:
+    """Write the half-widths of a staged output beside it, on its grid and in its units.
+
+    Args:
+        nifti: File of the translation.
+        source: Source (1, X, Y, Z) in its own units, a MetaTensor.
+        record: Provenance record of this run, whose `uncertainty` is known.
+
+    Returns:
+        Path of the map, a float32 NIfTI file, and the summary for the sidecar.
+
+    Raises:
+        ValueError: If this direction was not calibrated.
+    """
+    assert record.uncertainty is not None
+    domain = source.meta.get(SOURCE) if hasattr(source, "meta") else None
+    calibrated = record.uncertainty.of(None if domain is None else str(domain), target_name(record.target))
+    image: Any = nib.load(nifti)  # type: ignore[attr-defined]
+    half_widths, summary = record.uncertainty.measure(
+        paired(
+            torch.as_tensor(source)[0].cpu().numpy(),
+            np.asarray(source.affine, dtype=float),
+            np.asarray(image.dataobj),
+            image.affine,
+            hu=record.uncertainty.hu,
+        ),
+        calibrated,
+    )
+    axes = nib.orientations.ornt_transform(  # type: ignore[attr-defined]
+        nib.orientations.axcodes2ornt("RAS"),  # type: ignore[attr-defined]
+        nib.orientations.io_orientation(image.affine),  # type: ignore[attr-defined]
+    )
+    stored = nib.orientations.apply_orientation(half_widths, axes)  # type: ignore[attr-defined]
+    name = nifti.name.removesuffix(".gz").removesuffix(".nii")
+    path = nifti.with_name(f"{name}{MAP_SUFFIX}.nii.gz")
+    header = image.header.copy()
+    header.set_data_dtype(np.float32)
+    header.set_slope_inter(1, 0)
+    nib.save(nib.Nifti1Image(stored.astype(np.float32), image.affine, header), path)  # type: ignore[attr-defined]
+    novelty = summary.get("novelty", {})
+    logger.info(
+        f"{path.name}: half-widths of {summary.get('mean_half_width')} {summary.get('unit')} on average."
+        f" {record.uncertainty.sentence}"
+    )
+    if novelty.get("flagged"):
+        logger.warning(
+            f"{file_name(source)} looks unlike the patients on whom the uncertainty was measured (p ="
+            f" {novelty['p_value']:g}): do not rely on its half-widths."
+        )
+    return path, summary
 
 
 def clipped_voxels(source: np.ndarray, percentiles: Sequence[float]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import distributed
 from ..data.inference_images import common_folder
 from ..dicom.derived.rules import derived_rule
 from ..dicom.reader import part_file
-from ..images.names import output_layout, refuse_equal_names
+from ..images.names import MAP_SUFFIX, output_layout, refuse_equal_names
 from .cases import Failure, failed_cases, raise_failures, run_cases
 from .outputs import BOTH, DICOM, NIFTI
 from .sidecar import RunRecord, described
@@ -138,7 +138,8 @@ def is_finished(sidecar: Path, image: Any, record: RunRecord, *, output_format: 
     try:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
         outputs = facts["output"]
-        kinds = {kind for entry in outputs for kind in ("file", "folder") if kind in entry}
+        images = [entry for entry in outputs if not str(entry.get("file")).endswith(f"{MAP_SUFFIX}.nii.gz")]
+        kinds = {kind for entry in images for kind in ("file", "folder") if kind in entry}
         places = [sidecar.parent / (entry.get("file") or entry["folder"]) for entry in outputs]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -15,6 +15,7 @@ from ..images.names import target_name
 from ..networks.definition import changed_by_hand
 from ..run_facts import run_facts
 from ..transforms.guards.findings import PASSED, WARNED, Finding
+from ..uncertainty import Uncertainty
 from .inferers import weight_facts
 
 NOTICE = "RESEARCH USE ONLY, not for diagnosis: a synthetic image."
@@ -31,6 +32,11 @@ class RunRecord:
         target: Target domain, or the weights of a blend by domain.
         guards: Mode of the input checks.
         choices: Choices of the user, beside the target, that change an output; for JSON.
+        uncertainty: Whether a map of the half-widths is written beside each output.
+
+    Raises:
+        FileNotFoundError: If `uncertainty` is wanted, but was not calibrated.
+        ValueError: If it was calibrated for other weights.
 
     Attributes:
         bundle: Name of the bundle's folder.
@@ -48,10 +54,12 @@ class RunRecord:
         target: str | Mapping[str, float],
         guards: str | bool,
         choices: Mapping[str, Any] | None = None,
+        uncertainty: bool = False,
     ) -> None:
         self.root, self.models_dir = Path(bundle_root), Path(models_dir)
         self.bundle, self.target, self.guards = self.root.resolve().name, target, guards or "off"
-        self.choices = dict(choices or {})
+        self.choices = {**(choices or {}), **({"uncertainty": True} if uncertainty else {})}
+        self.uncertainty = Uncertainty(self.models_dir) if uncertainty else None
         self.network = type(getattr(network, "network", network)).__name__
         self.decided: dict[str, Any] = {}
         self.published: list[list[Path]] = []

@@ -124,7 +124,13 @@ class SuperResolve:
                         background(finish, self._decoded(slab, item, of), of)
                 findings = self.check(pair, file_name(image))
                 path, *_ = publish_output(
-                    staging, staged, image, self.record, output_format=self.output_format, findings=findings
+                    staging,
+                    staged,
+                    image,
+                    self.record,
+                    output_format=self.output_format,
+                    findings=findings,
+                    original=item.get(ORIGINAL),
                 )
         except OSError as error:
             if error.errno in DISK_FULL:

@@ -27,6 +27,7 @@ from tests.helpers.commands import python_m
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir())
 KEPT_IN_MODELS = {"README.md", "model.pt", "network.json", "baselines.json", "filters.json", "enhancement_spread.json"}
+KEPT_IN_MODELS |= {"uncertainty.json"}
 
 
 @pytest.fixture(scope="module")

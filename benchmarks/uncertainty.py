@@ -1,0 +1,409 @@
+"""
+Calibrate the uncertainty of the shipped weights on phantoms, and test it there: coverage, the gate, and surprises.
+
+    python benchmarks/uncertainty.py data --output_dir runs/uncertainty
+    python benchmarks/uncertainty.py calibrate nec_t1t2 --data runs/uncertainty
+    python benchmarks/uncertainty.py coverage
+    python benchmarks/uncertainty.py gate
+    python benchmarks/uncertainty.py surprises
+
+`calibrate` writes `bundles/NAME/models/uncertainty.json` and `benchmarks/results/uncertainty_NAME.json`. No patient
+takes part twice, and none in a training: the phantoms have a seed of their own. Surprises are planted in copies of test
+patients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fire
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from common.calibration import Cases, auc, calibrate
+from common.files import write_json
+from common.phantoms import generate_phantom
+from common.phantoms.dataset import Volume, write_nifti
+from common.uncertainty import Uncertainty
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SEED = 23  # of the phantoms; those of trainings have 0
+PLANTED = 200  # label of a planted lesion
+LESIONS = ("cyst", "calcified", "cavity")  # which no patient of the phantoms has
+
+
+class Plan(NamedTuple):
+    """What is made for a bundle.
+
+    Attributes:
+        kind: Kind of phantom.
+        images: Keys of the images that surprises change.
+        source: Domain given to the network when surprised.
+        calibration: Patients who calibrate.
+        test: Patients who test the promise.
+        surprised: Patients of each surprise.
+        surprises: Names of the surprises.
+        options: Arguments of the phantom.
+        ids: Ids of the configs that restrict the surprises to one direction.
+    """
+
+    kind: str
+    images: tuple[str, ...]
+    source: str
+    calibration: int
+    test: int
+    surprised: int
+    surprises: tuple[str, ...]
+    options: dict[str, Any]
+    ids: dict[str, Any]
+
+
+KERNEL = Plan(
+    "chest",
+    ("B30f", "B50f", "B70f"),
+    "B30f",
+    32,
+    28,
+    5,
+    ("metal", *LESIONS, "other_kernel", "motion", "mirrored"),
+    {"size": 512, "slices": 1},
+    {"directions": [["B30f", "B70f"]], "blends": []},
+)
+PLANS = {
+    "nec_t1t2": Plan(
+        "brain",
+        ("T1", "T2"),
+        "T1",
+        60,
+        60,
+        10,
+        ("metal", *LESIONS, "other_sequence", "motion", "mirrored"),
+        {"size": 128, "slices": 4},
+        {},
+    ),
+    "ggcl": KERNEL,
+    "kcgan_kernel_conversion": KERNEL,
+    "nect2cect": Plan(
+        "abdomen",
+        ("NECT", "truth"),
+        "NECT",
+        34,
+        30,
+        10,
+        ("metal", *LESIONS, "other_phase", "other_kernel", "motion", "mirrored"),
+        {"size": 256, "slices": 3},
+        {},
+    ),
+    "sr_cyclegan": Plan(
+        "lung",
+        ("clinical", "truth"),
+        "clinical",
+        100,
+        200,
+        30,
+        ("metal", *LESIONS, "other_kernel", "motion", "mirrored"),
+        {"size": 192, "slices": 8},
+        {},
+    ),
+}
+
+
+def data(output_dir: str, *, bundles: Sequence[str] = tuple(PLANS)) -> None:
+    """Make the phantoms, and the surprises, of bundles.
+
+    Args:
+        output_dir: Folder with one folder per kind of phantom.
+        bundles: Names of the bundles.
+    """
+    for kind, plan in {PLANS[name].kind: PLANS[name] for name in bundles}.items():
+        folder = Path(output_dir) / kind
+        path = generate_phantom(kind, folder, patients=plan.calibration + plan.test, seed=SEED, **plan.options)
+        made = json.loads(path.read_text(encoding="utf-8"))
+        patients = [*made["training_paired"], *made["validation"], *made["test"]]
+        test = patients[plan.calibration :]
+        lists = {"training": [], "training_paired": [], "validation": patients[: plan.calibration], "test": test}
+        for number, name in enumerate(plan.surprises):
+            lists[name] = [
+                surprised(folder, entry, name, plan, np.random.default_rng((SEED, number, place)))
+                for place, entry in enumerate(test[: plan.surprised])
+            ]
+        lists["lesions"] = [entry for name in LESIONS for entry in lists[name]]
+        labels = {**made["label_names"], str(PLANTED): "planted lesion"}
+        write_json(folder / "uncertainty" / "datalist.json", {**made, **_moved(lists), "label_names": labels})
+        print(folder / "uncertainty")
+
+
+def _moved(lists: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, list[dict[str, str]]]:
+    """Return lists whose paths begin in a subfolder."""
+    return {
+        name: [{key: value if key == "patient" else f"../{value}" for key, value in e.items()} for e in entries]
+        for name, entries in lists.items()
+    }
+
+
+def surprised(
+    folder: Path, entry: Mapping[str, str], name: str, plan: Plan, rng: np.random.Generator
+) -> dict[str, str]:
+    """Write a copy of a patient with a surprise, and return its entry."""
+    keys = [*plan.images, "label"]
+    images = {key: nib.load(folder / entry[key]) for key in keys}
+    volumes = {key: np.asarray(image.dataobj, dtype=np.float32) for key, image in images.items()}
+    changed = SURPRISES[name](volumes, {key: image.affine for key, image in images.items()}, plan, rng)
+    new = {**entry, "patient": f"{entry['patient']}_{name}"}
+    for key, volume in changed.items():
+        new[key] = f"surprises/{new['patient']}_{key}.nii.gz"
+        (folder / "surprises").mkdir(exist_ok=True)
+        write_nifti(folder / new[key], Volume(volume, images[key].affine))
+    return new
+
+
+Volumes = dict[str, np.ndarray]
+Affines = Mapping[str, np.ndarray]
+
+
+def sphere(volumes: Volumes, affines: Affines, plan: Plan, rng: np.random.Generator, radius_mm: float) -> Volumes:
+    """Return the share of each voxel of each volume that a sphere at a random place of the foreground fills."""
+    source, affine = volumes[plan.source], affines[plan.source]
+    sizes = nib.affines.voxel_sizes(affine)
+    radius = min(radius_mm, min(n * s for n, s in zip(source.shape[:2], sizes[:2])) / 6)
+    body = source > (np.percentile(source, 99) * 0.2 if plan.kind == "brain" else -300)
+    inside = [
+        ndimage.binary_erosion(body[..., z], iterations=max(1, int(0.8 * radius / sizes[0])))
+        for z in range(source.shape[2])
+    ]
+    places = np.argwhere(np.stack(inside, axis=-1))
+    if not len(places):
+        places = np.argwhere(np.ones(source.shape, bool))
+    centre = affine @ [*places[rng.integers(len(places))], 1]
+    shares = {}
+    for key, volume in volumes.items():
+        grid = np.stack(np.meshgrid(*(np.arange(n) for n in volume.shape), indexing="ij"), axis=-1)
+        mm = grid @ affines[key][:3, :3].T + affines[key][:3, 3]
+        depth = radius - np.linalg.norm((mm - centre[:3]) * [1, 1, 0.5], axis=-1)
+        pixel = float(nib.affines.voxel_sizes(affines[key])[0])
+        shares[key] = np.clip(depth / pixel + 0.5, 0, 1).astype(np.float32)
+    return shares
+
+
+def lesion(radius_mm: tuple[float, float], brain: tuple[float, float], hu: float) -> Callable[..., Volumes]:
+    """Return a surprise: a round lesion whose texture is that of the image.
+
+    Args:
+        radius_mm: Range of its radius.
+        brain: Intensities in T1 and T2, as shares of the 95th percentile of each image's foreground.
+        hu: Intensity in CT, before and after contrast agent.
+    """
+
+    def plant(volumes: Volumes, affines: Affines, plan: Plan, rng: np.random.Generator) -> Volumes:
+        shares = sphere(volumes, affines, plan, rng, rng.uniform(*radius_mm))
+        changed = {}
+        for key in plan.images:
+            volume = volumes[key]
+            level = hu
+            if plan.kind == "brain":
+                level = brain[plan.images.index(key)] * float(np.percentile(volume[volume > 0], 95))
+            texture = 0.5 * (volume - ndimage.gaussian_filter(volume, (2, 2, 0)))
+            changed[key] = (1 - shares[key]) * volume + shares[key] * (level + texture)
+        changed["label"] = np.where(shares["label"] > 0.5, PLANTED, volumes["label"]).astype(np.uint16)
+        return changed
+
+    return plant
+
+
+def metal(volumes: Volumes, affines: Affines, plan: Plan, rng: np.random.Generator) -> Volumes:
+    """An implant: a void with a bright rim in MR, 3000 HU with streaks in CT."""
+    shares = sphere(volumes, affines, plan, rng, 8.0)
+    changed = {}
+    for key in plan.images:
+        volume, share = volumes[key], shares[key]
+        if plan.kind == "brain":
+            rim = np.clip(4 * ndimage.gaussian_filter(share, (2, 2, 0)) * (1 - share), 0, 1)
+            changed[key] = np.where(volume > 0, volume * (1 + rim) * (1 - share) + 1, volume)
+            continue
+        middle = [float(np.average(axis, weights=share + 1e-9)) for axis in np.indices(share.shape)[:2]]
+        x, y = (axis - m for axis, m in zip(np.indices(share.shape)[:2], middle))
+        distance = np.hypot(x, y) * nib.affines.voxel_sizes(affines[key])[0]
+        streaks = 400 * np.cos(8 * np.arctan2(y, x)) * np.exp(-distance / 30)
+        changed[key] = np.clip((1 - share) * (volume + streaks) + share * 3000, -1024, 3071)
+    return changed
+
+
+def motion(volumes: Volumes, affines: Affines, plan: Plan, rng: np.random.Generator) -> Volumes:
+    """The source moved while it was scanned: a ghost in MR, a double contour in CT; the truth did not."""
+    source = volumes[plan.source]
+    pixel = float(nib.affines.voxel_sizes(affines[plan.source])[0])
+    if plan.kind == "brain":
+        ghosts = 0.2 * np.roll(source, source.shape[1] // 4, axis=1) + 0.2 * np.roll(
+            source, -source.shape[1] // 4, axis=1
+        )
+        return {plan.source: 0.8 * source + ghosts}
+    return {plan.source: 0.5 * source + 0.5 * np.roll(source, max(2, round(4.0 / pixel)), axis=1)}
+
+
+def mirrored(volumes: Volumes, affines: Affines, plan: Plan, rng: np.random.Generator) -> Volumes:
+    """Left and right are exchanged in source, truth and label."""
+    return {
+        key: (volume[::-1] if key != "label" else volume[::-1].astype(np.uint16)) for key, volume in volumes.items()
+    }
+
+
+def other_kernel(volumes: Volumes, affines: Affines, plan: Plan, rng: np.random.Generator) -> Volumes:
+    """A sharper reconstruction kernel than the one that the source is said to have."""
+    if "B70f" in volumes:
+        return {plan.source: volumes["B70f"]}
+    source = volumes[plan.source]
+    return {plan.source: np.clip(source + 2 * (source - ndimage.gaussian_filter(source, (1, 1, 0))), -1024, 3071)}
+
+
+def other_image(volumes: Volumes, affines: Affines, plan: Plan, rng: np.random.Generator) -> Volumes:
+    """The truth in place of the source: T2 for T1, contrast-enhanced for non-contrast CT."""
+    return {plan.source: volumes[plan.images[1]]}
+
+
+SURPRISES: dict[str, Callable[..., Volumes]] = {
+    "metal": metal,
+    "cyst": lesion((8, 14), (0.3, 1.6), 5.0),
+    "calcified": lesion((4, 8), (0.5, 0.15), 400.0),
+    "cavity": lesion((16, 22), (0.28, 1.7), 15.0),
+    "other_kernel": other_kernel,
+    "other_sequence": other_image,
+    "other_phase": other_image,
+    "motion": motion,
+    "mirrored": mirrored,
+}
+
+
+def run(bundle: str, *, data: str, models_dir: str | None = None) -> None:
+    """Calibrate a bundle, test it, and write its `uncertainty.json` and the results.
+
+    Args:
+        bundle: Name of the bundle.
+        data: Folder that `data` wrote.
+        models_dir: Folder of the weights; default: the bundle's.
+    """
+    plan, folder = PLANS[bundle], Path(data) / PLANS[bundle].kind / "uncertainty"
+    models = Path(models_dir or ROOT / "bundles" / bundle / "models")
+    content, rows = calibrate(
+        bundle,
+        folder,
+        models_dir=models,
+        lesions=("planted lesion",),
+        lesion_test="lesions",
+        description=f"digital phantoms ({plan.kind})",
+        device="cpu",
+        **({"blends": []} if plan.kind == "chest" else {}),
+    )
+    known = Uncertainty(models)
+    surprises = {}
+    direction = rows[0]["direction"] if not plan.ids else "->".join(plan.ids["directions"][0])
+    measured = {row["patient"]: (row["novelty_score"], row["novelty"]) for row in rows if row["direction"] == direction}
+    usual = [score for patient, score in measured.items() if patient.count("_") == 1]
+    for name in plan.surprises:
+        scores = [score for patient, score in measured.items() if patient.endswith(f"_{name}")]
+        if not scores:
+            scores = _scores(known, Cases(ROOT / "bundles" / bundle, models, folder, name, device="cpu", **plan.ids))
+        found = np.concatenate([[score for score, _ in usual], [score for score, _ in scores]])
+        surprises[name] = {
+            "patients": len(scores),
+            "novelty_auc": auc(found, np.arange(found.size) >= len(usual)),
+            "flagged": float(np.mean([p <= content["promise"]["novelty"] for _, p in scores])),
+        }
+        print(name, surprises[name], flush=True)
+    surprises["none"] = {
+        "patients": len(usual),
+        "novelty_auc": 0.5,
+        "flagged": float(np.mean([p <= content["promise"]["novelty"] for _, p in usual])),
+    }
+    kept = {key: content[key] for key in ("weights_sha256", "unit", "promise", "data", "gate")}
+    print(write_json(RESULTS / f"uncertainty_{bundle}.json", {"bundle": bundle, **kept, "surprises": surprises}))
+
+
+def _scores(known: Uncertainty, cases: Cases) -> list[tuple[float, float]]:
+    """Return the novelty score and its p-value of each case."""
+    found = []
+    for case in cases:
+        novelty = known.directions[case.direction].novelty
+        score = novelty.score(novelty.statistics(novelty.distances(case.coarse), case.coarse))
+        found.append((score, novelty.p_value(score)))
+    return found
+
+
+def coverage(*results: str) -> None:
+    """Print, as Markdown, what was promised and what was measured, one row per direction of all committed results."""
+    head = "bundle", "direction", "patients", "covered", "95 % interval", "voxels", "voxels, mean factor"
+    _head(*head, "half-width", "constant", "strata", "network", "mean error")
+    for result in _read(results):
+        for direction, found in result["gate"]["directions"].items():
+            low, high = found["patient_coverage_interval"]
+            widths = [f"{found['half_widths'][kind]:.0f}" for kind in ("constant", "strata", "network")]
+            patients = f"{found['patients_covered']}/{found['patients']} ({found['patient_coverage']:.0%})"
+            shares = [f"{found[key]:.1%}" for key in ("voxel_coverage", "voxel_coverage_by_mean_factor")]
+            counts = "/".join(str(result["data"]["patients"][key]) for key in ("scale", "factor", "test"))
+            interval = f"{low:.0%} to {high:.0%}"
+            cells = [counts, patients, interval, *shares, f"{found['half_width']:.0f} ({found['kind']})", *widths]
+            _row(result["bundle"], direction, *cells, f"{found['error']:.0f}")
+
+
+def gates(*results: str) -> None:
+    """Print, as Markdown, how well each predictor ranks the errors and finds planted lesions."""
+    names = ("strata", "network", "novelty", "baseline")
+    _head(
+        "bundle",
+        "direction",
+        *(f"{name}: Spearman" for name in names),
+        *(f"{name}: lesion AUC" for name in names),
+        "true error: lesion AUC",
+        "gate",
+    )
+    for result in _read(results):
+        for direction, found in result["gate"]["directions"].items():
+            numbers = [
+                f"{found[kind][name]:.2f}" if name in found[kind] else ""
+                for kind in ("spearman", "lesion_auc")
+                for name in names
+            ]
+            own = found["lesion_auc_of_the_error"]
+            _row(
+                result["bundle"],
+                direction,
+                *numbers,
+                "" if own is None else f"{own:.2f}",
+                "passed" if found["passed"] else "failed",
+            )
+
+
+def surprises(*results: str) -> None:
+    """Print, as Markdown, the AUC of the novelty score for each surprise, and the share of patients that is flagged."""
+    read = _read(results)
+    names = [name for name in dict.fromkeys(name for result in read for name in result["surprises"]) if name != "none"]
+    _head("surprise", *(result["bundle"] for result in read))
+    for name in [*names, "none"]:
+        cells = []
+        for result in read:
+            found = result["surprises"].get(name)
+            share = "" if found is None else f"{found['flagged']:.0%} of {found['patients']}"
+            cells.append(share if found is None or name == "none" else f"{found['novelty_auc']:.2f} ({share})")
+        _row(name.replace("_", " "), *cells)
+
+
+def _read(results: Sequence[str]) -> list[dict[str, Any]]:
+    paths = [Path(path) for path in results] or sorted(RESULTS.glob("uncertainty_*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _head(*cells: str) -> None:
+    _row(*cells)
+    print("|" + "---|" * len(cells))
+
+
+def _row(*cells: str) -> None:
+    print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    fire.Fire({"data": data, "calibrate": run, "coverage": coverage, "gate": gates, "surprises": surprises})

@@ -1,0 +1,141 @@
+"""`python -m common calibrate`: fits on some patients, tests on others, and inference uses what it wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.calibration import Case, Fit, auc, fit_network, fit_strata, gate
+from common.files import checksum
+from common.phantoms import generate_phantom
+from common.uncertainty import Uncertainty
+from tests.helpers.bundles import bundle, done
+from tests.helpers.commands import ROOT, python_m
+
+
+def patients(count: int, seed: int, size: float = 1.0) -> list[Case]:
+    """Patients whose errors have the SD 10 x (1 + feature 0), times a size of their own."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        features = rng.uniform(0, 4, (9, 3000)).astype(np.float32)
+        own = size * np.exp(rng.normal(0, 0.1))
+        error = (10 * (1 + features[0]) * own * rng.normal(size=3000)).astype(np.float32)
+        labels = (features[0] > 3).astype(np.int16)
+        made.append(Case(f"p{number}", "a->b", features, error, labels, None, features[:, ::10]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fit:
+    fit = Fit(patients(16, 0), 0.9)
+    for case in patients(30, 1):
+        fit.add(case)
+    fit.finish(0.9)
+    return fit
+
+
+def test_scales_follow_the_errors():
+    """The 0.9 quantile of |N(0, s)| is 1.645 s."""
+    (case,) = patients(1, 3)
+    features, errors = np.tile(case.features, 6), np.abs(np.tile(case.error, 6))
+    at = np.full((9, 2), 2.0, np.float32)
+    at[0] = [0.5, 3.5]
+    for scale in (fit_strata(features, errors, (0, 1), 0.9), fit_network(features, errors, 0.9)):
+        low, high = scale(at)
+        assert 1.645 * 15 * 0.6 < low < 1.645 * 15 * 1.6
+        assert 2 < high / low < 4.2  # 3 without noise
+
+
+def test_what_is_promised_is_measured_on_other_patients(fitted):
+    rows = [{**fitted.measure(case, {1: "lesion"}, ["lesion"]), "counted": True} for case in patients(60, 2)]
+    found = gate(rows, 0.9)
+    assert found["patients_covered"] >= 46  # of 60: 54 are expected, 4 SDs less
+    assert 0.88 < found["voxel_coverage"] < 0.97
+    assert abs(found["voxel_coverage_by_mean_factor"] - 0.9) < 0.03
+    assert found["kind"] != "constant"
+    assert found["half_width"] < found["half_widths"]["constant"]
+    assert found["lesion_auc"][found["kind"]] > 0.95  # where the error is largest by construction
+    assert found["structures"]["lesion"]["half_width"] > found["half_width"]
+    assert found["false_novelty"] < 0.2
+
+
+def test_larger_errors_than_promised_are_seen(fitted):
+    rows = [{**fitted.measure(case, {}, []), "counted": True} for case in patients(20, 2, size=3.0)]
+    found = gate(rows, 0.9)
+    assert found["patients_covered"] == 0
+    assert not found["passed"]
+
+
+@pytest.mark.parametrize(
+    ("values", "inside", "expected"),
+    [
+        ([3, 1, 2], [True, False, False], 1.0),
+        ([1, 1], [True, False], 0.5),
+        ([1, 2, 3, 4], [True, False, True, False], 0.25),
+    ],
+)
+def test_auc_is_the_share_of_pairs_in_order(values, inside, expected):
+    assert auc(np.array(values, float), np.array(inside)) == expected
+
+
+@pytest.mark.slow
+def test_a_bundle_is_calibrated_and_writes_a_map(tmp_path):
+    """On brains of 64 pixels: the file is bound to the weights, and inference writes half-widths beside the output."""
+    path = generate_phantom("brain", tmp_path / "data", patients=30, slices=1, size=64, seed=5, workers=1)
+    lists = json.loads(path.read_text())
+    everyone = [*lists["training_paired"], *lists["validation"], *lists["test"]]
+    path.write_text(
+        json.dumps({**lists, "training": [], "training_paired": [], "validation": everyone[:24], "test": everyone[24:]})
+    )
+    models = tmp_path / "models"
+    models.mkdir()
+    for file in (ROOT / "bundles" / "nec_t1t2" / "models").glob("*.*"):
+        if file.name != "uncertainty.json":
+            (models / file.name).write_bytes(file.read_bytes())
+    arguments = [
+        "calibrate",
+        "nec_t1t2",
+        "--dataset_dir",
+        tmp_path / "data",
+        "--models_dir",
+        models,
+        "--lesions",
+        "tumour",
+    ]
+    printed = done(python_m("common", [*arguments, "--device", "cpu"], cwd=tmp_path)).stdout
+    assert "T1->T2: half-width" in printed
+    assert "of 6 test patients" in printed
+    content = json.loads((models / "uncertainty.json").read_text())
+    assert content["weights_sha256"] == checksum(models / "model.pt")
+    assert content["data"]["patients"] == {"scale": 6, "factor": 18, "test": 6}
+    assert Uncertainty(models).of(None, "T2").factor > 0
+    scan = tmp_path / "data" / everyone[-1]["T1"]
+    options = ["--models_dir", models, "--dataset_dir", scan, "--output_dir", tmp_path / "out", "--uncertainty", "True"]
+    done(bundle("inference", ["inference"], *options, cwd=tmp_path))
+    names = sorted(file.name for file in (tmp_path / "out").rglob("*.*"))
+    stem = Path(scan).name.removesuffix(".nii.gz")
+    assert names == [
+        f"{stem}_synthetic_T2.json",
+        f"{stem}_synthetic_T2.nii.gz",
+        f"{stem}_synthetic_T2_uncertainty.nii.gz",
+    ]
+    told = json.loads((tmp_path / "out" / names[0]).read_text())["uncertainty"]
+    assert told["mean_half_width"] > 0
+    (models / "model.pt").write_bytes((models / "model.pt").read_bytes() + b" ")
+    refused = bundle("inference", ["inference"], *options, cwd=tmp_path)
+    assert refused.returncode != 0
+    assert "was measured with other weights" in refused.stdout + refused.stderr
+
+
+def test_too_few_patients_are_named():
+    with pytest.raises(ValueError, match="At least 4 patients"):
+        Fit(patients(3, 0), 0.9)
+    fit = Fit(patients(4, 0), 0.9)
+    for case in patients(8, 1):
+        fit.add(case)
+    with pytest.raises(ValueError, match="8 patients are too few"):
+        fit.finish(0.9)
