@@ -3,6 +3,7 @@ Calibrate the uncertainty of the shipped weights on phantoms, and test it there:
 
     python benchmarks/uncertainty.py data --output_dir runs/uncertainty
     python benchmarks/uncertainty.py calibrate nec_t1t2 --data runs/uncertainty
+    python benchmarks/uncertainty.py real nec_t1t2 --scans ../shared/data
     python benchmarks/uncertainty.py coverage
     python benchmarks/uncertainty.py gate
     python benchmarks/uncertainty.py surprises
@@ -24,14 +25,20 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from common.calibration import Cases, auc, calibrate
+from common.calibration import Cases, auc, calibrate, case_of
 from common.files import write_json
 from common.phantoms import generate_phantom
 from common.phantoms.dataset import Volume, write_nifti
-from common.uncertainty import Uncertainty
+from common.uncertainty import Uncertainty, paired
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+REAL = {  # patterns of open scans by kind of phantom
+    "brain": ("brain_mri/*T1.nii.gz", "brain_mri/*t1_brain.nii.gz"),
+    "chest": ("chest_ct/*slices.nii.gz", "kernel_pair_ct/*.nii.gz"),
+    "abdomen": ("abdomen_ct/acrin*.nii.gz", "abdomen_ct/c4kc*.nii.gz", "abdomen_ct/totalseg_example_c*.nii.gz"),
+    "lung": ("chest_ct/*slices.nii.gz",),
+}
 SEED = 23  # of the phantoms; those of trainings have 0
 PLANTED = 200  # label of a planted lesion
 LESIONS = ("cyst", "calcified", "cavity")  # which no patient of the phantoms has
@@ -79,11 +86,11 @@ PLANS = {
         "brain",
         ("T1", "T2"),
         "T1",
-        60,
-        60,
+        140,
+        120,
         10,
         ("metal", *LESIONS, "other_sequence", "motion", "mirrored"),
-        {"size": 128, "slices": 4},
+        {"size": 128, "slices": 2},
         {},
     ),
     "ggcl": KERNEL,
@@ -105,7 +112,7 @@ PLANS = {
         "clinical",
         100,
         200,
-        30,
+        20,
         ("metal", *LESIONS, "other_kernel", "motion", "mirrored"),
         {"size": 192, "slices": 8},
         {},
@@ -125,6 +132,7 @@ def data(output_dir: str, *, bundles: Sequence[str] = tuple(PLANS)) -> None:
         path = generate_phantom(kind, folder, patients=plan.calibration + plan.test, seed=SEED, **plan.options)
         made = json.loads(path.read_text(encoding="utf-8"))
         patients = [*made["training_paired"], *made["validation"], *made["test"]]
+        np.random.default_rng(SEED).shuffle(patients)  # the phantoms spread their parameters evenly along the list
         test = patients[plan.calibration :]
         lists = {"training": [], "training_paired": [], "validation": patients[: plan.calibration], "test": test}
         for number, name in enumerate(plan.surprises):
@@ -323,6 +331,30 @@ def run(bundle: str, *, data: str, models_dir: str | None = None) -> None:
     print(write_json(RESULTS / f"uncertainty_{bundle}.json", {"bundle": bundle, **kept, "surprises": surprises}))
 
 
+def real(bundle: str, *, scans: str, models_dir: str | None = None) -> None:
+    """Add the novelty of real scans, of which no calibration patient is one, to a bundle's results.
+
+    Args:
+        bundle: Name of the bundle.
+        scans: Folder of the open scans that docs/real_scans.md names.
+        models_dir: Folder of the weights; default: the bundle's.
+    """
+    known = Uncertainty(Path(models_dir or ROOT / "bundles" / bundle / "models"))
+    novelty = next(iter(known.directions.values())).novelty
+    found = {}
+    for path in sorted(path for pattern in REAL[PLANS[bundle].kind] for path in Path(scans).glob(pattern)):
+        image = nib.as_closest_canonical(nib.load(path))
+        middle = image.shape[2] // 2
+        volume = np.asarray(image.dataobj[..., middle - 2 : middle + 2], dtype=np.float32)
+        pair = paired(volume, image.affine, volume, image.affine, hu=known.hu)
+        case = case_of(path.name, "", pair, np.zeros_like(volume), None, None)
+        score = novelty.score(novelty.statistics(novelty.distances(case.coarse), case.coarse))
+        found[path.name.removesuffix(".nii.gz")] = {"score": score, "p_value": novelty.p_value(score)}
+        print(path.name, found[path.name.removesuffix(".nii.gz")], flush=True)
+    path = RESULTS / f"uncertainty_{bundle}.json"
+    print(write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "real": found}))
+
+
 def _scores(known: Uncertainty, cases: Cases) -> list[tuple[float, float]]:
     """Return the novelty score and its p-value of each case."""
     found = []
@@ -389,6 +421,12 @@ def surprises(*results: str) -> None:
             share = "" if found is None else f"{found['flagged']:.0%} of {found['patients']}"
             cells.append(share if found is None or name == "none" else f"{found['novelty_auc']:.2f} ({share})")
         _row(name.replace("_", " "), *cells)
+    cells = []
+    for result in read:
+        p_values = [found["p_value"] for found in result.get("real", {}).values()]
+        share = sum(p <= result["promise"]["novelty"] for p in p_values)
+        cells.append(f"{share} of {len(p_values)}" if p_values else "")
+    _row("real scans", *cells)
 
 
 def _read(results: Sequence[str]) -> list[dict[str, Any]]:
@@ -406,4 +444,6 @@ def _row(*cells: str) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire({"data": data, "calibrate": run, "coverage": coverage, "gate": gates, "surprises": surprises})
+    fire.Fire(
+        {"data": data, "calibrate": run, "real": real, "coverage": coverage, "gate": gates, "surprises": surprises}
+    )

@@ -1,7 +1,7 @@
 """Calibrate how far a bundle's outputs may be from the truth, on patients with truth, and test it on others.
 
-Of the patients in one list of the datalist, every fourth gives the scale of the errors and the others its factor; those
-of another list say whether the promise holds, and whether the half-widths tell where the errors are: the gate.
+Of the patients in one list of the datalist, a random quarter gives the scale of the errors and the others its factor;
+those of another list say whether the promise holds, and whether the half-widths tell where the errors are: the gate.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .uncertainty import (
 logger = logging.getLogger(__name__)
 COVERAGE, CONFIDENCE, FALSE_ALARMS = 0.9, 0.9, 0.05
 SPEARMAN, AUC = 0.5, 0.75  # of the gate
-SCALE_EVERY = 4  # every fourth patient gives the scale
+SCALE_EVERY = 4  # one patient in four gives the scale
 KEPT = 20000  # voxels kept of a patient who gives the scale
 SAMPLES = 4000  # voxels per patient from which the scale is fitted
 RATIOS = 4000  # voxels per patient for the factor of the mean coverage
@@ -221,8 +221,8 @@ class Cases:
         loader: Any = self.evaluator.data_loader
         self.items = [item for item in loader if isinstance(item["direction"][1], str)]
         self.patients = list(dict.fromkeys(self._patient(item) for item in self.items))
-        self.for_scale = self.patients[::SCALE_EVERY]
-        self.for_factor = [patient for patient in self.patients if patient not in self.for_scale]
+        mixed = [self.patients[place] for place in np.random.default_rng(0).permutation(len(self.patients))]
+        self.for_scale, self.for_factor = mixed[::SCALE_EVERY], [p for n, p in enumerate(mixed) if n % SCALE_EVERY]
         self.residual, self.split = residual, split
 
     def of_scale(self) -> Iterator[Case]:
@@ -268,7 +268,7 @@ class Cases:
         residual = None
         if self.residual and (other := self._baseline(target)) is not None:
             residual = np.abs(pair.output - _on_grid(axial(self._translated(other, volume, target)), pair))
-        return _case_of(self._patient(item), f"{source}->{target}", pair, pair.output - truth, labels, residual)
+        return case_of(self._patient(item), f"{source}->{target}", pair, pair.output - truth, labels, residual)
 
     def _translated(self, method: str, volume: Any, target: str) -> Any:
         translator = self.evaluator.translators[method]
@@ -297,9 +297,19 @@ def _labels(array: np.ndarray, pair: Pair) -> NDArray[np.int16]:
     return np.rint(array).astype(np.int16)
 
 
-def _case_of(
+def case_of(
     patient: str, direction: str, pair: Pair, error: np.ndarray, labels: np.ndarray | None, residual: np.ndarray | None
 ) -> Case:
+    """Return a case at the voxels of the foreground.
+
+    Args:
+        patient: Name of the patient.
+        direction: `source->target`.
+        pair: Source and output.
+        error: Output minus truth (X, Y, Z).
+        labels: Labels (X, Y, Z), or None.
+        residual: |output - baseline's output| (X, Y, Z), or None.
+    """
     every_x, every_y = coarse_pixels(pair)
     features, errors, coarse = [], [], []
     for level, values in slices_of(pair):

@@ -187,8 +187,9 @@ def most_frequent(labels: np.ndarray, slices: int) -> np.ndarray:
         [[[2, 4]]]
     """
     thin = np.rint(labels).astype(np.uint8).reshape(*labels.shape[:2], slices, -1)
-    counts = np.stack([(thin == value).sum(axis=3) for value in range(int(thin.max(initial=0)) + 1)])
-    return np.asarray(counts.argmax(axis=0).astype(np.uint8))
+    values = np.unique(thin)
+    counts = np.stack([(thin == value).sum(axis=3) for value in values])
+    return np.asarray(values[counts.argmax(axis=0)])
 
 
 def _like(output: MetaTensor, array: np.ndarray) -> MetaTensor:

@@ -26,7 +26,7 @@ def test_the_tables_of_the_page_come_from_the_committed_results(verb):
 
 
 def test_each_shipped_calibration_has_a_result_and_each_result_a_calibration():
-    assert SHIPPED == [path.stem.removeprefix("uncertainty_") for path in RESULTS]
+    assert [path.stem.removeprefix("uncertainty_") for path in RESULTS] == SHIPPED
 
 
 @pytest.mark.parametrize("bundle", SHIPPED)
