@@ -1,5 +1,5 @@
 """
-What a translated volume costs: time and arithmetic of the papers' networks, error of `fast`, memory, overlap.
+What a translated volume costs: time and arithmetic of the papers' networks, error of `fast`, overlap.
 
     python benchmarks/inference.py [--quick] [--result PATH]
 
@@ -22,8 +22,8 @@ from unittest import mock
 import fire
 import numpy as np
 import torch
-from inference_speed import DEPTH, FROM_SOFT, TO_SHARP, paper_networks, speed
-from measuring import interleaved, peak_memory_mb, print_table, result_path, write_result
+from inference_speed import FROM_SOFT, TO_SHARP, paper_networks, speed
+from measuring import interleaved, print_table, result_path, write_result
 from monai.bundle import ConfigParser
 from torch import nn
 
@@ -69,37 +69,6 @@ def errors() -> list[dict[str, Any]]:
     return rows
 
 
-def memory(*, quick: bool) -> list[dict[str, Any]]:
-    """Peak of a process that converts a volume by a network that costs none."""
-    rows = []
-    depths = (32, 96) if quick else (64, DEPTH)
-    for bundle in ("ggcl",) if quick else ("ggcl", "nect2cect", "sr_cyclegan"):
-        for suffix in (".nii.gz",) if quick else (".nii", ".nii.gz"):
-            small, large = (peak_memory_mb(translate_noise, bundle, suffix, depth) for depth in depths)
-            voxels = 512 * 512 * (depths[1] - depths[0])
-            rows.append(
-                {
-                    "bundle": bundle,
-                    "file": suffix,
-                    f"MB at {depths[0]} slices": small,
-                    f"MB at {depths[1]} slices": large,
-                    "bytes a voxel": (large - small) * 2**20 / voxels,
-                }
-            )
-    return rows
-
-
-def translate_noise(bundle: str, suffix: str, depth: int) -> None:
-    """Translate a volume of 512 x 512 x `depth` voxels with an identity."""
-    with tempfile.TemporaryDirectory() as folder:
-        save_noise(Path(folder, f"scan{suffix}"), depth)
-        given: dict[str, Any] = {
-            "network_def": Enlarging() if bundle == "sr_cyclegan" else nn.Identity(),
-            "handlers": [],
-        }
-        run_cases(evaluator(bundle, folder, f"{folder}/out", guards="off", **given))
-
-
 class Enlarging(nn.Module):
     """Twice the size, by repeating pixels."""
 
@@ -110,8 +79,8 @@ class Enlarging(nn.Module):
         return image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
-def save_noise(path: Path, depth: int, size: int = 512) -> None:
-    """Write a cylinder of noise in air, slice by slice."""
+def save_noise(path: Path, depth: int, size: int = 512, *, mr: bool = False) -> None:
+    """Write a cylinder of noise in air, slice by slice, in HU or in the unit of an MR scanner."""
     from common.images import NiftiSliceWriter
 
     random = np.random.default_rng(0)
@@ -119,7 +88,8 @@ def save_noise(path: Path, depth: int, size: int = 512) -> None:
     with NiftiSliceWriter(path, (size, size, depth), np.diag([-0.7, -0.7, 1.0, 1.0])) as writer:
         for _ in range(depth):
             noise = random.normal(np.where(inside, 40, -1000), 20)
-            writer.write(noise.round().astype(np.int16)[..., None])
+            values = (noise + 1000).clip(0) if mr else noise
+            writer.write(values.round().astype(np.int16)[..., None])
 
 
 def evaluator(bundle: str, source: str, output_dir: str, **given: Any) -> Any:
@@ -172,7 +142,6 @@ def main(quick: bool = False, result: str | None = None) -> None:
     tables = {
         "speed": speed(quick=quick),
         "errors": errors(),
-        "memory": memory(quick=quick),
         "overlap": overlap(quick=quick),
     }
     for name, rows in tables.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import nibabel as nib
@@ -10,8 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .nifti import forget_pages
+
 REGION = "region"  # key of a volume's meta data: the box that is processed, a JSON text, which survives collation
 PIXEL_MM = 3.0  # default pixel size of coarse volumes
+MOST_VOXELS = 2**24  # of a volume that is held in memory: a head at 1 mm
+AT_A_TIME = 16  # slices of a mapped volume that are averaged together
 
 FloatArray = NDArray[np.float64]
 
@@ -121,13 +125,16 @@ def block_mean(volume: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
 
 
-def coarse_volume(image: Any, *, pixel_mm: float = PIXEL_MM, slice_mm: float = 0.0) -> tuple[NDArray[Any], list[float]]:
-    """Average an image over blocks of voxels, which reduces noise.
+def coarse_volume(
+    image: Any, *, pixel_mm: float = PIXEL_MM, slice_mm: float = 0.0, most: int | None = None
+) -> tuple[NDArray[Any], list[float]]:
+    """Average an image over blocks of voxels, which reduces noise. It may be memory-mapped: slabs are read in turn.
 
     Args:
         image: A MetaTensor (1, X, Y, Z).
         pixel_mm: Approximate pixel size after averaging.
         slice_mm: Approximate slice thickness after averaging; 0: slices are not averaged.
+        most: Largest number of voxels after averaging; more slices are averaged if there would be more.
 
     Returns:
         Volume of shape (X', Y', Z'), axial slices last, and its voxel sizes in mm.
@@ -135,23 +142,54 @@ def coarse_volume(image: Any, *, pixel_mm: float = PIXEL_MM, slice_mm: float = 0
     array, sizes = axial_last(torch.as_tensor(image)[0].cpu().numpy(), np.asarray(image.affine, dtype=float))
     slices = max(1, min(round(slice_mm / sizes[2]), array.shape[2]))
     factors = [*block_factors(array.shape, sizes, pixel_mm=pixel_mm), slices]
-    return block_mean(array, factors), [size * factor for size, factor in zip(sizes, factors)]
+    shape = [n // factor for n, factor in zip(array.shape, factors)]
+    if most is not None and (times := -(-int(np.prod(shape, dtype=np.int64)) // most)) > 1:
+        factors[2] *= min(times, shape[2])
+        shape[2] = array.shape[2] // factors[2]
+    coarse = np.empty(shape, dtype=np.float32)
+    together = max(1, AT_A_TIME // factors[2])
+    for start in range(0, shape[2], together):
+        stop = min(start + together, shape[2])
+        coarse[..., start:stop] = block_mean(array[..., start * factors[2] : stop * factors[2]], factors)
+        forget_pages(torch.as_tensor(image))
+    return coarse, [size * factor for size, factor in zip(sizes, factors)]
 
 
-def planes(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return the slices of a volume (C, X, Y, Z) along its slowest axis in memory.
+def reduced(image: Any, most: int = MOST_VOXELS) -> tuple[NDArray[Any], list[float]]:
+    """Return an image as it is or, if it is larger, averaged over blocks of about cubes to at most `most` voxels.
+
+    Args:
+        image: A MetaTensor (1, X, Y, Z).
+        most: Largest number of voxels.
+
+    Returns:
+        Volume (X', Y', Z') and its voxel sizes in mm; an averaged one has its axial slices last.
+    """
+    affine = getattr(image, "affine", None)
+    sizes = np.ones(3) if affine is None else nib.affines.voxel_sizes(np.asarray(affine, dtype=float))
+    volume = torch.as_tensor(image)[0].cpu().numpy()
+    if volume.size <= most:
+        return volume, [float(size) for size in sizes]
+    side = float((volume.size * np.prod(sizes) / most) ** (1 / 3))
+    return coarse_volume(image, pixel_mm=side, slice_mm=side, most=most)
+
+
+def planes(volume: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the slices of a volume (C, X, Y, Z) along its slowest axis in memory; of a mapped one, one is held.
 
     Example:
-        >>> len(planes(torch.zeros(1, 4, 5, 6))), len(planes(torch.zeros(6, 5, 4, 1).permute(3, 2, 1, 0)))
+        >>> len(list(planes(torch.zeros(1, 4, 5, 6)))), len(list(planes(torch.zeros(6, 5, 4, 1).permute(3, 2, 1, 0))))
         (4, 6)
     """
-    return volume.as_subclass(torch.Tensor).unbind(max((1, 2, 3), key=volume.stride))
+    for plane in volume.as_subclass(torch.Tensor).unbind(max((1, 2, 3), key=volume.stride)):
+        yield plane
+        forget_pages(volume)
 
 
 def extremes(volume: torch.Tensor) -> tuple[float, float]:
     """Return the smallest and largest value of a volume (C, X, Y, Z), read plane by plane."""
-    parts = planes(volume)
-    return min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
+    found = [(float(part.min()), float(part.max())) for part in planes(volume)]
+    return min(low for low, _ in found), max(high for _, high in found)
 
 
 def sampled(volume: torch.Tensor, most: int) -> torch.Tensor:
@@ -171,4 +209,6 @@ def sampled(volume: torch.Tensor, most: int) -> torch.Tensor:
     step = 1
     while volume.numel() > most * step**3:
         step += 1
-    return volume[:, ::step, ::step, ::step].reshape(-1)
+    values = volume[:, ::step, ::step, ::step].reshape(-1)
+    forget_pages(volume)
+    return values

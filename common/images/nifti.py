@@ -7,8 +7,10 @@ import gzip
 import itertools
 import json
 import math
+import mmap
 import os
 import tempfile
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +36,7 @@ WIDEST_MM = 5000.0  # no patient is longer
 FINEST_MM = 1e-4
 UNITS = {1: "metres", 3: "micrometres"}  # codes of xyzt_units
 BLOCK = 1 << 20  # bytes
+_mapped: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()  # by address, see `forget_pages`
 
 
 def is_nifti_volume(path: Any) -> bool:
@@ -67,7 +70,25 @@ def map_nifti(path: str | Path) -> MetaTensor:
         >>> image.dtype, bool((image.numpy() == values).all())
         (torch.int16, True)
     """
-    return MetaTensor(torch.from_numpy(_voxels(Path(path))), meta=_loader()(str(path)).meta)
+    voxels = torch.from_numpy(array := _voxels(Path(path)))
+    _mapped[voxels.untyped_storage().data_ptr()] = array
+    return MetaTensor(voxels, meta=_loader()(str(path)).meta)
+
+
+def forget_pages(volume: torch.Tensor) -> None:
+    """Give back the memory of what was read of a volume of `map_nifti`, which is read again when it is used again.
+
+    The system would free it only under pressure; until then it counts as the process's memory. Nothing happens to
+    volumes in memory. What was written into a mapped volume is lost, so it must not be written to.
+
+    Args:
+        volume: Volume of `map_nifti`, or any view of it.
+    """
+    array: Any = _mapped.get(volume.untyped_storage().data_ptr())
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def absent(path: Any) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import nibabel as nib
 import numpy as np
+import torch
+from monai.data import MetaTensor
 from monai.utils.module import optional_import
 from numpy.typing import NDArray
 
+from ..images.grids import MOST_VOXELS
+from ..images.nifti import forget_pages
 from ..metrics.score import foreground_mask
+from ..transforms.streaming import Foreground
 
 ndimage, _ = optional_import("scipy.ndimage")
 
@@ -17,6 +23,7 @@ DEPTH_MM = (30.0, 75.0)  # below the top: the ventricles, above the air of the s
 TOP_SHARE = 0.02  # of a slice that the head covers: the first one that is not noise
 FLUID, TISSUE = 0.5, 0.75  # of the median in the middle of the brain, in T1
 LEAST_VOXELS = 50
+SLAB = 4  # slices of a volume that are read at a time
 
 
 def brain_middle(source: np.ndarray, spacing_mm: Sequence[float]) -> NDArray[np.bool_]:
@@ -28,15 +35,79 @@ def brain_middle(source: np.ndarray, spacing_mm: Sequence[float]) -> NDArray[np.
     """
     head = foreground_mask(source)
     middle = np.zeros(head.shape, dtype=bool)
-    slices = np.flatnonzero(head.mean(axis=(0, 1)) > TOP_SHARE)
-    if not slices.size:
-        return middle
-    for level in slices:
-        if DEPTH_MM[0] <= (slices[-1] - level) * spacing_mm[2] <= DEPTH_MM[1]:
-            filled = np.pad(ndimage.binary_fill_holes(head[:, :, level]), 1)
-            depth = ndimage.distance_transform_edt(filled, sampling=spacing_mm[:2])[1:-1, 1:-1]
-            middle[:, :, level] = depth > RIM_MM
+    for level in _middle_levels(head.mean(axis=(0, 1)), spacing_mm[2]):
+        middle[:, :, level] = _middle_plane(head[:, :, level], spacing_mm)
     return middle
+
+
+def _middle_levels(shares: np.ndarray, slice_mm: float) -> list[int]:
+    """Return the slices of the brain's middle from the share of each slice that the head covers."""
+    slices = np.flatnonzero(shares > TOP_SHARE)
+    return [int(n) for n in slices if DEPTH_MM[0] <= (slices[-1] - n) * slice_mm <= DEPTH_MM[1]]
+
+
+def _middle_plane(head: np.ndarray, pixel_mm: Sequence[float]) -> NDArray[np.bool_]:
+    filled = np.pad(ndimage.binary_fill_holes(head), 1)
+    return np.asarray(ndimage.distance_transform_edt(filled, sampling=pixel_mm[:2])[1:-1, 1:-1] > RIM_MM)
+
+
+class Inversion:
+    """The measures of an inverted contrast of a translation that comes slab by slab.
+
+    They are taken in the middle of the brain; without one, in all that is no air.
+
+    Args:
+        source: Volume (1, X, Y, Z) that is translated, which may be memory-mapped.
+        at_once: Largest volume in voxels of which the foreground is found at once.
+    """
+
+    def __init__(self, source: MetaTensor, *, at_once: int = MOST_VOXELS) -> None:
+        affine = np.asarray(source.affine, dtype=float)
+        self._axes = nib.orientations.io_orientation(affine)
+        self._depth = int(source.shape[1 + int(np.flatnonzero(self._axes[:, 0] == 2)[0])])
+        self._downwards = bool(self._axes[self._axes[:, 0] == 2][0, 1] < 0)
+        upright = nib.orientations.apply_orientation(torch.as_tensor(source)[0].cpu().numpy(), self._axes)
+        spacing_mm = nib.affines.voxel_sizes(affine)[np.argsort(self._axes[:, 0])]
+
+        def slabs() -> Iterator[np.ndarray]:
+            for start in range(0, self._depth, SLAB):
+                yield upright[..., start : start + SLAB]
+                forget_pages(source)
+
+        head = Foreground.at_once(upright) if upright.size <= at_once else Foreground(slabs)
+        shares = np.array([head[level].mean() for level in range(self._depth)])
+        middle = {n: _middle_plane(head[n], spacing_mm) for n in _middle_levels(shares, spacing_mm[2])}
+        self._middle = any(plane.any() for plane in middle.values())
+        self._region: Mapping[int, NDArray] | Foreground = middle if self._middle else head
+        self._values: list[NDArray] = []  # of the middle alone, which is small
+        self._sums = np.zeros((3, 3))
+
+    def add(self, source: np.ndarray, output: np.ndarray, start: int) -> None:
+        """Add slices of the source and of the translation as stored, (X, Y, Z), from slice `start` on."""
+        first, second = (nib.orientations.apply_orientation(part, self._axes) for part in (source, output))
+        lowest = self._depth - start - first.shape[2] if self._downwards else start
+        for level in range(first.shape[2]):
+            if isinstance(self._region, Mapping) and lowest + level not in self._region:
+                continue
+            inside = self._region[lowest + level]
+            values = np.stack([part[..., level][inside] for part in (first, second)]).astype(np.float64)
+            rows = np.concatenate([np.ones((1, values.shape[1])), values])
+            self._sums += rows @ rows.T
+            if self._middle:
+                self._values.append(values.astype(np.float32))
+
+    def measures(self) -> dict[str, float | None]:
+        """Return the `correlation` of source and translation, see `masked_correlation`, and the `fluid_brightness`."""
+        (count, *means), covariance = self._sums[0], self._sums[1:, 1:]
+        covariance = covariance - np.outer(means, means) / max(count, 1)
+        spread = np.sqrt(np.maximum(np.diag(covariance), 0))
+        noise = 1e-7 * np.sqrt(np.maximum(np.diag(self._sums)[1:], 1e-300))  # what rounding leaves of a constant
+        correlation = 1.0 if count < 2 or (spread <= noise).any() else covariance[0, 1] / np.prod(spread)
+        first, second = np.concatenate(self._values, axis=1) if self._values else np.empty((2, 0))
+        return {
+            "correlation": float(correlation),
+            "fluid": fluid_brightness(first, second, np.ones(first.shape, dtype=bool)),
+        }
 
 
 def fluid_brightness(source: np.ndarray, output: np.ndarray, middle: np.ndarray) -> float | None:

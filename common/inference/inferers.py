@@ -65,6 +65,8 @@ def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = No
 class WindowInferer(SlidingWindowInferer):
     """MONAI's `SlidingWindowInferer` for encoded volumes (B, C, X, Y, Z) and a network of one tensor."""
 
+    context: int | None = None  # a slice depends on all others, see `translated_slabs`
+
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         check_encoded(inputs)
         return super().__call__(inputs, network)
@@ -80,6 +82,8 @@ class AxialInferer(SliceInferer):
         >>> AxialInferer()(torch.zeros(1, 1, 8, 8, 5), nn.Conv2d(1, 2, 3, padding=1)).shape
         torch.Size([1, 2, 8, 8, 5])
     """
+
+    context = 0
 
     def __init__(self, *, batch_size: int | None = None) -> None:
         super().__init__(roi_size=(-1, -1), spatial_dim=2, sw_batch_size=batch_size or 1)
@@ -115,6 +119,8 @@ class StackInferer(Inferer):
         >>> torch.equal(StackInferer(batch_size=2)(volume, lambda stacks: stacks), volume)
         True
     """
+
+    context = STACK - 1
 
     def __init__(self, *, batch_size: int | None = None) -> None:
         if batch_size is not None and batch_size < 1:

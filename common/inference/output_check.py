@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.grids import axial_last, block_factors, block_mean
+from ..images.grids import PIXEL_MM, axial_last, block_factors, block_mean
 from ..metrics.score import BODY_HU, NOT_INVERTED, foreground_mask
 from ..transforms.guards.anatomy import MEASURES, SLICE_MM
 from ..transforms.guards.findings import PASSED, WARNED, Finding
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.floating[Any]]
 ROOM = 64  # slices for which there is room at first
+MOST_VOXELS = 2**23  # of the wide pixels of all slices: 512 slices of 512 x 512 pixels of 0.75 mm
 SLACK = 0.1  # of the range of values: interpolation carries a change across an edge
 INT16 = (-32768.0, 32767.0)
 LEAST_EDGES = 0.3
@@ -218,6 +219,7 @@ class PairedSlices:
         output: Extremes of the translation.
         kept: Voxels that must stay as they are.
         slice_mm: Distance between the slices, if known.
+        depth: Number of all slices, if known: the pixels of many slices are wider, so that memory stays bounded.
 
     Example:
         >>> pair = PairedSlices((1.0, 1.0))
@@ -232,6 +234,8 @@ class PairedSlices:
     output: Extremes = field(default_factory=Extremes)
     kept: Kept = field(default_factory=Kept)
     slice_mm: float | None = None
+    depth: int = 1
+    factors: tuple[int, int] = (1, 1)  # pixels of the source along the sides of a wide one
     _levels: list[int] = field(default_factory=list)
     _coarse: FloatArray | None = None  # (room, 2, X', Y'): one array, as many small ones would scatter over the memory
 
@@ -248,7 +252,9 @@ class PairedSlices:
         """
         if kept is not None:
             self.kept.add(source, output, kept, self.finer)
-        first, second = block_factors(source.shape, self.spacing_mm)
+        if self._coarse is None:
+            self.factors = self._factors(source.shape)
+        first, second = self.factors
         self.source.add(source)
         self.output.add(output)
         slices = [
@@ -257,7 +263,7 @@ class PairedSlices:
         ]
         self._levels.append(len(self._levels) if level is None else level)
         if self._coarse is None:
-            self._coarse = np.empty((ROOM, 2, *slices[0].shape), dtype=np.float32)
+            self._coarse = np.empty((max(ROOM, self.depth), 2, *slices[0].shape), dtype=np.float32)
         if len(self._levels) > len(self._coarse):
             self._coarse = np.concatenate([self._coarse, np.empty_like(self._coarse)])
         self._coarse[len(self._levels) - 1] = slices
@@ -270,16 +276,24 @@ class PairedSlices:
         """
         if self._coarse is None:
             raise ValueError("a source and its translation can only be compared if a slice was added, got none.")
-        ordered = self._coarse[np.argsort(self._levels)]
+        ordered = self._coarse[: len(self._levels)]
+        if self._levels != sorted(self._levels):
+            ordered = ordered[np.argsort(self._levels)]
         return np.moveaxis(ordered[:, 0], 0, -1), np.moveaxis(ordered[:, 1], 0, -1)
 
     def thick(self, volume: np.ndarray) -> tuple[FloatArray, tuple[float, float, float]]:
         """Average the slices of a volume in wide pixels up to 5 mm, and return it with its voxel size in mm."""
         assert self.slice_mm is not None
         slices = max(1, min(round(SLICE_MM / self.slice_mm), volume.shape[2]))
-        factors = block_factors((10**6, 10**6), self.spacing_mm)
-        sizes = (self.spacing_mm[0] * factors[0], self.spacing_mm[1] * factors[1], self.slice_mm * slices)
+        sizes = (self.spacing_mm[0] * self.factors[0], self.spacing_mm[1] * self.factors[1], self.slice_mm * slices)
         return block_mean(volume, [1, 1, slices]), sizes
+
+    def _factors(self, shape: Sequence[int]) -> tuple[int, int]:
+        pixel_mm, factors = PIXEL_MM, block_factors(shape, self.spacing_mm)
+        while self.depth * (shape[0] // factors[0]) * (shape[1] // factors[1]) > MOST_VOXELS and factors != shape:
+            pixel_mm *= 2
+            factors = block_factors(shape, self.spacing_mm, pixel_mm=pixel_mm)
+        return factors
 
 
 def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> PairedSlices:
@@ -292,7 +306,7 @@ def paired_slices(source: np.ndarray, output: np.ndarray, affine: np.ndarray) ->
     """
     first, sizes = axial_last(source, affine)
     second, _ = axial_last(output, affine)
-    pair = PairedSlices(sizes[:2], slice_mm=sizes[2])
+    pair = PairedSlices(sizes[:2], slice_mm=sizes[2], depth=first.shape[2])
     for level in range(first.shape[2]):
         pair.add(first[:, :, level], second[:, :, level])
     return pair

@@ -24,15 +24,15 @@ from ..dicom.geometry import Stack
 from ..dicom.reader import source_files
 from ..errors import ImpossibleError, disk_full_names
 from ..files import Staging, write_json
+from ..images.grids import MOST_VOXELS, planes
 from ..images.names import MAP_SUFFIX, SOURCE, file_name, source_path, target_name
 from ..images.nifti import VOLUME_SUFFIXES
 from ..images.writing import save_volume
-from ..metrics.score import foreground_mask
-from ..transforms.guards.contrast import masked_correlation
 from ..transforms.guards.findings import Finding, noted
 from ..transforms.guards.kernel import kernel_found
+from ..transforms.streaming import counted
 from ..uncertainty import paired
-from .fluid import brain_middle, fluid_brightness
+from .fluid import Inversion
 from .output_check import OutputCheck, paired_slices
 from .sidecar import RunRecord, doubted, sidecar
 
@@ -221,8 +221,12 @@ class SaveOutputd(MapTransform):
     def _judged(self, source: Any, output: Any) -> tuple[list[Finding], dict[str, Any]]:
         first, second = (torch.as_tensor(image)[0].cpu().numpy() for image in (source, output))
         pair = paired_slices(first, second, np.asarray(source.affine, dtype=float))
-        inversion = _inversion(first, second, np.asarray(source.affine, dtype=float)) if self.inverts else {}
-        findings = self.check(pair, file_name(source), **inversion)
+        measured: dict[str, float | None] = {}
+        if self.inverts:
+            inversion = Inversion(source)
+            inversion.add(first, second, 0)
+            measured = inversion.measures()
+        findings = self.check(pair, file_name(source), **measured)
         clipped = {} if self.percentiles is None else {"clipped_voxels": clipped_voxels(first, self.percentiles)}
         return findings, clipped
 
@@ -237,16 +241,6 @@ def then_save(postprocessing: Callable, save: SaveOutputd) -> Callable:
     if save in getattr(postprocessing, "transforms", ()):
         return postprocessing
     return Compose([postprocessing, save])
-
-
-def _inversion(source: np.ndarray, output: np.ndarray, affine: np.ndarray) -> dict[str, float | None]:
-    """Return the measures of an inverted contrast, in the middle of the brain; without one, in all that is no air."""
-    upright = nib.orientations.io_orientation(affine)  # type: ignore[attr-defined]
-    first, second = (nib.orientations.apply_orientation(volume, upright) for volume in (source, output))  # type: ignore[attr-defined]
-    sizes = nib.affines.voxel_sizes(affine)[np.argsort(upright[:, 0])]  # type: ignore[attr-defined]
-    middle = brain_middle(first, sizes)
-    region = middle if middle.any() else foreground_mask(first)
-    return {"correlation": masked_correlation(first, second, region), "fluid": fluid_brightness(first, second, middle)}
 
 
 def publish_output(
@@ -348,11 +342,11 @@ def write_uncertainty(nifti: Path, source: Any, record: RunRecord) -> tuple[Path
     return path, summary
 
 
-def clipped_voxels(source: np.ndarray, percentiles: Sequence[float]) -> dict[str, Any]:
+def clipped_voxels(source: Any, percentiles: Sequence[float]) -> dict[str, Any]:
     """Count the voxels of a source beyond the percentiles between which it is encoded, which are clipped.
 
     Args:
-        source: Source of any shape.
+        source: Source, an array of any shape, or a volume (1, X, Y, Z) that may be memory-mapped.
         percentiles: Lower and upper percentile in percent.
 
     Returns:
@@ -362,9 +356,17 @@ def clipped_voxels(source: np.ndarray, percentiles: Sequence[float]) -> dict[str
         >>> clipped_voxels(np.arange(101.0), [1, 99])
         {'below': 1, 'above': 1, 'of': 101, 'low': 1.0, 'high': 99.0}
     """
-    low, high = (float(value) for value in np.percentile(source, percentiles))
-    below, above = int((source < low).sum()), int((source > high).sum())
-    return {"below": below, "above": above, "of": int(source.size), "low": low, "high": high}
+    size = int(np.prod(source.shape))
+    if size > MOST_VOXELS and isinstance(source, torch.Tensor):
+        counts = counted(lambda: (plane.numpy() for plane in planes(source)))
+        low, high = (counts.percentile(percent) for percent in percentiles)
+        parts = [(int((plane < low).sum()), int((plane > high).sum())) for plane in planes(source)]
+        below, above = (sum(numbers) for numbers in zip(*parts))
+    else:
+        values = np.asarray(source)
+        low, high = (float(value) for value in np.percentile(values, percentiles))
+        below, above = int((values < low).sum()), int((values > high).sum())
+    return {"below": below, "above": above, "of": size, "low": low, "high": high}
 
 
 def _sources(source: Any) -> list[str]:

@@ -16,20 +16,24 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from monai.transforms import Compose
+from monai.utils import convert_to_dst_type
 
 from ..devices import to_device
 from ..errors import disk_full_names
 from ..files import Staging
-from ..images.grids import axial_last
+from ..images.grids import MOST_VOXELS, axial_last
 from ..images.names import file_name, output_layout
-from ..images.nifti import space_codes
+from ..images.nifti import forget_pages, space_codes
 from ..images.writing import NiftiSliceWriter
+from ..transforms.streaming import sees_all, slab_encoder
 from ..transforms.unchanged import UnchangedRegion
+from .fluid import Inversion
 from .output_check import OutputCheck, PairedSlices
-from .outputs import NIFTI, publish_output
+from .outputs import NIFTI, clipped_voxels, publish_output
 from .sidecar import RunRecord
 
-SLAB = 8  # axial slices that are translated, then checked and written, at a time
+SLAB = 8  # axial slices that are translated at a time
+TOGETHER = 4  # of them that are resampled, checked and written at a time, which takes more memory
 Transform = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -39,18 +43,22 @@ class TranslateSlices:
 
     Slabs of axial slices are encoded, translated, decoded, compared with the source and written. Beside a view of the
     source, memory holds two slabs, as one is written while the next one is made. A volume that is not stored in axial
-    slices is gathered in 16 bits before it is written.
+    slices is gathered before it is written, and one whose inferer needs all slices is translated at once.
 
     Args:
         encode: Part of the preprocessing that comes after loading, see `translated_slabs`.
-        decode: Inverse of `encode`, which returns whole HU.
+        decode: Inverse of `encode`, which returns whole HU for integers.
         record: Provenance record of this run, whose target is part of the file's name.
         check: Check of the output, slice by slice.
         output_dir: Folder of the outputs and their sidecars.
         data_root_dir: Folder below which the sources' subfolders are kept in `output_dir`.
         output_format: Output format, `nifti`, `dicom` (written from the NIfTI file), or `both`.
-        slab: Number of slices at a time.
-        context: Number of neighbours on either side on which the translation of a slice depends.
+        slab: Number of slices at a time; None for a whole volume.
+        context: Number of neighbours on either side on which the translation of a slice depends; default: the
+            inferer's `context`.
+        dtype: Data type of the NIfTI file.
+        inverts: Whether the contrast must be inverted, as from T1 to T2.
+        percentiles: Lower and upper percentile between which the source was encoded; voxels beyond are counted.
 
     Raises:
         ValueError: When called, for an output that must not be written.
@@ -67,12 +75,16 @@ class TranslateSlices:
         output_dir: str | Path,
         data_root_dir: str | Path,
         output_format: str = NIFTI,
-        slab: int = SLAB,
-        context: int = 0,
+        slab: int | None = SLAB,
+        context: int | None = None,
+        dtype: str = "int16",
+        inverts: bool = False,
+        percentiles: Sequence[float] | None = None,
     ) -> None:
         self.slab, self.context = slab, context
         self.encode, self.decode, self.record, self.check = encode, decode, record, check
         self.output_dir, self.output_format = Path(output_dir), output_format
+        self.dtype, self.inverts, self.percentiles = dtype, inverts, percentiles
         self.layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir)
 
     def __call__(self, engine: Engine, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -93,10 +105,13 @@ class TranslateSlices:
                 slab=self.slab,
                 context=self.context,
             )
-            pair = _written(slabs, image, staged, self.check.unchanged)
-            findings = self.check(pair, file_name(image))
+            inversion = Inversion(image) if self.inverts else None
+            pair = _written(slabs, image, staged, self.check.unchanged, dtype=self.dtype, inversion=inversion)
+            measured = {} if inversion is None else inversion.measures()
+            clipped = {} if self.percentiles is None else {"clipped_voxels": clipped_voxels(image, self.percentiles)}
+            findings = self.check(pair, file_name(image), **measured)
             published = publish_output(
-                staging, staged, image, self.record, output_format=self.output_format, findings=findings
+                staging, staged, image, self.record, output_format=self.output_format, findings=findings, **clipped
             )
         return published[0]
 
@@ -109,20 +124,24 @@ def translated_slabs(
     inferer: Inferer,
     *,
     device: str | torch.device = "cpu",
-    slab: int = SLAB,
-    context: int = 0,
+    slab: int | None = SLAB,
+    context: int | None = None,
+    at_once: int = MOST_VOXELS,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Translate a volume with a network that sees axial slices one by one, or each with a few neighbours.
 
     Args:
         volume: Volume (1, X, Y, Z) as stored, in any orientation.
         network: Network that `inferer` applies.
-        encode: Part of a bundle's preprocessing that comes after loading; must treat slices independently.
+        encode: Part of a bundle's preprocessing that comes after loading; must treat slices independently, except for
+            a last step for which `sees_all` holds.
         decode: Inverse of `encode`, which puts `pred` on the grid of `image`.
         inferer: Inferer that applies the network to slices (1, 1, X, Y, n).
         device: Device on which the network runs.
-        slab: Number of slices at a time.
-        context: Number of neighbours on either side on which the translation of a slice depends.
+        slab: Number of slices at a time; None for the whole volume.
+        context: Number of neighbours on either side on which the translation of a slice depends; default: the
+            inferer's `context`, of which None stands for all of them.
+        at_once: Largest volume in voxels that is encoded at once if a step of `encode` depends on all of it.
 
     Yields:
         Consecutive slices of the source and of the translation in the order in which they are stored, (1, X, Y, Z) each
@@ -130,14 +149,91 @@ def translated_slabs(
     """
     axis = axial_axis(volume)
     depth = volume.shape[axis]
+    context = getattr(inferer, "context", 0) if context is None else context
+    small = volume.numel() <= at_once and any(map(sees_all, _steps(encode)))
+    if slab is None or context is None or small:
+        slab, context, together = depth, 0, depth
+    else:
+        together = TOGETHER
+    parts = SliceParts(volume, encode, by_slab=together < depth)
     for start in range(0, depth, slab):
-        size, first = min(slab, depth - start), max(0, start - context)
-        part = volume.narrow(axis, first, min(start + size + context, depth) - first).as_subclass(torch.Tensor)
-        item = dict(encode({"image": MetaTensor(part.float().clone(), meta=dict(volume.meta))}))
+        stop = min(start + slab, depth)
+        first, beyond = max(0, start - context), min(stop + context, depth)
+        spans = [(a, min(a + together, beyond)) for a in range(first, beyond, together)]
+        items = [parts.encoded(*span) for span in spans]
+        order = items[::-1] if parts.downwards else items
+        images = torch.cat([item["image"].as_subclass(torch.Tensor) for item in order], dim=-1)
+        seen = to_device(MetaTensor(images, meta=dict(order[0]["image"].meta))[None], device)
         with torch.no_grad():
-            item["pred"] = inferer(to_device(item["image"][None], device), network)[0].cpu()
-        output = torch.as_tensor(decode(item)["pred"]).as_subclass(torch.Tensor)
-        yield part.float().narrow(axis, start - first, size), output.narrow(axis, start - first, size)
+            predicted = inferer(seen, network)[0].cpu().as_subclass(torch.Tensor)
+        sizes = [item["image"].shape[-1] for item in order]
+        for item, prediction in zip(order, predicted.split(sizes, dim=-1)):
+            item["pred"] = MetaTensor(prediction, meta=dict(item["image"].meta))
+        del images, seen, predicted, order
+        for a, b in spans:
+            item = items.pop(0)
+            low, high = max(a, start), min(b, stop)
+            if low < high:
+                output = torch.as_tensor(decode(item)["pred"]).as_subclass(torch.Tensor)
+                source = parts.stored(low, high)
+                yield source.float(), output.narrow(axis, low - a, high - low)
+        forget_pages(volume)
+
+
+class SliceParts:
+    """A volume's slices in parts, encoded one after the other as the whole would be.
+
+    Args:
+        volume: Volume (1, X, Y, Z) as stored, which may be memory-mapped.
+        encode: See `translated_slabs`.
+        by_slab: Whether a last step that depends on the whole volume must be prepared for parts of it.
+    """
+
+    def __init__(self, volume: MetaTensor, encode: Transform, *, by_slab: bool = True) -> None:
+        self.volume, self.axis = volume, axial_axis(volume)
+        self.depth = volume.shape[self.axis]
+        direction = nib.orientations.io_orientation(np.asarray(volume.affine, dtype=float))[self.axis - 1, 1]
+        self.downwards = bool(direction < 0)
+        self.encode, self.finish = encode, None
+        steps = _steps(encode)
+        if by_slab and steps and sees_all(steps[-1]):
+            self.encode = Compose(steps[:-1])
+            self.finish = slab_encoder(steps[-1], self._upwards)
+
+    def stored(self, start: int, stop: int) -> torch.Tensor:
+        """Return slices as stored."""
+        return self.volume.narrow(self.axis, start, stop - start).as_subclass(torch.Tensor)
+
+    def encoded(self, start: int, stop: int) -> dict[str, Any]:
+        """Return the item of some slices as stored."""
+        part = MetaTensor(self.stored(start, stop).float().clone(), meta=dict(self.volume.meta))
+        item = dict(self.encode({"image": part}))
+        if self.finish is not None:
+            image = item["image"]
+            first = self.depth - stop if self.downwards else start
+            values = self.finish(image[0].as_subclass(torch.Tensor).numpy(), first)
+            item["image"] = convert_to_dst_type(values[None], image)[0]
+        return item
+
+    def encoded_upwards(self, levels: range) -> dict[str, Any]:
+        """Return the item of some slices, which are counted from the lowest one."""
+        start, stop = levels.start, levels.stop
+        item = self.encoded(self.depth - stop, self.depth - start) if self.downwards else self.encoded(start, stop)
+        forget_pages(self.volume)
+        return item
+
+    def _upwards(self) -> Iterator[np.ndarray]:
+        """Yield all slabs without their last step of encoding, from the lowest slice."""
+        starts = range(0, self.depth, TOGETHER)
+        for start in reversed(starts) if self.downwards else starts:
+            part = self.stored(start, min(start + TOGETHER, self.depth)).float()
+            part = MetaTensor(part, meta=dict(self.volume.meta))
+            yield self.encode({"image": part})["image"][0].as_subclass(torch.Tensor).numpy()
+            forget_pages(self.volume)
+
+
+def _steps(encode: Transform) -> list[Any]:
+    return list(getattr(encode, "transforms", ()))
 
 
 def before_encoding(preprocessing: Compose, encode: Compose) -> Compose:
@@ -220,15 +316,18 @@ def _written(
     image: MetaTensor,
     path: Path,
     unchanged: UnchangedRegion | None = None,
+    *,
+    dtype: str = "int16",
+    inversion: Inversion | None = None,
 ) -> PairedSlices:
     """Write the translation while it is made, and return the paired slices for the checks of the output."""
     affine, axis, shape = np.asarray(image.affine, dtype=float), axial_axis(image), image.shape[1:]
     sizes = axial_last(np.empty((0, 0, 0)), affine)[1]
-    pair = PairedSlices(sizes[:2], slice_mm=sizes[2])
-    gathered = None if axis == 3 else np.empty(shape, np.int16)
+    pair = PairedSlices(sizes[:2], slice_mm=sizes[2], depth=shape[axis - 1])
+    gathered = None if axis == 3 else np.empty(shape, dtype)
     done = 0
     with (
-        NiftiSliceWriter(path, shape, affine, codes=space_codes(image.meta)) as writer,
+        NiftiSliceWriter(path, shape, affine, dtype=dtype, codes=space_codes(image.meta)) as writer,
         BackgroundWriter() as background,
     ):
 
@@ -241,8 +340,10 @@ def _written(
                 masks = unchanged.mask(slices, image.meta, pair.spacing_mm).numpy()
             for level, kept in enumerate(masks):
                 pair.add(first[:, :, level], second[:, :, level], kept=kept)
+            if inversion is not None:
+                inversion.add(source, output, done)
             with np.errstate(invalid="ignore"):  # NaN is refused by the check of the output
-                stored = output.astype(np.int16)
+                stored = output.astype(dtype)
             if gathered is None:
                 writer.write(stored)
             else:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.config import KeysCollection
-from monai.data import MetaTensor, decollate_batch
+from monai.data import MetaTensor
 from monai.networks.utils import eval_mode
 from monai.transforms import MapTransform
 from tqdm import tqdm
@@ -29,7 +29,7 @@ from ..transforms.unchanged import axial_slices
 from .output_check import OutputCheck, PairedSlices
 from .outputs import NIFTI, publish_output
 from .sidecar import RunRecord
-from .slabs import BackgroundWriter
+from .slabs import BackgroundWriter, SliceParts
 from .tiles import TileInferer
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ class SuperResolve:
     the same slices; the corners of both grids agree. Its affine contains the position of the region.
 
     Args:
+        encode: Part of the preprocessing that comes after loading and finding the region; must treat axial slices
+            independently, and put them along the last axis.
         decode: Transform from `{"pred": (C, X, Y, n) in [-1, 1]}` to whole HU, which evaluation uses as well; it is
             given `original`, the source's slices in HU, and `region`, if the item has them.
         record: Provenance record of this run, whose target is part of the file's name.
@@ -68,6 +70,7 @@ class SuperResolve:
 
     def __init__(
         self,
+        encode: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         decode: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         record: RunRecord,
         check: OutputCheck,
@@ -77,51 +80,50 @@ class SuperResolve:
         compress: bool = False,
         output_format: str = NIFTI,
     ) -> None:
-        self.decode, self.record, self.check = decode, record, check
+        self.encode, self.decode, self.record, self.check = encode, decode, record, check
         self.output_dir, self.output_format = Path(output_dir), output_format
         extension = ".nii.gz" if compress else ".nii"
         self.layout = output_layout(output_dir, record.target, data_root_dir=data_root_dir, extension=extension)
 
-    def __call__(self, engine: Engine, batch: dict[str, Any]) -> list[dict[str, str]]:
-        """Super-resolve the regions of encoded images (B, 1, X, Y, Z), and return the paths of the files."""
-        items = decollate_batch(batch)
-        return [{"saved": str(self._write(engine, item))} for item in items]
+    def __call__(self, engine: Engine, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Super-resolve the regions of loaded images (1, X, Y, Z), and return the paths of the files."""
+        return [{"saved": str(self._write(engine, item))} for item in batch]
 
     def _write(self, engine: Any, item: Mapping[str, Any]) -> Path:
-        image, region = item["image"], item["region"]
+        image: MetaTensor = item["image"]
         inferer: TileInferer = engine.inferer
-        box = [(int(start), int(stop)) for start, stop in region]
+        box = [(int(start), int(stop)) for start, stop in item["region"]]
+        stored = np.asarray(image.affine, dtype=float)
+        axes = nib.orientations.io_orientation(stored)
+        affine = stored @ nib.orientations.inv_ornt_aff(axes, image.shape[1:])  # along RAS
         scales = (inferer.factor, inferer.factor, 1)
         shape = tuple(scale * (stop - start) for scale, (start, stop) in zip(scales, box))
-        affine = np.asarray(image.affine, dtype=float)
         fine = finer_affine(affine, inferer.factor, [start for start, _ in box])
-        storage = SliceStorage(fine, shape, like=np.asarray(image.meta.get("original_affine", affine), dtype=float))
+        storage = SliceStorage(fine, shape, like=np.asarray(image.meta.get("original_affine", stored), dtype=float))
         path = Path(self.layout.filename(image.meta["filename_or_obj"]))
         _check_disk(path, storage.shape, file_name(image))
-        slabs = inferer.slabs(
-            image.as_subclass(torch.Tensor),
-            engine.network,
-            box,
-            downwards=storage.downwards,
-            device=engine.state.device,
-        )
+        parts = SliceParts(image, self.encode)
         try:
             with Staging(self.output_dir) as staging, eval_mode(engine.network):
                 staged = staging.place(path)
-                pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor)
-                levels = _levels(box[2], inferer.batch_size, storage.downwards)
+                pair = PairedSlices(nib.affines.voxel_sizes(affine)[:2], finer=inferer.factor, depth=shape[2])
                 with (
                     NiftiSliceWriter(staged, storage.shape, storage.affine, codes=space_codes(image.meta)) as writer,
                     BackgroundWriter() as background,
+                    tqdm(total=shape[2], desc=path.name, unit="slice", mininterval=_interval()) as bar,
                 ):
 
-                    def finish(decoded: np.ndarray, of: Sequence[int]) -> None:
-                        self._compare(pair, item, decoded, of)
+                    def finish(decoded: np.ndarray, part: Mapping[str, Any], levels: range) -> None:
+                        self._compare(pair, part, decoded, levels)
                         writer.write(storage.slices(decoded.astype(np.int16)))
 
-                    for slab in _with_progress(slabs, shape[2], path.name):
-                        of = [next(levels) for _ in range(slab.shape[-1])]
-                        background(finish, self._decoded(slab, item, of), of)
+                    for levels in _levels(box[2], inferer.batch_size, storage.downwards):
+                        part = {**parts.encoded_upwards(levels), "region": item["region"]}
+                        within = [*box[:2], (0, len(levels))]
+                        encoded = part["image"].as_subclass(torch.Tensor)
+                        (slab,) = inferer.slabs(encoded, engine.network, within, device=engine.state.device)
+                        background(finish, self._decoded(slab, part), part, levels)
+                        bar.update(len(levels))
                 findings = self.check(pair, file_name(image))
                 path, *_ = publish_output(
                     staging,
@@ -140,22 +142,21 @@ class SuperResolve:
             raise
         return path
 
-    def _decoded(self, encoded: torch.Tensor, item: Mapping[str, Any], levels: Sequence[int]) -> np.ndarray:
-        """Decode slices (1, X, Y, n) of the region, which are those of the source's slices `levels`."""
-        part: dict[str, Any] = {"pred": encoded}
-        if ORIGINAL in item:
-            part |= {ORIGINAL: item[ORIGINAL][..., list(levels)], "region": item["region"]}
-        return torch.as_tensor(self.decode(part)["pred"])[0].cpu().numpy()
+    def _decoded(self, encoded: torch.Tensor, part: Mapping[str, Any]) -> np.ndarray:
+        """Decode slices (1, X, Y, n) of the region."""
+        item: dict[str, Any] = {"pred": encoded}
+        if ORIGINAL in part:
+            item |= {ORIGINAL: part[ORIGINAL], "region": part["region"]}
+        return torch.as_tensor(self.decode(item)["pred"])[0].cpu().numpy()
 
-    def _compare(self, pair: PairedSlices, item: Mapping[str, Any], slab: np.ndarray, levels: Sequence[int]) -> None:
+    def _compare(self, pair: PairedSlices, part: Mapping[str, Any], slab: np.ndarray, levels: range) -> None:
         """Add a decoded slab (X, Y, n) to the comparison."""
-        (x0, x1), (y0, y1), _ = ((int(start), int(stop)) for start, stop in item["region"])
-        encoded = torch.as_tensor(item["image"])[..., list(levels)]
-        source = self._decoded(encoded[:, x0:x1, y0:y1], item, levels)
+        (x0, x1), (y0, y1), _ = ((int(start), int(stop)) for start, stop in part["region"])
+        source = self._decoded(torch.as_tensor(part["image"])[:, x0:x1, y0:y1], part)
         masks: Any = [None] * len(levels)
-        if self.check.unchanged is not None and ORIGINAL in item:
-            slices, _, pixel_mm = axial_slices(item[ORIGINAL][..., list(levels)])
-            masks = self.check.unchanged.mask(slices, item[ORIGINAL].meta, pixel_mm)[:, x0:x1, y0:y1].numpy()
+        if self.check.unchanged is not None and ORIGINAL in part:
+            slices, _, pixel_mm = axial_slices(part[ORIGINAL])
+            masks = self.check.unchanged.mask(slices, part[ORIGINAL].meta, pixel_mm)[:, x0:x1, y0:y1].numpy()
         for index, (level, kept) in enumerate(zip(levels, masks)):
             pair.add(source[:, :, index], slab[:, :, index], level, kept=kept)
 
@@ -185,11 +186,11 @@ class StoredAxesd(MapTransform):
         return item
 
 
-def _levels(span: tuple[int, int], batch_size: int, downwards: bool) -> Iterator[int]:
-    """Yield the numbers of the source's slices in the order in which `TileInferer.slabs` yields them."""
+def _levels(span: tuple[int, int], batch_size: int, downwards: bool) -> Iterator[range]:
+    """Yield the numbers of the source's slices, along RAS, in the order in which they are written."""
     starts = range(*span, batch_size)
     for start in reversed(starts) if downwards else starts:
-        yield from range(start, min(start + batch_size, span[1]))
+        yield range(start, min(start + batch_size, span[1]))
 
 
 def _check_disk(path: Path, shape: tuple[int, ...], source: str) -> None:
@@ -209,9 +210,6 @@ def _demand(path: Path, shape: tuple[int, ...], source: str) -> str:
     )
 
 
-def _with_progress(slabs: Iterator[torch.Tensor], slices: int, name: str) -> Iterator[torch.Tensor]:
-    """Yield the slabs with a progress bar over the slices, as a volume takes minutes to hours."""
-    with tqdm(total=slices, desc=name, unit="slice", mininterval=0.2 if sys.stderr.isatty() else 15.0) as bar:
-        for slab in slabs:
-            yield slab
-            bar.update(slab.shape[-1])
+def _interval() -> float:
+    """Return the seconds between two lines of progress, as a volume takes minutes to hours."""
+    return 0.2 if sys.stderr.isatty() else 15.0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..images.grids import REGION
 from ..images.names import file_name
+from ..images.nifti import forget_pages
 
 ndimage, _ = optional_import("scipy.ndimage")
 
@@ -192,8 +193,11 @@ def _eroded(plane: Mask, radius_mm: float, pixel_mm: tuple[float, float]) -> Mas
 
 def _means(image: np.ndarray, regions: np.ndarray, count: int) -> np.ndarray:
     """Compute the mean of each region, that of the background, label 0, first."""
-    sizes = np.bincount(regions.ravel(), minlength=count + 1)
-    return np.bincount(regions.ravel(), weights=image.ravel(), minlength=count + 1) / np.maximum(sizes, 1)
+    sizes, totals = np.zeros(count + 1), np.zeros(count + 1)
+    for labels, values in zip(*(np.moveaxis(np.atleast_3d(part), 2, 0) for part in (regions, image))):
+        sizes += np.bincount(labels.ravel(), minlength=count + 1)
+        totals += np.bincount(labels.ravel(), weights=values.ravel(), minlength=count + 1)
+    return totals / np.maximum(sizes, 1)
 
 
 class FindRegiond(MapTransform):
@@ -203,7 +207,7 @@ class FindRegiond(MapTransform):
     independent of the orientation in which the volume is processed.
 
     Args:
-        keys: Keys of volumes (1, X, Y, Z) in HU, along RAS, MetaTensors.
+        keys: Keys of volumes (1, X, Y, Z) in HU, MetaTensors, in any orientation.
         region: "lung", the bounding box of the lung mask, see `lung_mask`; "all"; or a box
             `[[x0, x1], [y0, y1], [z0, z1]]`.
         slab: `[z0, z1]`, only these axial slices of the region; by default all of them.
@@ -247,8 +251,9 @@ class FindRegiond(MapTransform):
         return item
 
     def _box(self, image: Any) -> Box:
-        """Return the box along the axes of the image."""
-        whole = [(0, int(n)) for n in image.shape[1:]]
+        """Return the box along RAS."""
+        axes = nib.orientations.io_orientation(np.asarray(image.affine, dtype=float))[:, 0]
+        whole = [(0, int(image.shape[1 + int(place)])) for place in np.argsort(axes)]
         stored = nib.orientations.io_orientation(np.asarray(image.meta.get("original_affine", image.affine)))
         spans = list(whole)
         if not isinstance(self.region, str):
@@ -300,7 +305,12 @@ def _around_lung(image: Any, spans: Sequence[tuple[int, int]]) -> Box:
     """Find the bounding box of the lung in some slices; the mask is that of the whole volume."""
     name = file_name(image)
     try:
-        mask = lung_mask(torch.as_tensor(image)[0].numpy(), image.pixdim.tolist(), name=name)
+        affine = np.asarray(image.affine, dtype=float)
+        axes = nib.orientations.io_orientation(affine)
+        upright = nib.orientations.apply_orientation(torch.as_tensor(image)[0].numpy(), axes)
+        sizes = nib.affines.voxel_sizes(affine)[np.argsort(axes[:, 0])]
+        mask = lung_mask(upright, sizes.tolist(), name=name)
+        forget_pages(torch.as_tensor(image))
     except ValueError as error:
         raise ValueError(f"{error} (`--region {ALL}`)") from None  # one message
     low, high = spans[2]

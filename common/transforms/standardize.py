@@ -6,8 +6,8 @@ tissue's encoded intensity. The foreground here is the guards' (`common.metrics.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,16 @@ MEDIAN = 1000.0  # of the foreground, after `median`
 REFERENCE = (0.0, 4000.0)  # cerebrospinal fluid in T2 has up to four times the median
 # Percentiles of Nyul, Udupa, Zhang, "New variants of a method of MRI scale standardization", IEEE TMI 2000, section II.
 LANDMARKS = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
+
+
+class ForegroundCounts(Protocol):
+    """The distribution of a foreground's values, however they were counted."""
+
+    def percentile(self, percent: float) -> float:
+        """Return a percentile."""
+
+    def ranks(self, values: np.ndarray) -> np.ndarray:
+        """Return the share of all values that lie below each of some of them, see `foreground_ranks`."""
 
 
 def foreground_ranks(values: np.ndarray) -> np.ndarray:
@@ -118,21 +128,33 @@ class StandardizeForegroundd(MapTransform):
         mask = volume > EDGE if _is_encoded(volume) else foreground_mask(volume)
         encoded = np.full(volume.shape, BACKGROUND, dtype=np.float32)
         if mask.any():
-            encoded[mask] = self._positions(volume[mask])
+            values = volume[mask]
+            encoded[mask] = self._positions(values, lambda percents: np.percentile(values, percents), foreground_ranks)
         return encoded
 
-    def _positions(self, values: np.ndarray) -> np.ndarray:
+    def positions_among(self, counts: ForegroundCounts) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function that encodes values (N,) of a foreground of which `counts` were taken."""
+        return lambda values: self._positions(
+            values, lambda percents: [counts.percentile(percent) for percent in percents], counts.ranks
+        )
+
+    def _positions(
+        self,
+        values: np.ndarray,
+        percentiles: Callable[[Sequence[float]], Sequence[float]],
+        ranks: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
         if self.method == "ranks":
-            return LOWEST + (1 - LOWEST) * foreground_ranks(values)
+            return LOWEST + (1 - LOWEST) * ranks(values)
         if self.method == "percentiles":
-            low, high = np.percentile(values, self.percentiles)
+            low, high = percentiles(self.percentiles)
             return LOWEST + (1 - LOWEST) * np.clip((values - low) / max(high - low, 1e-12), 0, 1)
         if self.method == "median":
             low, high = self.reference
-            scaled = values * (MEDIAN / max(float(np.median(values)), 1e-12))
+            scaled = values * (MEDIAN / max(float(percentiles([50.0])[0]), 1e-12))
             return np.clip(2 * (scaled - low) / (high - low) - 1, DARKEST, 1)
         assert self.standard is not None
-        return np.interp(values, np.percentile(values, LANDMARKS), self.standard)
+        return np.interp(values, percentiles(LANDMARKS), self.standard)
 
 
 def _is_encoded(volume: np.ndarray) -> bool:

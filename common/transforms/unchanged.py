@@ -189,7 +189,7 @@ class KeepPaddingd(MapTransform):
             slices, _, pixel_mm = axial_slices(source)
             weight = self.unchanged.weight(slices, getattr(source, "meta", {}), pixel_mm)
             size, device = item[key].shape[1:], item[key].device
-            if any(fine % coarse for fine, coarse in zip(size, source.shape[1:])) or size[2] != len(slices):
+            if self.region_key in item:
                 (x0, x1), (y0, y1), (z0, z1) = ((int(a), int(b)) for a, b in item[self.region_key])
                 levels = slice(z0, z1) if size[2] != len(slices) else slice(None)
                 slices, weight = (values[levels, x0:x1, y0:y1] for values in (slices, weight))

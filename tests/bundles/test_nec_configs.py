@@ -180,7 +180,7 @@ def test_training_and_inference_encode_alike():
     """The two files cannot share a section; the transforms and their arguments must be the same all the same."""
     train, inference = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("train", "inference"))
     assert train["load"] == inference["load"]
-    *steps, intensities = inference["encode"]["transforms"]
+    *steps, intensities = inference["to_network"]["transforms"]
     replaced = yaml.safe_dump(steps)
     for theirs, ours in (
         ("@definition['spacing_mm']", "@spacing_mm"),

@@ -150,7 +150,7 @@ def test_training_and_inference_encode_alike():
     """The two files cannot share a section; the transforms and their arguments must be the same all the same."""
     train, inference = plain("train"), plain("inference")
     assert train["load"] == inference["load"]
-    encode = [step for step in inference["encode"]["transforms"] if step["keys"] == "image"]
+    encode = [step for step in inference["to_network"]["transforms"] if step["keys"] == "image"]
     kept = [step for step in encode if step["_target_"] == "CopyItemsd"]  # beside the image: its padding is put back
     assert train["encode"]["transforms"] == [step for step in encode if step not in kept]
     assert train["hu_range"] == inference["paper_network"]["codec"]["hu"]

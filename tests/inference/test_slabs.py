@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, CopyItemsd, Invertd, Orientationd, ScaleIntensityRanged
+from monai.transforms import Compose, CopyItemsd, Invertd, Orientationd, ScaleIntensityRanged, Spacingd
 from torch import nn
 
 from common.engines import VolumeTranslator
 from common.inference import StackInferer, translated_slabs
-from common.inference.inferers import AxialInferer
+from common.inference.fluid import Inversion, brain_middle, fluid_brightness
+from common.inference.inferers import AxialInferer, WindowInferer
 from common.inference.slabs import BackgroundWriter, axial_axis
-from common.transforms import AddSourced, ToChangeInHUd
+from common.transforms import AddSourced, StandardizeForegroundd, ToChangeInHUd
 from tests.helpers.inference import parsed, translated
 from tests.helpers.translations import save, translate
 
@@ -87,6 +88,80 @@ def test_slabs_of_stacks_see_their_neighbours(name, slab):
     whole = VolumeTranslator(mixing, encode, decode, inferer=StackInferer(batch_size=2))(image.float(), "CECT")
     found = torch.cat([output for _, output in slabs], axial_axis(image))
     torch.testing.assert_close(found, whole.as_tensor(), rtol=0, atol=0)
+
+
+def mr_steps():
+    encode = Compose(
+        [
+            Orientationd("image", axcodes="RAS", labels=None),
+            Spacingd("image", pixdim=(1.0, 1.0, -1), mode="bilinear"),
+            StandardizeForegroundd("image"),
+        ]
+    )
+    decode = Compose(
+        [
+            ScaleIntensityRanged("pred", -1.0, 1.0, 0.0, 4000.0, clip=True),
+            Invertd("pred", encode, orig_keys="image", nearest_interp=False),
+        ]
+    )
+    return encode, decode
+
+
+def head(affine: np.ndarray, shape=(26, 24, 28)) -> MetaTensor:
+    values = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0)).mul(200).round()
+    values[:, 4:-4, 4:-4, 3:-3] += 600
+    values[:, 9:13, 9:13, 9:13] = 1500
+    return MetaTensor(values, affine=torch.as_tensor(affine))
+
+
+@pytest.mark.parametrize("slab", [1, 6])
+@pytest.mark.parametrize("name", AFFINES)
+def test_what_depends_on_the_whole_volume_is_found_before_the_first_slab(name, slab):
+    image, (encode, decode) = head(AFFINES[name]), mr_steps()
+    arguments = (Mixing().eval(), encode, decode, AxialInferer(batch_size=2))
+    axis = axial_axis(image)
+    found, expected = (
+        torch.cat([output for _, output in translated_slabs(image, *arguments, slab=slab, at_once=at_once)], axis)
+        for at_once in (0, 10**9)
+    )
+    whole = VolumeTranslator(Mixing().eval(), encode, decode, inferer=AxialInferer(batch_size=2))(image, "T2")
+    torch.testing.assert_close(expected, whole.as_tensor(), rtol=0, atol=0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * 4000)
+    assert np.ptp(expected.numpy()) > 1000
+
+
+def test_an_inferer_that_needs_all_slices_gets_all_of_them():
+    image, (encode, decode) = volume(AFFINES["sagittal"]), steps()
+    inferer = WindowInferer(roi_size=(4, 4, 4), sw_batch_size=1, overlap=0.5, mode="gaussian")
+    (slab,) = translated_slabs(image, nn.Identity(), encode, decode, inferer, slab=2)
+    torch.testing.assert_close(slab[1], image.as_tensor().float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", AFFINES)
+@pytest.mark.parametrize("at_once", [0, 10**9])
+def test_inversion_is_measured_slab_by_slab_as_by_numpy(name, at_once):
+    image = head(AFFINES[name], (150, 150, 60))  # slices across the third axis alone are large enough for a middle
+    source = image[0].numpy()
+    output = 2000 - source
+    inversion = Inversion(image, at_once=at_once)
+    axis = axial_axis(image) - 1
+    for start in range(0, source.shape[axis], 7):
+        span = [slice(None)] * 3
+        span[axis] = slice(start, start + 7)
+        inversion.add(source[tuple(span)], output[tuple(span)], start)
+    found = inversion.measures()
+    assert found["correlation"] == pytest.approx(-1, abs=1e-6)
+    upright = nib.orientations.io_orientation(AFFINES[name])
+    first, second = (nib.orientations.apply_orientation(part, upright) for part in (source, output))
+    sizes = nib.affines.voxel_sizes(AFFINES[name])[np.argsort(upright[:, 0])]
+    assert found["fluid"] == fluid_brightness(first, second, brain_middle(first, sizes))
+
+
+def test_a_translation_without_contrast_correlates_fully():
+    image = head(AFFINES["axial"])
+    inversion = Inversion(image)
+    inversion.add(image[0].numpy(), np.full(image.shape[1:], 7.3, np.float32), 0)
+    assert inversion.measures() == {"correlation": 1.0, "fluid": None}
 
 
 @pytest.mark.parametrize("name", AFFINES)

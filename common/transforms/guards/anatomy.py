@@ -16,7 +16,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ...errors import ImpossibleError
-from ...images.grids import coarse_volume
+from ...images.grids import MOST_VOXELS, coarse_volume
 from ...images.names import file_name
 from ...metrics.score import BODY_HU, foreground_mask
 from ..lung import lung_mask
@@ -65,7 +65,7 @@ class CheckBodyPartd(MapTransform):
         for key in self.key_iterator(dict(data)):
             image = data[key]
             doubts = [*_header_doubts(image, self.part)]
-            coarse, spacing = coarse_volume(image, slice_mm=0.0 if self.part == "brain" else SLICE_MM)
+            coarse, spacing = coarse_volume(image, slice_mm=0.0 if self.part == "brain" else SLICE_MM, most=MOST_VOXELS)
             if (evidence := MEASURES[self.part](coarse, spacing)) is not None:
                 doubts.append(evidence)
             if doubts:

@@ -16,6 +16,7 @@ from monai.transforms import MapTransform
 from monai.utils import optional_import
 
 from ...dicom.content import agent_of, contrast_of, lossy, quantity, said
+from ...images.grids import planes
 from ...images.names import file_name
 from ...metrics.score import foreground_mask
 from ..intensity import MODALITY
@@ -157,7 +158,7 @@ class CheckModalityd(MapTransform):
                 " the translation follows them. Give the original series if there is one."
             )
         if self.modality == "MR" and found is None:
-            share = float((torch.as_tensor(image) < AIR_HU).float().mean())
+            share = sum(int((plane < AIR_HU).sum()) for plane in planes(torch.as_tensor(image))) / image.numel()
             if share > AIR_SHARE:
                 raise ValueError(
                     f"{file_name(image)} is a CT by its values, of which {share:.0%} lie below {AIR_HU:g}, {cure}"

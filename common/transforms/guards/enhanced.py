@@ -16,6 +16,7 @@ from nibabel.affines import voxel_sizes
 
 from ...images.grids import block_mean
 from ...images.names import file_name
+from ...images.nifti import forget_pages
 from ...metrics.score import BODY_HU
 
 ndimage, _ = optional_import("scipy.ndimage")
@@ -28,6 +29,7 @@ WORKING_MM = 2.0  # voxels are averaged up to this size: a vessel is several vox
 BRIDGE_MM = 6.0  # thinner structures are no region and join none: noise and partial volume bridge aorta and spine
 SURROUNDINGS_MM = 4.0
 BONE_SHARE = 0.02  # of a region's surroundings: bones of a real CT have 0.03 to 0.4, kidneys of the phantom 0 to 0.01
+MOST_VOXELS = 10_000_000  # averaged, of a part: 0.6 m of a body
 MIN_VOLUME_ML = 4.0  # 5 cm of a vessel of 10 mm
 MIN_SHARE = 0.0005  # of the body: 10 ml of 20 l; a kidney has more than 100 ml, pieces of vertebrae up to 6 ml
 SAME_REGION = np.ones((3, 3, 3))
@@ -68,7 +70,7 @@ class CheckNonContrastd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
             spacing = voxel_sizes(np.asarray(data[key].affine, dtype=float))
-            found = enhancement(torch.as_tensor(data[key])[0].cpu().numpy(), [float(s) for s in spacing])
+            found = enhancement_in_parts(data[key], [float(s) for s in spacing])
             if found is not None:
                 warnings.warn(
                     f"{file_name(data[key])} looks contrast-enhanced, but a CT without contrast medium is expected:"
@@ -79,6 +81,36 @@ class CheckNonContrastd(MapTransform):
                     stacklevel=2,
                 )
         return dict(data)
+
+
+def enhancement_in_parts(image: Any, spacing_mm: Sequence[float], *, most: int = MOST_VOXELS) -> Enhancement | None:
+    """Return the enhancement of a volume, see `enhancement`; a very long one is judged in parts along its last axis.
+
+    Args:
+        image: Volume (1, X, Y, Z) in HU, which may be memory-mapped.
+        spacing_mm: Voxel size in mm along X, Y and Z.
+        most: Largest number of voxels of a part after averaging.
+    """
+    volume = torch.as_tensor(image)[0].cpu().numpy()
+    voxels = math.prod(n / _factor(size, n) for size, n in zip(spacing_mm, volume.shape))
+    thick = _factor(spacing_mm[2], volume.shape[2])
+    length = thick * math.ceil(volume.shape[2] / thick / math.ceil(voxels / most))
+    found: list[Enhancement] = []
+    for start in range(0, volume.shape[2], length):
+        part = enhancement(volume[..., start : start + length], spacing_mm)
+        forget_pages(torch.as_tensor(image))
+        if part is not None:
+            x, y, z = part.voxel
+            found.append(part._replace(voxel=(x, y, z + start)))
+    if not found:
+        return None
+    largest = max(found, key=lambda part: part.largest_ml)
+    return largest._replace(volume_ml=sum(p.volume_ml for p in found), regions=sum(p.regions for p in found))
+
+
+def _factor(size_mm: float, voxels: int) -> int:
+    """Return how many voxels along an axis are averaged."""
+    return max(1, min(int(WORKING_MM / size_mm), voxels))
 
 
 def enhancement(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> Enhancement | None:
@@ -106,7 +138,7 @@ def enhancement(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> Enhanceme
         >>> found.regions, 155 < found.median_hu <= 160
         (1, True)
     """
-    factors = [max(1, min(int(WORKING_MM / size), n)) for size, n in zip(spacing_mm, volume_hu.shape)]
+    factors = [_factor(size, n) for size, n in zip(spacing_mm, volume_hu.shape)]
     spacing = [size * factor for size, factor in zip(spacing_mm, factors)]
     coarse = block_mean(volume_hu, factors)
     smooth = _smoothed(coarse, SMOOTHING_MM, spacing)

@@ -16,7 +16,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ...dicom.content import not_of_sequence, said
-from ...images.grids import extremes, planes, sampled
+from ...images.grids import extremes, planes, reduced, sampled
 from ...images.names import file_name
 from ...images.nifti import MGH_SUFFIXES, PAIR_SUFFIXES, VOLUME_SUFFIXES, absent, check_grid, check_whole
 from .contrast import mr_contrast
@@ -144,7 +144,7 @@ class WarnOfContrastd(MapTransform):
                     f"{file_name(data[key])} is not a plain {self.contrast}-weighted image by its DICOM header:"
                     f" {other}. The network knows {self.contrast} before contrast agent alone: give that series."
                 )
-            found, evidence = mr_contrast(torch.as_tensor(data[key])[0].numpy())
+            found, evidence = mr_contrast(reduced(data[key])[0])
             if found not in (None, self.contrast):
                 logger.warning(
                     f"{file_name(data[key])} looks {found}-weighted, but {self.contrast}-weighted images are expected:"

@@ -12,7 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ...images.grids import sampled
+from ...images.grids import reduced, sampled
 from ...images.names import file_name
 from ...metrics.score import foreground_mask
 from ..intensity import PADDING_BELOW_HU
@@ -188,7 +188,7 @@ class CheckClippedd(MapTransform):
         if self.upper is None:
             return dict(data)
         for key in self.key_iterator(dict(data)):
-            volume = torch.as_tensor(data[key])[0].cpu().numpy()
+            volume, _ = reduced(data[key])
             head, high = foreground_mask(volume), float(np.percentile(volume, self.upper))
             share = float((volume[head] > high).mean()) if head.any() else 0.0
             if share > self.most:

@@ -1,0 +1,71 @@
+"""
+Memory of a translation against the number of slices: the peak of a process that translates noise, checks included.
+
+    python benchmarks/memory.py [--quick] [--result PATH]
+
+Each bundle runs by its own `inference.yaml`, with a network that costs nothing, so that what the rest holds shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fire
+from inference import Enlarging, evaluator, save_noise
+from measuring import peak_memory_mb, print_table, result_path, write_result
+from torch import nn
+
+from common.inference import run_cases
+
+SIDE = 192  # pixels
+DEPTHS = (300, 1200)
+BUNDLES = ("ggcl", "nect2cect", "sr_cyclegan", "nec_t1t2")  # kcgan_kernel_conversion runs the code of ggcl
+
+
+def translate_noise(bundle: str, suffix: str, depth: int, side: int) -> None:
+    """Translate a volume of `side` x `side` x `depth` voxels with an identity, the guards as warnings."""
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        save_noise(Path(folder, f"scan{suffix}"), depth, side, mr=bundle == "nec_t1t2")
+        network = Enlarging() if bundle == "sr_cyclegan" else nn.Identity()
+        given: dict[str, Any] = {"network_def": network, "handlers": [], "guards": "warn"}
+        run_cases(evaluator(bundle, folder, f"{folder}/out", **given))
+
+
+def growth(*, quick: bool) -> list[dict[str, Any]]:
+    """Peaks at two depths, and what a voxel of the source adds between them."""
+    depths, side = ((16, 32), 64) if quick else (DEPTHS, SIDE)
+    rows = []
+    for bundle in BUNDLES:
+        for suffix in (".nii",) if quick else (".nii", ".nii.gz"):
+            small, large = (peak_memory_mb(translate_noise, bundle, suffix, depth, side) for depth in depths)
+            rows.append(
+                {
+                    "bundle": bundle,
+                    "file": suffix,
+                    "pixels": side,
+                    f"MB at {depths[0]} slices": small,
+                    f"MB at {depths[1]} slices": large,
+                    "growth [MB]": large - small,
+                    "bytes a voxel": (large - small) * 2**20 / (side**2 * (depths[1] - depths[0])),
+                }
+            )
+            print_table(rows[-1:])
+    return rows
+
+
+def main(quick: bool = False, result: str | None = None) -> None:
+    """
+    Args:
+        quick: few small slices; nothing is written unless `result` is given.
+        result: the JSON file; default: `benchmarks/results/performance_memory.json`.
+    """
+    rows = growth(quick=quick)
+    write_result(result_path("memory", result, quick=quick), {"quick": quick, "growth": rows})
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
