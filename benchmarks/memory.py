@@ -1,7 +1,7 @@
 """
 Memory of a translation against the number of slices: the peak of a process that translates noise, checks included.
 
-    python benchmarks/memory.py [--quick] [--result PATH]
+    python benchmarks/memory.py [--jobs 8] [--quick] [--result PATH]
 
 Each bundle runs by its own `inference.yaml`, with a network that costs nothing, so that what the rest holds shows.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import nn
 
 from common.inference import run_cases
 
-SIDE = 192  # pixels
+SIDE = 128  # pixels
 DEPTHS = (300, 1200)
 BUNDLES = ("ggcl", "nect2cect", "sr_cyclegan", "nec_t1t2")  # kcgan_kernel_conversion runs the code of ggcl
 
@@ -35,35 +36,34 @@ def translate_noise(bundle: str, suffix: str, depth: int, side: int) -> None:
         run_cases(evaluator(bundle, folder, f"{folder}/out", **given))
 
 
-def growth(*, quick: bool) -> list[dict[str, Any]]:
+def growth(*, quick: bool, jobs: int) -> list[dict[str, Any]]:
     """Peaks at two depths, and what a voxel of the source adds between them."""
     depths, side = ((16, 32), 64) if quick else (DEPTHS, SIDE)
+    with ThreadPoolExecutor(jobs) as threads:
+        peaks = {
+            (bundle, depth): threads.submit(peak_memory_mb, translate_noise, bundle, ".nii", depth, side)
+            for bundle in BUNDLES
+            for depth in depths
+        }
     rows = []
     for bundle in BUNDLES:
-        for suffix in (".nii",) if quick else (".nii", ".nii.gz"):
-            small, large = (peak_memory_mb(translate_noise, bundle, suffix, depth, side) for depth in depths)
-            rows.append(
-                {
-                    "bundle": bundle,
-                    "file": suffix,
-                    "pixels": side,
-                    f"MB at {depths[0]} slices": small,
-                    f"MB at {depths[1]} slices": large,
-                    "growth [MB]": large - small,
-                    "bytes a voxel": (large - small) * 2**20 / (side**2 * (depths[1] - depths[0])),
-                }
-            )
-            print_table(rows[-1:])
+        small, large = (peaks[bundle, depth].result() for depth in depths)
+        row = {"bundle": bundle, "pixels": side}
+        row |= {f"MB at {depth} slices": peaks[bundle, depth].result() for depth in depths}
+        voxels = side**2 * (depths[1] - depths[0])
+        rows.append({**row, "more [MB]": large - small, "bytes a voxel": (large - small) * 2**20 / voxels})
     return rows
 
 
-def main(quick: bool = False, result: str | None = None) -> None:
+def main(quick: bool = False, result: str | None = None, jobs: int = 1) -> None:
     """
     Args:
         quick: few small slices; nothing is written unless `result` is given.
         result: the JSON file; default: `benchmarks/results/performance_memory.json`.
+        jobs: processes that are measured at a time.
     """
-    rows = growth(quick=quick)
+    rows = growth(quick=quick, jobs=jobs)
+    print_table(rows)
     write_result(result_path("memory", result, quick=quick), {"quick": quick, "growth": rows})
 
 
