@@ -4,7 +4,7 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo docs test test-slow environments test-interop test-faults test-newest audit bench lint wheel clean
+.PHONY: help demo docs test test-slow environments test-interop test-faults test-newest audit bench gpu gpu-wheels lint wheel clean
 .SECONDARY:
 
 ENVIRONMENTS := clean label deploy flare mlflow zoo
@@ -79,6 +79,21 @@ audit: $(VENV)/dev  ## known vulnerabilities of the tested versions, by pip-audi
 
 bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 3 minutes on 2 cores
 	for name in train_step inference data_loading metrics; do $(PYTHON) benchmarks/$$name.py --quick || exit 1; done
+
+# On a machine that has PyTorch for its GPU and no network: `make gpu-wheels` elsewhere, carry build/gpu along, `make gpu`.
+GPU_PYTHON ?= python3
+GPU_PACKAGES := monai pytorch-ignite nibabel fire termcolor pyyaml scipy scikit-image imageio lazy_loader tifffile psutil \
+  tqdm finufft pytest iniconfig pluggy packaging pygments importlib_resources
+
+gpu-wheels:  ## gather in build/gpu what a machine with PyTorch alone lacks for `make gpu`
+	rm -rf build/gpu
+	$(GPU_PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: -c constraints.txt \
+	  --dest build/gpu/wheels $(GPU_PACKAGES)
+
+gpu:  ## one prepared run on a GPU: tests, speed, a training: 8 minutes; it has not been run on a GPU
+	test ! -d build/gpu/wheels || $(GPU_PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+	  --upgrade --target build/gpu/site build/gpu/wheels/*.whl
+	PYTHONPATH=$(CURDIR):build/gpu/site $(GPU_PYTHON) benchmarks/gpu.py --output runs/gpu
 
 lint: $(VENV)/dev  ## ruff and mypy
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy

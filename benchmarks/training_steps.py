@@ -63,15 +63,17 @@ class Engine:
         amp: bfloat16 autocast.
         epoch: from 1; NEC's first has a term of its own.
         step: from 1; StarGAN's generator learns in every fifth.
+        device: kind of the device.
     """
 
     amp: bool = False
     epoch: int = 2
     step: int = 1
+    device: str = "cpu"
 
     def autocast(self) -> AbstractContextManager:
         """bfloat16, where it is on."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.amp)
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.amp)
 
     def update(self, optimizer: Optimizer | Sequence[Optimizer], loss: torch.Tensor) -> None:
         """One step down a loss."""
@@ -82,7 +84,9 @@ class Engine:
             each.zero_grad()
 
 
-def build(bundle: str, options: Mapping[str, Any], *, plain: bool, seed: int = 0) -> TranslationMethod:
+def build(
+    bundle: str, options: Mapping[str, Any], *, plain: bool, seed: int = 0, device: str | torch.device = "cpu"
+) -> TranslationMethod:
     """
     A bundle's method with its networks and optimizers; equal seeds give equal weights.
 
@@ -91,11 +95,12 @@ def build(bundle: str, options: Mapping[str, Any], *, plain: bool, seed: int = 0
         options: ids of `train.yaml` and their values.
         plain: Adam that steps one tensor after another, as torch's does on a CPU unless told.
         seed: of the weights.
+        device: of the networks.
     """
     parser = ConfigParser()
     parser.read_config(str(ROOT / "bundles" / bundle / "configs" / "train.yaml"))
     parser.update({name: value for name, value in options.items() if name not in ("batch_size", "patch_size")})
-    parser["device"] = "$torch.device('cpu')"
+    parser["device"] = f"$torch.device('{device}')"
     if plain:
         for name in OPTIMIZERS:
             parser[f"{name}#fused"] = False
