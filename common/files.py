@@ -6,7 +6,6 @@ A file is written under a hidden temporary name, several outputs in a hidden fol
 from __future__ import annotations
 
 import atexit
-import glob
 import hashlib
 import json
 import os
@@ -32,6 +31,7 @@ UNUSUAL = re.compile(r"[^A-Za-z0-9_-]+")
 _brief = reprlib.Repr()
 _brief.maxlevel, _brief.maxlist, _brief.maxtuple, _brief.maxdict, _brief.maxother = 2, 16, 16, 8, 100
 _claimed: set[Path] = set()  # files of `claim`
+_listed: dict[str, tuple[int, list[str]]] = {}  # by folder: how often it was asked for its partial files, and these
 NAME = f"outputs.{socket.gethostname()}"  # nodes share folders, but cannot see which processes of others are alive
 
 
@@ -115,8 +115,27 @@ def remove_partials(path: Path) -> None:
 
 def partials_of_the_dead(path: Path) -> list[Path]:
     """Return the temporary files or folders that ended processes left of a file or folder."""
-    found = path.parent.glob(f".{glob.escape(path.name)}.*{SUFFIX}")
-    return [left for left in found if not _is_running(left.name.removesuffix(SUFFIX).rpartition(".")[2])]
+    found = (name for name in _partials_in(path.parent) if name.startswith(f".{path.name}."))
+    dead = (name for name in found if not _is_running(name.removesuffix(SUFFIX).rpartition(".")[2]))
+    return [left for name in dead if (left := path.with_name(name)).exists()]
+
+
+def _partials_in(folder: Path) -> list[str]:
+    """Return the partial files of a folder as of the 1st, 2nd, 4th, 8th ... call, as it grows with each output."""
+    key = os.path.abspath(folder)
+    count, names = _listed.get(key, (0, []))
+    if count & (count + 1) == 0:
+        names = _list_partials(key)
+    _listed[key] = (count + 1, names)
+    return names
+
+
+def _list_partials(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.name.startswith(".") and entry.name.endswith(SUFFIX)]
+    except OSError:  # there is no such folder yet
+        return []
 
 
 def _is_running(pid: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -30,6 +33,11 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
         FileNotFoundError: If the folder or its datalist does not exist, or the datalist names an absent file.
         ValueError: If it is not JSON, or a patient is in two of `training`, `validation` and `test`.
     """
+    path = _datalist_file(dataset_dir)
+    return copy.deepcopy(_read(path, *_version(path))), path.parent
+
+
+def _datalist_file(dataset_dir: str | Path) -> Path:
     path = Path(dataset_dir)
     if not path.exists():
         raise FileNotFoundError(
@@ -42,10 +50,32 @@ def read_datalist(dataset_dir: str | Path) -> tuple[dict[str, Any], Path]:
             f"{str(path.parent)!r} has no {DATALIST_NAME}: it must list the volumes of "
             f"{', '.join(SPLITS)} (see docs/data.md)."
         )
+    return path
+
+
+def _version(path: Path) -> tuple[Any, ...]:
+    """Return what changes when a file is written again; a training reads its datalist many times, once in full."""
+    facts = path.stat()
+    return os.getcwd(), facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, *version: Any) -> dict[str, Any]:
     datalist = read_json(path, cure="it must hold lists such as 'training': write it again or correct that line")
     check_form(datalist, path)
     _refuse_leakage(datalist, path)
-    return datalist, path.parent
+    return datalist
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(path: Path, key: str, *version: Any) -> tuple[dict[str, Any], ...]:
+    """Return the entries of a list with absolute paths, whose files were there when they were first asked for."""
+    datalist, root = _read(path, *version), path.parent
+    entries = datalist.get(key, [])
+    if not entries:
+        filled = sorted(k for k, value in datalist.items() if isinstance(value, list) and value)
+        raise ValueError(f"The datalist in {str(root)!r} has no list {key!r}, or an empty one; it has {filled}.")
+    return tuple(_absolute(entry, root, key) for entry in entries)
 
 
 def load_datalist(data: Data, key: str) -> list[dict[str, Any]]:
@@ -64,12 +94,8 @@ def load_datalist(data: Data, key: str) -> list[dict[str, Any]]:
     """
     if not isinstance(data, (str, Path)):
         return _checked_entries(data, key)
-    datalist, root = read_datalist(data)
-    entries = datalist.get(key, [])
-    if not entries:
-        filled = sorted(k for k, value in datalist.items() if isinstance(value, list) and value)
-        raise ValueError(f"The datalist in {str(root)!r} has no list {key!r}, or an empty one; it has {filled}.")
-    return [_absolute(entry, root, key) for entry in entries]
+    path = _datalist_file(data)
+    return [dict(entry) for entry in _loaded(path, key, *_version(path))]
 
 
 def load_domain(data: Data, key: str, domain: str) -> list[dict[str, str]]:
@@ -130,14 +156,20 @@ def check_validation(data: Data, domains: Sequence[str], targets: Sequence[str] 
 
 def describe(dataset_dir: str | Path) -> dict[str, Any]:
     """Describe training data for `network.json`: name and parameters of the datalist, and numbers of patients."""
-    datalist, root = read_datalist(dataset_dir)
+    path = _datalist_file(dataset_dir)
+    datalist = _read(path, *_version(path))
     counts = {key: len(patients(datalist.get(key, []))) for key in SPLITS}
-    return {"name": datalist.get("name", root.name), "parameters": datalist.get("parameters", {}), "patients": counts}
+    return {
+        "name": datalist.get("name", path.parent.name),
+        "parameters": copy.deepcopy(datalist.get("parameters", {})),
+        "patients": counts,
+    }
 
 
 def label_names(dataset_dir: str | Path) -> dict[int, str]:
     """Return the names of a datalist's label values, such as `{1: "oedema"}`; empty if it has none."""
-    datalist, _ = read_datalist(dataset_dir)
+    path = _datalist_file(dataset_dir)
+    datalist = _read(path, *_version(path))
     return {int(value): name for value, name in datalist.get("label_names", {}).items()}
 
 

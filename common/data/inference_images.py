@@ -54,8 +54,9 @@ def find_images(
         return _of_file(path, modality)
     if path.suffix == ".json" or (path / DATALIST_NAME).is_file():
         entries = load_datalist(path, "test")
-        mine = [e for e in entries if domain is None or domain in e or e.get("domain") in (None, domain)]
-        if left := [str(entry.get("patient")) for entry in entries if entry not in mine]:
+        fits = [domain is None or domain in e or e.get("domain") in (None, domain) for e in entries]
+        mine = [entry for entry, fit in zip(entries, fits) if fit]
+        if left := [str(entry.get("patient")) for entry, fit in zip(entries, fits) if not fit]:
             logger.warning(f"The test images of {', '.join(left)} are left out: by the datalist they are not {domain}.")
         if not mine:
             raise ValueError(

@@ -63,6 +63,8 @@ class VolumeCache:
         self.folder = None if folder is None else Path(folder)
         self.limit = limit_gb * GB
         self._used: set[Path] = set()
+        self._added = 0  # entries since the start
+        self._total = 0.0  # bytes of all entries when they were listed last, and of those that were added since
 
     def get(
         self, source: str | Path, prepare: Callable, arrange: Callable[[dict[str, Any]], dict[str, Any]]
@@ -94,12 +96,19 @@ class VolumeCache:
 
     def _make_room(self, folder: Path, needed: int) -> None:
         """Remove the least recently used entries; a mapped one would keep its disk space."""
+        self._added += 1
+        self._total += needed + OVERHEAD
+        # The folder is listed again after the 1st, 2nd, 4th, 8th ... entry, and when it may be full: else the time of a
+        # first training would grow with the square of its volumes.
+        if self._added & (self._added - 1) and self._total <= self.limit:
+            return
         entries = _entries(folder)
         total = needed + OVERHEAD + sum(size for _, size, _ in entries)
         for _, size, path in entries:
             if total > self.limit and path not in self._used:
                 path.unlink(missing_ok=True)
                 total -= size
+        self._total = total
         if total > self.limit:
             raise ValueError(
                 f"`cache_gb` must be enough for all volumes of a training, got {self.limit / GB:g}: {len(self._used)}"

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.engines.utils import IterationEvents
 from torch.overrides import TorchFunctionMode
@@ -69,8 +70,10 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def train(name: str, root: Path, out: Path, device: str, epochs: int = 1, **more: Any) -> tuple[Any, list[dict]]:
-    """Two steps an epoch; the trainer, and the losses of each step."""
+def train(
+    name: str, root: Path, out: Path, device: str, epochs: int = 1, *, stop: bool = False, **more: Any
+) -> tuple[Any, list[dict]]:
+    """Two steps an epoch, up to the first one's end with `stop`; the trainer, and the losses of each step."""
     lengths: dict[str, Any] = {"max_epochs": epochs, "samples_per_epoch": 4 * STEPS}
     lengths |= {"classifier_epochs": epochs} if name == "nect_classifier" else {}
     parser = parsed(name, root, out, device=device, **lengths, **more)
@@ -82,6 +85,8 @@ def train(name: str, root: Path, out: Path, device: str, epochs: int = 1, **more
         losses.append({n: float(v) for n, v in trainer.state.output.named.items() if v.dim() == 0})
 
     trainer.add_event_handler(IterationEvents.MODEL_COMPLETED, note)
+    if stop:
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.terminate())
     with DrawnOnCpu():
         trainer.run()
     return trainer, losses
@@ -102,7 +107,7 @@ def test_two_steps_of_a_training_have_the_losses_of_the_processor(root, tmp_path
 @pytest.mark.parametrize("name", ["ggcl", "nec", "sr_cyclegan"])
 def test_a_resumed_training_ends_like_a_straight_one(root, tmp_path, name):
     straight, _ = train(name, root, tmp_path / "straight", DEVICE, epochs=2)
-    train(name, root, tmp_path / "parts", DEVICE, epochs=1)
+    train(name, root, tmp_path / "parts", DEVICE, epochs=2, stop=True)
     resumed, _ = train(name, root, tmp_path / "parts", DEVICE, epochs=2)
     assert resumed.epoch == 2
     for one, other in zip(straight.network.parameters(), resumed.network.parameters(), strict=True):
