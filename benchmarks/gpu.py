@@ -94,7 +94,17 @@ def tests(stage: Stage, *, tiny: bool) -> None:
     device = default_device().type
     report = stage.path.with_suffix(".xml")
     chosen = ["-k", "nec and not nect and not bfloat16 and not export"] if tiny else []
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", f"--junitxml={report}", *chosen]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "tests/bundles/test_on_gpu.py",
+        f"--junitxml={report}",
+        *chosen,
+    ]
     environment = {**os.environ, "GPU_TEST_DEVICE": device, "PYTHONPATH": str(ROOT)}
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, timeout=max(1.0, stage.left), check=False)

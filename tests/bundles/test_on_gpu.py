@@ -1,6 +1,6 @@
 """Trainings, translations and exports on a GPU give what they give on the processor.
 
-    python -m pytest -m gpu tests/gpu
+    python -m pytest -m gpu tests/bundles/test_on_gpu.py
 
 Random numbers are drawn on the processor in both cases. `GPU_TEST_DEVICE=cpu` runs the same code without a GPU.
 """
@@ -23,9 +23,10 @@ from torch.overrides import TorchFunctionMode
 
 from common.networks import load_definition, load_weights
 from common.release.export import export_program
-from tests.bundles.test_golden import GOLDEN, OPTIONS, translate
 from tests.helpers.bundles import ROOT
 from tests.helpers.tiny_trainings import CASES, parsed, write_images
+
+from .test_golden import GOLDEN, OPTIONS, translate
 
 DEVICE = os.environ.get("GPU_TEST_DEVICE", "cuda")
 pytestmark = [

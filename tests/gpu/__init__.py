@@ -1,1 +1,0 @@
-"""Tests that run on a GPU; on a machine without one they are skipped, unless GPU_TEST_DEVICE names another device."""
