@@ -78,7 +78,7 @@ audit: $(VENV)/dev  ## known vulnerabilities of the tested versions, by pip-audi
 	.venvs/audit/bin/python -m pip_audit --no-deps --disable-pip -r .venvs/audit/requirements.txt
 
 bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 3 minutes on 2 cores
-	for name in train_step inference data_loading metrics; do $(PYTHON) benchmarks/$$name.py --quick || exit 1; done
+	for name in train_step inference data_loading metrics growth; do $(PYTHON) benchmarks/$$name.py --quick || exit 1; done
 
 # On a machine that has PyTorch for its GPU and no network: `make gpu-wheels` elsewhere, carry build/gpu along, `make gpu`.
 GPU_PYTHON ?= python3

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..files import checksum, read_json, write_text
 
@@ -269,13 +270,22 @@ def build_network(definition: Mapping[str, Any], origin: str = "`definition`") -
             " of that size fits no memory. Restore the file together with model.pt."
         )
     try:
-        with torch.device("meta"):  # without memory
+        with torch.device("meta"), _Undrawn():  # without memory
             size = sum(values.numel() for values in network_class(**arguments).state_dict().values())
         if size > MOST_PARAMETERS:
             raise ValueError(f"they make a network of {size / 1e9:.3g} billion parameters, more than fit a memory")
         return network_class(**arguments)
     except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise ValueError(f'"arguments" in {origin} must be those of {name}, but: {error}') from error
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights, where only their sizes count: to draw them on the meta device imports PyTorch's compiler."""
+
+    DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.nn.init.kaiming_normal_, torch.nn.init.kaiming_uniform_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in self.DRAWS and args else func(*args, **(kwargs or {}))
 
 
 def _largest(value: Any) -> float:

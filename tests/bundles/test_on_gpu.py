@@ -19,6 +19,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.engines.utils import IterationEvents
+from torch.export.passes import move_to_device_pass
 from torch.overrides import TorchFunctionMode
 
 from common.networks import load_definition, load_weights
@@ -153,7 +154,7 @@ def test_an_export_computes_on_the_device_what_the_network_does(bundle):
     load_weights(network, ROOT / "bundles" / bundle / "models" / "model.pt")
     channels = 3 if bundle == "nect2cect" else 1
     data = export_program(network.eval(), channels)
-    exported = torch.export.passes.move_to_device_pass(torch.export.load(io.BytesIO(data)), DEVICE).module()
+    exported = move_to_device_pass(torch.export.load(io.BytesIO(data)), DEVICE).module()
     image = torch.rand(1, channels, 96, 80, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         found, expected = exported(image.to(DEVICE)).cpu(), network(image)

@@ -134,7 +134,7 @@ def test_the_network_sees_the_image_alone(bundle, sections):
     item = sections(bundle).preprocess(str(sections(bundle).source))
     image = item.pop("image")
     more = {key: value[None] for key, value in item.items() if isinstance(value, torch.Tensor)}
-    assert more
+    assert more or bundle == "nec_t1t2"  # whose decoding needs nothing else
     assert torch.equal(sections(bundle).infer(image, **more), sections(bundle).infer(image))
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 
 from common.images import SliceStorage, finer_affine
+from common.images.grids import coarse_volume, reduced
 from common.phantoms.lung.imaging import coarser_affine
 
 RNG = np.random.default_rng(0)
@@ -53,3 +56,34 @@ def test_a_volume_is_stored_along_the_axes_of_another_with_axial_slices_last(axe
         place = np.linalg.solve(storage.affine, [*at(ras, index), 1])[:3]
         np.testing.assert_allclose(place, place.round(), atol=1e-9)
         assert stored[tuple(place.round().astype(int))] == volume[index]
+
+
+def image(shape: tuple[int, ...]) -> MetaTensor:
+    """A coronal volume, whose axial slices lie along its second axis, in voxels of 1 x 3 x 1 mm along them."""
+    affine = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, 3.0, 0, 0], [0, 0, 0, 1]])
+    return MetaTensor(torch.from_numpy(RNG.normal(size=(1, *shape)).astype(np.float32)), affine=torch.as_tensor(affine))
+
+
+def test_a_volume_is_averaged_slab_by_slab_as_at_once():
+    volume = image((20, 70, 16))
+    found, sizes = coarse_volume(volume, pixel_mm=4.0, slice_mm=6.0)
+    expected = volume[0].numpy().swapaxes(1, 2).reshape(5, 4, 4, 4, 35, 2).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert sizes == [4.0, 4.0, 6.0]
+
+
+def test_a_long_volume_is_averaged_over_more_slices():
+    found, sizes = coarse_volume(image((20, 70, 16)), pixel_mm=4.0, slice_mm=6.0, most=300)
+    assert found.shape == (5, 4, 11)
+    assert sizes == [4.0, 4.0, 18.0]
+
+
+def test_a_volume_is_reduced_only_if_it_is_large():
+    volume = image((20, 70, 16))
+    same, sizes = reduced(volume)
+    assert np.shares_memory(same, volume.numpy())
+    assert sizes == [1.0, 3.0, 1.0]
+    smaller, sizes = reduced(volume, most=3000)
+    assert 1000 < smaller.size <= 3000
+    assert max(sizes) / min(sizes) <= 2  # about cubes
+    assert smaller.mean() == pytest.approx(float(volume.mean()), abs=0.05)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from monai.transforms import LoadImage
 
 from common.dicom import image_readers
-from common.images.nifti import grid_doubts, is_nifti_volume, map_nifti, set_space, space_codes
+from common.images.nifti import forget_pages, grid_doubts, is_nifti_volume, map_nifti, set_space, space_codes
 
 AFFINE = np.array([[-0.7, 0.02, 0, 30], [0.01, 0, -0.7, 20], [0, 1.5, 0, -300], [0, 0, 0, 1.0]])
 
@@ -126,3 +128,29 @@ def test_a_volume_of_freesurfer_is_what_nibabel_says(tmp_path, suffix):
     np.testing.assert_array_equal(image.numpy(), values)
     np.testing.assert_allclose(image.affine.numpy(), AFFINE, atol=1e-5)
     assert space_codes(image.meta) == (1, 1)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_what_was_read_of_a_file_is_given_back_and_read_again(tmp_path, suffix):
+    values = np.random.default_rng(0).integers(0, 999, (256, 256, 128)).astype(np.int16)
+    nib.save(nib.Nifti1Image(values, AFFINE), tmp_path / f"a{suffix}")
+    mapped = map_nifti(tmp_path / f"a{suffix}")[None]
+    total = int(mapped.long().sum())
+    held = mapped_mb()
+    forget_pages(mapped[..., :3])  # any view stands for the whole
+    assert held - mapped_mb() > 0.9 * values.nbytes / 2**20
+    assert int(mapped.long().sum()) == total == int(values.astype(int).sum())
+
+
+def mapped_mb() -> float:
+    """What this process holds of mapped files."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux says it")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) / 1024
+
+
+def test_a_volume_in_memory_is_not_forgotten():
+    volume = torch.arange(64.0).reshape(1, 4, 4, 4)
+    forget_pages(volume)
+    assert volume.sum() == 63 * 32

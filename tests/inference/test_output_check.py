@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.inference import OutputCheck
+from common.inference import OutputCheck, output_check
 from common.inference.output_check import PairedSlices, edge_agreement, overlap, paired_slices, slice_jump
 from tests.helpers.shared import needs_shared, shared
 
@@ -136,3 +136,15 @@ def test_a_real_t2_of_the_same_brain_passes_and_that_of_shuffled_slices_does_not
     assert {finding.verdict for finding in found} == {"passed"}
     found = check(paired_slices(source, truth[..., ::-1], np.eye(4)), "'scan'")
     assert {f.check for f in found if f.verdict == "warned"} >= {"structure", "body"}
+
+
+def test_a_long_volume_is_compared_in_wider_pixels(monkeypatch):
+    monkeypatch.setattr(output_check, "MOST_VOXELS", 24 * 24 * 5 // 3)
+    source = scan()
+    pair = paired_slices(source, source, WIDE)
+    assert pair.volumes()[0].shape == (12, 12, 5)
+    coarse, sizes = pair.thick(pair.volumes()[0])
+    assert sizes == (6.0, 6.0, 5.0)
+    assert coarse.shape == (12, 12, 5)
+    findings = OutputCheck("CT", (-1024, 3071), part="abdomen")(pair, "'scan'")
+    assert {finding.check: finding.verdict for finding in findings}["structure"] == "passed"

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from common.phantoms.abdomen.phantom import abdomen_parameters, make_abdomen
 from common.transforms import CheckNonContrastd, enhancement
+from common.transforms.guards.enhanced import enhancement_in_parts
 from tests.helpers.shared import needs_shared, shared
 
 SPACING = (2.0, 2.0, 3.0)
@@ -115,3 +116,16 @@ def _depth_in_soft_tissue(volume: np.ndarray) -> np.ndarray:
     """Distance from everything else, largest inside of the largest organ."""
     smooth = ndimage.uniform_filter(volume, 5)
     return ndimage.distance_transform_edt((smooth > 30) & (smooth < 90))
+
+
+def test_a_very_long_volume_is_judged_in_parts():
+    volume = np.concatenate([body(), body(), body()], axis=2)
+    volume[10:40, 20:50, 42:58] = 160.0  # in the last third
+    image = MetaTensor(torch.from_numpy(volume)[None], affine=torch.diag(torch.tensor([*SPACING, 1.0])))
+    whole = enhancement(volume, SPACING)
+    found = enhancement_in_parts(image, SPACING, most=volume.size // 3)
+    assert found.regions == whole.regions == 1
+    assert found.volume_ml == pytest.approx(whole.volume_ml, rel=0.1)
+    assert 42 <= found.voxel[2] < 58
+    assert volume[found.voxel] == 160.0
+    assert enhancement_in_parts(image[..., :40], SPACING, most=volume.size // 3) is None
