@@ -251,7 +251,6 @@ def publish_output(
     *,
     output_format: str,
     findings: Sequence[Finding],
-    original: Any = None,
     **more: Any,
 ) -> list[Path]:
     """Add the sidecar and, if requested, DICOM series and map of half-widths to a staged NIfTI file, and publish them.
@@ -265,7 +264,6 @@ def publish_output(
         record: Provenance record of this run.
         output_format: Output format, `nifti`, `dicom` or `both`.
         findings: Findings of the output's checks.
-        original: The source in its own units, where `source` is encoded.
         more: Further facts for the sidecar.
 
     Returns:
@@ -278,7 +276,7 @@ def publish_output(
         folder = nifti.with_name(name)
         outputs.append(write_dicom(nifti, folder, source, record, output_format=output_format, doubts=doubts))
     if record.uncertainty is not None:
-        path, summary = write_uncertainty(nifti, source if original is None else original, record)
+        path, summary = write_uncertainty(nifti, source, record)
         outputs.append(path)
         more = {"uncertainty": summary, **more}
     if (kernel := kernel_found(source)) is not None:

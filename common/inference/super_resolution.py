@@ -126,13 +126,7 @@ class SuperResolve:
                         bar.update(len(levels))
                 findings = self.check(pair, file_name(image))
                 path, *_ = publish_output(
-                    staging,
-                    staged,
-                    image,
-                    self.record,
-                    output_format=self.output_format,
-                    findings=findings,
-                    original=item.get(ORIGINAL),
+                    staging, staged, image, self.record, output_format=self.output_format, findings=findings
                 )
         except OSError as error:
             if error.errno in DISK_FULL:
