@@ -71,7 +71,7 @@ def translate_series(
         FileNotFoundError: If the folder is not a bundle.
     """
     folder = Path(bundle).resolve()
-    metadata = read_metadata(folder)
+    read_metadata(folder)  # or it is no bundle
     paths = [Path(file).resolve() for file in files]
     source = read_source_series(paths)
     cache.keep_series({image.file: (stamp(image.file), image.header) for image in source.slices})  # for the bundle
@@ -92,18 +92,29 @@ def translate_series(
     workflow.run()
     workflow.finalize()
     (path,) = (found for found in output.rglob("*") if found.name.endswith(VOLUME_SUFFIXES))
+    return as_translation(folder, source, path, target=workflow.parser.get_parsed_content("target"), place=series)
+
+
+def as_translation(bundle: str | Path, source: Stack, path: Path, *, target: Target, place: str | Path) -> Translation:
+    """Describe a volume that a bundle has written, with the sidecar beside it, as the translation of a series.
+
+    Args:
+        bundle: The bundle's folder.
+        source: The series.
+        path: NIfTI file of the volume.
+        target: Target domain, or the weights of a blend.
+        place: Folder from which the bundle has read the series, of which the derived series shall not tell.
+    """
     facts = read_json(path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json"))
+    doubts = doubted([*facts["guards"]["checks"], *facts["output_checks"]])
     derivation = Derivation(
-        bundle=folder.name,
-        version=metadata["version"],
-        weights_sha256=checksum(folder / "models" / "model.pt"),
-        target=workflow.parser.get_parsed_content("target"),
-        doubts=[
-            re.sub(rf"'{re.escape(str(series))}[^']*'", "the series", doubt)  # its place here is nothing to others
-            for doubt in doubted([*facts["guards"]["checks"], *facts["output_checks"]])
-        ],
+        bundle=Path(bundle).name,
+        version=str(read_metadata(bundle)["version"]),
+        weights_sha256=checksum(Path(bundle) / "models" / "model.pt"),
+        target=target,
+        doubts=[re.sub(rf"'{re.escape(str(place))}[^']*'", "the series", doubt) for doubt in doubts],
     )
-    return Translation(path, source, derivation, derived_rule(folder), facts)
+    return Translation(path, source, derivation, derived_rule(bundle), facts)
 
 
 def write_translation(

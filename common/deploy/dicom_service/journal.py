@@ -161,10 +161,14 @@ class Journal:
         )
         return done.rowcount == 1
 
-    def reopen(self) -> None:
+    def reopen(self, now: float) -> None:
         """Judge again, by the rules of today, each series that waits for its translation: for the start of the service.
 
-        A job that was being translated counts a crash.
+        A job that was being translated counts a crash. A series that was being received is quiet from now on, as its
+        sender could not go on while the service was down.
+
+        Args:
+            now: Time, in seconds since 1970.
         """
         with self._transaction() as connection:
             connection.execute(
@@ -174,6 +178,7 @@ class Journal:
                 "UPDATE series SET state = ? WHERE uid IN (SELECT series FROM jobs WHERE state = ?)",
                 (RECEIVING, RECEIVED),
             )
+            connection.execute("UPDATE series SET last = max(last, ?) WHERE state = ?", (now, RECEIVING))
 
     def change(self, job: Job, now: float, **columns: str | float) -> None:
         """Change columns of a job."""

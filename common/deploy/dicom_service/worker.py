@@ -51,7 +51,7 @@ class Worker:
         self.busy, self.clock = busy, clock
         self.rules = {rule.name: rule for rule in settings.rules}
         shutil.rmtree(settings.folder / WORK, ignore_errors=True)
-        journal.reopen()
+        journal.reopen(clock())
 
     def step(self) -> bool:
         """Do what there is to do: judge complete series, and one translation or one sending.

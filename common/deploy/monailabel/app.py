@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from ... import __version__
 from ...files import safe_component, shown
+from .archive import ArchiveDatastore
 from .bundles import find_bundles
 from .datastore import StudiesDatastore, UploadSessions
 from .gate import WRITING, Gate, check_fields, check_file_name, check_parameters, is_upload, leave, require_apart
@@ -41,7 +42,8 @@ class TranslationApp(MONAILabelApp):
         app_dir: The app's folder.
         studies: A folder of images, or the address of a DICOMweb server.
         conf: `bundles`, the folder of the bundles (default: `bundles` in the app's folder); `models`, names of the
-            bundles to serve, separated by commas (default: all); and the `Limits` by their names.
+            bundles to serve, separated by commas (default: all); `push`, whether a client may have results sent to the
+            DICOMweb server (default: false); and the `Limits` by their names.
 
     Raises:
         ValueError: If a value of `conf` is refused, or if code lies where clients may write.
@@ -52,6 +54,7 @@ class TranslationApp(MONAILabelApp):
         self.bundles = find_bundles(folder.resolve(), conf.get("models"))
         self.limits = Limits.from_conf(conf)
         self.remote = studies.startswith(("http://", "https://"))
+        self.push = _is_true(conf, "push")
         code = [Path(app_dir, "main.py"), folder, *self.bundles]
         require_apart(code, written=[] if self.remote else [studies])
         super().__init__(
@@ -66,20 +69,34 @@ class TranslationApp(MONAILabelApp):
             require_apart(code, written=[self.sessions().store_path])
 
     def init_infers(self) -> dict[str, InferTask]:
-        return {root.name: TranslationTask(root, self.limits) for root in self.bundles}
+        push = self._push if self.remote and self.push else None
+        return {root.name: TranslationTask(root, self.limits, push=push) for root in self.bundles}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         return {root.name: TranslationTraining(root, Path(self.studies), self.limits) for root in self.bundles}
 
     def init_datastore(self) -> Datastore:
         if self.remote:
-            return super().init_datastore()
+            return (
+                super().init_datastore()
+            )  # which calls `_init_dicomweb_datastore`, unless it is another kind of store
         return StudiesDatastore(
             self.studies,
             self.limits,
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
+
+    def _init_dicomweb_datastore(self) -> Datastore:
+        if "googleapis.com" in self.studies:
+            return super()._init_dicomweb_datastore()
+        return ArchiveDatastore(self.studies)
+
+    def _download_dcmqi_tools(self) -> None:
+        """Download nothing: the tools write segmentations, which a translation has none of."""
+
+    def _push(self, files: Sequence[Path]) -> None:
+        self.datastore().push(files)
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Run an inference; an unknown model or image gives status 404, where MONAI Label would give 500."""
@@ -110,8 +127,10 @@ class TranslationApp(MONAILabelApp):
             HTTPException: Status 404 for an unknown model, 400 with the reason for anything else.
         """
         self._require_model(request.get("model") or model)
+        if self.remote:  # all images would be downloaded, and their UIDs name no domains
+            raise HTTPException(status_code=400, detail="Training needs the studies in a folder, not in an archive.")
         task = self._trainers.get(request.get("model") or model)
-        if task is not None and not self.remote:  # a remote datastore would download all images
+        if task is not None:
             task.check(request, self.datastore())
 
     def on_init_complete(self) -> None:
@@ -183,6 +202,13 @@ class TranslationApp(MONAILabelApp):
         names = [root.name for root in self.bundles]
         if model not in names:
             raise HTTPException(status_code=404, detail=f"There is no model {shown(model)}; this server has {names}.")
+
+
+def _is_true(conf: Mapping[str, str], name: str) -> bool:
+    value = str(conf.get(name) or "false").lower()
+    if value not in ("true", "false"):
+        raise ValueError(f"`--conf {name}` must be true or false, got {shown(value)}.")
+    return value == "true"
 
 
 async def _no_json(_: Request, error: Exception) -> JSONResponse:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import importlib.util
 
-needs_monailabel = ["app.py", "datastore.py", "tasks.py"]
+needs_monailabel = ["app.py", "archive.py", "datastore.py", "tasks.py"]
 collect_ignore = [] if importlib.util.find_spec("monailabel") else needs_monailabel

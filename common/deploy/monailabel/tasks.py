@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,18 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
 from ...bundles import read_metadata
+from ...dicom.derived.source import read_source_series
+from ...dicom.headers import read_header
+from ...files import checksum
+from ...inference.dicom_series import as_translation, write_translation
 from .gate import leave
 from .images import one_image
 from .limits import Limits
 from .running import check_sizes, definition, inference_parameters, overrides, reason, translate
 from .training import Plan, plan, train, training_parameters
 
+PUSH = "push"  # a parameter: send the result to the archive
+Push = Callable[[Sequence[Path]], None]
 STATISTICS = ("epoch", "checksum", "training_data")
 
 
@@ -34,9 +40,10 @@ class TranslationTask(InferTask):
     Args:
         bundle_root: The bundle's folder.
         limits: What a request may cost.
+        push: Sends the files of a derived series to the archive; None where that is not possible.
     """
 
-    def __init__(self, bundle_root: Path, limits: Limits) -> None:
+    def __init__(self, bundle_root: Path, limits: Limits, *, push: Push | None = None) -> None:
         facts = read_metadata(bundle_root)
         super().__init__(
             type=InferType.OTHERS,
@@ -44,11 +51,11 @@ class TranslationTask(InferTask):
             dimension=3,
             description=f"{facts['task']} ({facts['name']}, version {facts['version']}). RESEARCH USE ONLY.",
         )
-        self.bundle_root, self.limits = bundle_root, limits
+        self.bundle_root, self.limits, self.push = bundle_root, limits, push
 
     def config(self) -> dict[str, Any]:
         """Return the parameters that a client may send; choices are lists, with the default first."""
-        return inference_parameters(self.bundle_root)
+        return inference_parameters(self.bundle_root) | ({PUSH: False} if self.push else {})
 
     def is_valid(self) -> bool:
         return self._weights().is_file()
@@ -78,17 +85,36 @@ class TranslationTask(InferTask):
 
     def _translate(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         given = overrides(request, self.config(), model=self.bundle_root.name, limits=self.limits)
+        push = given.pop(PUSH, False)
+        if push not in (True, False):
+            raise ValueError(f"`{PUSH}` must be true or false, got {push!r}.")
         check_sizes(given, self.limits)
         with tempfile.TemporaryDirectory() as scratch:
             unpacked, output_dir = Path(scratch, "unpacked"), Path(scratch, "output")
             image = one_image(Path(request["image"]), unpacked, self.limits)
             path, facts = translate(self.bundle_root, image, output_dir, given, max_output_gb=self.limits.max_output_gb)
+            if push and self.push is not None:
+                derived = self._derived(Path(request["image"]), path, Path(scratch, "derived"), facts)
+                self.push(derived)
+                facts["pushed"] = {
+                    "SeriesInstanceUID": str(read_header(derived[0]).SeriesInstanceUID),
+                    "images": len(derived),
+                }
             name, suffixes = path.name.split(".nii")[0], "".join(path.suffixes[path.suffixes.index(".nii") :])
             handle, kept = tempfile.mkstemp(prefix=f"{name}_", suffix=suffixes)  # the server deletes it after sending
             os.close(handle)
             leave(kept)
             shutil.move(path, kept)
         return kept, facts
+
+    def _derived(self, series: Path, path: Path, folder: Path, facts: Mapping[str, Any]) -> list[Path]:
+        """Write a volume as a derived series; the same one again has the same UIDs."""
+        source = read_source_series(series)
+        translation = as_translation(self.bundle_root, source, path, target=facts["target"], place=series)
+        made_by = translation.derivation
+        identity = [made_by.bundle, made_by.version, made_by.weights_sha256, checksum(path)]
+        images = sorted(str(header.SOPInstanceUID) for header in source.headers)
+        return sorted(write_translation(translation, folder, seed=[*images, *identity]).iterdir())
 
     def _weights(self) -> Path:
         return self.bundle_root / "models" / "model.pt"

@@ -107,6 +107,7 @@ def _write(
 
 
 def _save(image: Dataset, path: Path) -> None:
+    import pydicom
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -115,4 +116,8 @@ def _save(image: Dataset, path: Path) -> None:
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-    image.save_as(path, enforce_file_format=True)
+    if pydicom.__version_info__[0] == "2":  # the version that MONAI Label needs
+        image.is_little_endian, image.is_implicit_VR = True, False
+        image.save_as(path, write_like_original=False)
+    else:
+        image.save_as(path, enforce_file_format=True)

@@ -109,6 +109,20 @@ def test_it_waits_for_quiet_and_for_the_end_of_the_association(settings, sharp):
         assert [job.state for job in running.journal.jobs()] == [TRANSLATED]
 
 
+def test_a_series_in_two_parts_between_which_the_service_was_down_is_one(settings, sharp):
+    with service(settings(1, quiet_seconds=30)) as running:
+        send(sharp[:2], running.port)
+        running.now += 3600
+        running.worker = running.new_worker()  # started again an hour later
+        running.settle()
+        assert running.journal.jobs() == []
+        send(sharp[2:], running.port)
+        running.now += 31
+        running.settle()
+        (job,) = running.journal.jobs()
+        assert len(job.files.split()) == 4
+
+
 def test_images_that_come_late_replace_the_job_that_waits(settings, sharp):
     with service(settings(1)) as running:
         send(sharp[:3], running.port)
