@@ -18,6 +18,8 @@ from ..networks.definition import PUBLIC_PACKAGE
 NAMED = re.compile(r"\bcommon((?:\.\w+)+)")
 # A network by its class's bare name, as `network.json` and the paper's network in a config give it.
 NETWORK = re.compile(r"""["']?\bclass["']?:\s*["']?(\w+)\b(?!\.)""")
+# A folder of data, such as templates, that a module reads.
+DATA = re.compile(r"""\bPath\(__file__\)\.with_name\(["'](\w+)["']\)""")
 COMMAND = re.compile(r"^python -m common (\w+)", flags=re.MULTILINE)
 MAIN = "__main__.py"
 ALWAYS = ("moved.py",)  # which answers for the names that are not there
@@ -66,7 +68,7 @@ def reached_part(texts: dict[str, str], package: Path, *, pages: Iterable[str] =
         pages: Documentation, whose commands `python -m common VERB` are to work.
 
     Returns:
-        Files, with `__init__.py` of every folder, trimmed to what is there.
+        Files, with `__init__.py` of every folder, trimmed to what is there, and the data that they read.
 
     Raises:
         ValueError: If something is named that does not exist, or a reached file imports the package by its absolute
@@ -98,6 +100,7 @@ def reached_part(texts: dict[str, str], package: Path, *, pages: Iterable[str] =
                 left_out[".".join(("common", *file.parent.relative_to(package).parts))] = missing
                 content = content if file.parent == package else trimmed_init(content.decode(), missing).encode()
         files[file.relative_to(package).as_posix()] = content
+        files |= {path.relative_to(package).as_posix(): path.read_bytes() for path in _data_of(file)}
     return Reached(files, left_out, verbs)
 
 
@@ -220,6 +223,12 @@ def _modules(package: Path) -> set[str]:
     """List the modules and packages directly below a package."""
     folders = {path.parent.name for path in package.glob(f"*/{INIT}")}
     return folders | {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+
+
+def _data_of(file: Path) -> list[Path]:
+    """List the files of the folders of data that a module names as `Path(__file__).with_name("folder")`."""
+    folders = DATA.findall(file.read_text(encoding="utf-8"))
+    return sorted(path for name in folders for path in file.with_name(name).glob("*") if path.is_file())
 
 
 def _is_verb(node: ast.stmt) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from markupsafe import Markup
 
 from ..metrics.enhancement import removal_maps
 from ..metrics.enhancement_regions import ORGANS
@@ -71,7 +72,7 @@ def is_removal(methods: Mapping[str, Metrics]) -> bool:
     return any(metric.startswith("removal_") for values in methods.values() for metric in values)
 
 
-def enhancement_blocks(methods: Mapping[str, Metrics]) -> str:
+def enhancement_blocks(methods: Mapping[str, Metrics]) -> Markup:
     """Write all tables of one direction; those without scores are omitted.
 
     Args:
@@ -83,14 +84,14 @@ def enhancement_blocks(methods: Mapping[str, Metrics]) -> str:
         ("False enhancement, dose and what cannot be known", metric_table(methods, ERRORS), ERROR_NOTE),
         ("Removal of contrast, the paper's Figure 5", metric_table(methods, REMOVAL), REMOVAL_NOTE),
     )
-    return "\n".join(html.block(heading, content, note=note) for heading, content, note in blocks if content)
+    return html.joined((html.block(heading, content, note=note) for heading, content, note in blocks), "\n")
 
 
-def organ_table(methods: Mapping[str, Metrics]) -> str:
+def organ_table(methods: Mapping[str, Metrics]) -> Markup:
     """Write one row per organ: its true enhancement, then error and MAE of each method; empty if none is known."""
     known = [organ for organ in ORGANS if any(f"enhancement_bias_{organ}_hu" in values for values in methods.values())]
     if not known:
-        return ""
+        return Markup()
     columns = [
         Column("true", "Enhancement (HU)", "none", ".1f", "Truth"),
         Column("irreducible", "Not predictable (SD, HU)", "none", ".1f", "Truth"),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from monai.bundle import ConfigParser
 from monai.transforms import CenterSpatialCrop, Compose, SpatialPad
 from scipy.cluster.vq import kmeans2, vq
@@ -183,11 +184,11 @@ def feature_maps(
     return FeatureMaps(output[0, 0], guide[0], semantic[0])
 
 
-def feature_section(output_dir: Path) -> str:
+def feature_section(output_dir: Path) -> Markup:
     """Write the picture and its note; empty if there is none."""
     path = output_dir / PICTURE
     if not path.is_file():
-        return ""
+        return Markup()
     picture = html.image(path.read_bytes(), "Clusters of the generator's and the discriminator's features")
     return html.section("Features", html.block("Clusters", picture, note=FEATURE_NOTE))
 

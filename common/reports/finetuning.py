@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
+from . import html
 from .inputs import BEFORE, NETWORK
+from .tables import Cell, Row
 
 # Metrics on which weights may be judged, the first that all patients have; all of them are better when higher.
 JUDGED_BY = {"psnr": "dB PSNR", "consistency_psnr": "dB PSNR of the consistency with the source"}
@@ -17,6 +19,7 @@ ALSO = "ssim"
 SSIM_LOSS = 0.005  # a mean fall of SSIM that speaks against weights with a better PSNR
 FEWEST = 3  # patients below which nothing is decided
 KEEP, DISCARD, OPEN = "keep", "discard", "open"
+KINDS = {KEEP: "wins", DISCARD: "loses", OPEN: "mixed"}  # of the card, in the style sheet
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,25 @@ def compare_before(rows: Sequence[Mapping[str, Any]]) -> Comparison | None:
     return Comparison(kind, f"{advice} ({found}).", metric, patients)
 
 
-def finetuning_section(rows: Sequence[Mapping[str, Any]]) -> str:
+def finetuning_section(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """Write the comparison as HTML; empty where nothing was fine-tuned."""
     comparison = compare_before(rows)
     if comparison is None:
-        return ""
-    body = "".join(
-        f'<tr><th scope="row">{escape(patient)}</th><td>{before:.2f}</td><td>{after:.2f}</td>'
-        f"<td>{after - before:+.2f}</td></tr>"
+        return Markup()
+    table = [
+        Row(patient, [Cell(f"{before:.2f}"), Cell(f"{after:.2f}"), Cell(f"{after - before:+.2f}")])
         for patient, (before, after) in comparison.patients.items()
+    ]
+    about = (
+        f"{JUDGED_BY[comparison.metric]}, means over the directions of a patient; no patient of this table was trained"
+        " on or chose the weights."
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("Patient", "Before", "After", "Gain"))
-    kind = {KEEP: "wins", DISCARD: "loses", OPEN: "mixed"}[comparison.verdict]
-    return (
-        f'<section class="verdict {kind}"><h2>Fine-tuning</h2><p>{escape(comparison.text)}</p>'
-        f'<p class="soft">{escape(JUDGED_BY[comparison.metric])}, means over the directions of a patient; no patient of'
-        " this table was trained on or chose the weights.</p>"
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div></section>'
+    return html.section(
+        "Fine-tuning",
+        html.part("paragraph", comparison.text),
+        html.part("paragraph", about, "soft"),
+        html.part("plain_table", ["Patient", "Before", "After", "Gain"], table),
+        kind=f"verdict {KINDS[comparison.verdict]}",
     )
 
 

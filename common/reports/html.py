@@ -1,136 +1,110 @@
-"""HTML of the page: one file, no external resource, readable on a phone, in light and in dark."""
+"""HTML of the page from the templates: one file, no external resource, readable on a phone, in light and in dark.
+
+The templates escape every text; what they return is `Markup`, which is not escaped again when it becomes a part of
+something larger.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).with_name("templates")
 RESEARCH_ONLY = "Research use only. Not for diagnosis."
 
-STYLE = """
-:root { color-scheme: light dark; --page: #f4f6f9; --card: #ffffff; --text: #1f2933; --soft: #5b6876; --line: #e3e8ef;
-  --accent: #1d4ed8; --good: #047857; --mixed: #b45309; --bad: #b91c1c; --warn: #fff4e0; --warn-text: #7a4a00; }
-@media (prefers-color-scheme: dark) { :root { --page: #0e131a; --card: #171d26; --text: #dbe2ea; --soft: #94a1b0;
-  --line: #2d3643; --accent: #7aa7ff; --good: #4cc79a; --mixed: #f0a94a; --bad: #ff8080; --warn: #33270f;
-  --warn-text: #ffd9a0; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text); line-height: 1.5;
-  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1160px; margin: 0 auto; padding: 1rem clamp(.75rem, 3vw, 2rem) 3rem; }
-.banner { background: var(--warn); color: var(--warn-text); text-align: center; padding: .45rem 1rem; font-weight: 600;
-  font-size: .9rem; }
-h1 { font-size: clamp(1.35rem, 4vw, 1.9rem); margin: 1rem 0 .1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 0 0 .6rem; overflow-wrap: anywhere; }
-h3 { font-size: 1rem; margin: 1.3rem 0 .4rem; }
-p { margin: .4rem 0; }
-.soft, figcaption { color: var(--soft); font-size: .88rem; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; margin-top: 1rem;
-  padding: 1.1rem clamp(.8rem, 2vw, 1.4rem); }
-.verdict { border-left: 6px solid var(--soft); font-size: 1.08rem; }
-.verdict.wins { border-left-color: var(--good); } .verdict.mixed { border-left-color: var(--mixed); }
-.verdict.loses { border-left-color: var(--bad); }
-.verdict ul { margin: .5rem 0 0; padding-left: 1.2rem; font-size: .92rem; color: var(--soft); }
-.alarms { background: var(--warn); color: var(--warn-text); border-color: transparent; }
-.alarms ul { margin: 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; margin: .3rem 0; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; min-width: 100%; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { font-weight: 500; color: var(--soft); }
-th.group { text-align: center; font-size: .8rem; line-height: 1.25; }
-th.group span { display: inline-block; max-width: 13rem; white-space: normal; }
-thead th { white-space: normal; min-width: 4.6rem; }
-tbody th { white-space: normal; min-width: 9.5rem; line-height: 1.3; }
-thead tr:first-child th:first-child, tbody th { text-align: left; color: var(--text); }
-thead th { vertical-align: bottom; }
-tr.network th, tr.network td { background: color-mix(in srgb, var(--accent) 9%, transparent); }
-tr.direction th { color: var(--accent); padding-top: .9rem; font-weight: 600; }
-tr.network th { font-weight: 700; }
-td b { color: var(--accent); }
-.sd { color: var(--soft); font-size: .8rem; display: block; line-height: 1.2; }
-table.facts { min-width: 0; } table.facts th { color: var(--soft); }
-table.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(46%, 170px), 1fr)); gap: .5rem;
-  background: #000; padding: .5rem; border-radius: 10px; color: #e8edf3; }
-.panels.four { grid-template-columns: repeat(4, 1fr); }
-@media (max-width: 700px) { .panels.four { grid-template-columns: 1fr 1fr; } }
-.panels.four figure { display: flex; flex-direction: column; } .inset { margin-top: auto; }
-.panels figure { margin: 0; } .panels img { width: 100%; display: block; }
-.panels figcaption { color: #e8edf3; font-weight: 600; font-size: .85rem; padding: .1rem .2rem .3rem; }
-.panels small { display: block; color: #a9b4c0; padding: .2rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1rem; }
-.plots.wide { grid-template-columns: minmax(0, 860px); }
-.plots.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
-.plots figure { margin: 0; } .plots img { width: 100%; display: block; }
-.key { display: inline-block; width: .9em; height: .9em; border-radius: 50%; border: 3px solid; vertical-align: -.1em;
-  margin: 0 .25em 0 .8em; }
-summary { cursor: pointer; color: var(--accent); margin-top: .6rem; }
-"""
+
+@cache
+def environment() -> Environment:
+    """Return the environment of the templates, in which every text is escaped and every name must be given."""
+    loader = FileSystemLoader(TEMPLATES)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def part(macro: str, *arguments: Any, **named: Any) -> Markup:
+    """Write a part of a page by a macro of `parts.html`."""
+    return Markup(getattr(environment().get_template("parts.html").module, macro)(*arguments, **named))
+
+
+def joined(parts: Iterable[str], separator: str = "") -> Markup:
+    """Join parts of a page, of which empty ones are left out; parts that are plain text are escaped."""
+    return Markup(separator).join(part for part in parts if part)
 
 
 def page(title: str, subtitle: str, sections: Sequence[str]) -> str:
-    """Write a complete page; `sections` are HTML, title and subtitle plain text."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<div class="banner">{RESEARCH_ONLY}</div>\n<main>\n<header><h1>{escape(title)}</h1>'
-        f'<p class="soft">{escape(subtitle)}</p></header>\n'
-        + "\n".join(part for part in sections if part)
-        + f'\n</main>\n<div class="banner">{RESEARCH_ONLY}</div>\n</body>\n</html>\n'
-    )
+    """Write a complete page; title and subtitle are plain text."""
+    values = {"title": title, "subtitle": subtitle, "sections": sections, "notice": RESEARCH_ONLY}
+    return environment().get_template("page.html").render(values) + "\n"
 
 
-def section(heading: str, *content: str, kind: str = "") -> str:
+def section(heading: str, *content: str, kind: str = "") -> Markup:
     """Write a card; empty if all its content is."""
-    body = "\n".join(part for part in content if part)
-    title = f"<h2>{escape(heading)}</h2>" if heading else ""
-    return f'<section class="{escape(kind)}">{title}{body}</section>' if body else ""
+    body = joined(content, "\n")
+    return part("section", heading, body, kind) if body else body
 
 
-def block(heading: str, content: str, *, note: str = "") -> str:
+def block(heading: str, content: str, *, note: str = "") -> Markup:
     """Write a heading, its content and a note below; empty without content."""
-    if not content:
-        return ""
-    return f"<h3>{escape(heading)}</h3>{content}" + (f'<p class="soft">{escape(note)}</p>' if note else "")
+    return part("block", heading, content, note) if content else Markup()
 
 
-def bullets(lines: Sequence[str]) -> str:
-    """Write a list of plain texts."""
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
+def bullets(lines: Sequence[str]) -> Markup:
+    """Write a list; empty without lines."""
+    return part("bullets", lines) if lines else Markup()
 
 
-def details(heading: str, content: str) -> str:
-    """Write content that is folded away."""
-    return f"<details><summary>{escape(heading)}</summary>{content}</details>" if content else ""
+def details(heading: str, content: str) -> Markup:
+    """Write content that is folded away; empty without content."""
+    return part("details", heading, content) if content else Markup()
 
 
-def image(png: bytes, description: str) -> str:
+def plots(figures: Sequence[str], kind: str = "") -> Markup:
+    """Write figures side by side; empty without figures."""
+    return part("plots", joined(figures), kind) if figures else Markup()
+
+
+def image(png: bytes, description: str) -> Markup:
     """Embed a picture in the page."""
-    return f'<img alt="{escape(description, quote=True)}" src="{_data(png)}">'
+    return part("image", png_address(png), description)
 
 
-def themed_image(light: bytes, dark: bytes, description: str, *, caption: bool = False) -> str:
+def themed_image(light: bytes, dark: bytes, description: str, *, caption: bool = False) -> Markup:
     """Embed a picture that follows the page's colour scheme; with `caption` its description also goes below it."""
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
-    below = f"<figcaption>{escape(description)}</figcaption>" if caption else ""
-    return f"<figure><picture>{source}{image(light, description)}</picture>{below}</figure>"
+    return part("themed_image", png_address(light), png_address(dark), description, caption)
 
 
-def panel(png: bytes, heading: str, note: str, *, inset: bytes | None = None) -> str:
+def panel(png: bytes, heading: str, note: str, *, inset: bytes | None = None) -> Markup:
     """Write one picture of a case, with its heading above, its key and then its enlarged part below."""
-    small = f"<small>{escape(note)}</small>" if note else "<small>&nbsp;</small>" if inset else ""
-    part = f'<div class="inset">{image(inset, f"{heading}, enlarged")}</div>' if inset else ""
-    return f"<figure><figcaption>{escape(heading)}</figcaption>{image(png, heading)}{small}{part}</figure>"
+    return part("panel", png_address(png), heading, note, None if inset is None else png_address(inset))
 
 
-def legend(keys: Sequence[tuple[str, str]]) -> str:
-    """Write names beside rings of their colour."""
-    return "".join(
-        f'<span class="key" style="border-color:{escape(colour, quote=True)}"></span>{escape(name)}'
-        for name, colour in keys
-    )
+def case(
+    title: str,
+    panels: Sequence[str],
+    *,
+    kind: str = "",
+    note: str = "",
+    keys: Sequence[tuple[str, str]] = (),
+    more: str = "",
+) -> Markup:
+    """Write the pictures of a case.
+
+    Args:
+        title: Heading.
+        panels: Parts that `panel` wrote.
+        kind: `four` for pictures that come in rows of four.
+        note: Text below.
+        keys: Names and colours of outlines.
+        more: What follows, such as curves.
+    """
+    return part("case", title, joined(panels), kind, note, keys, more)
 
 
-def _data(png: bytes) -> str:
+def png_address(png: bytes) -> str:
+    """Return the address under which a page holds a picture."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from ..bundles import KERNEL_CONVERSION
 from ..metrics.kernel import kernel_curves
@@ -50,7 +50,7 @@ Curves = Mapping[str, Mapping[str, list[float]]]
 PLOTS = (("nps", "Noise power spectrum (HU² mm²)"), ("edge", "Edge curve (MTF)"))
 
 
-def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> str:
+def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None = None) -> Markup:
     """Write PSNR, SSIM and RMSE as in the papers: one row per method, columns by direction, mean (SD) over patients.
 
     Args:
@@ -73,19 +73,17 @@ def paper_table(summary: Scores, directions: Sequence[str], *, task: str | None 
     return metric_table(flat, columns, spread=" ({})")
 
 
-def kernel_table(summary: Scores, directions: Sequence[str]) -> str:
+def kernel_table(summary: Scores, directions: Sequence[str]) -> Markup:
     """Write noise, its spectrum, sharpness and emphysema index: a block of rows per direction; empty if unknown."""
     scored = [direction for direction in directions if summary.get(direction)]
     known = {metric for direction in scored for metrics in summary[direction].values() for metric in metrics}
     columns = [column for column in KERNEL if column.metric in known]
     if not columns:
-        return ""
-    bodies = ""
-    for direction in scored:
-        heading = f'<th scope="rowgroup" colspan="{len(columns) + 1}">{escape(direction_of(direction))}</th>'
-        rows = method_rows(summary[direction], columns, spread=" ({})")
-        bodies += f'<tbody><tr class="direction">{heading}</tr>{rows}</tbody>'
-    return table(columns, bodies)
+        return Markup()
+    return table(
+        columns,
+        [(direction_of(direction), method_rows(summary[direction], columns, spread=" ({})")) for direction in scored],
+    )
 
 
 def case_curves(volumes: CaseVolumes, index: int) -> dict[str, dict[str, list[float]]]:

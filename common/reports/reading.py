@@ -177,12 +177,11 @@ def write_reading_sheet(
     if not window[0] < window[1]:
         raise ValueError(f"`window` must be (low, high) with low < high in HU, got {window}.")
     readings = draw_readings(_common_cases(run_dirs), seed=seed, cases=cases)
-    rows = "".join(_row(reading, window) for reading in readings)
-    head = "".join(f"<th>{title}</th>" for title in ("Reading", "Images", *CRITERIA.values()))
-    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    rows = [(reading.number, *_pictures(reading, window)) for reading in readings]
+    table = html.part("readings", rows, list(CRITERIA.values()), GRADES)
     low, high = window
     about = f"{len(readings)} readings, window {high - low:g}/{(low + high) / 2:g} HU (width/level)"
-    page = html.page("Reading sheet", about, [html.section("", f"<p>{GUIDE}</p>", table)])
+    page = html.page("Reading sheet", about, [html.section("", html.part("paragraph", GUIDE), table)])
     write_grades(folder, [reading.number for reading in readings])
     write_key(folder, [(reading.number, reading.method, reading.case) for reading in readings])
     return write_text(folder / SHEET, page)
@@ -235,19 +234,20 @@ def _common_cases(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, dict[
     }
 
 
-def _row(reading: Reading, window: tuple[float, float]) -> str:
-    """Write one row of the sheet; its pictures contain neither the patient's nor the method's name."""
+def _pictures(reading: Reading, window: tuple[float, float]) -> tuple[list[tuple[str, str]], int]:
+    """Draw the pictures of a row, which contain neither the patient's nor the method's name.
+
+    Returns:
+        Address and description of each picture, and the number of columns.
+    """
     volumes = load_case(reading.case)
     depth = volumes.source.shape[2]
     places = sorted({round((index + 0.5) * depth / SLICES - 0.5) for index in range(SLICES)})
     pixel_mm = (volumes.zooms[1], volumes.zooms[0])
-    pictures = ""
+    pictures = []
     for volume, name in ((volumes.source, "source"), (volumes.prediction, "to be graded")):
         for place in places:
             panel = Panel("", radiological(volume[:, :, place]), window)
             png = panel_png(panel, pixel_mm=pixel_mm, width_px=WIDTH_PX, few_colours=True)
-            pictures += f"<figure>{html.image(png, f'Reading {reading.number}, {name}, slice {place + 1}')}</figure>"
-    grades = "<td>" + "&nbsp; ".join(map(str, GRADES)) + "</td>"
-    columns = f'style="grid-template-columns: repeat({len(places)}, 1fr); min-width: 480px"'
-    shown = f'<td><div class="panels" {columns}>{pictures}</div></td>'
-    return f'<tr><th scope="row">{reading.number}</th>{shown}{grades * len(CRITERIA)}</tr>'
+            pictures.append((html.png_address(png), f"Reading {reading.number}, {name}, slice {place + 1}"))
+    return pictures, len(places)

@@ -8,8 +8,9 @@ outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from ..bundles import CONTRAST_ENHANCEMENT, KERNEL_CONVERSION, SUPER_RESOLUTION
 from ..metrics.window import WINDOW_HU
@@ -40,7 +41,7 @@ REGION_NOTE = (
     "MAE and bias (output minus target) in the target's units, over all voxels of the region. Source correlation: "
     "Pearson, inside the mask. Slice jump: difference of neighbouring slices relative to the truth's."
 )
-Show = Callable[[Case, str], str]
+Show = Callable[[Case, str], Markup]
 
 BLEND_NOTE = (
     "Kernels between the trained ones, made by weights instead of a name. Reconstruction is linear in the kernel: the "
@@ -55,7 +56,7 @@ PAPER_NOTE = (
 )
 
 
-def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Save) -> str:
+def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Save) -> Markup:
     """Write the panels of one patient as HTML; their composed picture goes to the pictures folder."""
     scores = inputs.summary.get(case.direction, {})
     if inputs.task == SUPER_RESOLUTION:
@@ -69,13 +70,12 @@ def case_figure(case: Case, name: str, *, inputs: Inputs, window: tuple[float, f
     title = _title(case, axial, inputs)
     stem = f"{name}_{case.direction}_{case.patient}"
     save(stem, case_png(panels, pixel_mm=axial.pixel_mm, title=title))
-    keys = html.legend(outline_legend(panels, inputs.label_names))
-    shown = "".join(_panel(panel, axial) for panel in panels)
+    keys = outline_legend(panels, inputs.label_names)
+    shown = [_panel(panel, axial) for panel in panels]
     if not axial.hu:
-        return f'<h3>{escape(title)}</h3><div class="panels">{shown}</div><p class="soft">{keys}</p>'
-    note = f'<p class="soft">{escape(ct_note(axial, window))} {keys}</p>'
-    curves = "" if contrast else _curves(volumes, axial, case.direction, stem, save)
-    return f'<h3>{escape(title)}</h3><div class="panels four">{shown}</div>{note}{curves}'
+        return html.case(title, shown, keys=keys)
+    curves = Markup() if contrast else _curves(volumes, axial, case.direction, stem, save)
+    return html.case(title, shown, kind="four", note=ct_note(axial, window), keys=keys, more=curves)
 
 
 def spread(cases: Sequence[Case], psnr: Mapping[str, float], number: int) -> list[Case]:
@@ -93,7 +93,7 @@ def _title(case: Case, axial: AxialSlice, inputs: Inputs) -> str:
     return title + "".join(f", {form.format(scores[key])}" for key, form in SCORES.items() if key in scores)
 
 
-def _panel(panel: Panel, axial: AxialSlice) -> str:
+def _panel(panel: Panel, axial: AxialSlice) -> Markup:
     if not axial.hu:
         return html.panel(panel_png(panel, pixel_mm=axial.pixel_mm), panel.title, panel.note)
     options: dict[str, Any] = {"pixel_mm": axial.pixel_mm, "width_px": CT_WIDTH_PX}
@@ -101,36 +101,36 @@ def _panel(panel: Panel, axial: AxialSlice) -> str:
     return html.panel(panel_png(panel, few_colours=True, **options), panel.title, panel.note, inset=inset)
 
 
-def _curves(volumes: CaseVolumes, axial: AxialSlice, direction: str, stem: str, save: Save) -> str:
+def _curves(volumes: CaseVolumes, axial: AxialSlice, direction: str, stem: str, save: Save) -> Markup:
     curves = kernels.case_curves(volumes, axial.index)
     if not curves:
-        return ""
+        return Markup()
     light, dark = (
         kernels.curves_png(curves, theme=theme, direction=direction, pixel_mm=axial.pixel_mm) for theme in THEMES
     )
     save(f"curves_{stem}", light)
     picture = html.themed_image(light, dark, f"{CURVES_TEXT}, {direction_of(direction)}")
-    return f'<div class="plots wide">{picture}</div>'
+    return html.plots([picture], "wide")
 
 
-def verdict_sections(inputs: Inputs) -> str:
+def verdict_sections(inputs: Inputs) -> Markup:
     """Write one card per direction."""
     cards = []
     for direction, methods in inputs.summary.items():
         result = verdict(direction, methods)
-        sentence = f"<p>{escape(result.text)}</p>"
+        sentence = html.part("paragraph", result.text)
         lines = region_lines(methods)
         lines += super_resolution_lines(methods) if inputs.task == SUPER_RESOLUTION else []
         cards.append(html.section("Verdict", sentence, html.bullets(lines), kind=f"verdict {result.kind}"))
-    return "\n".join(cards)
+    return html.joined(cards, "\n")
 
 
-def alarm_section(inputs: Inputs) -> str:
+def alarm_section(inputs: Inputs) -> Markup:
     """Write what should make a reader distrust an output."""
     return html.section("Alarms", html.bullets(alarms(inputs.rows, inputs.facts)), kind="alarms")
 
 
-def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, number: int) -> list[str]:
+def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, number: int) -> list[Markup]:
     """Write numbers and pictures of a direction."""
     heading = f"{direction_of(direction)}: numbers"
     return [
@@ -139,7 +139,7 @@ def direction_sections(direction: str, inputs: Inputs, save: Save, show: Show, n
     ]
 
 
-def _task_blocks(direction: str, inputs: Inputs) -> str:
+def _task_blocks(direction: str, inputs: Inputs) -> Markup:
     """Write what is measured only in the task of the run."""
     scores = inputs.summary.get(direction, {})
     if inputs.task == KERNEL_CONVERSION:
@@ -147,10 +147,10 @@ def _task_blocks(direction: str, inputs: Inputs) -> str:
         return html.block("Noise, sharpness and emphysema index", table, note=KERNEL_NOTE)
     if inputs.task == CONTRAST_ENHANCEMENT:
         return enhancement_blocks(scores)
-    return super_resolution_blocks(scores) if inputs.task == SUPER_RESOLUTION else ""
+    return super_resolution_blocks(scores) if inputs.task == SUPER_RESOLUTION else Markup()
 
 
-def direction_numbers(direction: str, inputs: Inputs, save: Save, more: str = "") -> str:
+def direction_numbers(direction: str, inputs: Inputs, save: Save, more: str = "") -> Markup:
     """Write all tables and plots of a direction."""
     methods = inputs.summary.get(direction, {})
     matched = any("matched" in metric for metrics in methods.values() for metric in metrics)
@@ -161,52 +161,52 @@ def direction_numbers(direction: str, inputs: Inputs, save: Save, more: str = ""
         ),
         more,
         html.block("Inside each region, and alarms", tables.region_table(methods), note=REGION_NOTE),
-        html.block("Patients", f'<div class="plots">{plots}</div>' if plots else ""),
+        html.block("Patients", html.plots(plots)),
         html.details("PSNR of every patient", tables.patient_table(inputs.rows, direction)),
     ]
-    return "\n".join(part for part in blocks if part)
+    return html.joined(blocks, "\n")
 
 
-def training_section(inputs: Inputs, save: Save) -> str:
+def training_section(inputs: Inputs, save: Save) -> Markup:
     """Write curves of the losses and of the validation."""
     blocks = []
     for heading, table, axis in (
         ("Losses", inputs.losses, "iteration" if "iteration" in inputs.losses else "epoch"),
         ("Validation", inputs.validation, "epoch"),
     ):
-        plots = ""
+        plots = []
         for name in curves.columns_of(table, axis=axis):
             x = table.get(axis) or [float(index + 1) for index in range(len(table[name]))]
             light, dark = (curves.line_png(x, table[name], theme=theme, xlabel=axis, title=name) for theme in THEMES)
             save(f"{heading.lower()}_{name}", light)
-            plots += html.themed_image(light, dark, f"{heading}: {name}")
-        blocks.append(html.block(heading, f'<div class="plots small">{plots}</div>' if plots else ""))
+            plots.append(html.themed_image(light, dark, f"{heading}: {name}"))
+        blocks.append(html.block(heading, html.plots(plots, "small")))
     return html.section("Training", *blocks)
 
 
-def _plots(direction: str, inputs: Inputs, save: Save) -> str:
+def _plots(direction: str, inputs: Inputs, save: Save) -> list[Markup]:
     values = curves.values_by_method(inputs.rows, direction, "psnr")
     if not values:
-        return ""
+        return []
     drawn = (
         ("psnr_distribution", curves.distribution_png,
          f"Distribution of PSNR over {curves.count_of(values)}; each tick is one."),
         ("psnr_scatter", curves.scatter_png, "One point a patient: above the dashed line the network is better."),
     )  # fmt: skip
-    plots = ""
+    plots = []
     for name, draw, described in drawn:
         light, dark = (draw(values, theme=theme) for theme in THEMES)
         if light is not None and dark is not None:
             save(f"{name}_{direction}", light)
-            plots += html.themed_image(light, dark, described, caption=True)
+            plots.append(html.themed_image(light, dark, described, caption=True))
     return plots
 
 
-def _pictures(direction: str, inputs: Inputs, show: Show, number: int) -> str:
+def _pictures(direction: str, inputs: Inputs, show: Show, number: int) -> Markup:
     mine = [case for case in inputs.cases if case.direction == direction]
     psnr = curves.values_by_method(inputs.rows, direction, "psnr").get(NETWORK, {})
-    figures = "".join(show(case, f"case_{index}") for index, case in enumerate(spread(mine, psnr, number), start=1))
-    worst = ""
+    figures = [show(case, f"case_{index}") for index, case in enumerate(spread(mine, psnr, number), start=1)]
+    worst = Markup()
     metric = _lesion_metric(inputs, direction)
     errors = curves.values_by_method(inputs.rows, direction, metric).get(NETWORK, {}) if metric else {}
     candidates = [case for case in mine if case.patient in errors]
@@ -220,7 +220,7 @@ def _pictures(direction: str, inputs: Inputs, show: Show, number: int) -> str:
             show(case, f"worst_{region}"),
             note=f"Mean absolute error inside {region}: {errors[case.patient]:.3g}{reference}.",
         )
-    return html.section(f"{direction_of(direction)}: pictures", figures, worst)
+    return html.section(f"{direction_of(direction)}: pictures", html.joined(figures), worst)
 
 
 def _lesion_metric(inputs: Inputs, direction: str) -> str | None:
@@ -231,7 +231,7 @@ def _lesion_metric(inputs: Inputs, direction: str) -> str | None:
     return found[0] if found else None
 
 
-def blend_section(inputs: Inputs) -> str:
+def blend_section(inputs: Inputs) -> Markup:
     """Write image quality, noise and sharpness of the blends; empty if none was scored."""
     directions = list(inputs.blends)
     return html.section(
@@ -241,17 +241,17 @@ def blend_section(inputs: Inputs) -> str:
     )
 
 
-def overall_verdict(inputs: Inputs, directions: Sequence[str]) -> str:
+def overall_verdict(inputs: Inputs, directions: Sequence[str]) -> Markup:
     """Write one card: all directions in one sentence, a sentence for each, and the labelled regions folded away."""
     scored = {direction: inputs.summary[direction] for direction in directions if direction in inputs.summary}
     if not scored:
-        return ""
+        return Markup()
     result = overall(scored)
     each = [verdict(direction, methods, brief=True).text for direction, methods in scored.items()]
     regions = [f"{direction_of(name)}: {line}" for name, methods in scored.items() for line in region_lines(methods)]
     return html.section(
         "Verdict",
-        f"<p>{escape(result.text)}</p>",
+        html.part("paragraph", result.text),
         html.bullets(each),
         html.details("Inside each region", html.bullets(regions)),
         kind=f"verdict {result.kind}",
@@ -260,7 +260,7 @@ def overall_verdict(inputs: Inputs, directions: Sequence[str]) -> str:
 
 def conversion_sections(
     groups: Mapping[str, Sequence[str]], inputs: Inputs, save: Save, show: Show, number: int
-) -> list[str]:
+) -> list[Markup]:
     """Write numbers, pictures and details of many directions.
 
     Args:
@@ -271,7 +271,7 @@ def conversion_sections(
         number: Number of shown patients.
     """
     directions = [direction for members in groups.values() for direction in members]
-    papers = "".join(
+    papers = html.joined(
         html.block(heading or "Image quality", paper_table(inputs.summary, members, task=inputs.task), note=PAPER_NOTE)
         for heading, members in groups.items()
     )

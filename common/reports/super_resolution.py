@@ -6,10 +6,10 @@ The pictures show clinical, bicubic, output and truth side by side, a part of ea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from ..metrics.structures import STRUCTURES
 from . import html
@@ -55,7 +55,7 @@ NOTE = (
 )
 
 
-def super_resolution_blocks(methods: Mapping[str, Metrics]) -> str:
+def super_resolution_blocks(methods: Mapping[str, Metrics]) -> Markup:
     """Write all tables of one direction; those without scores are omitted.
 
     Args:
@@ -65,14 +65,14 @@ def super_resolution_blocks(methods: Mapping[str, Metrics]) -> str:
         ("Consistency and texture", metric_table(methods, OVERALL), OVERALL_NOTE),
         ("Structures", structure_table(methods), STRUCTURE_NOTE),
     )
-    return "\n".join(html.block(heading, content, note=note) for heading, content, note in blocks if content)
+    return html.joined((html.block(heading, content, note=note) for heading, content, note in blocks), "\n")
 
 
-def structure_table(methods: Mapping[str, Metrics]) -> str:
+def structure_table(methods: Mapping[str, Metrics]) -> Markup:
     """Write one row per structure: the truth's edge width, then contrast and edge width of each method; or nothing."""
     known = [name for name in STRUCTURES if any(f"contrast_{name}" in values for values in methods.values())]
     if not known:
-        return ""
+        return Markup()
     columns = [Column("true", "Edge (mm)", "none", ".2f", "Truth")]
     for method in ordered(methods):
         columns.append(Column(f"contrast {method}", "Contrast", "none", ".0%", name_of(method)))
@@ -144,7 +144,7 @@ class Place(NamedTuple):
 
 def super_resolution_figure(
     case: Case, name: str, *, inputs: Inputs, window: tuple[float, float] | None, save: Callable[[str, bytes], Any]
-) -> str:
+) -> Markup:
     """Write the panels of one patient as HTML; their composed picture goes to the pictures folder.
 
     Args:
@@ -165,13 +165,12 @@ def super_resolution_figure(
     pixel_mm = (zooms[1], zooms[0])
     save(f"{name}_{case.direction}_{case.patient}", case_png(panels, pixel_mm=pixel_mm, title=title))
     options: dict[str, Any] = {"pixel_mm": pixel_mm, "width_px": WIDTH_PX}
-    shown = "".join(
+    shown = [
         html.panel(panel_png(panel, few_colours=True, **options), panel.title, "", inset=inset_png(panel, **options))
         for panel in panels
-    )
+    ]
     low, high = window or WINDOW
-    note = NOTE.format(high - low, (low + high) / 2, INSET_MM)
-    return f'<h3>{escape(title)}</h3><div class="panels four">{shown}</div><p class="soft">{escape(note)}</p>'
+    return html.case(title, shown, kind="four", note=NOTE.format(high - low, (low + high) / 2, INSET_MM))
 
 
 def load_volumes(case: Case) -> tuple[dict[str, np.ndarray], tuple[float, float, float]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from itertools import groupby
 from typing import Any
 
+from markupsafe import Markup
+
+from . import html
 from .inputs import LESION, direction_of, name_of, ordered
 from .scores import FEW_DIRECTIONS, Metrics, grouped_directions, is_region, overall, verdict
 
@@ -39,6 +42,24 @@ class Column:
     group: str = ""
 
 
+@dataclass(frozen=True)
+class Cell:
+    """Value of a table, as it is printed."""
+
+    text: str
+    best: bool = False
+    spread: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Row of a table; a cell without a value is None. `kind` is the row's class in the style sheet."""
+
+    name: str
+    cells: Sequence[Cell | None]
+    kind: str = ""
+
+
 QUALITY = (
     Column("psnr", "PSNR (dB)", "high", ".2f", "Whole field"),
     Column("ssim", "SSIM", "high", ".3f", "Whole field"),
@@ -56,12 +77,12 @@ STRUCTURE = (
 )
 
 
-def quality_table(methods: Mapping[str, Metrics]) -> str:
+def quality_table(methods: Mapping[str, Metrics]) -> Markup:
     """Write image quality over the whole field, inside the mask, and by the paper's protocol."""
     return metric_table(methods, QUALITY)
 
 
-def region_table(methods: Mapping[str, Metrics]) -> str:
+def region_table(methods: Mapping[str, Metrics]) -> Markup:
     """Write error and bias inside each labelled region: diseases with the two alarm measures, then anatomy."""
     regions = dict.fromkeys(m.removeprefix("mae_") for metrics in methods.values() for m in metrics if is_region(m))
     diseases = [region for region in regions if LESION.search(region)]
@@ -82,7 +103,7 @@ def _region_columns(regions: Sequence[str]) -> list[Column]:
 
 def metric_table(
     methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}", heading: str = "Method"
-) -> str:
+) -> Markup:
     """Write one row per method and one column per metric that at least one method has; empty if there is none.
 
     Args:
@@ -92,74 +113,60 @@ def metric_table(
         heading: Heading of the rows.
     """
     columns = [column for column in columns if any(column.metric in metrics for metrics in methods.values())]
-    rows = f"<tbody>{method_rows(methods, columns, spread=spread)}</tbody>"
-    return table(columns, rows, heading=heading) if columns else ""
-
-
-def table(columns: Sequence[Column], bodies: str, *, heading: str = "Method") -> str:
-    """Write two rows of headings, the groups above the columns, and the given bodies."""
-    groups: list[list[Any]] = []
-    for column in columns:
-        if groups and groups[-1][0] == column.group:
-            groups[-1][1] += 1
-        else:
-            groups.append([column.group, 1])
-    top = "".join(f'<th class="group" colspan="{width}"><span>{escape(title)}</span></th>' for title, width in groups)
-    names = "".join(f"<th>{escape(column.heading)}</th>" for column in columns)
-    first = f'<th rowspan="2">{escape(heading)}</th>'
-    head = f"<thead><tr>{first}{top}</tr><tr>{names}</tr></thead>"
-    return f'<div class="scroll"><table>{head}{bodies}</table></div>'
-
-
-def method_rows(methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}") -> str:
-    """Write one row per method, the best value of each column bold."""
-    best = {column.metric: _best_text(methods, column) for column in columns}
-    body = ""
-    for method in ordered(methods):
-        cells = "".join(
-            _cell(methods[method].get(column.metric), column, best[column.metric], spread) for column in columns
-        )
-        body += f'<tr class="{escape(method, quote=True)}"><th scope="row">{escape(name_of(method))}</th>{cells}</tr>'
-    return body
-
-
-def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: str = "psnr") -> str:
-    """Write one row per patient and one column per method, of one metric; empty if no row has it."""
-    rows = [row for row in rows if row.get("direction") == direction and metric in row]
-    if not rows:
-        return ""
-    methods = ordered(row["method"] for row in rows)
-    values = {(row["patient"], row["method"]): row[metric] for row in rows}
-    head = "".join(f"<th>{escape(name_of(method))}</th>" for method in methods)
-    body = ""
-    for patient in dict.fromkeys(row["patient"] for row in rows):
-        best = max(values[patient, method] for method in methods if (patient, method) in values)
-        cells = ""
-        for method in methods:
-            value = values.get((patient, method))
-            cells += "<td>&ndash;</td>" if value is None else f"<td>{_bold(f'{value:.2f}', value == best)}</td>"
-        body += f'<tr><th scope="row">{escape(str(patient))}</th>{cells}</tr>'
     return (
-        f'<div class="scroll"><table><thead><tr><th>Patient</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        table(columns, [("", method_rows(methods, columns, spread=spread))], heading=heading) if columns else Markup()
     )
 
 
-def facts_table(facts: Mapping[str, Any]) -> str:
+def table(columns: Sequence[Column], bodies: Sequence[tuple[str, Sequence[Row]]], *, heading: str = "Method") -> Markup:
+    """Write two rows of headings, the groups above the columns, and bodies: each a heading or "", and its rows."""
+    groups = [(title, len(list(members))) for title, members in groupby(column.group for column in columns)]
+    return html.part("grouped_table", heading, groups, columns, bodies)
+
+
+def method_rows(methods: Mapping[str, Metrics], columns: Sequence[Column], *, spread: str = " ± {}") -> list[Row]:
+    """Collect one row per method, the best value of each column marked."""
+    best = {column.metric: _best_text(methods, column) for column in columns}
+    return [
+        Row(
+            name_of(method),
+            [_cell(methods[method].get(column.metric), column, best[column.metric], spread) for column in columns],
+            kind=method,
+        )
+        for method in ordered(methods)
+    ]
+
+
+def patient_table(rows: Sequence[Mapping[str, Any]], direction: str, *, metric: str = "psnr") -> Markup:
+    """Write one row per patient and one column per method, of one metric; empty if no row has it."""
+    rows = [row for row in rows if row.get("direction") == direction and metric in row]
+    if not rows:
+        return Markup()
+    methods = ordered(row["method"] for row in rows)
+    values = {(row["patient"], row["method"]): row[metric] for row in rows}
+    body = []
+    for patient in dict.fromkeys(row["patient"] for row in rows):
+        best = max(values[patient, method] for method in methods if (patient, method) in values)
+        found = [values.get((patient, method)) for method in methods]
+        body.append(Row(str(patient), [None if v is None else Cell(f"{v:.2f}", v == best) for v in found]))
+    return html.part("plain_table", ["Patient", *map(name_of, methods)], body)
+
+
+def facts_table(facts: Mapping[str, Any]) -> Markup:
     """Write facts about the run in two columns, nested ones by dotted names, without those of other sections."""
-    body = ""
-    for name, value in _flat(facts):
-        if name not in ("warnings", "alarms", "training", "task") and value is not None:
-            title = name.removesuffix("_mb").replace("_", " ")
-            body += f'<tr><th scope="row">{escape(title)}</th><td>{escape(_fact(name, value))}</td></tr>'
-    return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>' if body else ""
+    named = [
+        (name.removesuffix("_mb").replace("_", " "), _fact(name, value))
+        for name, value in _flat(facts)
+        if name not in ("warnings", "alarms", "training", "task") and value is not None
+    ]
+    return html.part("facts", named) if named else Markup()
 
 
-def _cell(value: Mapping[str, float] | None, column: Column, best: str | None, form: str) -> str:
+def _cell(value: Mapping[str, float] | None, column: Column, best: str | None, form: str) -> Cell | None:
     if value is None:
-        return "<td>&ndash;</td>"
+        return None
     mean = format(value["mean"], column.digits)
-    spread = form.format(format(value.get("std", 0.0), column.digits.lstrip("+")))
-    return f'<td>{_bold(mean, mean == best)}<span class="sd">{spread}</span></td>'
+    return Cell(mean, mean == best, form.format(format(value.get("std", 0.0), column.digits.lstrip("+"))))
 
 
 def _best_text(methods: Mapping[str, Metrics], column: Column) -> str | None:
@@ -169,10 +176,6 @@ def _best_text(methods: Mapping[str, Metrics], column: Column) -> str | None:
         return None
     distance = {"high": lambda x: -x, "low": lambda x: x, "zero": abs, "one": lambda x: abs(x - 1.0)}[column.best]
     return format(min(means, key=distance), column.digits)
-
-
-def _bold(text: str, best: bool) -> str:
-    return f"<b>{text}</b>" if best else text
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -142,7 +142,7 @@ def test_it_holds_the_numbers(page: str) -> None:
 
 def test_every_text_is_escaped(page: str, run: Path) -> None:
     assert "<script" not in page
-    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#x27;$x_{" in page
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;&#39;$x_{" in page
     names = [path.name for path in (run / "pictures").iterdir()]
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+\.png", name) for name in names)
 

@@ -121,7 +121,7 @@ def test_the_table_holds_mean_and_sd_and_marks_the_best() -> None:
 
 def test_the_matched_columns_are_labelled_as_the_papers_protocol() -> None:
     table = quality_table({"network": {"psnr_matched": {"mean": 24.0, "std": 0.0}}})
-    assert "After histogram matching to the target and 0.5 mm smoothing, the paper&#x27;s protocol" in table
+    assert "After histogram matching to the target and 0.5 mm smoothing, the paper&#39;s protocol" in table
 
 
 def test_bias_is_best_near_zero_and_disease_comes_first() -> None:

@@ -15,7 +15,7 @@ def test_blends_have_a_table_in_which_the_blend_of_outputs_stands_beside_the_net
     methods = {"identity": scores(30, 0.5), "blend_of_outputs": scores(46, 0.2), "network": scores(45, 0.1)}
     section = blend_section(Inputs(blends={"B50f->0.5B30f+0.5B70f": methods}))
     assert "B50f → 0.5B30f+0.5B70f" in section
-    order = [section.index(name) for name in (">Network<", "Blend of the network&#x27;s outputs", "Identity")]
+    order = [section.index(name) for name in (">Network<", "Blend of the network&#39;s outputs", "Identity")]
     assert order == sorted(order)
     assert "<b>46.00</b>" in section  # the best PSNR
     assert "<b>10.0%</b>" in section  # the noise nearest to the target's
