@@ -96,17 +96,20 @@ def datalist(
     print(f"{made.report}\n{'Not written' if dry_run else 'Datalist'}: {made.path}")
 
 
-def report(output_dir: str, *, window: tuple[float, float] | None = None, cases: int | None = None) -> None:
-    """Write OUTPUT_DIR/report.html from the results of `evaluating`: tables, pictures, curves, facts of the run.
+def report(
+    output_dir: str, *, window: tuple[float, float] | None = None, cases: int | None = None, viewer: bool = True
+) -> None:
+    """Write OUTPUT_DIR/report.html from the results of `evaluating`: tables, pictures, viewer, curves, facts.
 
     Args:
         output_dir: Output folder of `evaluating`.
         window: Intensities shown black and white, such as 0,1500; default: chosen from the target, for CT -1450,50.
         cases: Number of patients shown; default: 3, or 1 if there are more than two directions.
+        viewer: Whether the page holds the shown patients' volumes, to look through them.
     """
     from .reports.report import write_report
 
-    print(f"Report: {write_report(output_dir, window=window, cases=cases)}")
+    print(f"Report: {write_report(output_dir, window=window, cases=cases, viewer=viewer)}")
 
 
 def reading_sheet(

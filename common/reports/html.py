@@ -31,6 +31,11 @@ def part(macro: str, *arguments: Any, **named: Any) -> Markup:
     return Markup(getattr(environment().get_template("parts.html").module, macro)(*arguments, **named))
 
 
+def render(template: str, **values: Any) -> Markup:
+    """Write a part of a page by a template of its own."""
+    return Markup(environment().get_template(template).render(values))
+
+
 def joined(parts: Iterable[str], separator: str = "") -> Markup:
     """Join parts of a page, of which empty ones are left out; parts that are plain text are escaped."""
     return Markup(separator).join(part for part in parts if part)

@@ -65,7 +65,10 @@ LESION = re.compile(r"tumou?r|o?edema|necro|lesion|enhanc|metasta|stroke|infarct
 
 @dataclass(frozen=True)
 class Case:
-    """Translated patient: paths of NIfTI volumes on one grid; in super-resolution the source's is coarser."""
+    """Translated patient: paths of NIfTI volumes on one grid; in super-resolution the source's is coarser.
+
+    `uncertainty` is a map in the output's unit, which the viewer shows.
+    """
 
     patient: str
     direction: str
@@ -74,6 +77,7 @@ class Case:
     target: Path | None = None
     label: Path | None = None
     bicubic: Path | None = None
+    uncertainty: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def _case(entry: Mapping[str, Any], folder: Path) -> Case:
     missing = [key for key in ("patient", "direction", "source") if not entry.get(key)]
     if missing:
         raise ValueError(f"each case of `cases.json` must have {missing}, got {dict(entry)}; write the file again.")
-    named = ("source", "prediction", "target", "label", "bicubic")
+    named = ("source", "prediction", "target", "label", "bicubic", "uncertainty")
     paths = {key: folder / entry[key] for key in named if entry.get(key)}
     for key, path in paths.items():
         if not path.is_file():

@@ -121,15 +121,15 @@ def case_panels(
         return ct_panels(axial, direction=direction, label_names=label_names, window=window)
     names = domains_of(direction)
     reference = axial.prediction if axial.target is None else axial.target
-    limits = window or _limits(reference)
+    limits = window or robust_limits(reference)
     outlines = {}
     if axial.label is not None:
         outlines = {value: np.round(axial.label) == value for value in disease_values(label_names or {})}
     output, other_unit = axial.prediction, ""
-    if window is None and axial.target is not None and not _same_unit(axial.prediction, axial.target):
-        output, other_unit = _rescaled(axial.prediction, limits), ", rescaled"
+    if window is None and axial.target is not None and not same_unit(axial.prediction, axial.target):
+        output, other_unit = rescaled(axial.prediction, limits), ", rescaled"
     panels = [
-        Panel(f"Source ({names[0]})", axial.source, _limits(axial.source)),
+        Panel(f"Source ({names[0]})", axial.source, robust_limits(axial.source)),
         Panel(f"Output ({names[-1]}{other_unit})", output, limits),
     ]
     if axial.target is not None:
@@ -173,20 +173,21 @@ def outline_legend(panels: Sequence[Panel], label_names: Mapping[int, str]) -> l
     return [(label_names[value].replace("_", " "), outline_colour(index)) for value, index in seen.items()]
 
 
-def _limits(image: np.ndarray) -> tuple[float, float]:
+def robust_limits(image: np.ndarray) -> tuple[float, float]:
+    """Return the 0.5th and 99.5th percentile of an image, apart from each other."""
     low, high = (float(value) for value in np.percentile(image, [0.5, 99.5]))
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _same_unit(first: np.ndarray, second: np.ndarray) -> bool:
+def same_unit(first: np.ndarray, second: np.ndarray) -> bool:
     """Return whether the ranges of two images differ by less than a factor of two."""
-    widths = [high - low for low, high in (_limits(first), _limits(second))]
+    widths = [high - low for low, high in (robust_limits(first), robust_limits(second))]
     return max(widths) < UNIT_FACTOR * min(widths)
 
 
-def _rescaled(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def rescaled(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """Move the robust range of an image to `limits`."""
-    low, high = _limits(image)
+    low, high = robust_limits(image)
     return (image - low) / max(high - low, 1e-12) * (limits[1] - limits[0]) + limits[0]
 
 

@@ -6,12 +6,14 @@ import os
 from functools import partial
 from pathlib import Path
 
+from markupsafe import Markup
+
 from ..files import safe_name, write_text
 from . import html, tables
 from .drawing import require
 from .features import feature_section
 from .finetuning import finetuning_section
-from .inputs import direction_of, read_inputs
+from .inputs import Case, direction_of, read_inputs
 from .scores import FEW_DIRECTIONS, grouped_directions
 from .sections import (
     alarm_section,
@@ -23,10 +25,15 @@ from .sections import (
     training_section,
     verdict_sections,
 )
+from .viewer import viewer_section
 
 
 def write_report(
-    output_dir: str | os.PathLike[str], *, window: tuple[float, float] | None = None, cases: int | None = None
+    output_dir: str | os.PathLike[str],
+    *,
+    window: tuple[float, float] | None = None,
+    cases: int | None = None,
+    viewer: bool = True,
 ) -> Path:
     """Write `report.html` and `pictures/*.png` into a run's output folder.
 
@@ -41,6 +48,9 @@ def write_report(
         cases: Number of patients to show per direction: the worst, the best and evenly spaced ones between by PSNR, or
             the first ones if nothing was scored; by default 3, or only the median patient with more than two
             directions.
+        viewer: Whether the volumes of the shown patients can be looked through, in 1 MB more and the volumes' size;
+            volumes beyond 24 MB lie in `report_volumes` beside the page. The package ipyniivue is needed; the page
+            says so where it is missing.
 
     Returns:
         Path of the page.
@@ -56,18 +66,24 @@ def write_report(
     folder = Path(output_dir)
     inputs = read_inputs(folder)
     save = partial(_save_picture, folder / "pictures")
-    show = partial(case_figure, inputs=inputs, window=window, save=save)
+    shown: list[Case] = []
+
+    def show(case: Case, name: str) -> Markup:
+        shown.extend([case] if case not in shown else [])
+        return case_figure(case, name, inputs=inputs, window=window, save=save)
+
     given = list(dict.fromkeys([*inputs.summary, *(case.direction for case in inputs.cases)]))
     groups = grouped_directions(inputs.summary, given, task=inputs.task)
     directions = [direction for members in groups.values() for direction in members]
     if len(directions) > FEW_DIRECTIONS:
-        body = [overall_verdict(inputs, directions), alarm_section(inputs)]
-        body += conversion_sections(groups, inputs, save, show, 1 if cases is None else cases)
+        first = [overall_verdict(inputs, directions), alarm_section(inputs)]
+        body = conversion_sections(groups, inputs, save, show, 1 if cases is None else cases)
     else:
-        body = [verdict_sections(inputs), alarm_section(inputs)]
+        first, body = [verdict_sections(inputs), alarm_section(inputs)], []
         for direction in directions:
             body += direction_sections(direction, inputs, save, show, 3 if cases is None else cases)
-    body.insert(0, finetuning_section(inputs.rows))
+    look = viewer_section(shown, inputs, folder, window=window) if viewer else Markup()
+    body = [finetuning_section(inputs.rows), *first, look, *body]
     body.append(blend_section(inputs))
     body.append(feature_section(folder))
     body.append(training_section(inputs, save))

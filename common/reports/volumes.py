@@ -176,14 +176,28 @@ def axial_slice(volumes: CaseVolumes, label_names: Mapping[int, str], *, chest: 
 
 def load_ras(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
     """Load a NIfTI volume reoriented to RAS, float32 `(X, Y, Z)`, and its voxel size in mm; channel axes of 1 go."""
-    image: Any = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
+    image = ras_image(path)
+    x, y, z = (float(zoom) for zoom in image.header.get_zooms()[:3])
+    return volume_of(image, path), (x, y, z)
+
+
+def ras_image(path: Path) -> Any:
+    """Open a NIfTI file reoriented to RAS, without its voxels."""
+    return nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
+
+
+def volume_of(image: Any, path: Path) -> np.ndarray:
+    """Return the voxels of an image, float32 `(X, Y, Z)`; channel axes of 1 go, and what is not finite becomes 0.
+
+    Raises:
+        ValueError: If it holds more than one volume; the message names `path`.
+    """
     volume = np.asarray(image.dataobj, dtype=np.float32)
     while volume.ndim > 3 and volume.shape[-1] == 1:
         volume = volume[..., 0]
     if volume.ndim != 3:
         raise ValueError(f"`{path}` must hold one volume (X, Y, Z), got shape {volume.shape}.")
-    x, y, z = (float(zoom) for zoom in image.header.get_zooms()[:3])
-    return np.nan_to_num(volume), (x, y, z)
+    return np.nan_to_num(volume)
 
 
 def is_hu(volume: np.ndarray) -> bool:

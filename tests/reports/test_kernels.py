@@ -78,7 +78,7 @@ def make_run(folder: Path, patients: list[str]) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run(tmp_path_factory.mktemp("conversion") / "run", ["p0", "p<1>", "p2"])
-    write_report(folder)
+    write_report(folder, viewer=False)
     return folder
 
 
