@@ -112,6 +112,42 @@ def report(
     print(f"Report: {write_report(output_dir, window=window, cases=cases, viewer=viewer)}")
 
 
+def score(
+    predictions: str,
+    *,
+    data: str,
+    bundle: str,
+    output_dir: str = "runs/score",
+    pattern: str = "{name}_synthetic_{target}",
+    split: str = "test",
+    name: str | None = None,
+) -> None:
+    """Score outputs that any program made as `evaluating` scores a bundle's network: baselines, tables, report.
+
+    Args:
+        predictions: Folder of the outputs, NIfTI files on their sources' grids.
+        data: Data folder whose datalist.json names sources and truths.
+        bundle: The bundle whose evaluation is used: a folder of bundles/, or the path of another bundle.
+        output_dir: Folder of report.html, summary.json and metrics.csv.
+        pattern: Name of an output, from {patient}, {source}, {target} and {name}, the source's file name; such as
+            "{patient}_{target}.nii.gz"; default: as `inference` names its outputs.
+        split: List of the datalist.
+        name: What the outputs are called in the report; default: the folder's name.
+    """
+    from .scoring import score_outputs
+
+    path = score_outputs(
+        predictions,
+        data,
+        bundle=bundle,
+        output_dir=output_dir,
+        pattern=pattern,
+        split=split,
+        name=None if name is None else str(name),
+    )
+    print(f"Report: {path}")
+
+
 def reading_sheet(
     *run_dirs: str,
     output_dir: str,
@@ -453,7 +489,8 @@ def export(
 
 
 VERBS = (
-    *(translate, phantom, datalist, report, demo, finetune, calibrate, convert_ggcl, reading_sheet, reading_results),
+    *(translate, phantom, datalist, score, report, demo, finetune, calibrate, convert_ggcl),
+    *(reading_sheet, reading_results),
     *(release, release_index, install, export, leaderboard, leaderboard_page, features),
 )
 

@@ -66,6 +66,7 @@ FLOORS: dict[str, set[str]] = {
     "calibration": {"engines", "uncertainty", "metrics", "data", "images", "networks", "bundles"},
     "reports": {"metrics", "data", "networks", "bundles"},
     "demo": {"reports", "processes", "bundles"},
+    "scoring": {"reports", "metrics", "data", "images", "bundles"},
     "finetune": {"demo", "reports", "metrics", "data", "bundles"},
 }
 
