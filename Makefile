@@ -7,7 +7,7 @@ PYTHON := $(abspath $(VENV))/bin/python
 .PHONY: help demo docs test test-slow environments test-interop test-faults test-newest audit bench gpu gpu-wheels lint wheel clean
 .SECONDARY:
 
-ENVIRONMENTS := clean label deploy flare mlflow pacs zoo
+ENVIRONMENTS := clean label deploy flare mlflow pacs zoo browser
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,7 +48,7 @@ test-slow: $(VENV)/dev  ## the tests that take long each: 4 minutes on 2 cores
 environments:  # two at a time: to unpack the packages takes most of the time
 	$(MAKE) --jobs 2 $(ENVIRONMENTS:%=.venvs/%/ready)
 
-test-interop: $(VENV)/dev environments  ## releases in MONAI alone, Label, Deploy, Orthanc, FLARE, ONNX; MLflow
+test-interop: $(VENV)/dev environments  ## releases in MONAI alone, Label, Deploy, Orthanc, FLARE, ONNX; MLflow; the viewer in Chromium
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m interop --durations 0 --durations-min 5
 
 test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 7 minutes on 2 cores

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
@@ -245,7 +246,7 @@ class SavedOutputs:
                 f"{str(path)!r} must hold finite numbers, but {count} voxels are NaN or infinite: mend it."
             )
         meta = {name: value for name, value in volume.meta.items() if name not in ("affine", "original_affine")}
-        return MetaTensor(voxels[None].copy(), affine=np.asarray(image.affine), meta=meta)
+        return MetaTensor(torch.as_tensor(voxels[None].copy()), affine=torch.as_tensor(image.affine), meta=meta)
 
 
 def _wanted_name(case: Mapping[str, Any], source: str, target: str, pattern: str) -> str:

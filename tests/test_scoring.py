@@ -16,7 +16,9 @@ import pytest
 from common.files import write_json
 from common.scoring import score_outputs
 from tests.helpers.brains import brain
+from tests.helpers.pages import commands, run_line
 
+PAGE = Path(__file__).parents[1] / "docs" / "report.md"
 AFFINE = np.diag([-1.0, -1.0, 4.0, 1.0])
 
 
@@ -177,3 +179,21 @@ def test_what_is_no_number_or_no_volume_is_refused(data: Path, tmp_path: Path) -
     paths["p1"].write_bytes(b"no volume")
     with pytest.raises(ValueError, match=r"p1_T1_synthetic_T2.nii.gz' must be a NIfTI file"):
         score(tmp_path / "made", data, tmp_path / "out")
+
+
+def test_the_commands_of_the_page_run_in_order(data: Path, tmp_path: Path) -> None:
+    """They are typed where the bundles are found by name."""
+    made = tmp_path / "PREDICTIONS"
+    for patient in ("p1", "p2"):
+        for name in (f"{patient}_T1_synthetic_T2", f"{patient}_T2"):
+            save(made / f"{name}.nii.gz", truth(data, patient))
+    lines = commands(PAGE)
+    assert len(lines) == 4
+    places = {"OUT": tmp_path / "SCORES", "DATA": data, "PREDICTIONS": made, "SCORES": tmp_path / "SCORES"}
+    scoring_first = sorted(lines, key=lambda line: " report " in line)
+    for line in scoring_first:
+        filled = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), line)
+        done = run_line(filled, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert "<script" not in (tmp_path / "SCORES" / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "SCORES" / "run.json").read_text())["bundle"] == "Tool 3"

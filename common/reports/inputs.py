@@ -156,10 +156,19 @@ def _case(entry: Mapping[str, Any], folder: Path) -> Case:
         raise ValueError(f"each case of `cases.json` must have {missing}, got {dict(entry)}; write the file again.")
     named = ("source", "prediction", "target", "label", "bicubic", "uncertainty")
     paths = {key: folder / entry[key] for key in named if entry.get(key)}
+    if entry.get("prediction"):
+        beside = _map_of(paths["prediction"])
+        paths |= {"uncertainty": beside} if "uncertainty" not in paths and beside.is_file() else {}
     for key, path in paths.items():
         if not path.is_file():
             raise FileNotFoundError(f"`{key}` of patient {entry['patient']} must exist, found no file `{path}`.")
     return Case(patient=str(entry["patient"]), direction=str(entry["direction"]), **paths)
+
+
+def _map_of(output: Path) -> Path:
+    """Return where the map of uncertainty lies that belongs to an output: beside it, by its name."""
+    stem = output.name.removesuffix(".gz").removesuffix(".nii")
+    return output.with_name(f"{stem}_uncertainty{output.name.removeprefix(stem)}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 import sys
 from html import unescape
 from pathlib import Path
@@ -232,6 +233,12 @@ def test_a_truth_on_another_grid_is_refused(run: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.float32), AFFINE), run / "truth.nii.gz")
     with pytest.raises(ValueError, match=r"`target` of patient p1 must lie on the output's grid \(9, 8, 4\), got"):
         shown_of(run)
+
+
+def test_a_map_beside_an_output_is_found_by_its_name(run: Path) -> None:
+    assert "uncertainty" not in shown_of(run)
+    shutil.copy(run / "u.nii.gz", run / "o0_uncertainty.nii.gz")
+    np.testing.assert_array_equal(shown_of(run)["uncertainty"].volume, shown_of(run, 1)["uncertainty"].volume)
 
 
 def test_a_map_of_uncertainty_has_its_own_colours(run: Path) -> None:
