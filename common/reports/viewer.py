@@ -113,7 +113,7 @@ def find_library() -> Library:
             f"{name} holds no NiiVue module in {front_end.name}; another version does, see constraints.txt"
         )
     licences = [file for file in distribution.files or [] if file.name.startswith("LICEN")]
-    licence = licences[0].read_text() if licences else "BSD 2-Clause"
+    licence = licences[0].read_text(encoding="utf-8") if licences else "BSD 2-Clause"
     return Library(base64.b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode("ascii"), name, licence.strip())
 
 
