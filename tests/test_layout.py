@@ -64,7 +64,7 @@ FLOORS: dict[str, set[str]] = {
         *("bundles", "devices", "tensor_files", "run_facts", "memory"),
     },
     "calibration": {"engines", "uncertainty", "metrics", "data", "images", "networks", "bundles"},
-    "reports": {"metrics", "data", "networks", "bundles"},
+    "reports": {"metrics", "data", "images", "networks", "bundles"},
     "demo": {"reports", "processes", "bundles"},
     "scoring": {"reports", "metrics", "data", "images", "bundles"},
     "finetune": {"demo", "reports", "metrics", "data", "bundles"},

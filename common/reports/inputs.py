@@ -15,6 +15,7 @@ from typing import Any
 
 from ..bundles import CONTRAST_ENHANCEMENT, KERNEL_CONVERSION, SUPER_RESOLUTION
 from ..files import read_json
+from ..images.names import MAP_SUFFIX
 from ..metrics.summary import BEFORE, NETWORK, Summary, read_rows, summarise
 
 FILES = ("summary.json", "metrics.csv", "cases.json", "losses.csv", "validation.csv")
@@ -167,8 +168,7 @@ def _case(entry: Mapping[str, Any], folder: Path) -> Case:
 
 def _map_of(output: Path) -> Path:
     """Return where the map of uncertainty lies that belongs to an output: beside it, by its name."""
-    stem = output.name.removesuffix(".gz").removesuffix(".nii")
-    return output.with_name(f"{stem}_uncertainty{output.name.removeprefix(stem)}")
+    return output.with_name(f"{output.name.removesuffix('.gz').removesuffix('.nii')}{MAP_SUFFIX}.nii.gz")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

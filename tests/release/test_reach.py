@@ -58,6 +58,19 @@ def test_a_symbol_brings_its_module_and_what_that_imports_in_functions_but_not_i
     assert reached(package, "nothing: 1") == set()
 
 
+def test_a_module_brings_the_folder_of_data_that_it_reads(package):
+    (package / "used" / "pages").mkdir()
+    (package / "used" / "pages" / "a.html").write_bytes(b"<p>\xc3\xa4</p>")
+    (package / "used" / "others").mkdir()
+    (package / "used" / "others" / "b.html").write_text("")
+    with (package / "used" / "one.py").open("a") as file:
+        file.write('\nfrom pathlib import Path\n\nPAGES = Path(__file__).with_name("pages")\n')
+    part = reached_part({"a.yaml": "x: {_target_: common.used.One}"}, package)
+    assert part.files["used/pages/a.html"] == b"<p>\xc3\xa4</p>"
+    assert "used/others/b.html" not in part.files
+    assert not any("pages" in name for name in reached(package, "y: $common.used.also"))
+
+
 def test_a_package_that_is_named_itself_is_whole(package):
     (package / "deep.py").write_text("from . import used")
     assert reached(package, "y: $common.deep.thing") == {
