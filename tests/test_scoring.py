@@ -13,8 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from common.data import load_datalist
 from common.files import write_json
-from common.scoring import score_outputs
+from common.scoring import Wanted, check_grid, find_outputs, score_outputs
 from tests.helpers.brains import brain
 from tests.helpers.pages import commands, run_line
 
@@ -146,6 +147,28 @@ def test_an_output_in_another_orientation_is_on_the_same_grid(data: Path, tmp_pa
         nib.save(turned, path)
     score(tmp_path / "made", data, tmp_path / "out")
     assert float(rows(tmp_path / "out")["p1", "network"]["mae"]) == 0.0
+
+
+def test_a_direction_without_any_output_is_left_out(data: Path, tmp_path: Path) -> None:
+    made = written(data, tmp_path / "made")
+    cases = load_datalist(str(data), "test")
+    found = find_outputs(tmp_path / "made", cases, [["T2", "T1"], ["T1", "T2"]])
+    assert [(each.patient, each.source, each.target) for each in found] == [("p1", "T1", "T2"), ("p2", "T1", "T2")]
+    assert [each.output for each in found] == list(made.values())
+
+
+def test_in_super_resolution_pixels_are_finer_and_their_corners_agree(tmp_path: Path) -> None:
+    source = save(tmp_path / "source.nii.gz", np.zeros((4, 6, 3)), np.diag([0.8, 0.8, 4.0, 1.0]))
+    affine = np.diag([0.4, 0.4, 4.0, 1.0])
+    affine[:2, 3] = -0.2  # from the centre of a pixel of 0.8 mm to that of its first half
+    output = save(tmp_path / "output.nii.gz", np.zeros((8, 12, 3)), affine)
+    wanted = Wanted("p1", "clinical", "micro", str(source), output)
+    check_grid(wanted, factor=2)
+    with pytest.raises(ValueError, match=r"of 4 times as fine pixels .* shape \(8, 12, 3\), expected \(16, 24, 3\)"):
+        check_grid(wanted, factor=4)
+    save(output, np.zeros((8, 12, 3)), np.diag([0.4, 0.4, 4.0, 1.0]))
+    with pytest.raises(ValueError, match="another affine"):
+        check_grid(wanted, factor=2)
 
 
 def test_two_files_for_one_output_are_refused(data: Path, tmp_path: Path) -> None:
