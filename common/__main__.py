@@ -27,7 +27,7 @@ def phantom(
     Args:
         kind: Brain (T1 and T2), brain_pd (the same patients' T2 and PD), chest (CT, kernels B30f, B50f, B70f),
             chest_iterative (also iterative reconstructions I30f, I50f, I70f), abdomen (CT before and after
-            contrast), lung (clinical and micro CT).
+            contrast), abdomen_varied (the same of more kinds of patients), lung (clinical and micro CT).
         output_dir: Folder of the data; a second run with the same parameters changes nothing.
         patients: Number of patients; training, validation and test are split by patient.
         slices: Axial slices per patient; for lung those of the micro CT, a multiple of `factor`.
@@ -43,6 +43,22 @@ def phantom(
         kind, output_dir, patients=patients, slices=slices, size=size, seed=seed, slice_mm=slice_mm, factor=factor
     )
     print(f"Datalist: {path}")
+
+
+def contrast_twins(scans: str, *, output_dir: str, twins: int = 1, seed: int = 0) -> None:
+    """Make the other state, before or after contrast, of labelled CT scans: training pairs without any misalignment.
+
+    Args:
+        scans: Folder whose datalist.json lists one labelled scan an entry in training: image, label (TotalSegmentator's
+            values), domain (NECT or CECT) and patient; docs/data.md has an example.
+        output_dir: Folder of the pairs and their datalist.json.
+        twins: Number of pairs of each scan; from the second on, its organs are a little brighter or darker.
+        seed: Seed of these differences.
+    """
+    from .transforms import write_contrast_twins
+
+    path, count = write_contrast_twins(str(scans), str(output_dir), twins=twins, seed=seed)
+    print(f"{count} pairs: {path}")
 
 
 def datalist(
@@ -489,7 +505,7 @@ def export(
 
 
 VERBS = (
-    *(translate, phantom, datalist, score, report, demo, finetune, calibrate, convert_ggcl),
+    *(translate, phantom, contrast_twins, datalist, score, report, demo, finetune, calibrate, convert_ggcl),
     *(reading_sheet, reading_results),
     *(release, release_index, install, export, leaderboard, leaderboard_page, features),
 )

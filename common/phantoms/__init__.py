@@ -1,9 +1,9 @@
 """Digital phantoms: the embedded default data, generated from a seed with exact ground truth."""
 
-from .abdomen.phantom import ABDOMEN
+from .abdomen.phantom import ABDOMEN, VARIED_ABDOMEN
 from .brain.phantom import BRAIN, BRAIN_PD
 from .chest.phantom import CHEST
 from .kinds import KINDS, generate_phantom
 from .lung.phantom import LUNG
 
-__all__ = ["ABDOMEN", "BRAIN", "BRAIN_PD", "CHEST", "KINDS", "LUNG", "generate_phantom"]
+__all__ = ["ABDOMEN", "BRAIN", "BRAIN_PD", "CHEST", "KINDS", "LUNG", "VARIED_ABDOMEN", "generate_phantom"]

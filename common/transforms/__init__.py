@@ -6,6 +6,7 @@ from typing import Any
 
 from ..metrics.score import NOT_INVERTED
 from ..moved import moved_attribute
+from .contrast_twins import contrast_agent, contrast_twins, write_contrast_twins
 from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
 from .guards.contract import EnsurePredictiond, EnsureVolumed, check_encoded
 from .guards.contrast import CheckModalityd, CheckNoContrastAgentd, masked_correlation, mr_contrast
@@ -19,7 +20,7 @@ from .guards.scales import CheckAird, CheckClippedd, CheckPixelSized, CheckPlane
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
-from .randomize import RandInverseLookd, RandLookd, RandPosed, RandRimd
+from .randomize import RandInverseLookd, RandLookd, RandPosed, RandRimd, RandScannedd
 from .standardize import StandardizeForegroundd, foreground_ranks, intensity_encoder, landmark_scale
 from .unchanged import KeepPaddingd, LimitChanged, UnchangedRegion
 
@@ -57,12 +58,15 @@ __all__ = [
     "RandLookd",
     "RandPosed",
     "RandRimd",
+    "RandScannedd",
     "StandardizeForegroundd",
     "ToChangeInHUd",
     "UnchangedRegion",
     "WarnOfContrastd",
     "axial_geometry",
     "check_encoded",
+    "contrast_agent",
+    "contrast_twins",
     "enhancement",
     "foreground_ranks",
     "grey_levels",
@@ -76,6 +80,7 @@ __all__ = [
     "mr_contrast",
     "random_affine",
     "reference_percentiles",
+    "write_contrast_twins",
 ]
 
 

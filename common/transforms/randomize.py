@@ -35,7 +35,7 @@ class RandPosed(Randomizable, MapTransform):
     """Rotate, scale, mirror and crop aligned slices alike; the foreground is interpolated without the background.
 
     Args:
-        keys: Keys of aligned images (1, H, W) in [-1, 1].
+        keys: Keys of aligned images (C, H, W) in [-1, 1].
         size: Height and width of the result, pixels; smaller images are padded with background.
         rotation: Largest angle in radians.
         scaling: Largest relative change of each side.
@@ -69,6 +69,59 @@ class RandPosed(Randomizable, MapTransform):
         matrix = from_pixels[:, None] * pixels * to_pixels
         # Mirror the axis on which MONAI's RAS images have left and right, the first of the array.
         return torch.as_tensor(np.concatenate([matrix, shift[:, None]], axis=1), dtype=torch.float32)
+
+
+class RandScannedd(Randomizable, MapTransform):
+    """Show a pair as another scanner would: blur, noise and an offset, the same in source and target.
+
+    What the target adds to the source is blurred with it and otherwise stays: a network learns to add it, and not to
+    remove noise.
+
+    Args:
+        source: Key of an image (C, H, W) in [-1, 1], axial slices as channels.
+        target: Key of the aligned image.
+        blur: Largest standard deviation of the blur, pixels.
+        noise: Largest standard deviation of the noise, in [-1, 1].
+        grain: Largest standard deviation of the blur of the noise, pixels.
+        offset: Largest offset in either direction, in [-1, 1].
+
+    Raises:
+        ValueError: If one of them is negative.
+    """
+
+    def __init__(
+        self,
+        source: str = "source",
+        target: str = "target",
+        *,
+        blur: float = 0.6,
+        noise: float = 0.12,
+        grain: float = 1.0,
+        offset: float = 0.05,
+    ) -> None:
+        MapTransform.__init__(self, [source, target])
+        if min(blur, noise, grain, offset) < 0:
+            raise ValueError(f"None may be negative, got {blur=}, {noise=}, {grain=}, {offset=}.")
+        self.source, self.target = source, target
+        self.blur, self.noise, self.grain, self.offset = blur, noise, grain, offset
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        source, target = (
+            torch.as_tensor(item[key]).as_subclass(torch.Tensor).float().numpy() for key in (self.source, self.target)
+        )
+        added = target - source
+        scale = self.R.uniform(0, self.blur)
+        look = source
+        if scale > SHARPEST:
+            look, added = (gaussian_filter(image, (0, scale, scale), truncate=3.0) for image in (source, added))
+        deviation, grain = self.R.uniform(0, self.noise), self.R.uniform(SHARPEST, max(SHARPEST, self.grain))
+        noise = gaussian_filter(self.R.normal(size=source.shape).astype(np.float32), (0, grain, grain), truncate=3.0)
+        look = look + noise * (deviation / max(float(noise.std()), 1e-6)) + self.R.uniform(-self.offset, self.offset)
+        look = np.where(source > BACKGROUND, look, BACKGROUND).clip(-1, 1)
+        item[self.source] = torch.from_numpy(look.astype(np.float32))
+        item[self.target] = torch.from_numpy((look + added).clip(-1, 1).astype(np.float32))
+        return item
 
 
 class RandRimd(Randomizable, MapTransform):
@@ -255,9 +308,9 @@ def _blurred(values: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _resampled(image: torch.Tensor, theta: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Resample (1, H, W) to `size`; a pixel is foreground if more than half of it is."""
+    """Resample (C, H, W) to `size`; a pixel is foreground if more than half of it is."""
     mask = (image > BACKGROUND).float()
     pair = torch.cat([(image - BACKGROUND) * mask, mask])[None]
     grid = affine_grid(theta[None], [1, 1, *size], align_corners=False)
-    value, weight = grid_sample(pair, grid, align_corners=False)[0]
-    return torch.where(weight > HALF, value / weight.clamp_min(HALF) + BACKGROUND, BACKGROUND)[None]
+    value, weight = grid_sample(pair, grid, align_corners=False)[0].chunk(2)
+    return torch.where(weight > HALF, value / weight.clamp_min(HALF) + BACKGROUND, BACKGROUND)

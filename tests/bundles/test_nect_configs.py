@@ -18,7 +18,7 @@ from common.methods import (
     PairedRegression,
     SingleStageEnhancement,
 )
-from common.networks import VGG16BN, SPADEGenerator, save_definition
+from common.networks import VGG16BN, ResidualGenerator, SPADEGenerator, save_definition
 from tests.helpers.bundles import ROOT
 
 BUNDLE = ROOT / "bundles" / "nect2cect"
@@ -32,6 +32,7 @@ METHODS = {
     ("baselines/cycle",): CycleGAN,
     ("baselines/misaligned",): PairedRegression,
 }
+CONTRAST_TWINS = ("twins",)  # one stage with a network of its own
 
 
 def parsed(*names: str, **overrides: object) -> ConfigParser:
@@ -53,7 +54,7 @@ def stages(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("demo", [(), ("demo",)])
-@pytest.mark.parametrize("names", list(METHODS))
+@pytest.mark.parametrize("names", [*METHODS, CONTRAST_TWINS])
 def test_every_combination_passes_the_preflight(names, demo):
     parser = parsed("train", *demo, *names)
     parser.parse()
@@ -139,3 +140,17 @@ def test_without_the_stage_before_the_error_names_the_command_that_makes_it(stag
         cause = cause.__cause__
     assert f"train_{stage}.yaml" in " ".join(causes)
     assert "python -m monai.bundle run training" in " ".join(causes)
+
+
+def test_training_on_twins_starts_at_the_scan_itself_and_needs_no_stage_before(tmp_path):
+    parser = parsed("train", *CONTRAST_TWINS, models_dir=str(tmp_path))
+    method = parser.get_parsed_content("method")
+    network = method.generator
+    assert type(method) is PairedRegression
+    assert isinstance(network, ResidualGenerator)
+    assert 2e5 < sum(parameter.numel() for parameter in network.parameters()) < 1e6
+    scan = torch.rand(2, 3, 48, 40) * 2 - 1
+    scan[..., :8] = -1
+    assert torch.equal(network(scan), scan)
+    assert parser["train"]["paired"] is True
+    assert parser.get_parsed_content("lr_schedulers")

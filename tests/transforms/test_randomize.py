@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.transforms import RandInverseLookd, RandLookd, RandPosed, RandRimd
+from common.transforms import RandInverseLookd, RandLookd, RandPosed, RandRimd, RandScannedd
 from common.transforms.randomize import random_curve
 from common.transforms.standardize import EDGE, LOWEST
 
@@ -146,3 +146,43 @@ def test_the_border_of_the_image_is_no_rim():
     whole = torch.zeros(1, 64, 64)
     item = seeded(RandRimd(prob=1.0), 1)({"source": whole, "target": whole.clone()})
     torch.testing.assert_close(item["target"], whole)
+
+
+def pair_of_stacks():
+    """Three slices of soft tissue in air, and the same with 0.4 more in the middle."""
+    source = torch.full((3, 32, 32), -1.0)
+    source[:, 6:26, 6:26] = 0.1
+    target = source.clone()
+    target[:, 12:20, 12:20] += 0.4
+    return {"source": source, "target": target}
+
+
+def test_another_scanner_shows_source_and_target_alike():
+    item = pair_of_stacks()
+    for seed in range(4):
+        made = seeded(RandScannedd(blur=0.0), seed)(item)
+        assert torch.allclose(made["target"] - made["source"], item["target"] - item["source"], atol=1e-5)
+        assert (made["source"][item["source"] == -1] == -1).all()
+        assert made["source"][0, 8, 8] != made["source"][1, 8, 8]  # each slice has its own noise
+    none = seeded(RandScannedd(blur=0, noise=0, offset=0))(item)
+    assert torch.allclose(none["source"], item["source"])
+
+
+def test_what_the_target_adds_is_blurred_with_the_scan():
+    item = pair_of_stacks()
+    made = [seeded(RandScannedd(blur=3.0, noise=0, offset=0), seed)(item) for seed in range(4)]
+    steps = [float((each["target"] - each["source"]).diff(dim=1).abs().max()) for each in made]
+    assert min(steps) < 0.3 < float((item["target"] - item["source"]).diff(dim=1).abs().max())
+
+
+def test_a_negative_strength_is_refused():
+    with pytest.raises(ValueError, match="negative"):
+        RandScannedd(noise=-0.1)
+
+
+def test_stacks_are_posed_alike_in_all_slices():
+    image = anatomy().expand(3, -1, -1)
+    posed = seeded(RandPosed(["source"], [40, 48]))({"source": image})["source"]
+    one = seeded(RandPosed(["source"], [40, 48]))({"source": anatomy()})["source"]
+    assert posed.shape == (3, 40, 48)
+    assert all(torch.equal(each, one[0]) for each in posed)

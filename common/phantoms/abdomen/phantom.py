@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..ct import MU_WATER, ParallelBeamScanner, modulation
 from ..dataset import Parameters, PhantomKind, Volume, check_stack
 from ..fields import FloatArray
 from ..stack import Stack, scanner_affine, to_scanner_order
-from .anatomy import make_anatomy
+from .anatomy import Anatomy, make_anatomy
 from .canvas import LABEL_NAMES
 from .organs import lesion_types
 from .subject import AbdomenSubject
@@ -27,14 +28,17 @@ CENTRE_MM = (66.0, 104.0)  # centre of the stack: all patients show liver, kidne
 VIEWS, SMALLEST_VIEWS = 360, 180
 PHOTONS = 2.6e5
 KERNEL = "B30f"
+VARIED = 1  # entry of the seed of varied patients, who thus share no random numbers with the others
+VARIED_PHOTONS = (6e4, 6e5)
+VARIED_KERNELS = {"B30f": 0.75, "B50f": 0.25}  # and their share of the patients
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
 DISPLACEMENT_STEP_MM = 2.0**-7  # quantisation of the displacement, so that it compresses well
 
 
-def abdomen_parameters(**arguments: Any) -> dict[str, Any]:
+def abdomen_parameters(*, kind: str = "abdomen", **arguments: Any) -> dict[str, Any]:
     """Check the arguments, see `check_stack`; the defaults are 12 patients, 8 slices of 256 x 256, 3 mm apart."""
     return check_stack(
-        "abdomen",
+        kind,
         version=VERSION,
         defaults=(12, 8, REFERENCE_SIZE, 3.0),
         largest_span_mm=LEVELS_MM[1] - LEVELS_MM[0],
@@ -68,18 +72,7 @@ def make_abdomen(patient: int, parameters: Parameters) -> dict[str, Volume]:
         label (64, 64, 3)
     """
     rng = np.random.default_rng([TASK_ID, parameters["seed"], patient])
-    size = parameters["size"]
-    pixel_mm = PIXEL_MM * REFERENCE_SIZE / size
-    subject = AbdomenSubject.draw(rng)
-    stack = Stack(
-        levels_mm=_levels(rng, parameters),
-        slice_mm=parameters["slice_mm"],
-        in_plane_shape=(size, size),
-        pixel_mm=pixel_mm,
-    )
-    affine = scanner_affine(rng, parameters, pixel_mm=pixel_mm)
-    types = lesion_types(patient, seed=parameters["seed"], task=TASK_ID)
-    anatomy = make_anatomy(rng, subject, stack, lesion_types=types)
+    anatomy, affine, pixel_mm = _make(rng, AbdomenSubject.draw(rng), patient, parameters)
     arrays = {
         "NECT": scan(rng, anatomy.plain, pixel_mm=pixel_mm),
         "CECT": scan(rng, anatomy.moved, pixel_mm=pixel_mm),
@@ -90,13 +83,65 @@ def make_abdomen(patient: int, parameters: Parameters) -> dict[str, Volume]:
     return {name: Volume(to_scanner_order(array), affine) for name, array in arrays.items()}
 
 
-def scan(rng: np.random.Generator | None, hu: FloatArray, *, pixel_mm: float) -> FloatArray:
-    """Scan an object and reconstruct it with a soft-tissue kernel.
+def make_varied_abdomen(patient: int, parameters: Parameters) -> dict[str, Volume]:
+    """Generate one patient of a wider range of builds, tissues, doses of radiation and kernels.
+
+    Args:
+        patient: Index of the patient, as for `make_abdomen`.
+        parameters: Parameters as `abdomen_parameters` returns them.
+
+    Returns:
+        Volumes of `make_abdomen`, and plain, the NECT without noise: together with truth a pair that differs by nothing
+        but contrast agent.
+    """
+    rng = np.random.default_rng([TASK_ID, parameters["seed"], patient, VARIED])
+    anatomy, affine, pixel_mm = _make(rng, AbdomenSubject.draw_varied(rng), patient, parameters)
+    photons = float(np.exp(rng.uniform(*np.log(VARIED_PHOTONS))))
+    kernel = str(rng.choice(list(VARIED_KERNELS), p=list(VARIED_KERNELS.values())))
+    arrays = {
+        "NECT": scan(rng, anatomy.plain, pixel_mm=pixel_mm, photons=photons, kernel=kernel),
+        "CECT": scan(rng, anatomy.moved, pixel_mm=pixel_mm, photons=photons, kernel=kernel),
+        "truth": scan(None, anatomy.enhanced, pixel_mm=pixel_mm, kernel=kernel),
+        "plain": scan(None, anatomy.plain, pixel_mm=pixel_mm, kernel=kernel),
+        "displacement": _to_world(anatomy.displacement_mm),
+        "label": anatomy.label,
+    }
+    return {name: Volume(to_scanner_order(array), affine) for name, array in arrays.items()}
+
+
+def _make(
+    rng: np.random.Generator, subject: AbdomenSubject, patient: int, parameters: Parameters
+) -> tuple[Anatomy, NDArray[np.float64], float]:
+    """Return a subject's anatomy on the slices of the scan, the affine and the pixel size in mm."""
+    size = parameters["size"]
+    pixel_mm = PIXEL_MM * REFERENCE_SIZE / size
+    stack = Stack(
+        levels_mm=_levels(rng, parameters),
+        slice_mm=parameters["slice_mm"],
+        in_plane_shape=(size, size),
+        pixel_mm=pixel_mm,
+    )
+    affine = scanner_affine(rng, parameters, pixel_mm=pixel_mm)
+    types = lesion_types(patient, seed=parameters["seed"], task=TASK_ID)
+    return make_anatomy(rng, subject, stack, lesion_types=types), affine, pixel_mm
+
+
+def scan(
+    rng: np.random.Generator | None,
+    hu: FloatArray,
+    *,
+    pixel_mm: float,
+    photons: float = PHOTONS,
+    kernel: str = KERNEL,
+) -> FloatArray:
+    """Scan an object and reconstruct it.
 
     Args:
         rng: Source of the noise; None for a noise-free scan.
         hu: Object (slices, size, size) in HU, surrounded by air.
         pixel_mm: Pixel size of the object and of the image.
+        photons: Dose, see `ParallelBeamScanner.add_noise`.
+        kernel: One of `common.phantoms.ct.KERNELS`.
 
     Returns:
         Image (slices, size, size) in HU, -1024 to 3071.
@@ -106,8 +151,8 @@ def scan(rng: np.random.Generator | None, hu: FloatArray, *, pixel_mm: float) ->
     scanner = ParallelBeamScanner((size, size), image_size=size, pixel_mm=pixel_mm, views=views)
     line_integrals = scanner.project(MU_WATER * (1 + hu / 1000))
     if rng is not None:
-        line_integrals = scanner.add_noise(rng, line_integrals, photons=PHOTONS)
-    attenuation = scanner.reconstruct(line_integrals, partial(modulation, KERNEL))
+        line_integrals = scanner.add_noise(rng, line_integrals, photons=photons)
+    attenuation = scanner.reconstruct(line_integrals, partial(modulation, kernel))
     return np.clip(1000 * (attenuation / MU_WATER - 1), LOWEST_HU, HIGHEST_HU)
 
 
@@ -134,4 +179,14 @@ ABDOMEN = PhantomKind(
     "world's axes (RAS+; CECT at x shows truth at x + displacement) and a label map of NECT.",
     check_parameters=abdomen_parameters,
     make_patient=make_abdomen,
+)
+
+VARIED_ABDOMEN = PhantomKind(
+    name="abdomen_varied",
+    domains=DOMAINS,
+    label_names=LABEL_NAMES,
+    description="Digital abdomen phantom of a wider range of builds, tissues, doses and kernels: as the kind `abdomen`,"
+    " with the NECT without noise (key `plain`).",
+    check_parameters=partial(abdomen_parameters, kind="abdomen_varied"),
+    make_patient=make_varied_abdomen,
 )

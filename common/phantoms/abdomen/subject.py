@@ -7,7 +7,7 @@ patient's left, both from the centre of the trunk.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,18 @@ DOSE_FACTOR = (0.8, 1.2)  # contrast agent per body weight, and timing
 ORGAN_SD = 0.06  # relative SD of the uptake of one organ, clipped at two SD
 STEATOSIS_SHARE, STEATOSIS_HU = 0.25, (15.0, 35.0)  # fraction of patients; attenuation that their liver loses
 CALCIFICATION_SHARE = 0.4  # fraction of patients
+# Of varied patients: range of the difference from `TISSUES` before contrast, in HU. Muscle loses HU to fat with age,
+# and kidneys to their collecting system.
+PLAIN_SHIFTS_HU = {
+    "liver": (-10.0, 8.0),
+    "spleen": (-14.0, 6.0),
+    "pancreas": (-20.0, 6.0),
+    "kidney": (-22.0, 2.0),
+    "blood": (-6.0, 6.0),
+    "muscle": (-34.0, 6.0),
+    "bowel_wall": (-12.0, 8.0),
+}
+BLOOD = ("aorta", "inferior_vena_cava", "portal_vein", "hepatic_veins")
 
 
 class Tissue(NamedTuple):
@@ -62,6 +74,7 @@ class AbdomenSubject:
         vertebra_phase_mm: Level of the first vertebra.
         spongiosa_hu: HU of the vertebral bodies.
         calcification_rad: Middle of the calcified arc of the aortic wall, from left over back; None without one.
+        plain_shift_hu: Difference from `TISSUES` before contrast, by tissue; 0 for what it lacks.
     """
 
     muscle_half_axes_mm: tuple[float, float]
@@ -78,6 +91,7 @@ class AbdomenSubject:
     vertebra_phase_mm: float
     spongiosa_hu: float
     calcification_rad: float | None
+    plain_shift_hu: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def width(self) -> float:
@@ -92,6 +106,7 @@ class AbdomenSubject:
     def hu(self, tissue: str) -> tuple[float, float]:
         """Return the HU of a tissue of `TISSUES` before and after contrast."""
         plain = TISSUES[tissue].plain_hu - (self.steatosis_hu if tissue == "liver" else 0)
+        plain += self.plain_shift_hu.get(tissue, 0.0)
         return plain, plain + self.uptake_hu[tissue]
 
     @classmethod
@@ -116,6 +131,22 @@ class AbdomenSubject:
             vertebra_phase_mm=u(0, 30),
             spongiosa_hu=u(110, 190),
             calcification_rad=angle if calcified else None,
+        )
+
+    @classmethod
+    def draw_varied(cls, rng: np.random.Generator) -> AbdomenSubject:
+        """Draw a subject of a wider range of builds, and of attenuation before contrast."""
+        subject, u = cls.draw(rng), rng.uniform
+        shifts = {name: u(*limits) for name, limits in PLAIN_SHIFTS_HU.items()}
+        kidney, blood = shifts.pop("kidney"), shifts.pop("blood")
+        shifts |= {"kidney_cortex": kidney, "kidney_medulla": kidney} | dict.fromkeys(BLOOD, blood)
+        return replace(
+            subject,
+            muscle_half_axes_mm=(u(118, 144), u(84, 108)),
+            fat_mm=u(4, 21),
+            visceral_fat=u(0.1, 1.3),
+            spongiosa_hu=u(80, 220),
+            plain_shift_hu=shifts,
         )
 
 

@@ -13,8 +13,16 @@ from common.phantoms import generate_phantom
 from common.phantoms.abdomen.anatomy import displaced
 from common.phantoms.abdomen.canvas import LABEL_NAMES, LABELS, Canvas, ellipsoid
 from common.phantoms.abdomen.organs import LESION_TYPES, lesion_types
-from common.phantoms.abdomen.phantom import ABDOMEN, TASK_ID, abdomen_parameters, make_abdomen, scan
-from common.phantoms.abdomen.subject import AbdomenSubject
+from common.phantoms.abdomen.phantom import (
+    ABDOMEN,
+    TASK_ID,
+    VARIED_ABDOMEN,
+    abdomen_parameters,
+    make_abdomen,
+    make_varied_abdomen,
+    scan,
+)
+from common.phantoms.abdomen.subject import BLOOD, PLAIN_SHIFTS_HU, TISSUES, AbdomenSubject
 from common.phantoms.dataset import Volume, make_datalist, split_counts, write_nifti
 from common.phantoms.stack import Stack
 
@@ -346,3 +354,59 @@ def test_slice_distance_changes_the_sampling_and_not_the_motion(slice_mm):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         abdomen_parameters(**arguments)
+
+
+@pytest.fixture(scope="module")
+def varied():
+    """Patient 0 of the varied phantom, seed 0, on slices of 128 x 128."""
+    return make_varied_abdomen(0, abdomen_parameters(kind="abdomen_varied", size=128, slices=3, slice_mm=6.0))
+
+
+def test_a_varied_patient_has_a_pair_that_differs_by_contrast_agent_alone(varied):
+    assert list(varied) == ["NECT", "CECT", "truth", "plain", "displacement", "label"]
+    label, change = varied["label"].data, varied["truth"].data - varied["plain"].data
+    for name in ("bone", "fat"):
+        assert abs(change[core(label, name)]).mean() < 6  # the kernel spreads some of the neighbours' agent
+    for name in ("liver", "aorta", "muscle"):
+        mean, expected = change[core(label, name)].mean(), UPTAKE_HU[name]
+        assert 0.6 * expected < mean < 1.4 * expected
+    noise = (varied["NECT"].data - varied["plain"].data)[core(label, "liver")]
+    assert abs(noise.mean()) < 2
+    assert noise.std() > 4
+
+
+def test_varied_subjects_have_a_wider_range_and_their_own_random_numbers(varied):
+    default = make_abdomen(0, abdomen_parameters(size=128, slices=3, slice_mm=6.0))
+    assert np.abs(varied["truth"].data - default["truth"].data).mean() > 20
+    subjects = [AbdomenSubject.draw_varied(np.random.default_rng(seed)) for seed in range(60)]
+    plain = {
+        name: [subject.hu(name)[0] - TISSUES[name].plain_hu for subject in subjects] for name in ("muscle", "aorta")
+    }
+    assert np.ptp(plain["muscle"]) > 25
+    assert min(plain["muscle"]) >= PLAIN_SHIFTS_HU["muscle"][0]
+    assert all(len({round(subject.plain_shift_hu[name], 6) for name in BLOOD}) == 1 for subject in subjects)
+    assert np.ptp([subject.muscle_half_axes_mm[0] for subject in subjects]) > 18
+    assert all(
+        subject.muscle_half_axes_mm[0] + subject.fat_mm < 170 for subject in subjects
+    )  # within the field of view
+    assert all(not AbdomenSubject.draw(np.random.default_rng(seed)).plain_shift_hu for seed in range(3))
+
+
+def test_the_varied_kind_says_what_it_is():
+    parameters = VARIED_ABDOMEN.check_parameters(patients=4, slices=3, size=64)
+    assert parameters["kind"] == VARIED_ABDOMEN.name == "abdomen_varied"
+    assert ABDOMEN.check_parameters(patients=4)["kind"] == "abdomen"
+
+
+def test_the_default_patients_are_those_before_there_were_varied_ones():
+    # Means and voxels of patient 1, seed 0, written down at the commit before `abdomen_varied`.
+    volumes = make_abdomen(1, abdomen_parameters(slices=2, size=32))
+    before = {
+        "NECT": (-443.98163, 65.349815, 53.919197, 10.801792),
+        "CECT": (-420.00363, 112.135056, 108.03568, 95.0011),
+        "truth": (-430.00253, 126.41954, 102.1812, 137.43341),
+    }
+    for name, (mean, *voxels) in before.items():
+        data = volumes[name].data
+        found = [data[16, 16, 0], data[10, 16, 1], data[20, 22, 0]]
+        np.testing.assert_allclose([data.mean(), *found], [mean, *voxels], rtol=1e-4, atol=0.02)
