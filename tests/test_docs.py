@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 
@@ -89,6 +91,21 @@ def test_the_commands_of_a_kernel_bundles_page_run_in_order(bundle, tmp_path):
     assert (tmp_path / "OUT" / "report.html").is_file()
 
 
+def labelled_scan(folder: Path) -> Path:
+    """A folder with one enhanced scan of a body with a liver, its label map and the datalist."""
+    folder.mkdir()
+    x, y = np.mgrid[-32:32, -32:32]
+    liver, body = np.hypot(x - 8, y) < 10, np.hypot(x, y) < 26
+    scan = np.repeat(np.select([liver, body], [114, 30], -1000)[..., None], 4, axis=2)
+    affine = np.diag([5.0, 5.0, 4.0, 1.0])
+    nib.save(nib.Nifti1Image(scan.astype(np.int16), affine), folder / "p1.nii.gz")
+    label = np.repeat(np.where(liver, 5, 0)[..., None], 4, axis=2)
+    nib.save(nib.Nifti1Image(label.astype(np.uint8), affine), folder / "p1_label.nii.gz")
+    entry = {"image": "p1.nii.gz", "label": "p1_label.nii.gz", "domain": "CECT", "patient": "p1"}
+    (folder / "datalist.json").write_text(json.dumps({"name": "one scan", "training": [entry]}))
+    return folder
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_contrast_bundles_page_run_in_order(tmp_path):
     shutil.copytree(
@@ -98,6 +115,7 @@ def test_the_commands_of_the_contrast_bundles_page_run_in_order(tmp_path):
     out = tmp_path / "OUT"
     places = {"FILE_OR_FOLDER": tmp_path / "DATA", "OUT_OF_ONE": out, "OUT_OF_ANOTHER": tmp_path / "OUT2"}
     places |= {"DATA": tmp_path / "DATA", "OUT": out, "SHEET": tmp_path / "SHEET"}
+    places |= {"SCANS": labelled_scan(tmp_path / "SCANS"), "TWINS": tmp_path / "TWINS"}
     for command in bundle_commands("nect2cect"):
         line = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), command)
         if " training " in line:

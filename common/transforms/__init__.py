@@ -6,7 +6,6 @@ from typing import Any
 
 from ..metrics.score import NOT_INVERTED
 from ..moved import moved_attribute
-from .contrast_twins import contrast_agent, contrast_twins, write_contrast_twins
 from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
 from .guards.contract import EnsurePredictiond, EnsureVolumed, check_encoded
 from .guards.contrast import CheckModalityd, CheckNoContrastAgentd, masked_correlation, mr_contrast
@@ -22,6 +21,7 @@ from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
 from .randomize import RandInverseLookd, RandLookd, RandPosed, RandRimd, RandScannedd
 from .standardize import StandardizeForegroundd, foreground_ranks, intensity_encoder, landmark_scale
+from .twins import contrast_agent, contrast_twins, write_contrast_twins
 from .unchanged import KeepPaddingd, LimitChanged, UnchangedRegion
 
 __all__ = [

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from common.transforms import contrast_agent, contrast_twins, write_contrast_twins
-from common.transforms.contrast_twins import BLOOD_HU, ORGANS
+from common.transforms.twins import BLOOD_HU, ORGANS
 
 SPACING = (1.0, 1.0, 3.0)
 LIVER, KIDNEY, AORTA, VERTEBRA = 5, 2, 52, 30
