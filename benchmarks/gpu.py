@@ -279,7 +279,7 @@ def training(stage: Stage, *, tiny: bool, bundle: str = TRAINING[0], configs: tu
     command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    with (folder / "log.txt").open("w") as log:
+    with (folder / "log.txt").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
         )
