@@ -16,12 +16,13 @@ from tqdm import tqdm
 from ..data.datalist import load_datalist, load_domain, read_datalist
 from ..files import write_json
 from ..networks.residual import IntensityCurveLayer, ResidualGenerator
-from ..transforms.standardize import LOWEST
+from ..transforms.standardize import BACKGROUND, DARKEST, LOWEST, foreground_ranks
 from .base import Baseline, Identity, read_fitted
 from .curve import DEFAULT_BINS, IntensityCurve
 from .histogram import DEFAULT_QUANTILES, HistogramMatching, InvertedHistogramMatching, mean_quantiles
 
 FORMAT = 1
+FLAT_END = 0.02  # share of the brightest source ranks that share one value of an inverted curve
 WITHOUT_FIT: list[type[Baseline]] = [Identity]
 OF_QUANTILES: list[type[HistogramMatching]] = [HistogramMatching, InvertedHistogramMatching]
 ALL: list[type[Baseline]] = [*WITHOUT_FIT, *OF_QUANTILES, IntensityCurve]
@@ -142,8 +143,36 @@ def fit_and_save(
     return save_baselines(Path(models_dir) / FILE_NAME, baselines, facts)
 
 
+def match_to_mean(volumes: Sequence[torch.Tensor], models_dir: str | Path) -> list[torch.Tensor]:
+    """Give volumes the histogram that histogram matching of `baselines.json` aims at, the mean of the training's.
+
+    One tissue then has one intensity in all of them, whatever scanner they are from.
+
+    Args:
+        volumes: Encoded target volumes (1, X, Y, Z), background -1.
+        models_dir: Folder of `baselines.json`.
+
+    Returns:
+        Volumes of the same shapes; the background stays -1.
+    """
+    baseline = load_baselines(Path(models_dir) / FILE_NAME)[HistogramMatching.name]
+    assert isinstance(baseline, HistogramMatching)
+    matched = []
+    for volume in volumes:
+        plain = torch.as_tensor(volume).as_subclass(torch.Tensor).float()
+        inside = plain > BACKGROUND
+        ranks = foreground_ranks(plain[inside].numpy())
+        values = np.interp(ranks, np.linspace(0, 1, baseline.quantiles.size), baseline.quantiles)
+        matched.append(torch.full_like(plain, BACKGROUND))
+        matched[-1][inside] = torch.from_numpy(values.clip(DARKEST, 1)).float()
+    return matched
+
+
 def start_from_inverted(network: ResidualGenerator, models_dir: str | Path) -> None:
     """Set a generator's curve to inverted histogram matching of `baselines.json`, which needs no pair.
+
+    The curve is flat at its bright end: a T1's brightest voxels are fat, vessels and noise, and the T2's darkest value
+    is none of a tissue.
 
     Args:
         network: Generator whose source is encoded as foreground ranks, see `common.transforms.StandardizeForegroundd`.
@@ -158,7 +187,7 @@ def start_from_inverted(network: ResidualGenerator, models_dir: str | Path) -> N
             f"`network` must have a curve as its base, got {type(network.base).__name__}: set `base: curve`."
         )
     points = np.linspace(-1.0, 1.0, len(network.base.values))
-    ranks = np.clip((points - LOWEST) / (1 - LOWEST), 0, 1)
+    ranks = np.clip((points - LOWEST) / (1 - LOWEST), 0, 1 - FLAT_END)
     network.base.set(np.interp(1 - ranks, np.linspace(0, 1, baseline.quantiles.size), baseline.quantiles))
 
 

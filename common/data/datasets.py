@@ -51,7 +51,11 @@ def axial_slices(
 
 
 def axial_stacks(
-    volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
+    volumes: Sequence[torch.Tensor],
+    *,
+    like: Sequence[torch.Tensor] | None = None,
+    min_foreground: float = 0.05,
+    slices: int = STACK,
 ) -> list[torch.Tensor]:
     """Cut volumes into 2.5-D stacks, and keep those whose middle slice has enough foreground.
 
@@ -63,13 +67,14 @@ def axial_stacks(
         volumes: Encoded volumes of shape (1, X, Y, Z) in [-1, 1], axial slices along Z.
         like: Volumes whose foreground counts instead; keeps the stacks of aligned volumes together.
         min_foreground: Fraction of the middle slice's voxels above the background, in [0, 1).
+        slices: Number of slices in a stack, odd.
 
     Returns:
-        Images of shape (3, X, Y), slices in order.
+        Images of shape (`slices`, X, Y), in order.
 
     Raises:
-        ValueError: If a volume has more than one channel or fewer than three slices, shapes in `like` differ,
-            or no stack is left.
+        ValueError: If a volume has more than one channel or too few slices, shapes in `like` differ, or no stack is
+            left.
 
     Example:
         >>> volume = torch.arange(4.0).expand(1, 2, 2, 4)
@@ -81,8 +86,8 @@ def axial_stacks(
     stacks = [
         stack
         for volume, shown in zip(volumes, volumes if like is None else like)
-        for stack, seen in zip(_stacks(volume), _stacks(shown))
-        if (seen[1] > BACKGROUND).float().mean().item() >= min_foreground
+        for stack, seen in zip(_stacks(volume, slices), _stacks(shown, slices))
+        if (seen[slices // 2] > BACKGROUND).float().mean().item() >= min_foreground
     ]
     if not stacks:
         raise ValueError(
@@ -92,19 +97,20 @@ def axial_stacks(
     return stacks
 
 
-def check_depth(volume: torch.Tensor) -> None:
+def check_depth(volume: torch.Tensor, slices: int = STACK) -> None:
     """Check that a volume has enough slices for a 2.5-D stack.
 
     Args:
         volume: Shape (..., Z).
+        slices: Number of slices in a stack.
 
     Raises:
-        ValueError: If it has fewer than three slices along the last axis; the message names the file.
+        ValueError: If it has fewer slices along the last axis; the message names the file.
     """
-    if volume.shape[-1] < STACK:
+    if volume.shape[-1] < slices:
         raise ValueError(
             f"{file_name(volume)} has {volume.shape[-1]} axial slice(s), but the network sees each slice together with"
-            f" its neighbours: at least {STACK} are needed. Give the whole series, not a part of it."
+            f" its neighbours: at least {slices} are needed. Give the whole series, not a part of it."
         )
 
 
@@ -223,15 +229,15 @@ def _slices(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return torch.as_tensor(volume).as_subclass(torch.Tensor).unbind(-1)
 
 
-def _stacks(volume: torch.Tensor) -> list[torch.Tensor]:
-    check_depth(volume)
+def _stacks(volume: torch.Tensor, number: int) -> list[torch.Tensor]:
+    check_depth(volume, number)
     if volume.dim() != 4 or volume.shape[0] != 1:
         raise ValueError(
             f"`volumes` must have the shape (1, X, Y, Z), but {file_name(volume)} has {tuple(volume.shape)}: give one"
             " intensity channel."
         )
     slices = torch.as_tensor(volume).as_subclass(torch.Tensor)[0].movedim(-1, 0)
-    return [slices[z : z + STACK] for z in range(len(slices) - STACK + 1)]
+    return [slices[z : z + number] for z in range(len(slices) - number + 1)]
 
 
 def _check_alike(volumes: Sequence[torch.Tensor], like: Sequence[torch.Tensor]) -> None:

@@ -41,17 +41,19 @@ MOST = {"cpu": 4, "cuda": 64, "xpu": 64, "mps": 64}  # on a CPU, more images at 
 def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = None, overlap: float = 0.5) -> Inferer:
     """Return the inferer that applies a network to volumes (B, C, X, Y, Z).
 
-    A 2-D network sees whole axial slices, without tiles and seams. A 3-D network sees overlapping windows, which are
-    blended with Gaussian weights.
+    A 2-D network sees whole axial slices, without tiles and seams, and their neighbours if it takes several channels. A
+    3-D network sees overlapping windows, which are blended with Gaussian weights.
 
     Args:
-        definition: Content of `network.json`; `window` is the window's size in voxels, or None for a 2-D network.
+        definition: Content of `network.json`; `window` is the window's size in voxels, or None for a 2-D network, and
+            `in_channels` among the arguments is the number of neighbouring slices.
         batch_size: Number of slices or windows at a time; default: as many slices as the memory holds, or one window.
         overlap: Share of a window that overlaps with the next one.
     """
     window = definition.get("window")
     if window is None:
-        return AxialInferer(batch_size=batch_size)
+        slices = definition.get("arguments", {}).get("in_channels", 1)
+        return AxialInferer(batch_size=batch_size, slices=slices)
     return WindowInferer(
         roi_size=window,
         sw_batch_size=batch_size or 1,
@@ -77,24 +79,50 @@ class AxialInferer(SliceInferer):
 
     Args:
         batch_size: Number of slices at a time; default: as many as the memory holds, see `fitting_batch_size`.
+        slices: Neighbouring slices of a volume (B, 1, X, Y, Z) that the network sees as channels, an odd number; it
+            translates the middle one. Beyond an end of the volume, its last slice is repeated.
+
+    Raises:
+        ValueError: If `slices` is even; when called with several, for a volume of more than one channel.
 
     Example:
         >>> AxialInferer()(torch.zeros(1, 1, 8, 8, 5), nn.Conv2d(1, 2, 3, padding=1)).shape
         torch.Size([1, 2, 8, 8, 5])
+        >>> volume = torch.linspace(0, 1, 3).expand(1, 1, 2, 2, 3)
+        >>> AxialInferer(slices=3)(volume, lambda stacks: stacks.mean(dim=1, keepdim=True))[0, 0, 0, 0]
+        tensor([0.1667, 0.5000, 0.8333])
     """
 
-    context = 0
-
-    def __init__(self, *, batch_size: int | None = None) -> None:
+    def __init__(self, *, batch_size: int | None = None, slices: int = 1) -> None:
+        if slices < 1 or slices % 2 == 0:
+            raise ValueError(f"`slices` must be odd, with the translated slice in the middle, got {slices}.")
         super().__init__(roi_size=(-1, -1), spatial_dim=2, sw_batch_size=batch_size or 1)
-        self.batch_size = batch_size
+        self.batch_size, self.slices, self.context = batch_size, slices, slices // 2
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         check_encoded(inputs)
+        if self.slices > 1:
+            inputs = with_neighbours(inputs, self.slices)
         if self.batch_size is None:
             self.batch_size = fitting_batch_size(network, inputs[:1, ..., 0])
             self.sw_batch_size = self.batch_size
         return super().__call__(inputs, network)
+
+
+def with_neighbours(volumes: torch.Tensor, slices: int) -> torch.Tensor:
+    """Return volumes (B, 1, X, Y, Z) with neighbouring axial slices as channels: (B, `slices`, X, Y, Z).
+
+    Beyond an end of the volume, its last slice is repeated.
+
+    Raises:
+        ValueError: If the volumes have more than one channel.
+    """
+    if volumes.dim() != 5 or volumes.shape[1] != 1:
+        raise ValueError(f"`volumes` must have the shape (B, 1, X, Y, Z), got {tuple(volumes.shape)}.")
+    places = torch.arange(volumes.shape[-1], device=volumes.device)
+    last = volumes.shape[-1] - 1
+    shifted = [volumes[..., (places + step).clamp(0, last)] for step in range(-(slices // 2), slices // 2 + 1)]
+    return torch.cat(shifted, dim=1)
 
 
 class StackInferer(Inferer):

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..devices import multiplies_bfloat16
+from ..networks.definition import input_channels
 from ..networks.physics import RadialFilterBank, mirrored
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def rounding(network: nn.Module, device: str | torch.device = "cpu", *, noise: f
         device: Device of the network.
         noise: Standard deviation of the phantom's noise, in [-1, 1] units.
     """
-    channels = int(getattr(generator(network), "arguments", {}).get("in_channels", 1))
+    channels = input_channels(network)
     first, second = (phantom(channels, noise=noise, seed=seed).to(device) for seed in (0, 1))
     exact = network(first).float()
     differing = exact - network(second).float()  # structure is equal in both and cancels, noise does not

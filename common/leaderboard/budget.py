@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..bundles import read_metadata
+from ..networks.definition import input_channels
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def deployed_network(configs: Path, models: Path) -> tuple[nn.Module, int]:
     parser = ConfigParser()
     parser.read_config(str(configs / "inference.yaml"))
     parser.update({"bundle_root": str(configs.parent), "models_dir": str(models), "device": "$torch.device('cpu')"})
-    image = next(iter(read_metadata(configs.parent)["network_data_format"]["inputs"].values()))
-    return parser.get_parsed_content("network"), int(image["num_channels"])
+    network = parser.get_parsed_content("network")
+    return network, input_channels(network)
 
 
 def forward_flop(network: nn.Module, channels: int, size: int) -> int:

@@ -309,6 +309,16 @@ def network_class(name: str) -> type[nn.Module]:
     return found
 
 
+def input_channels(network: nn.Module) -> int:
+    """Return the channels of a network's input image: its recorded argument `in_channels`, else 1.
+
+    Args:
+        network: Network, or one that binds a target to an inner network (`common.networks.WithTarget`).
+    """
+    inner = getattr(network, "network", network)
+    return int(getattr(inner, "arguments", {}).get("in_channels", 1))
+
+
 def definition_path(bundle_root: str | Path) -> Path:
     """Return `<bundle_root>/models/network.json`, or `<bundle_root>/network.json` where that exists.
 

@@ -123,6 +123,11 @@ class UNetGenerator(nn.Module):
         return crop_like(self.net(pad_to_multiple(image, self.multiple, -1.0)), image)
 
 
+def middle_channel(image: torch.Tensor) -> torch.Tensor:
+    """Return the middle one of neighbouring slices: (B, 1, H, W[, D]) of (B, C, H, W[, D])."""
+    return image.narrow(1, image.shape[1] // 2, 1)
+
+
 class ResidualGenerator(nn.Module):
     """A classical method, and a network that adds what the method cannot do: base(x) + network(x).
 
@@ -131,6 +136,8 @@ class ResidualGenerator(nn.Module):
 
     Args:
         spatial_dims: Number of spatial dimensions, 2 or 3.
+        in_channels: Neighbouring slices that the network sees, an odd number; the middle one is translated. 1: that
+            slice alone.
         network: Class of `common.networks` that computes the residual.
         arguments: Constructor arguments of that network.
         base: `curve` (an intensity curve, set by `base.set`) or `identity`.
@@ -139,7 +146,7 @@ class ResidualGenerator(nn.Module):
             whole image is translated.
 
     Raises:
-        ValueError: If `base` is unknown, or `network` is none that `network.json` may name.
+        ValueError: If `base` is unknown, `in_channels` is even, or `network` is none that `network.json` may name.
 
     Example:
         >>> generator = ResidualGenerator(2, arguments={"channels": [4, 4, 8, 8, 8]})
@@ -154,6 +161,7 @@ class ResidualGenerator(nn.Module):
         self,
         spatial_dims: int = 2,
         *,
+        in_channels: int = 1,
         network: str = "UNetGenerator",
         arguments: Mapping[str, Any] | None = None,
         base: str = "curve",
@@ -163,22 +171,26 @@ class ResidualGenerator(nn.Module):
         super().__init__()
         if base not in BASES:
             raise ValueError(f"`base` must be one of {list(BASES)}, got {base!r}.")
+        if in_channels < 1 or in_channels % 2 == 0:
+            raise ValueError(f"`in_channels` must be odd, with the translated slice in the middle, got {in_channels}.")
         self.spatial_dims, self.background = spatial_dims, background
         self.residual_weight = 1.0
         self.base = IntensityCurveLayer(points) if base == "curve" else nn.Identity()
-        self.residual = network_class(network)(spatial_dims=spatial_dims, **dict(arguments or {}))
+        more = {"in_channels": in_channels} if in_channels > 1 else {}
+        self.residual = network_class(network)(spatial_dims=spatial_dims, **more, **dict(arguments or {}))
         last = [layer for layer in self.residual.modules() if isinstance(layer, (nn.Conv2d, nn.Conv3d))][-1]
         nn.init.zeros_(last.weight)
         if last.bias is not None:
             nn.init.zeros_(last.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Translate (B, 1, H, W[, D]) in [-1, 1]."""
+        """Translate (B, C, H, W[, D]) in [-1, 1] to (B, 1, H, W[, D])."""
         check_image_dims(image, self.spatial_dims)
-        output = self.classical(image) + self.residual_weight * self.residual(image).float()
+        middle = middle_channel(image)
+        output = self.classical(middle) + self.residual_weight * self.residual(image).float()
         output = output.clamp(-1.0, 1.0)
         if self.background is not None:
-            output = torch.where(image > self.background, output, torch.full_like(output, -1.0))
+            output = torch.where(middle > self.background, output, torch.full_like(output, -1.0))
         return output
 
     def classical(self, image: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,8 @@ import torch.fx.experimental._config as fx_config
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ..bundles import read_metadata
 from ..files import write_bytes
+from ..networks.definition import input_channels
 from ..networks.weights import load_weights
 
 EXAMPLE = (2, 96, 80)  # batch, height, width; none of them is fixed by it
@@ -61,7 +61,7 @@ def export_network(bundle: str | Path, output: str | Path, **options: Any) -> Ex
     parser.read_config(str(bundle / "configs" / "inference.yaml"))
     parser.update({"bundle_root": str(bundle), **{name: value for name, value in options.items() if value is not None}})
     network = load_weights(parser.get_parsed_content("network_def"), bundle / "models" / "model.pt").cpu().eval()
-    channels = read_metadata(bundle)["network_data_format"]["inputs"]["image"]["num_channels"]
+    channels = input_channels(network)
     files = {
         "metadata.json": (bundle / "configs" / "metadata.json").read_text(encoding="utf-8"),
         "inference.json": json.dumps(parser.config, default=str),

@@ -2,7 +2,8 @@
 
 A network that has seen an anatomy under many intensity curves, bias fields, resolutions and noises relies on none of
 them (Billot et al., "SynthSeg", Medical Image Analysis 2023, section 3, with a generative model instead of an image).
-Background is -1 and stays; foreground lies above `EDGE`, as `StandardizeForegroundd` encodes it.
+Background is -1 and stays; foreground lies above `EDGE`, as `StandardizeForegroundd` encodes it. Each takes slices
+(1, H, W) or stacks of neighbouring slices (C, H, W), which share one look.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class RandRimd(Randomizable, MapTransform):
     contrast, and no fluid. How much is cut varies smoothly along the rim.
 
     Args:
-        source: Key of an image (1, H, W), foreground from -0.9 to 1.
+        source: Key of an image (C, H, W), foreground from -0.9 to 1.
         target: Key of the aligned image in [-1, 1], proportional to intensity.
         prob: Probability that a rim is changed.
         depth: Largest depth that is cut off, pixels.
@@ -156,23 +157,28 @@ class RandRimd(Randomizable, MapTransform):
             source, target = (
                 torch.as_tensor(item[key]).as_subclass(torch.Tensor).float() for key in (self.source, self.target)
             )
-            share = self._share((source > EDGE)[0].numpy())
+            share = self._share((source > EDGE).numpy())
             inside = (source > EDGE) & (share > SMALLEST_SHARE)
             item[self.source] = torch.where(inside, (source - LOWEST) * share + LOWEST, BACKGROUND)
             item[self.target] = torch.where(inside, (target - BACKGROUND) * share + BACKGROUND, BACKGROUND)
         return item
 
     def _share(self, mask: np.ndarray) -> torch.Tensor:
-        """Draw the share (1, H, W) of each pixel that stays: from 0 outside to 1 inside."""
+        """Draw the share (C, H, W) of each pixel that stays: from 0 outside to 1 inside."""
         if mask.all():  # there is no rim
-            return torch.ones(1, *mask.shape)
-        coarse = torch.from_numpy(self.R.uniform(0, 1, [1, 1, *(n // 16 + 2 for n in mask.shape)])).float()
-        uneven = interpolate(coarse, size=list(mask.shape), mode="bilinear", align_corners=True)[0].numpy()
+            return torch.ones(*mask.shape)
+        size = mask.shape[1:]
+        coarse = torch.from_numpy(self.R.uniform(0, 1, [1, 1, *(n // 16 + 2 for n in size)])).float()
+        uneven = interpolate(coarse, size=list(size), mode="bilinear", align_corners=True)[0, 0].numpy()
         cut = self.R.uniform(0, self.depth) * uneven
-        kept = np.pad(mask, 1, constant_values=True)  # the image's border is no rim
-        kept = (distance_transform_edt(kept)[1:-1, 1:-1] > cut[0]) & mask
         scale = self.R.uniform(0.3, self.width)
-        return torch.from_numpy(gaussian_filter(kept.astype(np.float32), scale, truncate=3.0))[None]
+        return torch.from_numpy(np.stack([self._faded(slice_, cut, scale) for slice_ in mask]))
+
+    @staticmethod
+    def _faded(mask: np.ndarray, cut: np.ndarray, scale: float) -> np.ndarray:
+        depth = distance_transform_edt(np.pad(mask, 1, constant_values=True))  # the image's border is no rim
+        kept = (depth[1:-1, 1:-1] > cut) & mask
+        return np.asarray(gaussian_filter(kept.astype(np.float32), scale, truncate=3.0))
 
 
 class RandInverseLookd(Randomizable, MapTransform):
@@ -184,7 +190,7 @@ class RandInverseLookd(Randomizable, MapTransform):
 
     Args:
         source: Key of the image that is replaced.
-        target: Key of the aligned target image (1, H, W) in [-1, 1].
+        target: Key of the aligned target image (C, H, W) in [-1, 1].
         prob: Probability; 1 uses no source at all.
         offset: Largest standard deviation of the tissues' offsets, in ranks.
 
@@ -203,8 +209,8 @@ class RandInverseLookd(Randomizable, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         if self.R.random() < self.prob:
-            image = torch.as_tensor(item[self.target]).as_subclass(torch.Tensor).numpy()[0]
-            item[self.source] = torch.from_numpy(self._look(image)[None])
+            image = torch.as_tensor(item[self.target]).as_subclass(torch.Tensor).numpy()
+            item[self.source] = torch.from_numpy(self._look(image))
         return item
 
     def _look(self, image: np.ndarray) -> np.ndarray:
@@ -232,7 +238,7 @@ class RandLookd(Randomizable, MapTransform):
     bent by a mild curve, as other shares of air, skull or fluid in the field of view would bend them.
 
     Args:
-        keys: Keys of images (1, H, W), foreground from -0.9 to 1.
+        keys: Keys of images (C, H, W), foreground from -0.9 to 1.
         prob: Probability that an image is changed.
         curve: Largest weight of the random rising curve, 0 to 1.
         bias: Largest standard deviation of the logarithm of the bias field.
@@ -262,8 +268,8 @@ class RandLookd(Randomizable, MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             if self.R.random() < self.prob:
-                image = torch.as_tensor(item[key]).as_subclass(torch.Tensor).numpy()[0]
-                item[key] = torch.from_numpy(self._look(image)[None])
+                image = torch.as_tensor(item[key]).as_subclass(torch.Tensor).numpy()
+                item[key] = torch.from_numpy(self._look(image))
         return item
 
     def _look(self, image: np.ndarray) -> np.ndarray:
@@ -275,7 +281,7 @@ class RandLookd(Randomizable, MapTransform):
         share = self.R.uniform(0, self.curve)
         values = np.zeros(image.shape, dtype=np.float32)
         values[mask] = (1 - share) * before + share * np.interp(before, *random_curve(self.R))
-        values *= np.exp(self._field(image.shape))
+        values *= np.exp(self._field(image.shape[1:]))
         scale = self.R.uniform(0, self.blur)
         if scale > SHARPEST:
             values = _blurred(values, mask, scale)
@@ -302,9 +308,11 @@ def random_curve(rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blurred(values: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
-    """Return the Gaussian mean over the foreground alone."""
-    weight = gaussian_filter(mask.astype(np.float32), scale, truncate=3.0)
-    return gaussian_filter(np.where(mask, values, 0).astype(np.float32), scale, truncate=3.0) / np.maximum(weight, 1e-3)
+    """Return the Gaussian mean over the foreground alone, within each slice of (C, H, W)."""
+    scales = (0, scale, scale)
+    weight = gaussian_filter(mask.astype(np.float32), scales, truncate=3.0)
+    mean = gaussian_filter(np.where(mask, values, 0).astype(np.float32), scales, truncate=3.0)
+    return np.asarray(mean / np.maximum(weight, 1e-3))
 
 
 def _resampled(image: torch.Tensor, theta: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -24,6 +24,7 @@ from common.baselines import (
     fit_and_save,
     fit_baselines,
     load_baselines,
+    match_to_mean,
     save_baselines,
     start_from_inverted,
 )
@@ -208,3 +209,31 @@ def test_a_generator_starts_as_inverted_histogram_matching(tmp_path):
     image = torch.as_tensor(-0.9 + 1.9 * ranks, dtype=torch.float32).reshape(1, 1, 64, 64)
     expected = np.interp(1 - ranks, np.linspace(0, 1, 50), quantiles)
     np.testing.assert_allclose(generator(image).detach().numpy().ravel(), expected, atol=3e-3)
+
+
+def test_the_curve_of_a_generator_is_flat_where_the_source_is_brightest(tmp_path):
+    """The darkest value of a T2 is none of a tissue: without this, the brightest T1 voxels become dark specks."""
+    generator = ResidualGenerator(2, arguments={"channels": [4, 4, 4, 4, 4]}, points=1001)
+    quantiles = np.concatenate([np.linspace(-1, -0.7, 3), np.linspace(-0.7, 0.6, 254)])  # falls steeply at its end
+    save_baselines(tmp_path / "baselines.json", {"inverted_histogram_matching": InvertedHistogramMatching(quantiles)})
+    start_from_inverted(generator, tmp_path)
+    ranks = torch.tensor([0.97, 0.981, 0.99, 1.0])
+    values = generator.classical(-0.9 + 1.9 * ranks)
+    torch.testing.assert_close(values[1:], values[1].repeat(3), atol=1e-4, rtol=0)
+    assert -0.7 < values[-1] < values[0]
+
+
+def test_volumes_of_two_scanners_are_matched_to_one_histogram(tmp_path):
+    """Each tissue keeps its order, equal ranks get equal values, and the background stays."""
+    brain = torch.zeros(1, 20, 20, 3, dtype=torch.bool)
+    brain[:, 4:16, 4:16] = True
+    values = torch.rand(20, 20, 3, generator=torch.Generator().manual_seed(0))[None]
+    volumes = [torch.where(brain, scale * values**power - 0.9, -1.0) for scale, power in ((0.5, 1.0), (1.5, 3.0))]
+    quantiles = np.linspace(-0.8, 0.4, 20)
+    save_baselines(tmp_path / "baselines.json", {"histogram_matching": HistogramMatching(quantiles)})
+    first, second = match_to_mean(volumes, tmp_path)
+    torch.testing.assert_close(first, second, atol=5e-3, rtol=0)  # a few values coincide in 32 bits
+    assert (first[~brain] == -1).all()
+    expected = np.quantile(quantiles, (np.arange(brain.sum()) + 0.5) / int(brain.sum()))
+    np.testing.assert_allclose(np.sort(first[brain].numpy()), expected, atol=1e-3)
+    assert (first[brain][volumes[0][brain].argsort()].diff() >= 0).all()

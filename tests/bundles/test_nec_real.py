@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from benchmarks.real_scans import SETS, measure, prepare, translated, translators
 from tests.helpers.bundles import BUNDLE
@@ -50,7 +51,7 @@ def test_ahead_on_average(scored):
         scored[scan, "network"][0]["psnr"] - scored[scan, "inverted_histogram_matching"][0]["psnr"]
         for scan in NEVER_SEEN
     ]
-    assert np.mean(gains) > 0.7  # 0.8 when they were trained; the aim was 1 dB
+    assert np.mean(gains) > 0.8  # 0.9 when they were trained; the aim was 1 dB
 
 
 @pytest.mark.parametrize("scan", NEVER_SEEN)
@@ -68,3 +69,12 @@ def test_the_background_stays_zero(scored, scan):
     assert (output[far] == 0).mean() > 0.97  # the rest: holes within the head, and the median filter's rim
     corner = (slice(0, 8), slice(0, 8))
     assert (output[corner] == 0).all()
+
+
+@pytest.mark.parametrize("scan", NEVER_SEEN)
+def test_the_brightest_voxels_of_a_source_become_no_dark_specks(scored, scan):
+    """Deep in the brain, a voxel below half of the median around it; in the stroke patient's true T2 0.4 % are."""
+    _, output, source = scored[scan, "network"]
+    deep = ndimage.binary_erosion(ndimage.binary_fill_holes(source > 0), iterations=6)
+    around = ndimage.median_filter(output, size=(5, 5, 1))
+    assert ((output < 0.5 * around) & deep).sum() / deep.sum() < 1e-4

@@ -130,6 +130,13 @@ def test_the_middle_slice_decides_whether_a_stack_shows_something():
         axial_stacks([torch.full((1, 4, 5, 5), -1.0)])
 
 
+def test_a_stack_may_have_any_number_of_slices():
+    assert [numbers(t) for t in axial_stacks([numbered(3)], slices=1)] == [[0], [1], [2]]
+    assert [numbers(t) for t in axial_stacks([numbered(6)], slices=5)] == [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]]
+    with pytest.raises(ValueError, match=r"has 3 axial slice\(s\).*at least 5 are needed"):
+        axial_stacks([numbered(3)], slices=5)
+
+
 def test_stacks_share_the_memory_of_their_volume():
     volume = numbered(4).clone()
     first, second = axial_stacks([volume])

@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from common.inference import ConversionInferer, StackInferer, inferers
+from common.inference import ConversionInferer, StackInferer, inferers, volume_inferer
 from common.inference.inferers import COPIES, AxialInferer, fitting_batch_size
 from common.networks import PhysicsGenerator, WithTarget
 
@@ -128,6 +128,38 @@ def test_inferers_choose_once_unless_they_are_told(monkeypatch):
     sizes.clear()
     StackInferer()(torch.zeros(1, 1, 8, 8, 7), Seen())
     assert sizes == [1, 4, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, None])
+def test_a_network_of_several_channels_sees_each_slice_between_its_neighbours(batch_size):
+    volume = (torch.arange(10.0) / 10).reshape(2, 1, 1, 1, 5).repeat(1, 1, 4, 4, 1)
+    seen: list[list[float]] = []
+
+    def middle(stacks):
+        seen.extend(stacks[:, :, 0, 0].mul(10).round().tolist())
+        return stacks[:, 1:2]
+
+    inferer = AxialInferer(batch_size=batch_size or 1, slices=3)
+    assert torch.equal(inferer(volume, middle), volume)
+    first = [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]]
+    assert sorted(seen) == sorted([*first, *[[5 + n for n in each] for each in first]])
+
+
+def test_neighbours_come_from_the_definition_and_keep_the_meta_data():
+    inferer = volume_inferer({"arguments": {"in_channels": 3}})
+    volume = MetaTensor(torch.zeros(1, 1, 8, 8, 1), affine=torch.diag(torch.tensor([2.0, 2, 3, 1])))
+    output = inferer(volume, torch.nn.Conv2d(3, 1, 1))  # of a single slice as well
+    assert output.shape == volume.shape
+    assert torch.equal(output.affine, volume.affine)
+    assert volume_inferer({"arguments": {"spatial_dims": 2}}).slices == 1
+    assert volume_inferer({"arguments": {"spatial_dims": 3}, "window": [8, 8, 8]}).roi_size == [8, 8, 8]
+
+
+def test_refused_neighbours():
+    with pytest.raises(ValueError, match="`slices` must be odd, with the translated slice in the middle, got 2"):
+        AxialInferer(slices=2)
+    with pytest.raises(ValueError, match=r"must have the shape \(B, 1, X, Y, Z\), got \(1, 2, 8, 8, 4\)"):
+        AxialInferer(slices=3)(torch.zeros(1, 2, 8, 8, 4), lambda stacks: stacks)
 
 
 class Loaded:

@@ -34,7 +34,7 @@ TARGETS = {
     "nect2cect": [""],
     "sr_cyclegan": [""],
 }
-CHANNELS = {"nect2cect": 3}
+CHANNELS = {"nec_t1t2": 3, "nect2cect": 3}
 EXPORTED_SIZE = (96, 80)
 SIZES = [(1, 64, 64), (3, 75, 50)]  # batch, height, width: others than the exported; odd
 TOLERANCE = 2e-4  # 1e-4 of the range [-1, 1]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from common.networks import IntensityCurveLayer, ResidualGenerator, UNetGenerator, load_definition, save_definition
+from common.networks import (
+    IntensityCurveLayer,
+    ResidualGenerator,
+    UNetGenerator,
+    load_definition,
+    save_definition,
+)
 
 SMALL = {"channels": [4, 4, 8, 8, 8]}
 
@@ -84,6 +92,45 @@ def test_a_wider_field_changes_nothing_far_from_its_edge():
     assert_close(generator(wide)[..., 160:224, 160:224], generator(framed)[..., 256:320, 256:320])
 
 
+def of_neighbours(slices=3):
+    torch.manual_seed(0)
+    generator = ResidualGenerator(2, in_channels=slices, arguments=SMALL, points=5)
+    generator.base.set([1, 0.5, 0, -0.5, -1])
+    torch.nn.init.normal_(generator.residual.net.final_conv.weight, std=0.01)
+    return generator.eval()
+
+
+def test_the_middle_of_neighbouring_slices_is_translated():
+    """Its neighbours change the result, but neither where the background is nor what the curve starts from."""
+    generator, image = of_neighbours(), random_image(1, 3, 40, 33)
+    image[:, 1, :9] = -1
+    output = generator(image)
+    assert output.shape == (1, 1, 40, 33)
+    assert (output[image[:, 1:2] == -1] == -1).all()
+    assert (output[image[:, 1:2] > -1] > -1).float().mean() > 0.9
+    other = image.clone()
+    other[:, 0] = -1
+    assert (generator(other) - output)[image[:, 1:2] > -1].abs().max() > 1e-4
+    generator.residual_weight = 0.0
+    expected = torch.where(image[:, 1:2] > -1, -image[:, 1:2], torch.tensor(-1.0))
+    assert_close(generator(image), expected)
+    assert torch.equal(generator(other), generator(image))
+
+
+def test_an_earlier_definition_without_neighbours_still_loads(tmp_path):
+    """Weights that were written before `in_channels` existed."""
+    generator = trained(points=5)
+    assert {key for key in generator.state_dict() if not key.startswith("residual.net.")} == {"base.values"}
+    save_definition(tmp_path / "network.json", generator)
+    document = json.loads((tmp_path / "network.json").read_text())
+    del document["arguments"]["in_channels"]
+    (tmp_path / "network.json").write_text(json.dumps(document))
+    again = load_definition(tmp_path, {}).eval()
+    again.load_state_dict(generator.state_dict())
+    image = random_image(1, 1, 40, 33)
+    assert torch.equal(again(image), generator(image))
+
+
 def test_definition_round_trip(tmp_path):
     generator = trained(points=5)
     generator.base.set([1, 0.5, 0, -0.5, -1])
@@ -94,9 +141,13 @@ def test_definition_round_trip(tmp_path):
     assert torch.equal(again(image), generator(image))
 
 
-def test_torchscript():
-    generator, image = trained(), random_image(1, 1, 40, 33)
+@pytest.mark.parametrize("generator", [trained(), of_neighbours()])
+def test_torchscript(generator):
+    image = random_image(1, generator.arguments["in_channels"], 40, 33)
     assert_close(torch.jit.script(generator)(image), generator(image))
+    script = torch.jit.trace(generator, image, check_trace=False)
+    other = random_image(2, generator.arguments["in_channels"], 75, 50)
+    assert_close(script(other), generator(other))
 
 
 def test_other_networks_can_be_the_residual():
@@ -112,6 +163,7 @@ def test_other_networks_can_be_the_residual():
         ({"network": "os.system"}, "`network` must be one of common.networks"),
         ({"arguments": {"channels": [4]}}, "`channels` must hold five numbers"),
         ({"arguments": {"channels": [4, 4, 8, 8, 0]}}, "`channels` must hold five numbers >= 1"),
+        ({"in_channels": 2}, "`in_channels` must be odd, with the translated slice in the middle, got 2"),
         ({"spatial_dims": 32}, "`spatial_dims` must be 2 or 3, got 32"),
     ],
 )

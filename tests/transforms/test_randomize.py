@@ -186,3 +186,36 @@ def test_stacks_are_posed_alike_in_all_slices():
     one = seeded(RandPosed(["source"], [40, 48]))({"source": anatomy()})["source"]
     assert posed.shape == (3, 40, 48)
     assert all(torch.equal(each, one[0]) for each in posed)
+
+
+def stack():
+    """Three neighbouring slices, each of its own size."""
+    distance = np.hypot(*np.mgrid[-32:32, -32:32])
+    slices = [np.where(distance < radius, anatomy()[0].numpy(), -1.0) for radius in (20, 26, 23)]
+    return torch.as_tensor(np.stack(slices), dtype=torch.float32)
+
+
+TRANSFORMS = [
+    lambda: RandLookd("source", noise=0.0, blur=0.6),
+    lambda: RandInverseLookd(),
+    lambda: RandRimd(prob=1.0),
+    lambda: RandPosed(["source", "target"], [48, 56]),
+]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_equal_slices_of_a_stack_stay_equal(transform):
+    """One curve, field, rim and pose for all of them, and no blur across."""
+    images = {"source": anatomy().repeat(3, 1, 1), "target": anatomy().repeat(3, 1, 1)}
+    for image in seeded(transform(), 4)(images).values():
+        assert image.shape[0] == 3
+        for slice_ in image[1:]:
+            torch.testing.assert_close(slice_, image[0])
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_each_slice_of_a_stack_keeps_its_own_background(transform):
+    item = seeded(transform(), 1)({"source": stack(), "target": stack()})
+    areas = (item["source"] > EDGE).flatten(1).sum(1)
+    assert areas[0] < areas[2] < areas[1]
+    assert set(torch.unique(item["source"][item["source"] <= EDGE]).tolist()) == {-1.0}
