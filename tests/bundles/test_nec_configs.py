@@ -78,8 +78,6 @@ def test_network_takes_and_gives_what_metadata_says():
         n=1,
         any=1,
         bundle_root=str(BUNDLE),
-        use_paper_network=True,
-        network_def={"_target_": "common.networks.NECGenerator", "num_res_units": 1},
     )
 
 

@@ -78,6 +78,22 @@ def test_slabs_are_what_the_whole_volume_gives(name, slab):
 
 @pytest.mark.parametrize("slab", [1, 4, 9])
 @pytest.mark.parametrize("name", ["axial", "sagittal"])
+def test_slabs_of_a_network_that_sees_neighbours_reach_beyond_their_ends(name, slab):
+    image, (encode, decode) = volume(AFFINES[name]), steps()
+
+    def middle(stacks):
+        return 0.6 * stacks[:, 1:2] + 0.3 * stacks[:, :1] - 0.1 * stacks[:, 2:]
+
+    inferer = AxialInferer(batch_size=2, slices=3)
+    slabs = list(translated_slabs(image, middle, encode, decode, inferer, slab=slab))
+    expected = VolumeTranslator(middle, encode, decode, inferer=inferer)(image.float(), "B70f").as_tensor()
+    axis = axial_axis(image)
+    torch.testing.assert_close(torch.cat([output for _, output in slabs], axis), expected, rtol=0, atol=0)
+    assert (expected - image.as_tensor()).abs().max() > 10
+
+
+@pytest.mark.parametrize("slab", [1, 4, 9])
+@pytest.mark.parametrize("name", ["axial", "sagittal"])
 def test_slabs_of_stacks_see_their_neighbours(name, slab):
     image, (encode, decode) = volume(AFFINES[name]), steps()
 
