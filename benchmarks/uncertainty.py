@@ -5,6 +5,7 @@ Calibrate the uncertainty of the shipped weights on phantoms, and test it there:
     python benchmarks/uncertainty.py calibrate nec_t1t2 --data runs/uncertainty
     python benchmarks/uncertainty.py real nec_t1t2 --scans ../shared/data
     python benchmarks/uncertainty.py coverage
+    python benchmarks/uncertainty.py structures
     python benchmarks/uncertainty.py gate
     python benchmarks/uncertainty.py surprises
 
@@ -57,6 +58,7 @@ class Plan(NamedTuple):
         surprises: Names of the surprises.
         options: Arguments of the phantom.
         ids: Ids of the configs that restrict the surprises to one direction.
+        middle: Pixels along each side of the middle of the images that are used; None: whole images.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class Plan(NamedTuple):
     surprises: tuple[str, ...]
     options: dict[str, Any]
     ids: dict[str, Any]
+    middle: int | None = None
 
 
 KERNEL = Plan(
@@ -78,8 +81,9 @@ KERNEL = Plan(
     28,
     5,
     ("metal", *LESIONS, "other_kernel", "motion", "mirrored"),
-    {"size": 512, "slices": 1},
+    {"patients": 60, "size": 512, "slices": 1},
     {"directions": [["B30f", "B70f"]], "blends": []},
+    256,
 )
 PLANS = {
     "nec_t1t2": Plan(
@@ -90,11 +94,11 @@ PLANS = {
         120,
         10,
         ("metal", *LESIONS, "other_sequence", "motion", "mirrored"),
-        {"size": 128, "slices": 2},
+        {"patients": 260, "size": 128, "slices": 2},
         {},
     ),
     "ggcl": KERNEL,
-    "kcgan_kernel_conversion": KERNEL,
+    "kcgan_kernel_conversion": KERNEL._replace(calibration=24, test=16, surprised=2),
     "nect2cect": Plan(
         "abdomen",
         ("NECT", "truth"),
@@ -103,7 +107,7 @@ PLANS = {
         30,
         10,
         ("metal", *LESIONS, "other_phase", "other_kernel", "motion", "mirrored"),
-        {"size": 256, "slices": 3},
+        {"patients": 64, "size": 256, "slices": 3},
         {},
     ),
     "sr_cyclegan": Plan(
@@ -114,7 +118,7 @@ PLANS = {
         200,
         20,
         ("metal", *LESIONS, "other_kernel", "motion", "mirrored"),
-        {"size": 192, "slices": 8},
+        {"patients": 300, "size": 192, "slices": 8},
         {},
     ),
 }
@@ -127,13 +131,16 @@ def data(output_dir: str, *, bundles: Sequence[str] = tuple(PLANS)) -> None:
         output_dir: Folder with one folder per kind of phantom.
         bundles: Names of the bundles.
     """
-    for kind, plan in {PLANS[name].kind: PLANS[name] for name in bundles}.items():
-        folder = Path(output_dir) / kind
-        path = generate_phantom(kind, folder, patients=plan.calibration + plan.test, seed=SEED, **plan.options)
+    for bundle in bundles:
+        plan = PLANS[bundle]
+        folder = Path(output_dir) / plan.kind
+        path = generate_phantom(plan.kind, folder, seed=SEED, **plan.options)
         made = json.loads(path.read_text(encoding="utf-8"))
         patients = [*made["training_paired"], *made["validation"], *made["test"]]
         np.random.default_rng(SEED).shuffle(patients)  # the phantoms spread their parameters evenly along the list
-        test = patients[plan.calibration :]
+        if plan.middle is not None:
+            patients = [_cropped(folder, entry, plan.middle) for entry in patients]
+        test = patients[plan.calibration : plan.calibration + plan.test]
         lists = {"training": [], "training_paired": [], "validation": patients[: plan.calibration], "test": test}
         for number, name in enumerate(plan.surprises):
             lists[name] = [
@@ -142,8 +149,23 @@ def data(output_dir: str, *, bundles: Sequence[str] = tuple(PLANS)) -> None:
             ]
         lists["lesions"] = [entry for name in LESIONS for entry in lists[name]]
         labels = {**made["label_names"], str(PLANTED): "planted lesion"}
-        write_json(folder / "uncertainty" / "datalist.json", {**made, **_moved(lists), "label_names": labels})
-        print(folder / "uncertainty")
+        print(write_json(folder / bundle / "datalist.json", {**made, **_moved(lists), "label_names": labels}))
+
+
+def _cropped(folder: Path, entry: Mapping[str, str], size: int) -> dict[str, str]:
+    """Write the middle of a patient's images, and return its entry."""
+    new = dict(entry)
+    (folder / "middle").mkdir(exist_ok=True)
+    for key in (key for key in entry if key != "patient"):
+        new[key] = f"middle/{entry['patient']}_{key}.nii.gz"
+        if (folder / new[key]).is_file():
+            continue
+        image = nib.load(folder / entry[key])
+        first, second = ((n - size) // 2 for n in image.shape[:2])
+        part = image.slicer[first : first + size, second : second + size]
+        values = np.asarray(part.dataobj)
+        write_nifti(folder / new[key], Volume(values.astype(np.uint16) if key == "label" else values, part.affine))
+    return new
 
 
 def _moved(lists: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, list[dict[str, str]]]:
@@ -294,7 +316,7 @@ def run(bundle: str, *, data: str, models_dir: str | None = None) -> None:
         data: Folder that `data` wrote.
         models_dir: Folder of the weights; default: the bundle's.
     """
-    plan, folder = PLANS[bundle], Path(data) / PLANS[bundle].kind / "uncertainty"
+    plan, folder = PLANS[bundle], Path(data) / PLANS[bundle].kind / bundle
     models = Path(models_dir or ROOT / "bundles" / bundle / "models")
     content, rows = calibrate(
         bundle,
@@ -409,6 +431,20 @@ def gates(*results: str) -> None:
             )
 
 
+def structures(*results: str) -> None:
+    """Print, as Markdown, coverage, half-width and error in each structure, as means over directions."""
+    _head("bundle", "structure", "covered", "half-width", "mean error")
+    for result in _read(results):
+        directions = list(result["gate"]["directions"].values())
+        for name in dict.fromkeys(name for found in directions for name in found["structures"]):
+            rows = [found["structures"][name] for found in directions if name in found["structures"]]
+            covered, half_width, error = (
+                float(np.mean([row[key] for row in rows])) for key in ("covered", "half_width", "error")
+            )
+            cells = f"{covered:.0%}", f"{half_width:.0f}", f"{error:.0f}"
+            _row(result["bundle"], name.replace("_", " "), *cells)
+
+
 def surprises(*results: str) -> None:
     """Print, as Markdown, the AUC of the novelty score for each surprise, and the share of patients that is flagged."""
     read = _read(results)
@@ -445,5 +481,13 @@ def _row(*cells: str) -> None:
 
 if __name__ == "__main__":
     fire.Fire(
-        {"data": data, "calibrate": run, "real": real, "coverage": coverage, "gate": gates, "surprises": surprises}
+        {
+            "data": data,
+            "calibrate": run,
+            "real": real,
+            "coverage": coverage,
+            "gate": gates,
+            "structures": structures,
+            "surprises": surprises,
+        }
     )

@@ -390,7 +390,10 @@ class Fit:
         scale = self.scales[self.kind]
         return {
             "scale": {"kind": scale.kind, **scale.content},
-            "factors": {"patients": self.factors[self.kind], "voxels": self.mean_factor},
+            "factors": {
+                "patients": self.factors[self.kind],
+                "voxels": self.mean_factor if np.isfinite(self.mean_factor) else None,
+            },
             "novelty": self.novelty.content,
         }
 

@@ -91,16 +91,16 @@ def risk_factor(ratios: Sequence[FloatArray], coverage: float) -> float:
         ratios: |error| / scale of the voxels of each patient.
         coverage: Expected share of covered voxels, in (0, 1).
 
-    Raises:
-        ValueError: If there are too few patients.
+    Returns:
+        The factor; infinity if there are too few patients for any promise.
 
     Example:
         >>> risk_factor([np.arange(1.0, 11.0)] * 9, 0.5)  # (9 x 0.4 + 1) / 10 is 0.46, one step lower is too much
         6.0
     """
     n, missed = len(ratios), 1 - coverage
-    if 1 / (n + 1) > missed:
-        raise ValueError(f"{n} patients are too few for a mean coverage of {coverage:g}.")
+    if 1 / (n + 1) > missed + 1e-12:
+        return math.inf
     candidates = np.unique(np.concatenate(ratios))
     ordered = [np.sort(each) for each in ratios]
     low, high = 0, len(candidates) - 1
@@ -369,7 +369,11 @@ class Uncertainty:
         return found[0]
 
     def measure(self, pair: Pair, calibrated: Calibrated) -> tuple[FloatArray, dict[str, Any]]:
-        """Return the half-widths of a pair (X, Y, Z), NaN outside the foreground, and a summary for the sidecar."""
+        """Return the half-widths of a pair (X, Y, Z), NaN outside the foreground, and a summary for the sidecar.
+
+        Raises:
+            ValueError: If the source has no foreground.
+        """
         half_widths = np.full(pair.output.shape, np.nan, dtype=np.float32)
         sampled, distances = [], []
         every_x, every_y = coarse_pixels(pair)
@@ -381,7 +385,7 @@ class Uncertainty:
                 sampled.append(coarse)
                 distances.append(calibrated.novelty.distances(coarse))
         if not sampled or not sum(map(len, distances)):
-            return half_widths, {"foreground": 0}
+            raise ValueError("The source has no foreground, so nothing is known of its output: check the image.")
         novelty, together = calibrated.novelty, np.concatenate(distances)
         score = novelty.score(novelty.statistics(together, np.concatenate(sampled, axis=1)))
         p_value = novelty.p_value(score)

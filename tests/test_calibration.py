@@ -139,3 +139,5 @@ def test_too_few_patients_are_named():
         fit.add(case)
     with pytest.raises(ValueError, match="8 patients are too few"):
         fit.finish(0.9)
+    fit.add(patients(1, 2)[0])
+    assert fit.finish(0.9)["factors"]["patients"] == max(fit.scores[fit.kind])  # the ninth smallest of nine

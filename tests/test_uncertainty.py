@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from common.data import find_images
-from common.inference import OutputCheck, RunRecord, SaveOutputd
+from common.inference import OutputCheck, RunRecord, SaveOutputd, outputs
 from common.uncertainty import (
     Novelty,
     Scale,
@@ -123,6 +123,11 @@ def test_the_mean_coverage_holds_and_is_not_much_more(seed, n):
     assert 0.9 - error <= np.mean(shares) <= 0.9 + 2 / (n + 1) + error
 
 
+def test_no_mean_coverage_is_promised_by_too_few_patients():
+    assert np.isinf(risk_factor([np.arange(1.0, 11.0)] * 8, 0.9))
+    assert risk_factor([np.arange(1.0, 11.0)] * 9, 0.9) == 10.0
+
+
 def test_strata_and_network_give_the_scale_that_is_written_in_their_numbers():
     features = np.zeros((9, 3), np.float32)
     features[0] = [-5.0, 0.5, 7.0]
@@ -184,33 +189,30 @@ def test_a_direction_that_was_not_calibrated_is_refused(tmp_path):
         known.of("B30f", "B70f")
 
 
-@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
-def test_the_map_has_the_grid_and_the_unit_of_the_output(codes, tmp_path, caplog):
-    """Half-widths are 20 where the source is below 0 HU and 60 above, along whatever axes the file is stored."""
+def scan(folder: Path, codes: str = "RAS") -> MetaTensor:
+    """A volume of -1000, -50 and 100 HU, stored along the given axes."""
     values = np.full((24, 20, 6), -1000.0)
     values[4:20, 4:16] = -50.0
     values[12:20, 4:16] = 100.0
     upright = nib.Nifti1Image(values.astype(np.int16), np.diag([1.0, 2.0, 3.0, 1.0]))
     change = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes))
-    (tmp_path / "in").mkdir()
-    nib.save(upright.as_reoriented(change), tmp_path / "in" / "scan.nii.gz")
-    image = LoadImage(ensure_channel_first=True)(tmp_path / "in" / "scan.nii.gz")
+    (folder / "in").mkdir()
+    nib.save(upright.as_reoriented(change), folder / "in" / "scan.nii.gz")
+    return LoadImage(ensure_channel_first=True)(folder / "in" / "scan.nii.gz")
+
+
+def saver(folder: Path) -> SaveOutputd:
     record = RunRecord(
-        tmp_path,
-        document(tmp_path / "models"),
-        network=torch.nn.Identity(),
-        target="CECT",
-        guards="off",
-        uncertainty=True,
+        folder, document(folder / "models"), network=torch.nn.Identity(), target="CECT", guards="off", uncertainty=True
     )
-    save = SaveOutputd(
-        "pred",
-        record,
-        OutputCheck("CT", (-100, 200)),
-        output_dir=tmp_path / "out",
-        data_root_dir=tmp_path / "in",
-        dtype="int16",
-    )
+    places = {"output_dir": folder / "out", "data_root_dir": folder / "in"}
+    return SaveOutputd("pred", record, OutputCheck("CT", (-100, 200)), dtype="int16", **places)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_the_map_has_the_grid_and_the_unit_of_the_output(codes, tmp_path, caplog):
+    """Half-widths are 20 where the source is below 0 HU and 60 above, along whatever axes the file is stored."""
+    image, save = scan(tmp_path, codes), saver(tmp_path)
     with caplog.at_level(logging.INFO):
         save({"original": image, "pred": MetaTensor(image.clone() + 5, meta=dict(image.meta))})
     output = nib.load(tmp_path / "out" / "scan_synthetic_CECT.nii.gz")
@@ -234,6 +236,14 @@ def test_the_map_has_the_grid_and_the_unit_of_the_output(codes, tmp_path, caplog
     assert told["novelty"]["flagged"]  # a score far above the 19 of 1.0: p is 1 / 20
     assert any("ends where they end" in line for line in caplog.messages)
     assert any("looks unlike the patients" in line for line in caplog.messages)
+
+
+def test_a_map_for_which_there_is_no_memory_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    image, save = scan(tmp_path), saver(tmp_path)
+    monkeypatch.setattr(outputs, "available_memory", lambda: 24 * 24 * 20 * 6 - 1)
+    with pytest.raises(ValueError, match=r"scan\.nii\.gz.*of memory.*leave `--uncertainty` out"):
+        save({"original": image, "pred": MetaTensor(image.clone(), meta=dict(image.meta))})
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_a_map_is_not_taken_for_a_scan(tmp_path):

@@ -6,6 +6,7 @@ All files of an output appear together or not at all. The DICOM series is writte
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from ..images.grids import MOST_VOXELS, planes
 from ..images.names import MAP_SUFFIX, SOURCE, file_name, source_path, target_name
 from ..images.nifti import VOLUME_SUFFIXES
 from ..images.writing import save_volume
+from ..memory import available_memory
 from ..transforms.guards.findings import Finding, noted
 from ..transforms.guards.kernel import kernel_found
 from ..transforms.streaming import counted
@@ -37,6 +39,7 @@ from .output_check import OutputCheck, paired_slices
 from .sidecar import RunRecord, doubted, sidecar
 
 logger = logging.getLogger(__name__)
+MAP_BYTES = 24  # per voxel of an output, which is held in memory several times while its map is made
 NIFTI, DICOM, BOTH = "nifti", "dicom", "both"
 FORMATS = (NIFTI, DICOM, BOTH)
 CURE = (
@@ -300,12 +303,18 @@ def write_uncertainty(nifti: Path, source: Any, record: RunRecord) -> tuple[Path
         Path of the map, a float32 NIfTI file, and the summary for the sidecar.
 
     Raises:
-        ValueError: If this direction was not calibrated.
+        ValueError: If this direction was not calibrated, or the volume does not fit into the memory.
     """
     assert record.uncertainty is not None
     domain = source.meta.get(SOURCE) if hasattr(source, "meta") else None
     calibrated = record.uncertainty.of(None if domain is None else str(domain), target_name(record.target))
     image: Any = nib.load(nifti)  # type: ignore[attr-defined]
+    needed, free = MAP_BYTES * math.prod(image.shape), available_memory()
+    if free is not None and needed > free:
+        raise ValueError(
+            f"The uncertainty of {file_name(source)} would take {needed / 1e9:.3g} GB of memory for {image.shape}"
+            f" voxels, {free / 1e9:.3g} GB are free: leave `--uncertainty` out, or translate a part of the volume."
+        )
     half_widths, summary = record.uncertainty.measure(
         paired(
             torch.as_tensor(source)[0].cpu().numpy(),
@@ -327,12 +336,12 @@ def write_uncertainty(nifti: Path, source: Any, record: RunRecord) -> tuple[Path
     header.set_data_dtype(np.float32)
     header.set_slope_inter(1, 0)
     nib.save(nib.Nifti1Image(stored.astype(np.float32), image.affine, header), path)  # type: ignore[attr-defined]
-    novelty = summary.get("novelty", {})
+    novelty = summary["novelty"]
     logger.info(
-        f"{path.name}: half-widths of {summary.get('mean_half_width')} {summary.get('unit')} on average."
+        f"{path.name}: half-widths of {summary['mean_half_width']:g} {summary['unit']} on average."
         f" {record.uncertainty.sentence}"
     )
-    if novelty.get("flagged"):
+    if novelty["flagged"]:
         logger.warning(
             f"{file_name(source)} looks unlike the patients on whom the uncertainty was measured (p ="
             f" {novelty['p_value']:g}): do not rely on its half-widths."

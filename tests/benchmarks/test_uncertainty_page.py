@@ -15,7 +15,7 @@ RESULTS = sorted((ROOT / "benchmarks" / "results").glob("uncertainty_*.json"))
 SHIPPED = sorted(path.parents[1].name for path in (ROOT / "bundles").glob(f"*/models/{FILE}"))
 
 
-@pytest.mark.parametrize("verb", ["coverage", "gate", "surprises"])
+@pytest.mark.parametrize("verb", ["coverage", "structures", "gate", "surprises"])
 def test_the_tables_of_the_page_come_from_the_committed_results(verb):
     command = [sys.executable, "benchmarks/uncertainty.py", verb]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
