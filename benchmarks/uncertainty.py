@@ -389,7 +389,7 @@ def _scores(known: Uncertainty, cases: Cases) -> list[tuple[float, float]]:
 
 def coverage(*results: str) -> None:
     """Print, as Markdown, what was promised and what was measured, one row per direction of all committed results."""
-    head = "bundle", "direction", "patients", "covered", "95 % interval", "voxels", "voxels, mean factor"
+    head = "bundle", "direction", "patients", "covered", "95 % interval", "promise", "voxels", "voxels, mean factor"
     _head(*head, "half-width", "constant", "strata", "network", "mean error")
     for result in _read(results):
         for direction, found in result["gate"]["directions"].items():
@@ -399,7 +399,8 @@ def coverage(*results: str) -> None:
             shares = [f"{found[key]:.1%}" for key in ("voxel_coverage", "voxel_coverage_by_mean_factor")]
             counts = "/".join(str(result["data"]["patients"][key]) for key in ("scale", "factor", "test"))
             interval = f"{low:.0%} to {high:.0%}"
-            cells = [counts, patients, interval, *shares, f"{found['half_width']:.0f} ({found['kind']})", *widths]
+            kept = "kept" if found["promise_kept"] else "refuted"
+            cells = [counts, patients, interval, kept, *shares, f"{found['half_width']:.0f} ({found['kind']})", *widths]
             _row(result["bundle"], direction, *cells, f"{found['error']:.0f}")
 
 

@@ -105,7 +105,7 @@ def calibrate(
     description: str | None = None,
     **ids: Any,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write the `uncertainty.json` of a bundle's weights.
+    """Write the `uncertainty.json` of a bundle's weights, without the directions whose promise the test refutes.
 
     Args:
         bundle: A folder in `bundles`, or the path of another bundle.
@@ -150,7 +150,7 @@ def calibrate(
                 case, tested.label_names, lesions if lesion_test is None or not counted else ()
             )
             rows[case.direction].append({**row, "direction": case.direction, "list": name, "counted": counted})
-    gates = {direction: gate(mine, coverage) for direction, mine in rows.items()}
+    gates = {direction: gate(mine, coverage, confidence) for direction, mine in rows.items()}
     facts = describe(dataset_dir)
     content = {
         "weights_sha256": sha256,
@@ -171,7 +171,7 @@ def calibrate(
             "least": {"spearman": SPEARMAN, "lesion_auc": AUC},
             "directions": gates,
         },
-        "directions": directions,
+        "directions": {name: part for name, part in directions.items() if gates[name]["promise_kept"]},
     }
     path = write_json(output or models / FILE, _rounded(content))
     logger.info(f"Written: {path}")
@@ -515,15 +515,17 @@ def fit_novelty(cases: Sequence[Case], rng: np.random.Generator) -> Novelty:
     return Novelty({**content, "middle": middle.tolist(), "spread": spread.tolist()})
 
 
-def gate(rows: Sequence[Mapping[str, Any]], coverage: float) -> dict[str, Any]:
+def gate(rows: Sequence[Mapping[str, Any]], coverage: float, confidence: float) -> dict[str, Any]:
     """Summarise what was measured on the patients of one direction.
 
     Args:
         rows: Rows of `Fit.measure`; those not `counted` give the figures of lesions alone.
         coverage: Share of a patient's voxels that must be covered.
+        confidence: Share of patients of whom that was promised; refuted if the 95 % interval lies below it.
     """
     counted = [row for row in rows if row["counted"]]
     covered = sum(row["covered"] >= coverage for row in counted)
+    interval = binomial_interval(covered, len(counted))
     kind = counted[0]["kind"]
     spearman = _means(row["spearman"] for row in counted)
     lesion = _means(row["lesion_auc"] for row in rows if row["lesion_auc"])
@@ -540,7 +542,8 @@ def gate(rows: Sequence[Mapping[str, Any]], coverage: float) -> dict[str, Any]:
         "voxel_coverage_by_mean_factor": float(np.mean([row["covered_by_mean_factor"] for row in counted])),
         "patients_covered": covered,
         "patient_coverage": covered / len(counted),
-        "patient_coverage_interval": list(binomial_interval(covered, len(counted))),
+        "patient_coverage_interval": list(interval),
+        "promise_kept": interval[1] >= confidence,
         "kind": kind,
         "half_width": float(np.mean([row["half_width"] for row in counted])),
         "half_widths": widths,

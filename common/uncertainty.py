@@ -363,8 +363,8 @@ class Uncertainty:
             found = [part for name, part in self.directions.items() if name.endswith(f"->{target}")]
         if len(found) != 1:
             raise ValueError(
-                f"The uncertainty of {source or 'the source'} to {target} was not calibrated; {self.path} has"
-                f" {', '.join(self.directions)}."
+                f"The uncertainty of {source or 'the source'} to {target} was not calibrated, or its promise was"
+                f" refuted by a test; {self.path} has {', '.join(self.directions) or 'no direction'}."
             )
         return found[0]
 

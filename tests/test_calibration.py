@@ -52,8 +52,9 @@ def test_scales_follow_the_errors():
 
 def test_what_is_promised_is_measured_on_other_patients(fitted):
     rows = [{**fitted.measure(case, {1: "lesion"}, ["lesion"]), "counted": True} for case in patients(60, 2)]
-    found = gate(rows, 0.9)
+    found = gate(rows, 0.9, 0.9)
     assert found["patients_covered"] >= 46  # of 60: 54 are expected, 4 SDs less
+    assert found["promise_kept"]
     assert 0.88 < found["voxel_coverage"] < 0.97
     assert abs(found["voxel_coverage_by_mean_factor"] - 0.9) < 0.03
     assert found["kind"] != "constant"
@@ -65,8 +66,9 @@ def test_what_is_promised_is_measured_on_other_patients(fitted):
 
 def test_larger_errors_than_promised_are_seen(fitted):
     rows = [{**fitted.measure(case, {}, []), "counted": True} for case in patients(20, 2, size=3.0)]
-    found = gate(rows, 0.9)
+    found = gate(rows, 0.9, 0.9)
     assert found["patients_covered"] == 0
+    assert not found["promise_kept"]
     assert not found["passed"]
 
 

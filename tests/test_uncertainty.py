@@ -185,7 +185,7 @@ def test_a_damaged_file_is_named(damage, tmp_path):
 def test_a_direction_that_was_not_calibrated_is_refused(tmp_path):
     known = Uncertainty(document(tmp_path / "models"))
     assert known.of(None, "CECT") is known.of("NECT", "CECT")
-    with pytest.raises(ValueError, match=r"B30f to B70f was not calibrated.*NECT->CECT"):
+    with pytest.raises(ValueError, match=r"B30f to B70f was not calibrated.*has NECT->CECT"):
         known.of("B30f", "B70f")
 
 
