@@ -56,7 +56,7 @@ def test_what_is_promised_is_measured_on_other_patients(fitted):
     assert found["patients_covered"] >= 46  # of 60: 54 are expected, 4 SDs less
     assert found["promise_kept"]
     assert 0.88 < found["voxel_coverage"] < 0.97
-    assert abs(found["voxel_coverage_by_mean_factor"] - 0.9) < 0.03
+    assert 0.88 < found["voxel_coverage_by_mean_factor"] < 0.9 + 2 / 31 + 0.01  # for 30 patients of the factor
     assert found["kind"] != "constant"
     assert found["half_width"] < found["half_widths"]["constant"]
     assert found["lesion_auc"][found["kind"]] > 0.95  # where the error is largest by construction
