@@ -83,7 +83,7 @@ bench: $(VENV)/core  ## the benchmarks of speed, quick versions: 3 minutes on 2 
 # On a machine that has PyTorch for its GPU and no network: `make gpu-wheels` elsewhere, carry build/gpu along, `make gpu`.
 GPU_PYTHON ?= python3
 GPU_PACKAGES := monai pytorch-ignite nibabel fire termcolor pyyaml scipy scikit-image imageio lazy_loader tifffile psutil \
-  tqdm finufft pytest iniconfig pluggy packaging pygments importlib_resources
+  tqdm pytest iniconfig pluggy packaging pygments importlib_resources
 
 gpu-wheels:  ## gather in build/gpu what a machine with PyTorch alone lacks for `make gpu`
 	rm -rf build/gpu

@@ -33,7 +33,7 @@ from .outputs import NIFTI, clipped_voxels, publish_output
 from .sidecar import RunRecord
 
 SLAB = 8  # axial slices that are translated at a time
-TOGETHER = 4  # of them that are resampled, checked and written at a time, which takes more memory
+TOGETHER = 2**20  # voxels that are resampled, checked and written at a time, which takes more memory
 Transform = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -151,15 +151,14 @@ def translated_slabs(
     depth = volume.shape[axis]
     context = getattr(inferer, "context", 0) if context is None else context
     small = volume.numel() <= at_once and any(map(sees_all, _steps(encode)))
+    at_a_time = slices_together(volume)
     if slab is None or context is None or small:
-        slab, context, together = depth, 0, depth
-    else:
-        together = TOGETHER
-    parts = SliceParts(volume, encode, by_slab=together < depth)
+        slab, context, at_a_time = depth, 0, depth
+    parts = SliceParts(volume, encode, by_slab=min(slab, at_a_time) < depth)
     for start in range(0, depth, slab):
         stop = min(start + slab, depth)
         first, beyond = max(0, start - context), min(stop + context, depth)
-        spans = [(a, min(a + together, beyond)) for a in range(first, beyond, together)]
+        spans = [(a, min(a + at_a_time, beyond)) for a in range(first, beyond, at_a_time)]
         items = [parts.encoded(*span) for span in spans]
         order = items[::-1] if parts.downwards else items
         images = torch.cat([item["image"].as_subclass(torch.Tensor) for item in order], dim=-1)
@@ -224,9 +223,10 @@ class SliceParts:
 
     def _upwards(self) -> Iterator[np.ndarray]:
         """Yield all slabs without their last step of encoding, from the lowest slice."""
-        starts = range(0, self.depth, TOGETHER)
+        at_a_time = slices_together(self.volume)
+        starts = range(0, self.depth, at_a_time)
         for start in reversed(starts) if self.downwards else starts:
-            part = self.stored(start, min(start + TOGETHER, self.depth)).float()
+            part = self.stored(start, min(start + at_a_time, self.depth)).float()
             part = MetaTensor(part, meta=dict(self.volume.meta))
             yield self.encode({"image": part})["image"][0].as_subclass(torch.Tensor).numpy()
             forget_pages(self.volume)
@@ -268,6 +268,11 @@ def axial_axis(volume: MetaTensor) -> int:
     """Return the dimension of a volume (1, X, Y, Z) along which its axial slices are stacked."""
     directions = nib.orientations.io_orientation(np.asarray(volume.affine, dtype=float))
     return 1 + int(np.flatnonzero(directions[:, 0] == 2)[0])
+
+
+def slices_together(volume: MetaTensor) -> int:
+    """Return how many axial slices of a volume are resampled at a time."""
+    return max(1, TOGETHER * volume.shape[axial_axis(volume)] // volume.numel())
 
 
 class BackgroundWriter:
