@@ -1,7 +1,7 @@
 """
 How work grows with the number of files: operations on the disk and processor time, at two numbers of files.
 
-    python benchmarks/growth.py [--quick] [--result PATH]
+    python benchmarks/growth.py [--numbers 1000,10000] [--quick] [--result PATH]
 
 Opened files and listed folders are counted by Python's audit events. The processor time does not contain waiting.
 """
@@ -31,7 +31,8 @@ from common.inference import cases_to_do
 from common.inference.sidecar import RunRecord
 
 EVENTS = {"open": "opened", "os.scandir": "listed", "os.listdir": "listed"}
-NUMBERS = (1_000, 10_000)
+NUMBERS = (100, 1_000)
+MOST_CACHED = 1_000
 _counts: dict[str, int] | None = None
 
 
@@ -74,7 +75,7 @@ def rows(number: int) -> list[dict[str, Any]]:
         result.append({"work": "skip what is done", "files": number, **measured(skip)})
         assert len(found) == number
         assert not left
-        if number <= min(NUMBERS):
+        if number <= MOST_CACHED:
             result.append({"work": "fill a cache", "files": number, **measured(lambda: _fill(images, folder))})
     return result
 
@@ -129,14 +130,15 @@ def _arranged(item: dict[str, Any]) -> dict[str, Any]:
     return {"image": torch.zeros(8)}
 
 
-def main(quick: bool = False, result: str | None = None) -> None:
+def main(quick: bool = False, result: str | None = None, numbers: tuple[int, ...] = NUMBERS) -> None:
     """
     Args:
         quick: few files; nothing is written unless `result` is given.
         result: the JSON file; default: `benchmarks/results/performance_growth.json`.
+        numbers: of files.
     """
     sys.addaudithook(_count)
-    found = [row for number in ((10, 20) if quick else NUMBERS) for row in rows(number)]
+    found = [row for number in ((10, 20) if quick else numbers) for row in rows(number)]
     for row in found:
         row |= {f"{name} a file": row[name] / row["files"] for name in ("opened", "listed")}
     found.sort(key=lambda row: (row["work"], row["files"]))
