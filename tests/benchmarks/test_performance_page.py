@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["train_step", "train_step_kept", "train_curves", "inference", "data_loading", "metrics", "start_up"]
+NAMES = [
+    "train_step",
+    "train_step_kept",
+    "train_curves",
+    "inference",
+    "data_loading",
+    "metrics",
+    "start_up",
+    "memory",
+    "growth",
+]
 
 
 @pytest.fixture(autouse=True)
