@@ -16,6 +16,7 @@ network without its residual. `chests` runs the bundle's inference on real chest
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import permutations
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.baselines import load_kernel_filters
+from common.baselines import load_kernel_filters, start_from_filters
 from common.data import load_datalist
 from common.engines.validation import low_pass_change
 from common.files import checksum
@@ -62,6 +63,7 @@ def score(
     models: str,
     name: str,
     phantom: str = "chest_iterative",
+    without_residual: bool = True,
     baselines: bool = False,
     patients: int | None = None,
     slices: int | None = None,
@@ -74,13 +76,16 @@ def score(
         models: Folder of the weights.
         name: Name of the method in the results; its earlier rows of this phantom are replaced.
         phantom: Name of the data set in the results.
+        without_residual: Whether to score the network without its residual as well.
         baselines: Whether to score the identity and the filters in `models` as well.
-        patients: Number of patients; default: all.
+        patients: Number of patients, negative: of the last ones; default: all.
         slices: Number of slices per patient; default: all.
         result: File of results; default: benchmarks/results/iterative_kernels.json.
     """
     definition = read_definition(models)
-    converters = {name: network_converter(models), f"{name}, no residual": network_converter(models, residual=False)}
+    converters = {name: network_converter(models)}
+    if without_residual:
+        converters[f"{name}, no residual"] = network_converter(models, residual=False)
     if baselines:
         converters |= baseline_converters(models)
     rows = []
@@ -99,7 +104,8 @@ def test_cases(
     data: str, domains: Sequence[str], patients: int | None, slices: int | None
 ) -> Iterator[tuple[str, dict[str, Volume], tuple[float, float]]]:
     """Yield name, volumes of those domains that it has, and pixel size of each test patient."""
-    for entry in load_datalist(data, "test")[:patients]:
+    entries = load_datalist(data, "test")
+    for entry in entries[patients:] if patients is not None and patients < 0 else entries[:patients]:
         images = {domain: nib.load(entry[domain]) for domain in domains if domain in entry}
         volumes = {key: np.asarray(each.dataobj, dtype=np.float32)[..., :slices] for key, each in images.items()}
         first = next(iter(images.values()))
@@ -170,7 +176,7 @@ def table(path: str, *, phantom: str = "chest_iterative") -> None:
     """
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     rows = [row for row in content["rows"] if row["phantom"] == phantom]
-    linear = set(next(run["linear"] for run in content["runs"] if run["phantom"] == phantom))
+    linear = set.intersection(*(set(run["linear"]) for run in content["runs"] if run["phantom"] == phantom))
     directions = list(dict.fromkeys(row["direction"] for row in rows))
     groups: dict[str, list[str]] = {"into iterative": [], "out of it": [], "between linear": []}
     for direction in directions:
@@ -190,6 +196,22 @@ def table(path: str, *, phantom: str = "chest_iterative") -> None:
         cells = [float(np.mean([means[d] for d in members])) for members in groups.values()]
         cells += [means[direction] for direction in ordered]
         print(f"| {method.replace('_', ' ')} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+
+
+def untrained(models: str, *, output_dir: str) -> None:
+    """Write the weights from which a training with `physics.yaml` began: its unpaired filters, and no residual.
+
+    Args:
+        models: Folder of the trained weights.
+        output_dir: Folder of the untrained ones.
+    """
+    out = Path(output_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("network.json", "filters.json"):
+        shutil.copy(Path(models) / name, out / name)
+    network: Any = build_network(read_definition(models))
+    start_from_filters(network, models, read_definition(models)["domains"])
+    torch.save(network.state_dict(), out / "model.pt")
 
 
 def prepare_pair(soft: str, sharp: str, *, output_dir: str) -> None:
@@ -314,5 +336,5 @@ def chest_table(path: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = (score, table, prepare_pair, chests, chest_table)
+    commands = (score, table, untrained, prepare_pair, chests, chest_table)
     fire.Fire({command.__name__: command for command in commands})
