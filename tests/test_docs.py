@@ -96,10 +96,11 @@ def labelled_scan(folder: Path) -> Path:
     folder.mkdir()
     x, y = np.mgrid[-32:32, -32:32]
     liver, body = np.hypot(x - 8, y) < 10, np.hypot(x, y) < 26
-    scan = np.repeat(np.select([liver, body], [114, 30], -1000)[..., None], 4, axis=2)
+    scan = np.repeat(np.select([liver, body], [114, 30], -1000)[..., None], 8, axis=2)
+    scan = scan + np.random.default_rng(0).normal(0, 8, scan.shape)
     affine = np.diag([5.0, 5.0, 4.0, 1.0])
     nib.save(nib.Nifti1Image(scan.astype(np.int16), affine), folder / "p1.nii.gz")
-    label = np.repeat(np.where(liver, 5, 0)[..., None], 4, axis=2)
+    label = np.repeat(np.where(liver, 5, 0)[..., None], 8, axis=2)
     nib.save(nib.Nifti1Image(label.astype(np.uint8), affine), folder / "p1_label.nii.gz")
     entry = {"image": "p1.nii.gz", "label": "p1_label.nii.gz", "domain": "CECT", "patient": "p1"}
     (folder / "datalist.json").write_text(json.dumps({"name": "one scan", "training": [entry]}))

@@ -17,7 +17,7 @@ MODELS = ROOT / "bundles" / "nect2cect" / "models"
 
 def edit_margin(models):
     document = json.loads((models / "network.json").read_text())
-    document["arguments"]["pad_value"] = 0.0
+    document["arguments"]["background"] = -0.5
     (models / "network.json").write_text(json.dumps(document))
 
 
