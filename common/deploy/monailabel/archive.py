@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from dicomweb_client.session_utils import create_session_from_user_pass
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
@@ -34,10 +33,12 @@ class ArchiveDatastore(DICOMWebDatastore):
     """
 
     def __init__(self, address: str) -> None:
-        user, password = settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD
+        session = requests.Session()
+        if settings.MONAI_LABEL_DICOMWEB_USERNAME:
+            session.auth = (settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD)
         client = DICOMwebClientX(
             url=address,
-            session=create_session_from_user_pass(user, password) if user and password else None,
+            session=session,
             qido_url_prefix=settings.MONAI_LABEL_QIDO_PREFIX,
             wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX,
             stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX,
