@@ -399,7 +399,7 @@ def coverage(*results: str) -> None:
             shares = [f"{found[key]:.1%}" for key in ("voxel_coverage", "voxel_coverage_by_mean_factor")]
             counts = "/".join(str(result["data"]["patients"][key]) for key in ("scale", "factor", "test"))
             interval = f"{low:.0%} to {high:.0%}"
-            kept = "kept" if found["promise_kept"] else "refuted"
+            kept = "not refuted" if found["promise_kept"] else "refuted"
             cells = [counts, patients, interval, kept, *shares, f"{found['half_width']:.0f} ({found['kind']})", *widths]
             _row(result["bundle"], direction, *cells, f"{found['error']:.0f}")
 
