@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fire
+import torch
 from inference import Enlarging, evaluator, save_noise
 from measuring import peak_memory_mb, print_table, result_path, write_result
 from torch import nn
@@ -31,9 +32,19 @@ def translate_noise(bundle: str, suffix: str, depth: int, side: int) -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         save_noise(Path(folder, f"scan{suffix}"), depth, side, mr=bundle == "nec_t1t2")
-        network = Enlarging() if bundle == "sr_cyclegan" else nn.Identity()
+        networks = {"sr_cyclegan": Enlarging(), "nec_t1t2": Middle()}
+        network = networks.get(bundle, nn.Identity())
         given: dict[str, Any] = {"network_def": network, "handlers": [], "guards": "warn"}
         run_cases(evaluator(bundle, folder, f"{folder}/out", **given))
+
+
+class Middle(nn.Module):
+    """The slice in the middle of those that a network sees."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map `(B, C, H, W)` to `(B, 1, H, W)`."""
+        middle = image.shape[1] // 2
+        return image[:, middle : middle + 1]
 
 
 def growth(*, quick: bool, jobs: int) -> list[dict[str, Any]]:

@@ -146,6 +146,25 @@ def test_what_depends_on_the_whole_volume_is_found_before_the_first_slab(name, s
     assert np.ptp(expected.numpy()) > 1000
 
 
+@pytest.mark.parametrize("slab", [1, 6])
+@pytest.mark.parametrize("name", ["axial", "upside down"])
+def test_a_slice_between_its_neighbours_is_the_same_in_slabs(name, slab):
+    image, (encode, decode) = head(AFFINES[name]), mr_steps()
+
+    def mixing(slices):
+        return 0.5 * slices[:, 1:2] + 0.3 * slices[:, :1] - 0.2 * slices[:, 2:]
+
+    found, expected = (
+        torch.cat([output for _, output in translated_slabs(image, mixing, encode, decode, inferer, **options)], 3)
+        for inferer, options in (
+            (AxialInferer(batch_size=2, slices=3), {"slab": slab, "at_once": 0}),
+            (AxialInferer(batch_size=2, slices=3), {"slab": None}),
+        )
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * 4000)
+    assert np.ptp(expected.numpy()) > 1000
+
+
 def test_an_inferer_that_needs_all_slices_gets_all_of_them():
     image, (encode, decode) = volume(AFFINES["sagittal"]), steps()
     inferer = WindowInferer(roi_size=(4, 4, 4), sw_batch_size=1, overlap=0.5, mode="gaussian")
