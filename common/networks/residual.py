@@ -176,6 +176,7 @@ class ResidualGenerator(nn.Module):
         self.spatial_dims, self.background = spatial_dims, background
         self.residual_weight = 1.0
         self.base = IntensityCurveLayer(points) if base == "curve" else nn.Identity()
+        self.in_channels = in_channels
         more = {"in_channels": in_channels} if in_channels > 1 else {}
         self.residual = network_class(network)(spatial_dims=spatial_dims, **more, **dict(arguments or {}))
         last = [layer for layer in self.residual.modules() if isinstance(layer, (nn.Conv2d, nn.Conv3d))][-1]
@@ -184,9 +185,9 @@ class ResidualGenerator(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Translate (B, C, H, W[, D]) in [-1, 1] to (B, 1, H, W[, D])."""
+        """Translate (B, C, H, W[, D]) in [-1, 1] to (B, 1, H, W[, D]), or to all channels if `in_channels` is 1."""
         check_image_dims(image, self.spatial_dims)
-        middle = middle_channel(image)
+        middle = middle_channel(image) if self.in_channels > 1 else image  # a stack's slices are all translated
         output = self.classical(middle) + self.residual_weight * self.residual(image).float()
         output = output.clamp(-1.0, 1.0)
         if self.background is not None:

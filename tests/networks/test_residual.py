@@ -174,3 +174,11 @@ def test_refused_arguments(arguments, message):
 
 def test_the_unet_keeps_odd_sizes():
     assert UNetGenerator(2, **SMALL)(torch.zeros(2, 1, 17, 50)).shape == (2, 1, 17, 50)
+
+
+def test_a_network_of_stacks_translates_all_of_their_slices():
+    """`in_channels` is 1: the three channels are no neighbours of a middle one; at first nothing is added to any."""
+    arguments = {"in_channels": 3, "out_channels": 3, **SMALL}
+    network = ResidualGenerator(2, base="identity", background=-1.0, arguments=arguments).eval()
+    stacks = torch.rand(2, 3, 32, 32) * 1.8 - 0.9
+    torch.testing.assert_close(network(stacks), stacks)
