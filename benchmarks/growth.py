@@ -31,7 +31,7 @@ from common.inference import cases_to_do
 from common.inference.sidecar import RunRecord
 
 EVENTS = {"open": "opened", "os.scandir": "listed", "os.listdir": "listed"}
-NUMBERS = (100, 1_000)
+NUMBERS = (1_000, 10_000)
 MOST_CACHED = 1_000
 _counts: dict[str, int] | None = None
 
