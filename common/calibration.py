@@ -529,7 +529,7 @@ def gate(rows: Sequence[Mapping[str, Any]], coverage: float, confidence: float) 
     kind = counted[0]["kind"]
     spearman = _means(row["spearman"] for row in counted)
     lesion = _means(row["lesion_auc"] for row in rows if row["lesion_auc"])
-    found = [row["error_auc"] for row in rows if row["error_auc"] is not None]
+    found = [row["error_auc"] for row in rows if row["error_auc"] is not None and np.isfinite(row["error_auc"])]
     structures = {
         name: {**_means(each), "patients": len(each)}
         for name in dict.fromkeys(name for row in rows for name in row["structures"])
