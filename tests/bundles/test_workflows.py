@@ -231,7 +231,7 @@ def test_monai_can_configure_the_tensorrt_export_up_to_the_converter(name, tmp_p
         **EXPORTS.get(name, {}),
     )
     (options,) = given
-    channels = 3 if name == "nect2cect" else 1  # the metadata's properties
+    channels = 3 if name in ("nect2cect", "nec_t1t2") else 1  # the metadata's properties
     assert tuple(options["input_shape"])[:2] == (1, channels)
     assert (options["precision"], options["dynamic_batchsize"]) == ("fp32", [1, 4, 8])
     extra = {"metadata.json": ""}
