@@ -30,11 +30,19 @@ class Nearest(nn.Module):
         return image.repeat_interleave(self.factor, dim=2).repeat_interleave(self.factor, dim=3)
 
 
+class Middle(nn.Module):
+    """The middle one of the slices that a network sees, which is the one it translates."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        middle = image.shape[1] // 2
+        return image[:, middle : middle + 1]
+
+
 def parsed(bundle: str, source: Path, output_dir: Path, /, **overrides: Any) -> ConfigParser:
     """The configuration of an inference, by default with an identity in place of the network and of its weights."""
     parser = ConfigParser()
     parser.read_config(str(BUNDLES / bundle / "configs" / "inference.yaml"))
-    network = Nearest() if bundle == "sr_cyclegan" else nn.Identity()
+    network = {"sr_cyclegan": Nearest, "nec_t1t2": Middle}.get(bundle, nn.Identity)()
     places = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": str(source), "output_dir": str(output_dir)}
     given = {"network_def": network, "handlers": [], **places, **OVERRIDES[bundle], **overrides}
     if "guards" in parser.config:
