@@ -20,7 +20,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +38,7 @@ from training_steps import SIZES, SMALL, STARGANS, Engine, batch, build, count_f
 from common.devices import default_device
 from common.inference.precision import in_bfloat16
 from common.methods import TranslationMethod
+from common.processes import run_child
 
 STAGES = {"tests": 0.3, "inference": 0.2, "training_steps": 0.3, "training": 0.2}  # share of the time of each
 PAPER = {"image_size": 512, "batch_size": 2}
@@ -49,7 +49,6 @@ PAPER_SIZES = {
     "nect2cect": {"image_size": 256, "batch_size": 4},
 }
 TRAINING = ("nec_t1t2", ("train", "demo"))  # bundle and configs
-ENDING = 20  # seconds that a training gets to stop
 Candidate = Callable[[], Any]
 
 
@@ -106,11 +105,7 @@ def tests(stage: Stage, *, tiny: bool) -> None:
         *chosen,
     ]
     environment = {**os.environ, "GPU_TEST_DEVICE": device, "PYTHONPATH": str(ROOT)}
-    try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, timeout=max(1.0, stage.left), check=False)
-        code: int | None = done.returncode
-    except subprocess.TimeoutExpired:
-        code = None
+    code = _run(command, stage, environment=environment, folder=ROOT)
     cases = ElementTree.parse(report).iter("testcase") if report.is_file() else iter(())
     rows = []
     for case in cases:
@@ -269,6 +264,14 @@ def peak_gflops_on(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / best / 1e9
 
 
+def _run(command: list[str], stage: Stage, **options: Any) -> int | None:
+    """The exit code of a program, or None if it was ended at the end of the stage's time."""
+    try:
+        return run_child(command, limit_s=max(1.0, stage.left), **options)
+    except TimeoutError:
+        return None
+
+
 def training(stage: Stage, *, tiny: bool, bundle: str = TRAINING[0], configs: tuple[str, ...] = TRAINING[1]) -> None:
     """Train a bundle for the budget; the same command goes on from the saved state."""
     folder = stage.path.parent / "training"
@@ -279,19 +282,9 @@ def training(stage: Stage, *, tiny: bool, bundle: str = TRAINING[0], configs: tu
     command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
-        )
-        try:
-            code: int | None = process.wait(timeout=max(1.0, stage.left))
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            code = None
-            try:
-                process.wait(timeout=ENDING)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    code = _run(
+        command, stage, environment={**os.environ, "PYTHONPATH": str(ROOT)}, folder=folder, log=folder / "log.txt"
+    )
     last = {}
     for name in ("losses", "validation"):
         path = folder / "output" / f"{name}.csv"

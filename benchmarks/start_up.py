@@ -9,14 +9,16 @@ Numbers of modules and shares of the import time are shown, as the seconds depen
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import fire
 from measuring import ROOT, print_table, result_path, write_result
+
+from common.processes import run_child
 
 LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 SHOWN = 0.02  # share of the time from which a package has its own row
@@ -31,10 +33,14 @@ def imports(arguments: list[str]) -> tuple[Counter[str], Counter[str]]:
         arguments: of the command line.
     """
     command = [sys.executable, "-X", "importtime", "-m", "common", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log.txt")
+        if code := run_child(command, log=log, folder=ROOT):
+            raise SystemExit(f"{command} ended with exit code {code}.\n{log.read_text(encoding='utf-8')}")
+        lines = LINE.findall(log.read_text(encoding="utf-8"))
     numbers: Counter[str] = Counter()
     times: Counter[str] = Counter()
-    for time, name in LINE.findall(done.stderr):
+    for time, name in lines:
         package = name.partition(".")[0]
         numbers[package] += 1
         times[package] += int(time)

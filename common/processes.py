@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -26,7 +28,12 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 def run_child(
-    command: Sequence[str], *, log: str | Path | None = None, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    log: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: str | Path | None = None,
+    limit_s: float | None = None,
 ) -> int:
     """Run a program to its end; it, and whatever it starts, ends when this process ends.
 
@@ -41,29 +48,37 @@ def run_child(
         command: The program and its arguments.
         log: File for what it prints; None: it prints where this process does.
         environment: Variables of the child; None: those of this process.
+        folder: Working directory of the child; None: that of this process.
+        limit_s: Seconds after which the child is ended; None: no limit.
 
     Returns:
         The child's exit code, or minus the signal that ended it.
+
+    Raises:
+        TimeoutError: If the child was ended after `limit_s`.
 
     Example:
         >>> run_child([sys.executable, "-c", "raise SystemExit(3)"])
         3
     """
     if log is None:
-        return _run(command, environment=environment)
+        return _run(command, limit_s, env=environment, cwd=folder)
     with Path(log).open("wb") as file:
-        return _run(command, stdout=file, stderr=subprocess.STDOUT, environment=environment)
+        return _run(command, limit_s, env=environment, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
 
 
-def _run(command: Sequence[str], *, environment: Mapping[str, str] | None, **streams: Any) -> int:
+def _run(command: Sequence[str], limit_s: float | None, **options: Any) -> int:
     with _received_signals() as received:
-        process = subprocess.Popen([*command], env=environment, **streams, **_own_group())
+        process = subprocess.Popen([*command], **options, **_own_group())
+        end = math.inf if limit_s is None else time.monotonic() + limit_s
         try:
             while True:
                 with suppress(subprocess.TimeoutExpired):
                     return process.wait(POLL)
                 if received or not threading.main_thread().is_alive():
                     end_tree(process, received[0] if received else signal.SIGTERM)
+                elif time.monotonic() > end:
+                    raise TimeoutError(f"{command[0]!r} was ended after {limit_s:g} s.")
         finally:
             if process.poll() is None:
                 end_tree(process)

@@ -92,6 +92,13 @@ def test_the_exit_code_comes_back_and_what_is_printed_goes_into_the_log(tmp_path
     assert (tmp_path / "log").read_text().split() == ["out", "err"]
 
 
+def test_a_child_works_in_its_folder_and_is_ended_after_its_limit(tmp_path):
+    code = "import pathlib, time; pathlib.Path('here').touch(); time.sleep(600)"
+    with pytest.raises(TimeoutError, match="2 s"):
+        run_child([sys.executable, "-c", code], folder=tmp_path, limit_s=2)
+    assert (tmp_path / "here").is_file()
+
+
 @POSIX
 def test_a_child_that_a_signal_ended_says_so():
     assert run_child([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]) == -9

@@ -110,7 +110,7 @@ def contrast_agent(
         >>> image = np.full((40, 40, 3), -100.0)
         >>> image[8:32, 8:32] = 115.0
         >>> agent = contrast_agent(image, np.where(image > 0, 5, 0), (1.0, 1.0, 3.0), enhanced=True)
-        >>> agent[20, 20, 1], agent[0, 0, 1]  # a liver of 56 HU without agent
+        >>> float(agent[20, 20, 1]), float(agent[0, 0, 1])  # a liver of 56 HU without agent
         (59.0, 0.0)
     """
     if image.shape != label.shape or image.ndim != 3:
