@@ -33,10 +33,10 @@ docs: $(VENV)/docs  ## the pages and an API reference in build/docs; a warning i
 	$(PYTHON) -m sphinx -q -W --keep-going -c docs . build/docs
 	@echo "Pages: build/docs/docs/index.html"
 
-test: $(VENV)/dev  ## the core test suite: 8 minutes on 2 cores
+test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults"
 
-test-slow: $(VENV)/dev  ## the tests that take long each: 4 minutes on 2 cores
+test-slow: $(VENV)/dev  ## the tests that take long each: 6 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow and not faults"
 
 .venvs/%/ready: environments/%.sh constraints.txt pyproject.toml
