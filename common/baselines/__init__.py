@@ -3,14 +3,7 @@
 from .base import Baseline, Identity, Interpolation
 from .curve import IntensityCurve
 from .enhancement_spread import load_spread, measure_and_save_spread
-from .fitting import (
-    fit_and_save,
-    fit_baselines,
-    load_baselines,
-    match_to_mean,
-    save_baselines,
-    start_from_inverted,
-)
+from .fitting import fit_and_save, fit_baselines, load_baselines, match_to_mean, save_baselines, start_from_inverted
 from .histogram import HistogramMatching, InvertedHistogramMatching
 from .kernels.radial_filter import RadialFilter
 from .kernels.reference import estimate_kernel, kernel_distances
