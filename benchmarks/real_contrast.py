@@ -328,7 +328,7 @@ def phantom(path: str) -> None:
 
 
 def picture(originals: str, *, models: str, output: str | None = None) -> None:
-    """Draw slices of the judged scan: before, the network's CECT, and the change.
+    """Draw slices of the judged scan: before, the network's CECT, and the change; the patient's right on the left.
 
     Args:
         originals: Folder of the files.
@@ -340,7 +340,7 @@ def picture(originals: str, *, models: str, output: str | None = None) -> None:
     made = outputs(originals, models, "network")["network"]
     rows = []
     for volume, low, high in ((source, -60, 200), (made, -60, 200), (made - source, -20, 160)):
-        tiles = [np.rot90(volume[..., z]).repeat(3, 0).repeat(3, 1) for z in SHOWN]
+        tiles = [np.rot90(volume[::-1, :, z]).repeat(3, 0).repeat(3, 1) for z in SHOWN]  # X runs to the right
         rows.append(np.clip((np.concatenate(tiles, axis=1) - low) / (high - low), 0, 1))
     Image.fromarray((np.concatenate(rows) * 255).astype(np.uint8)).save(path)
     print(path)

@@ -37,12 +37,17 @@ RESULTS = ROOT / "benchmarks" / "results"
 REAL = {  # patterns of open scans by kind of phantom
     "brain": ("brain_mri/*T1.nii.gz", "brain_mri/*t1_brain.nii.gz"),
     "chest": ("chest_ct/*slices.nii.gz", "kernel_pair_ct/*.nii.gz"),
-    "abdomen": ("abdomen_ct/acrin*.nii.gz", "abdomen_ct/c4kc*.nii.gz", "abdomen_ct/totalseg_example_c*.nii.gz"),
+    "abdomen": (
+        "abdomen_ct/acrin*.nii.gz",
+        "abdomen_ct/c4kc*.nii.gz",
+        "abdomen_ct/totalseg_example_ct_*.nii.gz",
+        "abdomen_ct/totalseg_example_contrast_Br*.nii.gz",
+    ),
     "lung": ("chest_ct/*slices.nii.gz",),
 }
 SEED = 23  # of the phantoms; those of trainings have 0
 PLANTED = 200  # label of a planted lesion
-LESIONS = ("cyst", "calcified", "cavity")  # which no patient of the phantoms has
+LESIONS = ("cyst", "calcified", "cavity")  # which no patient of the phantoms has, but abdomens have other cysts
 
 
 class Plan(NamedTuple):

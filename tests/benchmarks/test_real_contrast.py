@@ -10,7 +10,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks import real_contrast
 from benchmarks.real_contrast import (
     DRAWN,
     ENHANCED,
@@ -25,6 +27,7 @@ from benchmarks.real_contrast import (
     draw_labels,
     find_regions,
     measure,
+    picture,
 )
 from tests.helpers.bundles import ROOT
 from tests.helpers.shared import require_shared
@@ -86,6 +89,17 @@ def test_the_drawn_organs_have_the_size_and_hu_of_organs():
     for value, (least, most, low, high) in expected.items():
         assert least < (label == value).sum() * millilitres < most
         assert low < values[label == value].mean() < high
+
+
+def test_the_picture_has_the_right_of_the_patient_on_its_left_and_front_above(tmp_path, monkeypatch):
+    source, _ = patient()
+    source[40:45, 30:35] = 200  # X runs to the right, Y to the front
+    monkeypatch.setattr(real_contrast, "judged", lambda originals: (source, None))
+    monkeypatch.setattr(real_contrast, "outputs", lambda *given: {"network": source})
+    picture("", models="", output=str(tmp_path / "picture.png"))
+    tile = np.asarray(Image.open(tmp_path / "picture.png"))[: 3 * 30, : 3 * 60]
+    rows, columns = np.nonzero(tile == 255)
+    assert rows.size == 9 * 25 and columns.max() < 3 * 20 and rows.min() >= 3 * 15
 
 
 def test_the_committed_numbers_are_on_the_page():
