@@ -312,11 +312,13 @@ def network_class(name: str) -> type[nn.Module]:
 def input_channels(network: nn.Module) -> int:
     """Return the channels of a network's input image: its recorded argument `in_channels`, else 1.
 
+    A `ResidualGenerator` that translates all channels of its image records them as an argument of its inner network.
+
     Args:
         network: Network, or one that binds a target to an inner network (`common.networks.WithTarget`).
     """
-    inner = getattr(network, "network", network)
-    return int(getattr(inner, "arguments", {}).get("in_channels", 1))
+    arguments = getattr(getattr(network, "network", network), "arguments", {})
+    return max(int(given.get("in_channels", 1)) for given in (arguments, arguments.get("arguments") or {}))
 
 
 def definition_path(bundle_root: str | Path) -> Path:

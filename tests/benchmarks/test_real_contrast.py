@@ -99,7 +99,9 @@ def test_the_picture_has_the_right_of_the_patient_on_its_left_and_front_above(tm
     picture("", models="", output=str(tmp_path / "picture.png"))
     tile = np.asarray(Image.open(tmp_path / "picture.png"))[: 3 * 30, : 3 * 60]
     rows, columns = np.nonzero(tile == 255)
-    assert rows.size == 9 * 25 and columns.max() < 3 * 20 and rows.min() >= 3 * 15
+    assert rows.size == 9 * 25
+    assert columns.max() < 3 * 20
+    assert rows.min() >= 3 * 15
 
 
 def test_the_committed_numbers_are_on_the_page():

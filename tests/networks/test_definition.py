@@ -22,11 +22,13 @@ from common.networks import (
     NECGenerator,
     PatchDiscriminatorPyramid,
     PatchFeatureMLP,
+    ResidualGenerator,
     SPADEGenerator,
     StarGANGenerator,
     WithTarget,
     changed_by_hand,
     definition_path,
+    input_channels,
     load_definition,
     read_definition,
     record_arguments,
@@ -363,3 +365,17 @@ def test_a_file_that_is_no_definition_is_refused_unread(tmp_path):
 )
 def test_the_shipped_definitions_are_as_they_were_written(models):
     assert changed_by_hand(models) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "channels"),
+    [
+        ({}, 1),
+        ({"in_channels": 3}, 3),
+        ({"base": "identity", "arguments": {"in_channels": 3, "out_channels": 3, "channels": [4, 4, 8, 8, 8]}}, 3),
+    ],
+)
+def test_the_channels_of_an_image_are_those_that_the_network_takes(options, channels):
+    network = ResidualGenerator(2, **{"arguments": {"channels": [4, 4, 8, 8, 8]}, **options})
+    assert input_channels(network) == channels
+    assert network(torch.zeros(1, channels, 16, 16)).shape[2:] == (16, 16)
