@@ -41,7 +41,7 @@ PHANTOM = {"ggcl": "chest", "kcgan_kernel_conversion": "chest", "nec_t1t2": "bra
 PHANTOM |= {"nect2cect": "abdomen", "sr_cyclegan": "lung"}
 OVERLAYS = {"nect2cect": ["configs/train_contrast_removal.yaml"]}  # the stage that needs no other before it
 # What MONAI's bundle commands and torch themselves need, and what only commands beside the configs do.
-COMES_ALONG = {"torch", "monai", "numpy", "fire", "yaml", "jinja2"}
+COMES_ALONG = {"torch", "monai", "numpy", "fire", "yaml", "jinja2", "markupsafe"}
 DISTRIBUTIONS = {"ignite": "pytorch-ignite", "skimage": "scikit-image"}
 WITH_SCHEMA = needs_shared(*SCHEMA_PARTS)
 EACH = pytest.mark.parametrize("name", PHANTOM)

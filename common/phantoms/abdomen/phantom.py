@@ -127,12 +127,7 @@ def _make(
 
 
 def scan(
-    rng: np.random.Generator | None,
-    hu: FloatArray,
-    *,
-    pixel_mm: float,
-    photons: float = PHOTONS,
-    kernel: str = KERNEL,
+    rng: np.random.Generator | None, hu: FloatArray, *, pixel_mm: float, photons: float = PHOTONS, kernel: str = KERNEL
 ) -> FloatArray:
     """Scan an object and reconstruct it.
 
