@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..devices import without_autocast
 from .definition import record_arguments
 from .layers import RestoreClipped, check_image_dims
-from .residual import UNetGenerator
+from .residual import UNetGenerator, start_at_zero
 from .stargan import StarGANGenerator
 
 INITIAL_INTERVALS = 240  # intervals of the initial filter
@@ -273,8 +273,7 @@ class IterativePhysicsGenerator(PhysicsGenerator):
         self.gates: torch.Tensor
         self.register_buffer("gates", gates, persistent=False)
         self.residual = UNetGenerator(2, 2 + 2 * num_domains, channels=channels)
-        last = [layer for layer in self.residual.modules() if isinstance(layer, nn.Conv2d)][-1]
-        nn.init.zeros_(last.weight)
+        start_at_zero(self.residual)
 
     def forward(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Convert (B, 1, H, W) in [-1, 1] with labels (B, 2 num_domains + 1) or (1, 2 num_domains + 1)."""

@@ -123,6 +123,14 @@ class UNetGenerator(nn.Module):
         return crop_like(self.net(pad_to_multiple(image, self.multiple, -1.0)), image)
 
 
+def start_at_zero(network: nn.Module) -> None:
+    """Set the last convolution of a network to zero, so that it adds nothing before it is trained."""
+    last = [layer for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.Conv3d))][-1]
+    nn.init.zeros_(last.weight)
+    if last.bias is not None:
+        nn.init.zeros_(last.bias)
+
+
 def middle_channel(image: torch.Tensor) -> torch.Tensor:
     """Return the middle one of neighbouring slices: (B, 1, H, W[, D]) of (B, C, H, W[, D])."""
     return image.narrow(1, image.shape[1] // 2, 1)
@@ -179,10 +187,7 @@ class ResidualGenerator(nn.Module):
         self.in_channels = in_channels
         more = {"in_channels": in_channels} if in_channels > 1 else {}
         self.residual = network_class(network)(spatial_dims=spatial_dims, **more, **dict(arguments or {}))
-        last = [layer for layer in self.residual.modules() if isinstance(layer, (nn.Conv2d, nn.Conv3d))][-1]
-        nn.init.zeros_(last.weight)
-        if last.bias is not None:
-            nn.init.zeros_(last.bias)
+        start_at_zero(self.residual)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Translate (B, C, H, W[, D]) in [-1, 1] to (B, 1, H, W[, D]), or to all channels if `in_channels` is 1."""
