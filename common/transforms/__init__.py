@@ -19,7 +19,7 @@ from .guards.scales import CheckAird, CheckClippedd, CheckPixelSized, CheckPlane
 from .intensity import AddSourced, CheckHUd, GreyToHUd, ToChangeInHUd, grey_levels, reference_percentiles
 from .lung import FindRegiond, LungMaskd, lung_mask
 from .misalign import misalign, misalign_patients, random_affine
-from .randomize import RandInverseLookd, RandLookd, RandPosed, RandRimd, RandScannedd
+from .randomize import RandInverseLookd, RandLesiond, RandLookd, RandPosed, RandRimd, RandScannedd
 from .standardize import StandardizeForegroundd, foreground_ranks, intensity_encoder, landmark_scale
 from .twins import contrast_agent, contrast_twins, write_contrast_twins
 from .unchanged import KeepPaddingd, LimitChanged, UnchangedRegion
@@ -55,6 +55,7 @@ __all__ = [
     "LoadMappedd",
     "LungMaskd",
     "RandInverseLookd",
+    "RandLesiond",
     "RandLookd",
     "RandPosed",
     "RandRimd",

@@ -30,6 +30,10 @@ SURROUNDINGS = 2.0  # pixels, scale of the mean that counts as a voxel's surroun
 SHARPEST = 0.3  # pixels; a narrower blur is none
 HALF = 0.5
 SMALLEST_SHARE = 0.15  # of a rim pixel; below it is background
+# Lesions, apart from their radius: depth of their centres below the rim in pixels, share of the way from the tissue to
+# the brightest percentile of the target, elongation, width of their edge in pixels, and of their uneven outline.
+LESION_DEPTH, LESION_CONTRAST, LESION_BRIGHTEST = 4.0, (0.3, 0.9), 98.0
+LESION_ELONGATION, LESION_EDGE, LESION_UNEVEN = (0.5, 1.0), (0.8, 2.5), 0.15
 
 
 class RandPosed(Randomizable, MapTransform):
@@ -179,6 +183,88 @@ class RandRimd(Randomizable, MapTransform):
         depth = distance_transform_edt(np.pad(mask, 1, constant_values=True))  # the image's border is no rim
         kept = (depth[1:-1, 1:-1] > cut) & mask
         return np.asarray(gaussian_filter(kept.astype(np.float32), scale, truncate=3.0))
+
+
+class RandLesiond(Randomizable, MapTransform):
+    """Put soft blobs into the tissue, bright in the target and hardly or moderately darker in the source.
+
+    They look like lesions of the white matter in T2 and T1. Their centres lie below the rim where the target is darker
+    than its median, as white matter in T2; fluid, which is brighter than they are, stays. A blob reaches through as
+    many neighbouring slices as its size allows.
+
+    Args:
+        source: Key of an image (C, H, W), foreground from -0.9 to 1, axial slices as channels.
+        target: Key of the aligned image in [-1, 1].
+        prob: Probability that a pair is changed; 0 draws no random number at all.
+        number: Largest number of blobs.
+        radius: Range of their larger radius, pixels.
+        dark: Largest share of a source's value above the darkest foreground that a blob takes away.
+
+    Raises:
+        ValueError: If an argument lies outside its range.
+    """
+
+    def __init__(
+        self,
+        source: str = "source",
+        target: str = "target",
+        *,
+        prob: float = 0.5,
+        number: int = 8,
+        radius: Sequence[float] = (1.5, 7.0),
+        dark: float = 0.5,
+    ) -> None:
+        MapTransform.__init__(self, [source, target])
+        if not 0 <= prob <= 1:
+            raise ValueError(f"`prob` must lie in [0, 1], got {prob}.")
+        if number < 1:
+            raise ValueError(f"`number` must be >= 1, got {number}: for none, `prob=0`.")
+        if not (len(radius) == 2 and 0 < radius[0] <= radius[1]):
+            raise ValueError(f"`radius` must be two rising numbers > 0 (pixels), got {list(radius)}.")
+        if not 0 <= dark <= 1:
+            raise ValueError(f"`dark` must lie in [0, 1], got {dark}.")
+        self.source, self.target = source, target
+        self.prob, self.number, self.radius, self.dark = prob, number, [float(r) for r in radius], dark
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        if self.prob > 0 and self.R.random() < self.prob:
+            source, target = (
+                torch.as_tensor(item[key]).as_subclass(torch.Tensor).float().numpy().copy()
+                for key in (self.source, self.target)
+            )
+            self._paint(source, target)
+            item[self.source], item[self.target] = torch.from_numpy(source), torch.from_numpy(target)
+        return item
+
+    def _paint(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Draw lesions into both images, in place."""
+        mask = (source > EDGE) & (target > BACKGROUND)
+        if not mask.any():
+            return
+        middle, brightest = np.percentile(target[mask], [50.0, LESION_BRIGHTEST])
+        deep = np.stack([distance_transform_edt(np.pad(slice_, 1, constant_values=True)) for slice_ in mask])
+        places = np.argwhere(mask & (deep[:, 1:-1, 1:-1] > LESION_DEPTH) & (target <= middle))
+        for _ in range(self.R.randint(1, self.number + 1) if len(places) else 0):
+            centre = places[self.R.randint(len(places))]
+            bright = target[tuple(centre)] + self.R.uniform(*LESION_CONTRAST) * (brightest - target[tuple(centre)])
+            share = self._share(mask.shape, centre) * (mask & (target < bright))
+            source -= share * (source - LOWEST) * self.R.uniform(0, self.dark)
+            target += share * (bright - target)
+
+    def _share(self, shape: Sequence[int], centre: np.ndarray) -> np.ndarray:
+        """Draw the share (C, H, W) of each pixel that one lesion around `centre` fills."""
+        slices, rows, columns = (
+            axis - place for axis, place in zip(np.ogrid[tuple(map(slice, shape))], centre, strict=True)
+        )
+        radius = np.exp(self.R.uniform(*np.log(self.radius)))
+        across, along = radius * self.R.uniform(*LESION_ELONGATION, 2)
+        angle, *phases = self.R.uniform(0, 2 * np.pi, 3)
+        u, v = np.cos(angle) * rows + np.sin(angle) * columns, np.cos(angle) * columns - np.sin(angle) * rows
+        outline = 1 + sum(LESION_UNEVEN * np.sin(n * np.arctan2(v, u) + phase) for n, phase in enumerate(phases, 2))
+        distance = np.sqrt((u / radius) ** 2 + (v / across) ** 2 + (slices / along) ** 2) / outline
+        edge = self.R.uniform(*LESION_EDGE)
+        return np.asarray(np.clip((1 - distance) * radius / edge + HALF, 0, 1), dtype=np.float32)
 
 
 class RandInverseLookd(Randomizable, MapTransform):

@@ -202,6 +202,18 @@ def test_ranks_are_encoded_alike_in_training_and_inference(overlays):
     assert (type(deployed), deployed.method) == (type(step), step.method)
 
 
+def test_made_up_lesions_are_no_part_of_a_training_that_does_not_ask_for_them():
+    """A `Compose` seeds its steps in turn: one that does nothing would change the random numbers of the others."""
+    without, some = (
+        parsed("train", "randomised", **share).get_parsed_content("train#preprocessing").transforms
+        for share in ({}, {"lesion_share": 0.3})
+    )
+    names = ["RandPosed", "RandInverseLookd", "RandRimd", "RandLookd", "Lambdad"]
+    assert [type(step).__name__ for step in without] == names
+    assert [type(step).__name__ for step in some] == [*names[:2], "RandLesiond", *names[2:]]
+    assert some[2].prob == 0.3
+
+
 def test_no_config_has_an_absolute_path():
     for file in CONFIGS.rglob("*.yaml"):
         assert not re.findall(r"(?<!\+ )['\"]/\w|: /\w", file.read_text()), file

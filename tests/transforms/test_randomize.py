@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.transforms import RandInverseLookd, RandLookd, RandPosed, RandRimd, RandScannedd
+from common.transforms import RandInverseLookd, RandLesiond, RandLookd, RandPosed, RandRimd, RandScannedd
 from common.transforms.randomize import random_curve
 from common.transforms.standardize import EDGE, LOWEST
 
@@ -219,3 +219,98 @@ def test_each_slice_of_a_stack_keeps_its_own_background(transform):
     areas = (item["source"] > EDGE).flatten(1).sum(1)
     assert areas[0] < areas[2] < areas[1]
     assert set(torch.unique(item["source"][item["source"] <= EDGE]).tolist()) == {-1.0}
+
+
+def brain():
+    """White matter in a disc, fluid in its middle and grey matter around it, as T1 and T2 show them; three slices."""
+    distance = np.hypot(*np.mgrid[-32:32, -32:32])
+    parts = [distance < 5, distance < 22, distance < 27]
+    pair = {"source": [-0.85, 0.7, 0.1], "target": [0.8, -0.65, -0.5]}
+    return {
+        name: torch.as_tensor(np.tile(np.select(parts, values, -1.0), (3, 1, 1)), dtype=torch.float32)
+        for name, values in pair.items()
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lesions_are_bright_in_the_target_and_not_brighter_in_the_source(seed):
+    before, after = brain(), seeded(RandLesiond(prob=1.0), seed)(brain())
+    grown = after["target"] - before["target"]
+    faded = before["source"] - after["source"]
+    assert grown.max() > 0.3
+    assert grown.min() >= 0
+    assert faded.min() >= 0
+    assert after["source"][after["source"] > -1].min() >= LOWEST
+    assert not (faded[grown == 0] != 0).any()  # one shape in both
+    assert after["target"].max() <= 0.8  # fluid is still the brightest
+    for value in (-1.0, 0.8):  # background and fluid stay
+        where = before["target"] == value
+        for name in before:
+            assert torch.equal(after[name][where], before[name][where])
+    lesion = grown[1] > 0.2
+    assert 3 < int(lesion.sum()) < 0.6 * int((before["target"][1] > -1).sum())
+
+
+def test_a_lesion_may_be_invisible_in_the_source():
+    after = seeded(RandLesiond(prob=1.0, dark=0.0))(brain())
+    assert torch.equal(after["source"], brain()["source"])
+    assert not torch.equal(after["target"], brain()["target"])
+
+
+def test_lesions_have_the_size_and_the_number_that_were_asked_for():
+    """One of radius 6 covers at most its uneven circle and soft edge, and takes away at most half of a value."""
+    areas = []
+    for seed in range(12):
+        after = seeded(RandLesiond(prob=1.0, number=1, radius=(6.0, 6.0)), seed)(brain())
+        changed = (after["target"] - brain()["target"]) > 0
+        rows, columns = changed.any(dim=0).nonzero(as_tuple=True)
+        assert max(int(rows.max() - rows.min()), int(columns.max() - columns.min())) <= 2 * (6 * 1.3 * 1.25)
+        areas.append(int(changed.sum()))
+        assert (brain()["source"] - after["source"]).max() <= 0.5 * (0.7 - LOWEST) + 1e-6
+    small = [
+        int(
+            (
+                seeded(RandLesiond(prob=1.0, number=1, radius=(1.5, 1.5)), s)(brain())["target"] != brain()["target"]
+            ).sum()
+        )
+        for s in range(12)
+    ]
+    assert np.mean(areas) > 4 * np.mean(small)
+    assert min(small) > 0
+
+
+def test_lesions_repeat_by_seed_and_leave_their_input_alone():
+    item = brain()
+    first, again, other = (seeded(RandLesiond(prob=1.0), seed)(item)["target"] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(item["target"], brain()["target"])
+
+
+def test_no_lesions_without_their_probability_nor_any_random_number():
+    transform = seeded(RandLesiond(prob=0.0), 5)
+    before = transform.R.get_state()[1:3]
+    item = transform(brain())
+    after = transform.R.get_state()[1:3]
+    assert np.array_equal(before[0], after[0])
+    assert before[1] == after[1]
+    assert torch.equal(item["target"], brain()["target"])
+
+
+def test_no_lesions_where_there_is_no_tissue():
+    empty = {name: torch.full((3, 32, 32), -1.0) for name in ("source", "target")}
+    assert (seeded(RandLesiond(prob=1.0))(empty)["target"] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prob": 1.5}, r"`prob` must lie in \[0, 1\], got 1\.5"),
+        ({"number": 0}, r"`number` must be >= 1, got 0: for none, `prob=0`"),
+        ({"radius": (4.0, 2.0)}, r"`radius` must be two rising numbers > 0 \(pixels\), got \[4\.0, 2\.0\]"),
+        ({"dark": 1.2}, r"`dark` must lie in \[0, 1\], got 1\.2"),
+    ],
+)
+def test_wrong_lesions_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RandLesiond(**arguments)
