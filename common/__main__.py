@@ -25,9 +25,10 @@ def phantom(
     """Generate a digital phantom with exact ground truth: NIfTI volumes, label maps and a datalist.json.
 
     Args:
-        kind: Brain (T1 and T2), brain_pd (the same patients' T2 and PD), chest (CT, kernels B30f, B50f, B70f),
-            chest_iterative (also iterative reconstructions I30f, I50f, I70f), abdomen (CT before and after
-            contrast), abdomen_varied (the same of more kinds of patients), lung (clinical and micro CT).
+        kind: Brain (T1 and T2), brain_pd (the same patients' T2 and PD), brain_varied (T1 and T2 of many scanners, with
+            and without skull), chest (CT, kernels B30f, B50f, B70f), chest_iterative (also iterative reconstructions
+            I30f, I50f, I70f), abdomen (CT before and after contrast), abdomen_varied (the same of more kinds of
+            patients), lung (clinical and micro CT).
         output_dir: Folder of the data; a second run with the same parameters changes nothing.
         patients: Number of patients; training, validation and test are split by patient.
         slices: Axial slices per patient; for lung those of the micro CT, a multiple of `factor`.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from .abdomen.phantom import ABDOMEN, VARIED_ABDOMEN
-from .brain.phantom import BRAIN, BRAIN_PD
+from .brain.phantom import BRAIN, BRAIN_PD, VARIED_BRAIN
 from .chest.iterative import CHEST_ITERATIVE
 from .chest.phantom import CHEST
 from .dataset import PhantomKind
 from .lung.phantom import LUNG
 
-ALL = (BRAIN, BRAIN_PD, CHEST, CHEST_ITERATIVE, ABDOMEN, VARIED_ABDOMEN, LUNG)
+ALL = (BRAIN, BRAIN_PD, VARIED_BRAIN, CHEST, CHEST_ITERATIVE, ABDOMEN, VARIED_ABDOMEN, LUNG)
 KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in ALL}
 
 

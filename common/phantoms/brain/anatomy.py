@@ -8,7 +8,7 @@ solid part, a necrotic core and oedema around it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,7 @@ NECROSIS_DEPTH = 0.38  # relative to the radius
 WHITE_MATTER_SPREAD_MM = 3.0  # oedema follows white matter and spares the cortex
 
 Fractions = dict[str, FloatArray]
+Change = Callable[[Fractions, HeadPoints, float], None]  # of fractions (N,) at points with edges of a half width in mm
 
 # Sampling.
 EDGE_HALF_WIDTH = 0.55  # in pixels: partial volume in the plane
@@ -57,6 +58,7 @@ TISSUE_LABELS = {
     6: ("grey_matter",),
     7: ("white_matter", "gliosis"),
     8: ("sulcal_csf", "meninges"),
+    9: ("white_matter_lesion",),
 }
 LABEL_NAMES = {
     1: "oedema",
@@ -68,6 +70,7 @@ LABEL_NAMES = {
     7: "white_matter",
     8: "sulcal_csf",
 }
+VARIED_LABEL_NAMES = {**LABEL_NAMES, 9: "white_matter_lesion"}  # which only varied patients have
 
 
 def meninges_share(points: HeadPoints) -> FloatArray:
@@ -175,6 +178,8 @@ def tissue_fractions(
     slice_positions_mm: FloatArray,
     slice_mm: float,
     in_plane_mm: tuple[FloatArray, FloatArray],
+    changes: Sequence[Change] = (),
+    margin_mm: float = MENINGES_MM,
 ) -> Fractions:
     """Compute the fraction of each tissue in each voxel, averaged over the slice thickness.
 
@@ -184,17 +189,22 @@ def tissue_fractions(
         slice_positions_mm: Centres (nz,) of the slices, upwards.
         slice_mm: Distance between slices; they are this thick, but at most `LARGEST_SLICE_THICKNESS_MM`.
         in_plane_mm: Coordinates of the pixels forward (ny,) and to the right (nx,).
+        changes: Functions that change the fractions at the points, in place and in this order.
+        margin_mm: Distance from the hull up to which there is tissue.
 
     Returns:
-        Fractions (nz, ny, nx), float32, of each tissue; their sum is the brain mask, 1 inside and 0 outside.
+        Fractions (nz, ny, nx), float32, of each tissue; without changes their sum is the brain mask, 1 inside and 0
+        outside.
     """
     thickness = min(slice_mm, LARGEST_SLICE_THICKNESS_MM)
     count = int(np.ceil(thickness / SUBSLICE_MM))
     offsets = (np.arange(count) - (count - 1) / 2) * thickness / count
     z = (slice_positions_mm[:, None] + offsets).astype(np.float32).ravel()
     pixel_mm = float(abs(in_plane_mm[0][1] - in_plane_mm[0][0]))
-    points, inside = head_points(subject, (z, *in_plane_mm), margin_mm=MENINGES_MM + EDGE_HALF_WIDTH * pixel_mm)
+    points, inside = head_points(subject, (z, *in_plane_mm), margin_mm=margin_mm + EDGE_HALF_WIDTH * pixel_mm)
     fractions = point_fractions(subject, tumour, points, half_width_mm=EDGE_HALF_WIDTH * pixel_mm)
+    for change in changes:
+        change(fractions, points, EDGE_HALF_WIDTH * pixel_mm)
     return {name: _average_subslices(values, inside, count) for name, values in fractions.items()}
 
 
@@ -204,8 +214,8 @@ def point_fractions(subject: Subject, tumour: Tumour | None, points: HeadPoints,
     fractions = _cortex_and_white_matter(subject, points, w)
     wall_distance = shape.lateral_ventricles(subject, points)
     gliosis = gliosis_share(subject, points, outside_ventricles_mm=-wall_distance)
-    _move(fractions, "white_matter", "gliosis", gliosis)
-    _move(fractions, "sulcal_csf", "meninges", meninges_share(points))
+    move(fractions, "white_matter", "gliosis", gliosis)
+    move(fractions, "sulcal_csf", "meninges", meninges_share(points))
     _lay_over(fractions, "thalamus", soft_occupancy(shape.thalamus(points), 1.6 * w))
     _lay_over(fractions, "pallidum", soft_occupancy(shape.pallidum(points), 1.6 * w))
     _lay_over(fractions, "putamen", soft_occupancy(shape.putamen(points), 1.3 * w))
@@ -224,13 +234,13 @@ def point_fractions(subject: Subject, tumour: Tumour | None, points: HeadPoints,
 
 
 def label_map(fractions: Fractions) -> np.ndarray:
-    """Return hard labels of `LABEL_NAMES` where the brain mask exceeds one half, 0 elsewhere; uint8.
+    """Return hard labels of `VARIED_LABEL_NAMES` where the brain mask exceeds one half, 0 elsewhere; uint8.
 
     Outside the lesions the label with the largest fraction wins. Necrosis and tumour win where they fill more than half
     of the voxel, oedema where the three lesions together do.
     """
     zero = np.zeros_like(fractions["white_matter"])
-    shares = [sum((fractions[tissue] for tissue in tissues), zero) for tissues in TISSUE_LABELS.values()]
+    shares = [sum((fractions.get(tissue, zero) for tissue in tissues), zero) for tissues in TISSUE_LABELS.values()]
     labels = np.array(list(TISSUE_LABELS), dtype=np.uint8)[np.argmax(shares, axis=0)]
     lesions = {name: fractions.get(name, zero) for name in LESION_LABELS}
     solid = lesions["tumour"] + lesions["necrosis"]
@@ -260,7 +270,7 @@ def _lay_over(fractions: Fractions, name: str, occupancy: FloatArray) -> None:
     fractions[name] = fractions.get(name, np.float32(0)) + occupancy
 
 
-def _move(fractions: Fractions, source: str, target: str, share: FloatArray) -> None:
+def move(fractions: Fractions, source: str, target: str, share: FloatArray) -> None:
     """Turn a fraction of one tissue into another, in place."""
     fractions[target] = fractions.get(target, np.float32(0)) + share * fractions[source]
     fractions[source] = (1 - share) * fractions[source]

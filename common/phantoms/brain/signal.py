@@ -20,7 +20,7 @@ FLUID_T1_SD = 0.1
 # Pulsating fluid loses signal in a long echo where the noise exceeds the threshold.
 FLOW_THRESHOLD, FLOW_LOSS = 0.8, 0.3
 
-FLUIDS = ("ventricles", "sulcal_csf", "vessels")
+FLUIDS = ("ventricles", "sulcal_csf", "outer_csf", "vessels")
 PERFORATED = ("white_matter", "gliosis", "putamen", "pallidum")  # tissues with visible perivascular spaces
 IRON_WITH_AGE = {"pallidum": 0.25, "putamen": 0.15, "caudate": 0.08}  # T2 falls by this fraction (ln) over the ages
 
@@ -56,6 +56,17 @@ class SpinEcho(NamedTuple):
     te_ms: float
 
 
+class InversionRecovery(NamedTuple):
+    """Repetition, inversion and echo time in ms of an inversion-prepared gradient echo, such as MPRAGE."""
+
+    tr_ms: float
+    ti_ms: float
+    te_ms: float
+
+
+PulseSequence = SpinEcho | InversionRecovery
+
+
 class Texture(NamedTuple):
     """Deviations from a tissue's mean relaxation, as natural logarithms of factors; arrays or 0."""
 
@@ -79,6 +90,23 @@ def spin_echo(tissue: Relaxation, sequence: SpinEcho, *, texture: Texture = NO_T
     saturation = 1 - np.exp(-sequence.tr_ms / (tissue.t1_ms * np.exp(texture.t1)))
     decay = np.exp(-sequence.te_ms / (tissue.t2_ms * np.exp(texture.t2)))
     return np.asarray(tissue.pd * np.exp(texture.pd) * saturation * decay, dtype=np.float32)
+
+
+def inversion_recovery(tissue: Relaxation, sequence: InversionRecovery, *, texture: Texture = NO_TEXTURE) -> FloatArray:
+    """Compute the magnitude S = PD |1 - 2 exp(-TI / T1) / (1 + exp(-TR / T1))| exp(-TE / T2), relative to water.
+
+    It is the steady state of inversions every TR, read at TI by pulses too small to disturb it. J. P. Mugler III,
+    J. R. Brookeman, "Three-dimensional magnetization-prepared rapid gradient-echo imaging (3D MP RAGE)", Magnetic
+    Resonance in Medicine 15(1), 1990, 152-157, has the sequence.
+
+    Example:
+        >>> round(float(inversion_recovery(Relaxation(832, 75, 0.71), InversionRecovery(2000, 1000, 3))), 3)
+        0.306
+    """
+    t1 = tissue.t1_ms * np.exp(texture.t1)
+    recovered = np.abs(1 - 2 * np.exp(-sequence.ti_ms / t1) / (1 + np.exp(-sequence.tr_ms / t1)))
+    decay = np.exp(-sequence.te_ms / (tissue.t2_ms * np.exp(texture.t2)))
+    return np.asarray(tissue.pd * np.exp(texture.pd) * recovered * decay, dtype=np.float32)
 
 
 def bias_field(
@@ -118,13 +146,13 @@ class Weighting(NamedTuple):
     """Acquisition of one image.
 
     Attributes:
-        sequence: Repetition and echo time.
+        sequence: Repetition and echo time, and inversion time where there is one.
         point_spread_mm: Standard deviation of the in-plane blur; echo trains blur.
         noise_sd: Standard deviation of the noise relative to white matter.
         fluid_gain: Function from noise of SD 1 to the factor of the signal of moving fluid.
     """
 
-    sequence: SpinEcho
+    sequence: PulseSequence
     point_spread_mm: float
     noise_sd: float
     fluid_gain: Callable[[FloatArray], FloatArray]
@@ -163,6 +191,25 @@ TISSUES = {
 }
 
 
+class Scanner(NamedTuple):
+    """What a scanner does to all weightings.
+
+    Attributes:
+        tissues: Relaxation of each tissue at the scanner's field strength.
+        receive_bias_sd: SD of the logarithm of the bias field that all images share.
+        sequence_bias_sd: SD of that of each image alone.
+        noise_outside: Whether air has noise, as scanners store it, and not 0.
+    """
+
+    tissues: Mapping[str, Relaxation] = TISSUES
+    receive_bias_sd: float = RECEIVE_BIAS_SD
+    sequence_bias_sd: float = SEQUENCE_BIAS_SD
+    noise_outside: bool = False
+
+
+SCANNER = Scanner()
+
+
 def mr_images(
     rng: np.random.Generator,
     subject: Subject,
@@ -170,6 +217,7 @@ def mr_images(
     *,
     spacing_mm: Sequence[float],
     protocol: Protocol = T1_T2,
+    scanner: Scanner = SCANNER,
 ) -> dict[str, FloatArray]:
     """Image the tissues with each weighting of a protocol.
 
@@ -179,32 +227,42 @@ def mr_images(
         fractions: Fraction (nz, ny, nx) of each tissue.
         spacing_mm: Voxel size along z, y, x.
         protocol: Weightings by the names of the images; texture and anatomy do not depend on it.
+        scanner: Scanner of all images.
 
     Returns:
-        Images (nz, ny, nx) by name, white matter near `WHITE_MATTER_LEVEL`, 0 outside the brain.
+        Images (nz, ny, nx) by name, white matter near `WHITE_MATTER_LEVEL`, 0 outside the tissues unless the scanner
+        stores noise there.
     """
     shape = fractions["white_matter"].shape
-    inside = brain_mask(fractions) > 0.5
+    shown = (brain_mask(fractions) > 0.5) | scanner.noise_outside
     detailed = _with_vessels(rng, fractions, spacing_mm)
     texture = _tissue_texture(rng, shape, spacing_mm)
     flow = multiscale_noise(rng, shape, scales=FLOW_SCALES_MM, spacing=spacing_mm)
-    tissues = {name: _patient_relaxation(rng, name, subject) for name in TISSUES}
-    receive_bias = bias_field(rng, shape, spacing_mm=spacing_mm, sd=RECEIVE_BIAS_SD)
+    tissues = {
+        name: _patient_relaxation(rng, name, relaxation, subject) for name, relaxation in scanner.tissues.items()
+    }
+    receive_bias = bias_field(rng, shape, spacing_mm=spacing_mm, sd=scanner.receive_bias_sd)
     images = {}
     for name, weighting in protocol.items():
-        sequence = SpinEcho(*(value * rng.normal(1, SEQUENCE_SD) for value in weighting.sequence))
+        sequence = type(weighting.sequence)(*(value * rng.normal(1, SEQUENCE_SD) for value in weighting.sequence))
         fluid_gain = weighting.fluid_gain(flow)
         signal = np.zeros(shape, dtype=np.float32)
         for tissue, share in detailed.items():
             if tissue in FLUIDS:
-                signal += share * fluid_gain * spin_echo(tissues[tissue], sequence)
+                signal += share * fluid_gain * _echo(tissues[tissue], sequence)
             else:
-                signal += share * spin_echo(tissues[tissue], sequence, texture=texture)
+                signal += share * _echo(tissues[tissue], sequence, texture=texture)
         signal = ndimage.gaussian_filter(signal, [0, *(weighting.point_spread_mm / s for s in spacing_mm[1:])])
-        signal *= np.exp(receive_bias + bias_field(rng, shape, spacing_mm=spacing_mm, sd=SEQUENCE_BIAS_SD))
+        signal *= np.exp(receive_bias + bias_field(rng, shape, spacing_mm=spacing_mm, sd=scanner.sequence_bias_sd))
         signal *= WHITE_MATTER_LEVEL / _white_matter_mean(signal, fractions["white_matter"])
-        images[name] = inside * rician_noise(rng, signal, sd=weighting.noise_sd * WHITE_MATTER_LEVEL)
+        images[name] = shown * rician_noise(rng, signal, sd=weighting.noise_sd * WHITE_MATTER_LEVEL)
     return images
+
+
+def _echo(tissue: Relaxation, sequence: PulseSequence, *, texture: Texture = NO_TEXTURE) -> FloatArray:
+    if isinstance(sequence, InversionRecovery):
+        return inversion_recovery(tissue, sequence, texture=texture)
+    return spin_echo(tissue, sequence, texture=texture)
 
 
 def _with_vessels(rng: np.random.Generator, fractions: Fractions, spacing_mm: Sequence[float]) -> Fractions:
@@ -232,8 +290,8 @@ def _tissue_texture(rng: np.random.Generator, shape: Sequence[int], spacing_mm: 
     )
 
 
-def _patient_relaxation(rng: np.random.Generator, tissue: str, subject: Subject) -> Relaxation:
-    t1, t2, pd = (value * rng.normal(1, sd) for value, sd in zip(TISSUES[tissue], TISSUE_SD, strict=True))
+def _patient_relaxation(rng: np.random.Generator, tissue: str, relaxation: Relaxation, subject: Subject) -> Relaxation:
+    t1, t2, pd = (value * rng.normal(1, sd) for value, sd in zip(relaxation, TISSUE_SD, strict=True))
     iron = IRON_WITH_AGE.get(tissue, 0.0) * subject.ageing
     return Relaxation(t1, t2 * float(np.exp(-iron)), pd)
 

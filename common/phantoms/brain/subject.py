@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from ..fields import FloatArray, PeriodicField
 
 AGE_YEARS = (25.0, 85.0)
 SCALE_SD = 0.04  # SD of the scale of each axis
+ATROPHY, VENTRICLE_SIZE = (0.3, 1.0), (0.75, 1.5)
 ROTATION_SD_RAD = 0.05  # SD of the rotation about the cranio-caudal axis
 
 # Smooth unit-variance noise that shapes the anatomy: filter width in mm.
@@ -70,13 +71,18 @@ class Subject:
         ageing = (age - AGE_YEARS[0]) / (AGE_YEARS[1] - AGE_YEARS[0])
         return cls(
             age_years=age,
-            atrophy=float(np.clip(0.35 + 0.55 * ageing + rng.normal(0, 0.08), 0.3, 1.0)),
-            ventricle_size=float(np.clip(0.8 + 0.55 * ageing + rng.normal(0, 0.12), 0.75, 1.5)),
+            atrophy=float(np.clip(0.35 + 0.55 * ageing + rng.normal(0, 0.08), *ATROPHY)),
+            ventricle_size=float(np.clip(0.8 + 0.55 * ageing + rng.normal(0, 0.12), *VENTRICLE_SIZE)),
             scale=rng.normal(1, SCALE_SD, 3),
             rotation_rad=rng.normal(0, ROTATION_SD_RAD),
             noise={name: PeriodicField.noise(rng, sigma) for name, sigma in FIELD_SIGMA_MM.items()},
             sulcal_noise=PeriodicField.noise(rng, SULCAL_SIGMA_MM, period_mm=SULCAL_PERIOD_MM),
         )
+
+    @classmethod
+    def draw_varied(cls, rng: np.random.Generator) -> Subject:
+        """Draw a subject whose sulci and ventricles have any size at any age."""
+        return replace(cls.draw(rng), atrophy=rng.uniform(*ATROPHY), ventricle_size=rng.uniform(*VENTRICLE_SIZE))
 
     @property
     def ageing(self) -> float:
