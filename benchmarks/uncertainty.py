@@ -82,11 +82,11 @@ KERNEL = Plan(
     "chest",
     ("B30f", "B50f", "B70f"),
     "B30f",
-    32,
-    28,
+    100,
+    60,
     5,
     ("metal", *LESIONS, "other_kernel", "motion", "mirrored"),
-    {"patients": 60, "size": 512, "slices": 1},
+    {"patients": 160, "size": 512, "slices": 1},
     {"directions": [["B30f", "B70f"]], "blends": []},
     256,
 )
@@ -411,7 +411,7 @@ def coverage(*results: str) -> None:
 
 def gates(*results: str) -> None:
     """Print, as Markdown, how well each predictor ranks the errors and finds planted lesions."""
-    names = ("strata", "network", "novelty", "baseline")
+    names = ("strata", "network", "novelty", "baseline", "cycle")
     _head(
         "bundle",
         "direction",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata, spearmanr
 from tqdm import tqdm
 
@@ -69,6 +70,7 @@ class Case(NamedTuple):
         labels: Labels (N,), or None.
         residual: |output - baseline's output| (N,), or None.
         coarse: Features (9, M) of the pixels whose novelty is measured.
+        cycle: |output on its way back - source| (N,), or None where there is no way back.
     """
 
     patient: str
@@ -78,6 +80,7 @@ class Case(NamedTuple):
     labels: NDArray[np.int16] | None
     residual: NDArray[np.float32] | None
     coarse: NDArray[np.float32]
+    cycle: NDArray[np.float32] | None = None
 
     def sample(self, most: int) -> Case:
         """Return the case at a random choice of its voxels."""
@@ -87,6 +90,7 @@ class Case(NamedTuple):
             error=self.error[places],
             labels=None if self.labels is None else self.labels[places],
             residual=None if self.residual is None else self.residual[places],
+            cycle=None if self.cycle is None else self.cycle[places],
         )
 
 
@@ -191,7 +195,7 @@ class Cases:
         models_dir: Folder of the weights.
         dataset_dir: Data folder.
         split: List of the datalist.
-        residual: Whether to translate with a classical baseline, too.
+        residual: Whether to translate with a classical baseline as well, and back where there is a way back.
         ids: Ids of the configs and their values.
     """
 
@@ -265,10 +269,24 @@ class Cases:
             labels = _labels(axial(evaluator.load_label({"image": case["label"]})["image"]), pair)
         if not self.hu and pair.mask.any():  # MR intensities have no unit: one factor per patient
             truth = truth * (np.median(pair.output[pair.mask]) / max(float(np.median(truth[pair.mask])), 1e-6))
-        residual = None
+        residual = cycle = None
+        if self.residual:
+            cycle = self._cycle(pair, made, source, target)
         if self.residual and (other := self._baseline(target)) is not None:
             residual = np.abs(pair.output - _on_grid(axial(self._translated(other, volume, target)), pair))
-        return case_of(self._patient(item), f"{source}->{target}", pair, pair.output - truth, labels, residual)
+        return case_of(self._patient(item), f"{source}->{target}", pair, pair.output - truth, labels, residual, cycle)
+
+    def _cycle(self, pair: Pair, made: Any, source: str, target: str) -> NDArray[np.float32] | None:
+        """Return |output on its way back - source| (X, Y, Z): by the network, or by the mean over coarser pixels."""
+        if any(list(item["direction"]) == [target, source] for item in self.items):
+            output = made.clone()
+            output.meta[SOURCE] = target
+            back = axial(self._translated(NETWORK, output, source))
+        elif pair.finer > 1:
+            back = uniform_filter(pair.output, (pair.finer, pair.finer, 1))
+        else:
+            return None
+        return np.asarray(np.abs(back - pair.source), dtype=np.float32)
 
     def _translated(self, method: str, volume: Any, target: str) -> Any:
         translator = self.evaluator.translators[method]
@@ -298,7 +316,13 @@ def _labels(array: np.ndarray, pair: Pair) -> NDArray[np.int16]:
 
 
 def case_of(
-    patient: str, direction: str, pair: Pair, error: np.ndarray, labels: np.ndarray | None, residual: np.ndarray | None
+    patient: str,
+    direction: str,
+    pair: Pair,
+    error: np.ndarray,
+    labels: np.ndarray | None,
+    residual: np.ndarray | None,
+    cycle: np.ndarray | None = None,
 ) -> Case:
     """Return a case at the voxels of the foreground.
 
@@ -309,6 +333,7 @@ def case_of(
         error: Output minus truth (X, Y, Z).
         labels: Labels (X, Y, Z), or None.
         residual: |output - baseline's output| (X, Y, Z), or None.
+        cycle: |output on its way back - source| (X, Y, Z), or None.
     """
     every_x, every_y = coarse_pixels(pair)
     features, errors, coarse = [], [], []
@@ -325,6 +350,7 @@ def case_of(
         None if labels is None else np.moveaxis(labels, -1, 0)[np.moveaxis(pair.mask, -1, 0)],
         None if residual is None else np.moveaxis(residual, -1, 0)[np.moveaxis(pair.mask, -1, 0)],
         np.concatenate(coarse, axis=1),
+        None if cycle is None else np.moveaxis(cycle, -1, 0)[np.moveaxis(pair.mask, -1, 0)],
     )
 
 
@@ -407,6 +433,8 @@ class Fit:
         rankings = {kind: size[places] for kind, size in sizes.items() if kind != "constant"} | {"novelty": distances}
         if case.residual is not None:
             rankings["baseline"] = case.residual[places]
+        if case.cycle is not None:
+            rankings["cycle"] = case.cycle[places]
         labels = np.zeros(case.error.shape, dtype=np.int16) if case.labels is None else case.labels
         structures = {}
         for value, name in label_names.items():

@@ -132,12 +132,14 @@ class Pair(NamedTuple):
         output: Output (X, Y, Z) in its units.
         mask: Foreground (X, Y, Z), for which the calibration holds.
         spacing_mm: Pixel size along X and Y.
+        finer: Pixels of the output along one of the source.
     """
 
     source: FloatArray
     output: FloatArray
     mask: NDArray[np.bool_]
     spacing_mm: tuple[float, float]
+    finer: int = 1
 
 
 def paired(
@@ -160,6 +162,7 @@ def paired(
     )
     spacing = tuple(float(size) for size in second.header.get_zooms()[:2])
     values, made = (np.asarray(image.dataobj, dtype=np.float32) for image in (first, second))
+    finer = round(float(first.header.get_zooms()[0]) / spacing[0])
     if first.shape == second.shape:
         mask = foreground_mask(values)
     else:
@@ -170,7 +173,7 @@ def paired(
         mask = np.ones(made.shape, dtype=bool)
     if not hu and mask.any():
         values = values / max(float(np.percentile(values[mask], 95)), 1e-6)
-    return Pair(values, made, mask, (spacing[0], spacing[1]))
+    return Pair(values, made, mask, (spacing[0], spacing[1]), finer)
 
 
 def local_features(source: FloatArray, output: FloatArray, spacing_mm: Sequence[float]) -> FloatArray:

@@ -33,6 +33,19 @@ def source_path(image: Any) -> str | None:
     return str(name) if name else None
 
 
+def is_map(name: str | Path) -> bool:
+    """Return whether a file or folder is named as a map of half-widths.
+
+    Args:
+        name: Name or path.
+
+    Example:
+        >>> is_map("scan_synthetic_T2_uncertainty.nii.gz"), is_map("scan_synthetic_T2.nii.gz")
+        (True, False)
+    """
+    return Path(name).name.removesuffix(".gz").removesuffix(".nii").endswith(MAP_SUFFIX)
+
+
 def output_layout(
     output_dir: str | Path, target: str | Mapping[str, float], *, data_root_dir: str | Path, extension: str = ".nii.gz"
 ) -> OutputLayout:

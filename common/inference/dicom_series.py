@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from monai.bundle import ConfigWorkflow
 
 from ..bundles import read_metadata
 from ..dicom.derived.headers import Derivation
+from ..dicom.derived.maps import require_highdicom
 from ..dicom.derived.rules import DerivedRule, derived_rule
 from ..dicom.derived.series import write_derived_series
 from ..dicom.derived.source import read_source_series
@@ -23,7 +25,9 @@ from ..dicom.files import checked_uid
 from ..dicom.geometry import Stack
 from ..dicom.headers import cache, stamp
 from ..files import checksum, read_json, refuse_outside, write_json
+from ..images.names import is_map
 from ..images.nifti import VOLUME_SUFFIXES
+from .outputs import write_dicom_map
 from .sidecar import described, doubted
 
 Target = str | Mapping[str, float]
@@ -39,6 +43,7 @@ class Translation:
         derivation: Bundle, version, weights, target, and what the checks doubted.
         rule: The bundle's rules for headers of derived series.
         facts: Content of the sidecar that the bundle wrote beside the volume.
+        uncertainty: NIfTI file of the map of half-widths; None if none was wanted.
     """
 
     path: Path
@@ -46,6 +51,7 @@ class Translation:
     derivation: Derivation
     rule: DerivedRule
     facts: Mapping[str, Any]
+    uncertainty: Path | None = None
 
 
 def translate_series(
@@ -63,15 +69,19 @@ def translate_series(
         files: Files of the series.
         work_dir: An empty folder for intermediate files.
         target: Target domain, or the weights of a blend; default: the bundle's.
-        overrides: Further ids of `inference.yaml` and their values, such as `region` of super-resolution.
+        overrides: Further ids of `inference.yaml` and their values, such as `region` of super-resolution, or
+            `uncertainty` for a map of half-widths.
 
     Raises:
+        ModuleNotFoundError: If a map is wanted, without the package that writes it as DICOM.
         ValueError: If the files are not an evenly spaced series, their UID is invalid, or the bundle refuses the image
             or the target.
         FileNotFoundError: If the folder is not a bundle.
     """
     folder = Path(bundle).resolve()
     read_metadata(folder)  # or it is no bundle
+    if (overrides or {}).get("uncertainty"):
+        require_highdicom()
     paths = [Path(file).resolve() for file in files]
     source = read_source_series(paths)
     cache.keep_series({image.file: (stamp(image.file), image.header) for image in source.slices})  # for the bundle
@@ -91,8 +101,20 @@ def translate_series(
     workflow.initialize()
     workflow.run()
     workflow.finalize()
-    (path,) = (found for found in output.rglob("*") if found.name.endswith(VOLUME_SUFFIXES))
-    return as_translation(folder, source, path, target=workflow.parser.get_parsed_content("target"), place=series)
+    path, half_widths = written_volumes(output)
+    made = as_translation(folder, source, path, target=workflow.parser.get_parsed_content("target"), place=series)
+    return dataclasses.replace(made, uncertainty=half_widths)
+
+
+def written_volumes(output_dir: Path) -> tuple[Path, Path | None]:
+    """Return the only volume that a bundle wrote into a folder, and its map of half-widths if there is one.
+
+    Args:
+        output_dir: Folder of the outputs.
+    """
+    files = [found for found in output_dir.rglob("*") if found.name.endswith(VOLUME_SUFFIXES)]
+    (path,) = (found for found in files if not is_map(found))
+    return path, next(filter(is_map, files), None)
 
 
 def as_translation(bundle: str | Path, source: Stack, path: Path, *, target: Target, place: str | Path) -> Translation:
@@ -124,7 +146,7 @@ def write_translation(
     seed: Sequence[str] | None = None,
     now: datetime | None = None,
 ) -> Path:
-    """Write a translation as a derived series, and its sidecar beside it.
+    """Write a translation as a derived series, its sidecar beside it, and a map of half-widths as a second series.
 
     Args:
         translation: Result of `translate_series`.
@@ -134,7 +156,7 @@ def write_translation(
 
     Returns:
         Folder of the series, `<source's SeriesInstanceUID>_synthetic_<target>`; the sidecar has the same name and ends
-        in `.json`.
+        in `.json`, and the folder of a map ends in `_uncertainty`.
 
     Raises:
         FileExistsError: If the folder exists.
@@ -156,7 +178,12 @@ def write_translation(
         seed=seed,
         now=now,
     )
-    write_json(folder.with_name(f"{folder.name}.json"), {**translation.facts, "output": [described(folder)]})
+    outputs = [folder]
+    if translation.uncertainty is not None:
+        made = translation.source, translation.derivation, translation.rule, translation.facts["uncertainty"]
+        outputs.append(write_dicom_map(translation.uncertainty, folder, *made, now=now, seed=seed))
+    facts = {**translation.facts, "output": [described(output) for output in outputs]}
+    write_json(folder.with_name(f"{folder.name}.json"), facts)
     return folder
 
 

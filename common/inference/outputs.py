@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform
 
 from ..dicom.derived.headers import Derivation
-from ..dicom.derived.rules import derived_rule
+from ..dicom.derived.maps import MapText, write_parametric_map
+from ..dicom.derived.rules import DerivedRule, derived_rule
 from ..dicom.derived.series import write_derived_series
 from ..dicom.derived.source import read_source_series
 from ..dicom.geometry import Stack
+from ..dicom.headers import read_header
 from ..dicom.reader import source_files
 from ..errors import ImpossibleError, disk_full_names
 from ..files import Staging, write_json
@@ -40,6 +43,7 @@ from .sidecar import RunRecord, doubted, sidecar
 
 logger = logging.getLogger(__name__)
 MAP_BYTES = 24  # per voxel of an output, which is held in memory several times while its map is made
+NOT_LOCATED = "A small half-width does not mean that a voxel is right."
 NIFTI, DICOM, BOTH = "nifti", "dicom", "both"
 FORMATS = (NIFTI, DICOM, BOTH)
 CURE = (
@@ -133,11 +137,15 @@ def write_dicom(
         volume,
         image.affine,
         source=_source_series(source, output_format),
-        derivation=Derivation(record.bundle, record.version, record.weights_sha256, record.target, doubts),
+        derivation=_derivation(record, doubts),
         rule=derived_rule(record.root),
         output_dir=folder,
     )
     return folder
+
+
+def _derivation(record: RunRecord, doubts: Sequence[str] | None) -> Derivation:
+    return Derivation(record.bundle, record.version, record.weights_sha256, record.target, doubts)
 
 
 def _source_series(image: Any, output_format: str) -> Stack:
@@ -274,13 +282,17 @@ def publish_output(
     """
     name = nifti.name.removesuffix(".gz").removesuffix(".nii")
     outputs = [] if output_format == DICOM else [nifti]
+    folder = nifti.with_name(name)
+    doubts = doubted([*noted(source), *(finding.as_dict() for finding in findings)])
     if output_format in (DICOM, BOTH):
-        doubts = doubted([*noted(source), *(finding.as_dict() for finding in findings)])
-        folder = nifti.with_name(name)
         outputs.append(write_dicom(nifti, folder, source, record, output_format=output_format, doubts=doubts))
     if record.uncertainty is not None:
         path, summary = write_uncertainty(nifti, source, record)
-        outputs.append(path)
+        if output_format != DICOM:
+            outputs.append(path)
+        if output_format in (DICOM, BOTH):
+            stack, made_by = _source_series(source, output_format), _derivation(record, doubts)
+            outputs.append(write_dicom_map(path, folder, stack, made_by, derived_rule(record.root), summary))
         more = {"uncertainty": summary, **more}
     if (kernel := kernel_found(source)) is not None:
         more = {"source_kernel": kernel, **more}
@@ -347,6 +359,59 @@ def write_uncertainty(nifti: Path, source: Any, record: RunRecord) -> tuple[Path
             f" {novelty['p_value']:g}): do not rely on its half-widths."
         )
     return path, summary
+
+
+def write_dicom_map(
+    nifti_map: Path,
+    folder: Path,
+    source: Stack,
+    derivation: Derivation,
+    rule: DerivedRule,
+    summary: Mapping[str, Any],
+    *,
+    now: datetime | None = None,
+    seed: Sequence[str] | None = None,
+) -> Path:
+    """Write a map of half-widths as a series of its own beside the derived series that it belongs to.
+
+    Args:
+        nifti_map: File of the map, see `write_uncertainty`.
+        folder: Folder of the derived series.
+        source: Series that was translated.
+        derivation: What made the translation.
+        rule: Rule of what a derived series may say.
+        summary: Summary of the map in the sidecar.
+        now: Date and time of the making; default: now.
+        seed: Texts from which all new UIDs are computed; default: random UIDs.
+
+    Returns:
+        Folder of the new series, which must not exist: the derived series' name with `_uncertainty`.
+    """
+    image: Any = nib.load(nifti_map)  # type: ignore[attr-defined]
+    promise = summary["promise"]
+    words = (
+        f"For a patient like those measured on, with a probability of at least {promise['confidence']:.0%}, at least"
+        f" {promise['coverage']:.0%} of the foreground lie within output +/- half-width. {promise['sentence']}"
+    )
+    text = MapText(
+        unit=str(summary["unit"]),
+        hounsfield=summary["unit"] == "HU",
+        promise=words if summary["locates_errors"] else f"{words} {NOT_LOCATED}",
+        series=str(read_header(min(folder.iterdir())).SeriesInstanceUID),
+    )
+    place = folder.with_name(f"{folder.name}{MAP_SUFFIX}")
+    write_parametric_map(
+        np.asarray(image.dataobj),
+        image.affine,
+        source=source,
+        derivation=derivation,
+        rule=rule,
+        text=text,
+        output_dir=place,
+        now=now,
+        seed=seed,
+    )
+    return place
 
 
 def clipped_voxels(source: Any, percentiles: Sequence[float]) -> dict[str, Any]:

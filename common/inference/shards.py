@@ -17,9 +17,10 @@ from typing import Any
 from torch import distributed
 
 from ..data.inference_images import common_folder
+from ..dicom.derived.maps import require_highdicom
 from ..dicom.derived.rules import derived_rule
 from ..dicom.reader import part_file
-from ..images.names import MAP_SUFFIX, output_layout, refuse_equal_names
+from ..images.names import is_map, output_layout, refuse_equal_names
 from .cases import Failure, failed_cases, raise_failures, run_cases
 from .outputs import BOTH, DICOM, NIFTI
 from .sidecar import RunRecord, described
@@ -103,10 +104,13 @@ def cases_to_do(
     Raises:
         ValueError: If `share` is not two such numbers, no derived series can be written for the bundle, or the outputs
             of two images would have one name.
+        ModuleNotFoundError: If a map of half-widths shall be written as DICOM, without the package that does so.
     """
     number, count = _checked(share)
     if output_format != NIFTI:
         derived_rule(record.root)
+        if record.uncertainty is not None:
+            require_highdicom()
     if not images:
         return []
     root = common_folder(images)
@@ -138,7 +142,7 @@ def is_finished(sidecar: Path, image: Any, record: RunRecord, *, output_format: 
     try:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
         outputs = facts["output"]
-        images = [entry for entry in outputs if not str(entry.get("file")).endswith(f"{MAP_SUFFIX}.nii.gz")]
+        images = [entry for entry in outputs if not is_map(str(entry.get("file") or entry["folder"]))]
         kinds = {kind for entry in images for kind in ("file", "folder") if kind in entry}
         places = [sidecar.parent / (entry.get("file") or entry["folder"]) for entry in outputs]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -54,8 +54,8 @@ def _c_store(peer: Peer, files: Sequence[Path], ae_title: str) -> None:
 
     entity = AE(ae_title=ae_title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = SECONDS
-    sop_class = dcmread(files[0], specific_tags=["SOPClassUID"]).SOPClassUID
-    entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    for sop_class in {dcmread(file, specific_tags=["SOPClassUID"]).SOPClassUID for file in files}:
+        entity.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     association = entity.associate(peer.address, peer.port, ae_title=peer.ae_title)
     if association.is_rejected:
         raise ArchiveUnavailableError(f"{peer} does not know {ae_title!r}, or is busy: it rejected the association")

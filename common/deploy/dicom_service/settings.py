@@ -13,9 +13,11 @@ import yaml
 
 from ...bundles import find_bundle, read_metadata
 from ...dicom.content import contrast_of, kernel_of, sequence_of
+from ...dicom.derived.maps import require_highdicom
 from ...dicom.derived.rules import derived_rule
 from ...files import checksum
 from ...networks.definition import read_definition
+from ...uncertainty import Uncertainty
 
 Header = Mapping[str, Any]
 TITLE = re.compile(r"[ -\[\]-~]{1,16}")  # the value representation AE (PS3.5, table 6.2-1)
@@ -196,6 +198,12 @@ def _rule(given: Any, name: str, place: Path) -> Rule:
             ) from None
     if fixed := [id_ for id_ in FIXED_OPTIONS if id_ in options]:
         raise ValueError(f"`{name}.options` must not have {fixed}, which the service sets.")
+    if options.get("uncertainty"):
+        try:
+            Uncertainty(bundle / "models")
+            require_highdicom()
+        except (FileNotFoundError, ModuleNotFoundError) as error:
+            raise ValueError(f"`{name}.options.uncertainty`: {error}") from error
     target = given.get("target")
     _check_target(bundle, target, name)
     return Rule(_text(given, "name"), bundle, match, target, options)

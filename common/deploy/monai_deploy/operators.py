@@ -9,6 +9,7 @@ from typing import Any
 
 from monai.deploy.core import ConditionType, Fragment, Operator, OperatorSpec
 
+from ...images.names import MAP_SUFFIX
 from ...inference.dicom_series import Target, Translation, translate_series, write_translation
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class BundleTranslationOperator(Operator):
 
 
 class DerivedSeriesWriterOperator(Operator):
-    """Operator that writes a translation as a derived DICOM series of the source's study.
+    """Operator that writes a translation as a derived DICOM series of the source's study, and its map as a second one.
 
     Named input:
         translation: a `Translation`.
@@ -87,6 +88,9 @@ class DerivedSeriesWriterOperator(Operator):
         translation: Translation = op_input.receive("translation")
         folder = write_translation(translation, self.output_folder)
         logger.info(f"Wrote {folder}: SYNTHETIC, research use only.")
+        if translation.uncertainty is not None:
+            promise = translation.facts["uncertainty"]["promise"]
+            logger.info(f"Wrote {folder.name}{MAP_SUFFIX}: half-widths. {promise['sentence']}")
         for doubt in translation.derivation.doubts or ():
             logger.warning(f"{folder.name} is DOUBTED: {doubt}")
 

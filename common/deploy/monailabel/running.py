@@ -18,13 +18,14 @@ from monai.bundle import ConfigParser
 
 from ...bundles import read_metadata
 from ...errors import DiskFullError, causes, collected_warnings, own_error
-from ...files import shown
-from ...images.nifti import VOLUME_SUFFIXES
+from ...files import read_json, shown
+from ...inference.dicom_series import written_volumes
 from ...inference.inferers import weight_facts
 from ...inference.sidecar import NOTICE
 from .limits import DEFAULT, Limits, check_size, read_value
 
-INFERENCE = ("target", "source", "region", "slab", "compress", "tile_size", "batch_size")
+INFERENCE = ("target", "source", "region", "slab", "compress", "tile_size", "batch_size", "uncertainty")
+MAP = "map"  # of `uncertainty`: the answer's volume is the map of half-widths
 CHOICES = ("target", "source")
 AUTO = "auto"  # a client's choice of the bundle's default
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "models_dir", "cache_dir", "stage", "device")
@@ -38,11 +39,14 @@ class Translated(NamedTuple):
 
     Attributes:
         path: Path of the NIfTI file.
-        facts: Its provenance for JSON: bundle, version, target, checksum of the weights, warnings.
+        facts: Its provenance for JSON: bundle, version, target, checksum of the weights, warnings, and the summary of
+            the uncertainty if it was asked for.
+        half_widths: NIfTI file of the map of half-widths; None if none was asked for.
     """
 
     path: Path
     facts: dict[str, Any]
+    half_widths: Path | None
 
 
 def translate(
@@ -63,13 +67,14 @@ def translate(
     config = ConfigParser.load_config_file(bundle_root / "configs" / "inference.yaml")
     parser = ConfigParser(config)
     places = {"bundle_root": str(bundle_root), "dataset_dir": str(image), "output_dir": str(output_dir)}
-    parser.update({**given, **places})
+    wanted = {"uncertainty": True} if given.get("uncertainty") else {}
+    parser.update({**given, **wanted, **places})
     with collected_warnings() as warnings:
         if "find_region" in config:  # the output is larger than the input
             _refuse_large(parser, max_output_gb)
         parser.get_parsed_content("run")
-    (path,) = (path for path in output_dir.rglob("*") if path.name.endswith(VOLUME_SUFFIXES))
-    facts = {
+    path, half_widths = written_volumes(output_dir)
+    facts: dict[str, Any] = {
         "notice": NOTICE,
         "bundle": bundle_root.name,
         "version": read_metadata(bundle_root)["version"],
@@ -77,7 +82,10 @@ def translate(
         **weight_facts(parser.get_parsed_content("models_dir")),
         "warnings": warnings,
     }
-    return Translated(path, facts)
+    if half_widths is not None:
+        sidecar = path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.nii')}.json")
+        facts["uncertainty"] = read_json(sidecar)["uncertainty"]
+    return Translated(path, facts, half_widths)
 
 
 def inference_parameters(bundle_root: Path) -> dict[str, Any]:
@@ -155,20 +163,22 @@ def overrides(
 
 
 def check_sizes(given: Mapping[str, Any], limits: Limits) -> None:
-    """Check the parameters of an inference that set its memory.
+    """Check the parameters of an inference that set its memory, and what is asked of the uncertainty.
 
     Args:
         given: Parameters, as `overrides` returns them.
         limits: Limits on `batch_size` and `tile_size`.
 
     Raises:
-        ValueError: If one is not an integer, or beyond its limit.
+        ValueError: If one is not an integer, or beyond its limit, or `uncertainty` is no choice.
 
     Example:
         >>> check_sizes({"batch_size": 10**9}, Limits())
         Traceback (most recent call last):
         ValueError: `batch_size` must be an integer from 1 to 64, got 1000000000.
     """
+    if given.get("uncertainty", False) not in (False, True, MAP):
+        raise ValueError(f"`uncertainty` must be false, true or {MAP!r}, got {shown(given['uncertainty'])}.")
     for name, least, most in (("batch_size", 1, limits.max_batch_size), ("tile_size", 0, limits.max_tile_size)):
         value = given.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:

@@ -26,7 +26,7 @@ from ...inference.dicom_series import as_translation, write_translation
 from .gate import leave
 from .images import one_image
 from .limits import Limits
-from .running import check_sizes, definition, inference_parameters, overrides, reason, translate
+from .running import MAP, check_sizes, definition, inference_parameters, overrides, reason, translate
 from .training import Plan, plan, train, training_parameters
 
 PUSH = "push"  # a parameter: send the result to the archive
@@ -92,7 +92,8 @@ class TranslationTask(InferTask):
         with tempfile.TemporaryDirectory() as scratch:
             unpacked, output_dir = Path(scratch, "unpacked"), Path(scratch, "output")
             image = one_image(Path(request["image"]), unpacked, self.limits)
-            path, facts = translate(self.bundle_root, image, output_dir, given, max_output_gb=self.limits.max_output_gb)
+            most = self.limits.max_output_gb
+            path, facts, half_widths = translate(self.bundle_root, image, output_dir, given, max_output_gb=most)
             if push and self.push is not None:
                 derived = self._derived(Path(request["image"]), path, Path(scratch, "derived"), facts)
                 self.push(derived)
@@ -100,6 +101,8 @@ class TranslationTask(InferTask):
                     "SeriesInstanceUID": str(read_header(derived[0]).SeriesInstanceUID),
                     "images": len(derived),
                 }
+            if given.get("uncertainty") == MAP and half_widths is not None:
+                path = half_widths
             name, suffixes = path.name.split(".nii")[0], "".join(path.suffixes[path.suffixes.index(".nii") :])
             handle, kept = tempfile.mkstemp(prefix=f"{name}_", suffix=suffixes)  # the server deletes it after sending
             os.close(handle)

@@ -215,18 +215,18 @@ def series_header(
     header = Dataset()
     header.SOPClassUID = source.headers[0].SOPClassUID
     header.SeriesInstanceUID = new_uid(seed)
-    header.SeriesNumber = _number(source, derivation) if series_number is None else series_number
+    header.SeriesNumber = series_number_of(source, derivation) if series_number is None else series_number
     made_by = {"bundle": derivation.bundle, "version": derivation.version}
     header.SeriesDescription = rule.description(derivation.target_name, origin=_origin(source, rule), **made_by)
     header.ImageComments = derivation.comments(header.SeriesDescription)
     header.ContentQualification = "RESEARCH"
     header.DerivationCodeSequence = [_code(BY_MODEL)]
     if len(source.headers) > 1:
-        header.SpacingBetweenSlices = _decimal(_between_slices(source.affine))
+        header.SpacingBetweenSlices = _decimal(between_slices(source.affine))
     header.DerivationDescription = derivation.description(rule, storage)
     header.add_new(SYNTHETIC_DATA, "CS", "YES")
     header.ImageType = list(rule.image_type)
-    _date(header, now)
+    add_date(header, now)
     add_equipment(header, source, derivation, now)
     _copy_worst(header, source, "BurnedInAnnotation", bad="YES", good="NO")
     _copy_worst(header, source, "LossyImageCompression", bad="01", good="00")
@@ -295,7 +295,8 @@ def image_header(
         _padding(header, source.slices[index])
     if not placement.same_pixels:
         header.DerivationCodeSequence.append(_code(RESAMPLED))
-    _geometry(header, slice_header, placement)
+    header.Columns, header.Rows = placement.shape[:2]
+    header.ImagePositionPatient, header.PixelSpacing = in_plane(slice_header, placement)
     header.remove_private_tags()
     return header
 
@@ -309,24 +310,24 @@ def _padding(header: Any, image: Slice) -> None:
         header.add_new(name, "SS", int(value))
 
 
-def _geometry(header: Any, slice_header: Any, placement: Placement) -> None:
-    """Take the source's own numbers where the grids agree, so that viewers see one geometry and not two."""
-    columns, rows, _ = placement.shape
-    header.Rows, header.Columns = rows, columns
+def in_plane(slice_header: Any, placement: Placement) -> tuple[Any, Any]:
+    """Return ImagePositionPatient and PixelSpacing of a volume's slice at a slice of the source.
+
+    They are the source's own numbers where the grids agree, so that viewers see one geometry and not two.
+
+    Args:
+        slice_header: header of the source's slice.
+        placement: place of the volume in the source.
+    """
     position = np.array(slice_header.ImagePositionPatient, dtype=float)
     along_row, along_column = np.reshape(np.array(slice_header.ImageOrientationPatient, dtype=float), (2, 3))
     between_rows, between_columns = (float(mm) for mm in slice_header.PixelSpacing)
     if placement.same_pixels:
-        header.ImagePositionPatient = copy.deepcopy(slice_header.ImagePositionPatient)
-        header.PixelSpacing = copy.deepcopy(slice_header.PixelSpacing)
-        return
+        return copy.deepcopy(slice_header.ImagePositionPatient), copy.deepcopy(slice_header.PixelSpacing)
     column, row = placement.corner
     corner = position + column * between_columns * along_row + row * between_rows * along_column
-    header.ImagePositionPatient = [_decimal(mm) for mm in corner]
-    header.PixelSpacing = [
-        _decimal(between_rows * abs(placement.scale[1])),
-        _decimal(between_columns * abs(placement.scale[0])),
-    ]
+    spacing = [between_rows * abs(placement.scale[1]), between_columns * abs(placement.scale[0])]
+    return [_decimal(mm) for mm in corner], [_decimal(mm) for mm in spacing]
 
 
 def _decimal(value: float) -> Any:
@@ -336,16 +337,26 @@ def _decimal(value: float) -> Any:
     return DSfloat(round(value, 9), auto_format=True)
 
 
-def _number(source: Stack, derivation: Derivation) -> int:
-    """Return a number that begins with the source's; targets, bundles and versions differ, but for chance."""
+def series_number_of(source: Stack, derivation: Derivation, *parts: str) -> int:
+    """Return a number that begins with the source's; targets, bundles and versions differ, but for chance.
+
+    Args:
+        source: series that the new one derives from.
+        derivation: what made it.
+        parts: texts that tell one new series from another of the same derivation.
+    """
     number = int(source.headers[0].get("SeriesNumber") or 0)
-    name = f"{derivation.bundle} {derivation.version} {derivation.target_name}"
+    name = " ".join((derivation.bundle, derivation.version, derivation.target_name, *parts))
     own = 1 + zlib.crc32(name.encode()) % (NUMBERS_PER_SOURCE - 1)
     return NUMBERS_PER_SOURCE * number + own if 0 <= number < MAX_SERIES_NUMBER // NUMBERS_PER_SOURCE else own
 
 
-def _between_slices(affine: np.ndarray) -> float:
-    """Return the distance of neighbouring slices in mm along their normal (PS3.3, C.8.3.1)."""
+def between_slices(affine: np.ndarray) -> float:
+    """Return the distance of neighbouring slices in mm along their normal (PS3.3, C.8.3.1).
+
+    Args:
+        affine: (4, 4) affine of a stack.
+    """
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     return float(abs(affine[:3, 2] @ normal) / np.linalg.norm(normal))
 
@@ -356,7 +367,8 @@ def _origin(source: Stack, rule: DerivedRule) -> str:
     return str(element.value).replace("\\", " ") if element is not None and element.value else ""
 
 
-def _date(header: Any, now: datetime) -> None:
+def add_date(header: Any, now: datetime) -> None:
+    """Set the dates and times of the making."""
     for name in ("InstanceCreation", "Series", "Content"):
         setattr(header, f"{name}Date", now.strftime("%Y%m%d"))
         setattr(header, f"{name}Time", now.strftime("%H%M%S"))

@@ -432,7 +432,7 @@ def test_the_headers_of_a_long_series_are_as_long_as_those_of_a_short_one(tmp_pa
 
 def test_targets_bundles_and_versions_have_series_numbers_of_their_own():
     numbers = {
-        headers._number(SOURCE, Derivation(bundle, version, "", target))
+        headers.series_number_of(SOURCE, Derivation(bundle, version, "", target))
         for bundle in ("ggcl", "kcgan_kernel_conversion")
         for version in ("0.1.0", "0.2.0")
         for target in ("B30f", "B50f", "B70f")
