@@ -20,13 +20,15 @@ from scipy.stats import rankdata, spearmanr
 from tqdm import tqdm
 
 from .bundles import find_bundle
-from .data.datalist import describe
+from .data.datalist import describe, load_datalist
+from .distributed import rank
+from .engines.coverage import on_grid
 from .engines.evaluator import TranslationEvaluator, axial
 from .engines.super_resolution_evaluator import most_frequent
+from .errors import own_error
 from .files import checksum, write_json
 from .images.names import SOURCE
 from .metrics.summary import BEFORE, NETWORK
-from .metrics.super_resolution import thick_slices
 from .networks.weights import load_weights
 from .uncertainty import (
     FILE,
@@ -37,6 +39,7 @@ from .uncertainty import (
     binomial_interval,
     coarse_pixels,
     conformal_quantile,
+    in_unit_of,
     paired,
     patient_score,
     risk_factor,
@@ -48,6 +51,7 @@ logger = logging.getLogger(__name__)
 COVERAGE, CONFIDENCE, FALSE_ALARMS = 0.9, 0.9, 0.05
 SPEARMAN, AUC = 0.5, 0.75  # of the gate
 SCALE_EVERY = 4  # one patient in four gives the scale
+LEAST_PATIENTS = 13  # 4 for the scale, 9 for a factor with a confidence of 90 %
 KEPT = 20000  # voxels kept of a patient who gives the scale
 SAMPLES = 4000  # voxels per patient from which the scale is fitted
 RATIOS = 4000  # voxels per patient for the factor of the mean coverage
@@ -182,6 +186,46 @@ def calibrate(
     return content, [row for mine in rows.values() for row in mine]
 
 
+def calibrate_trained(
+    bundle_root: str | Path,
+    models_dir: str | Path,
+    dataset_dir: str | Path,
+    *,
+    wanted: bool = True,
+    **ids: Any,
+) -> bool:
+    """Calibrate new weights as the last step of their training, where there are patients to do it on.
+
+    The patients of `validation` calibrate, those of `test` say whether the promise holds. What cannot be calibrated,
+    for want of patients or of their truth, is left out with a message: the weights are complete without it.
+
+    Args:
+        bundle_root: Folder of the bundle.
+        models_dir: Folder of the new weights.
+        dataset_dir: Data folder of the training.
+        wanted: Whether to calibrate at all.
+        ids: Ids of `inference.yaml` and `evaluate.yaml`, and their values.
+
+    Returns:
+        Whether `uncertainty.json` was written.
+    """
+    if not wanted or rank() > 0:
+        return False
+    try:
+        listed = [load_datalist(dataset_dir, name) for name in ("validation", "test")]
+        patients = {str(entry.get("patient", number)) for number, entry in enumerate(listed[0])}
+        if len(patients) < LEAST_PATIENTS:
+            raise ValueError(f"{len(patients)} patients are in `validation`, at least {LEAST_PATIENTS} are needed.")
+        calibrate(Path(bundle_root).resolve(), dataset_dir, models_dir=Path(models_dir), **ids)
+    except (ValueError, OSError, RuntimeError) as error:  # MONAI wraps errors of components in RuntimeError
+        logger.warning(
+            f"The uncertainty of the new weights was not calibrated, and `--uncertainty True` will be refused:"
+            f" {own_error(error) or error}"
+        )
+        return False
+    return True
+
+
 def tested_patients(gates: Mapping[str, Mapping[str, Any]]) -> int:
     """Return the largest number of patients on whom a direction was tested."""
     return max(int(each["patients"]) for each in gates.values())
@@ -263,17 +307,17 @@ class Cases:
                 f"Patient {self._patient(item)!r} has no truth {key!r} on the grid of its source, but {sorted(case)}:"
                 " the error of its output is unknown, so it cannot calibrate."
             )
-        truth = _on_grid(axial(evaluator.load({"image": case[key]})["image"]), pair)
+        truth = on_grid(axial(evaluator.load({"image": case[key]})["image"]), pair)
         labels = None
         if case.get("label"):
             labels = _labels(axial(evaluator.load_label({"image": case["label"]})["image"]), pair)
-        if not self.hu and pair.mask.any():  # MR intensities have no unit: one factor per patient
-            truth = truth * (np.median(pair.output[pair.mask]) / max(float(np.median(truth[pair.mask])), 1e-6))
+        if not self.hu:
+            truth = in_unit_of(pair, truth)
         residual = cycle = None
         if self.residual:
             cycle = self._cycle(pair, made, source, target)
         if self.residual and (other := self._baseline(target)) is not None:
-            residual = np.abs(pair.output - _on_grid(axial(self._translated(other, volume, target)), pair))
+            residual = np.abs(pair.output - on_grid(axial(self._translated(other, volume, target)), pair))
         return case_of(self._patient(item), f"{source}->{target}", pair, pair.output - truth, labels, residual, cycle)
 
     def _cycle(self, pair: Pair, made: Any, source: str, target: str) -> NDArray[np.float32] | None:
@@ -300,13 +344,6 @@ class Cases:
             if name not in NO_BASELINE and (not isinstance(translator, Mapping) or target in translator)
         ]
         return names[0] if names else None
-
-
-def _on_grid(array: np.ndarray, pair: Pair) -> NDArray[np.float32]:
-    """Return an axial array on the grid of the output, averaged over the output's thicker slices."""
-    if array.shape != pair.output.shape:
-        array = thick_slices(array, pair.output.shape[2])
-    return np.asarray(array, dtype=np.float32)
 
 
 def _labels(array: np.ndarray, pair: Pair) -> NDArray[np.int16]:

@@ -87,7 +87,7 @@ def score_outputs(
     parser.read_config([str(root / "configs" / f"{file}.yaml") for file in ("inference", "evaluate")])
     given = {"bundle_root": str(root), "dataset_dir": str(data), "output_dir": str(output_dir), "split": split}
     # No weights are loaded: the outputs stand for the network.
-    parser.update({**given, "blends": [], "handlers": [], "facts": facts})
+    parser.update({**given, "blends": [], "handlers": [], "facts": facts, "intervals": None})
     try:
         cases = load_datalist(str(data), split)
         directions = parser.get_parsed_content("evaluator#directions")

@@ -11,6 +11,7 @@ al., Annals of Statistics 2023 (conformal p-values of outliers, for the novelty)
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from scipy.stats import beta
 from .files import checksum, read_json
 from .metrics.score import foreground_mask
 
+logger = logging.getLogger(__name__)
 FILE = "uncertainty.json"
 SENTENCE = (
     "The coverage was measured on {data}. It holds for patients like those and ends where they end: on other scanners,"
@@ -174,6 +176,18 @@ def paired(
     if not hu and mask.any():
         values = values / max(float(np.percentile(values[mask], 95)), 1e-6)
     return Pair(values, made, mask, (spacing[0], spacing[1]), finer)
+
+
+def in_unit_of(pair: Pair, truth: FloatArray) -> FloatArray:
+    """Return a truth of intensities without a unit with the output's median: they are known up to a factor.
+
+    Args:
+        pair: Source and output.
+        truth: Truth (X, Y, Z) on the output's grid.
+    """
+    if not pair.mask.any():
+        return truth
+    return truth * (np.median(pair.output[pair.mask]) / max(float(np.median(truth[pair.mask])), 1e-6))
 
 
 def local_features(source: FloatArray, output: FloatArray, spacing_mm: Sequence[float]) -> FloatArray:
@@ -406,6 +420,19 @@ class Uncertainty:
             "locates_errors": bool(self.content["gate"]["passed"]),
         }
         return half_widths, summary
+
+
+def shipped(models_dir: str | Path) -> Uncertainty | None:
+    """Return what is known of the uncertainty of a folder's weights; None if nothing is, which the log says.
+
+    Args:
+        models_dir: Folder of the weights.
+    """
+    try:
+        return Uncertainty(models_dir)
+    except (FileNotFoundError, ValueError) as error:
+        logger.info(f"The coverage of the half-widths is not evaluated: {error}")
+        return None
 
 
 def _calibrated(part: Mapping[str, Any]) -> Calibrated:

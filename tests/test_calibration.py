@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 
-from common.calibration import Case, Fit, auc, fit_network, fit_strata, gate
+from common.calibration import Case, Fit, auc, calibrate_trained, fit_network, fit_strata, gate
 from common.files import checksum
 from common.phantoms import generate_phantom
 from common.uncertainty import Uncertainty
@@ -131,6 +133,71 @@ def test_a_bundle_is_calibrated_and_writes_a_map(tmp_path):
     refused = bundle("inference", ["inference"], *options, cwd=tmp_path)
     assert refused.returncode != 0
     assert "was measured with other weights" in refused.stdout + refused.stderr
+
+
+def brains(folder: Path, validation: int, test: int) -> Path:
+    """Brains of 64 pixels, and a datalist in which `validation` and `test` have both domains."""
+    count = validation + test + 6
+    path = generate_phantom("brain", folder, patients=count, slices=1, size=64, seed=5, workers=1)
+    lists = json.loads(path.read_text())
+    everyone = [*lists["training_paired"], *lists["validation"], *lists["test"]]
+    rest = everyone[validation + test :]
+    images = [("T1", "T2")[number % 2] for number in range(len(rest))]
+    parts = {
+        "training": [{"patient": e["patient"], "image": e[name], "domain": name} for e, name in zip(rest, images)],
+        "training_paired": rest,
+        "validation": everyone[:validation],
+        "test": everyone[validation : validation + test],
+    }
+    path.write_text(json.dumps({**lists, **parts}))
+    return folder
+
+
+def test_a_training_with_too_few_patients_is_complete_and_says_that_the_calibration_was_left_out(tmp_path, caplog):
+    data, models = brains(tmp_path / "data", 2, 1), tmp_path / "models"
+    models.mkdir()
+    assert not calibrate_trained(ROOT / "bundles" / "nec_t1t2", models, data)
+    assert "was not calibrated" in caplog.text
+    assert "2 patients are in `validation`, at least 13 are needed" in caplog.text
+    assert not list(models.iterdir())
+
+
+def test_a_training_without_pairs_to_validate_on_says_that_the_calibration_was_left_out(tmp_path, caplog):
+    validation, test = ([{"patient": f"{name}{n}", "T1": "t1.nii.gz"} for n in range(14)] for name in "vt")
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 2), np.float32), np.eye(4)), tmp_path / "t1.nii.gz")
+    lists = {"name": "brains", "training": [], "validation": validation, "test": test}
+    (tmp_path / "datalist.json").write_text(json.dumps(lists))
+    models = ROOT / "bundles" / "nec_t1t2" / "models"
+    before = (models / "uncertainty.json").read_bytes()
+    assert not calibrate_trained(ROOT / "bundles" / "nec_t1t2", models, tmp_path, device="cpu")
+    assert "was not calibrated" in caplog.text
+    assert "it lacks ['T2']" in caplog.text
+    assert (models / "uncertainty.json").read_bytes() == before
+
+
+def test_who_does_not_want_it_is_not_told_of_it(tmp_path, caplog):
+    assert not calibrate_trained(ROOT / "bundles" / "nec_t1t2", tmp_path, tmp_path / "absent", wanted=False)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "bundles").iterdir()))
+def test_each_training_ends_with_the_calibration_of_its_weights(name):
+    for path in (ROOT / "bundles" / name / "configs").glob("*.yaml"):
+        steps = yaml.safe_load(path.read_text()).get("run", [])
+        if any("train#trainer.run" in str(step) for step in steps):
+            assert str(steps[-1]).startswith("$common.calibration.calibrate_trained(@bundle_root, @models_dir"), path
+
+
+@pytest.mark.slow
+def test_a_training_calibrates_the_weights_that_it_wrote(tmp_path):
+    data, models = brains(tmp_path / "data", 13, 4), tmp_path / "models"
+    options = ["--dataset_dir", data, "--models_dir", models, "--output_dir", tmp_path / "out", "--device", "cpu"]
+    small = ["--max_epochs", "1", "--samples_per_epoch", "2", "--val_interval", "1", "--image_size", "64"]
+    small += ["--discriminator_def#num_scales", "1", "--discriminator_def#num_layers", "2"]
+    done(bundle("training", ["train", "compact"], *options, *small, cwd=tmp_path))
+    content = json.loads((models / "uncertainty.json").read_text())
+    assert content["weights_sha256"] == checksum(models / "model.pt")
+    assert content["data"]["patients"] == {"scale": 4, "factor": 9, "test": 4}
 
 
 def test_too_few_patients_are_named():

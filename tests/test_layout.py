@@ -60,10 +60,10 @@ FLOORS: dict[str, set[str]] = {
         *("bundles", "devices", "run_facts", "memory"),
     },
     "engines": {
-        *("inference", "baselines", "metrics", "images", "networks", "distributed"),
+        *("inference", "baselines", "metrics", "images", "networks", "distributed", "uncertainty"),
         *("bundles", "devices", "tensor_files", "run_facts", "memory"),
     },
-    "calibration": {"engines", "uncertainty", "metrics", "data", "images", "networks", "bundles"},
+    "calibration": {"engines", "uncertainty", "metrics", "data", "images", "networks", "bundles", "distributed"},
     "reports": {"metrics", "data", "images", "networks", "bundles"},
     "demo": {"reports", "processes", "bundles"},
     "scoring": {"reports", "metrics", "data", "images", "bundles"},

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -15,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
+from pydicom import dcmread
 
+from common.bundles import BUNDLES
 from common.data import find_images
+from common.dicom import image_readers
 from common.inference import OutputCheck, RunRecord, SaveOutputd, outputs
+from common.inference.shards import is_finished
 from common.uncertainty import (
     Novelty,
     Scale,
@@ -29,34 +33,8 @@ from common.uncertainty import (
     patient_score,
     risk_factor,
 )
-
-NOVELTY = {
-    "mean": [0.0] * 5,
-    "sd": [100.0] * 5,
-    "bank": [[0.0] * 5],
-    "middle": [0.0] * 8,
-    "spread": [1.0] * 8,
-    "scores": [1.0] * 19,
-    "limit": 2.0,
-}
-
-
-def document(models: Path, **changes: object) -> Path:
-    """Weights of a few bytes, and a calibration: half-widths are 20 where the smoothed source is below 0, else 60."""
-    models.mkdir(parents=True, exist_ok=True)
-    (models / "model.pt").write_bytes(b"weights")
-    scale = {"kind": "strata", "features": [0, 1], "edges": [[0.0], []], "values": [[10.0], [30.0]]}
-    content = {
-        "weights_sha256": hashlib.sha256(b"weights").hexdigest(),
-        "unit": "HU",
-        "hu": True,
-        "promise": {"coverage": 0.9, "confidence": 0.9, "novelty": 0.05},
-        "data": {"description": "digital phantoms (test)"},
-        "gate": {"passed": False},
-        "directions": {"NECT->CECT": {"scale": scale, "factors": {"patients": 2.0, "voxels": 1.0}, "novelty": NOVELTY}},
-    }
-    (models / "uncertainty.json").write_text(json.dumps({**content, **changes}))
-    return models
+from tests.helpers.dicom_series import write_source_series
+from tests.helpers.uncertainty import NOVELTY, document
 
 
 @pytest.mark.parametrize(
@@ -236,6 +214,38 @@ def test_the_map_has_the_grid_and_the_unit_of_the_output(codes, tmp_path, caplog
     assert told["novelty"]["flagged"]  # a score far above the 19 of 1.0: p is 1 / 20
     assert any("ends where they end" in line for line in caplog.messages)
     assert any("looks unlike the patients" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "maps"),
+    [("dicom", ["scan_synthetic_CECT_uncertainty"]), ("both", ["{}.nii.gz", "scan_synthetic_CECT_uncertainty"])],
+)
+def test_dicom_output_has_its_map_as_a_parametric_map(output_format, maps, tmp_path):
+    pytest.importorskip("highdicom", reason="the extra `dicom` brings it")
+    values = np.asarray(scan(tmp_path)[0])
+    shutil.rmtree(tmp_path / "in")
+    series = write_source_series(tmp_path / "in" / "scan", values, np.diag([-1.0, -2.0, 3.0, 1.0]))
+    image = LoadImage(reader=image_readers(), ensure_channel_first=True)(series)
+    models = document(tmp_path / "models")
+    record = RunRecord(
+        BUNDLES / "nect2cect", models, network=torch.nn.Identity(), target="CECT", guards="off", uncertainty=True
+    )
+    places = {"output_dir": tmp_path / "out", "data_root_dir": tmp_path / "in", "output_format": output_format}
+    save = SaveOutputd("pred", record, OutputCheck("CT", (-100, 200)), dtype="int16", **places)
+    save({"original": image, "pred": MetaTensor(image.clone() + 5, meta=dict(image.meta))})
+    facts = json.loads((tmp_path / "out" / "scan_synthetic_CECT.json").read_text())
+    named = [entry.get("file") or entry["folder"] for entry in facts["output"]]
+    wanted = [name.format("scan_synthetic_CECT_uncertainty") for name in maps]
+    assert [name for name in named if "uncertainty" in name] == wanted
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*named, "scan_synthetic_CECT.json"])
+    found = dcmread(tmp_path / "out" / "scan_synthetic_CECT_uncertainty" / "00001.dcm")
+    assert set(np.unique(found.pixel_array)) == {-1.0, 20.0, 60.0}
+    words = "at least 90% of the foreground lie within output +/- half-width"
+    assert words in found.DerivationDescription
+    assert "measured on digital phantoms (test)" in found.DerivationDescription
+    assert "does not mean that a voxel is right" in found.DerivationDescription  # as the gate failed
+    sidecar = tmp_path / "out" / "scan_synthetic_CECT.json"
+    assert is_finished(sidecar, str(series), record, output_format=output_format)
 
 
 def test_a_map_for_which_there_is_no_memory_is_refused_and_nothing_is_written(tmp_path, monkeypatch):

@@ -21,8 +21,10 @@ from ..bundles import translation_task
 from ..files import write_json
 from ..images.names import SOURCE, file_name, refuse_equal_names
 from ..metrics.score import NOT_INVERTED, UNIT_FACTOR, score
-from ..metrics.summary import NETWORK, summarise, write_rows
+from ..metrics.summary import COVERAGE_FILE, NETWORK, summarise, write_rows
 from ..run_facts import run_facts
+from ..uncertainty import Uncertainty
+from .coverage import CoverageRows
 from .training_log import Progress
 from .translator import Translator
 
@@ -58,6 +60,8 @@ class TranslationEvaluator(SupervisedEvaluator):
             second scan). Scores against that own volume are then called `misaligned_*`.
         run: Further facts for `run.json`.
         training_dir: Output folder of the training, whose curves the report shows.
+        intervals: Calibration of the weights (`common.uncertainty.shipped`), whose coverage of these patients is
+            measured and written to `coverage.json`; None: it is not.
         task: Task of the bundle, see `common.bundles`, which selects the report's sections; default: the declared one.
         val_handlers: Further Ignite handlers.
         inferer: Inferer as MONAI's property of the evaluator; the translators hold their own.
@@ -88,6 +92,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         truth_keys: Mapping[str, str] | None = None,
         run: dict[str, Any] | None = None,
         training_dir: str | Path | None = None,
+        intervals: Uncertainty | None = None,
         task: str | None = None,
         val_handlers: Sequence | None = None,
         inferer: Inferer | None = None,
@@ -116,6 +121,7 @@ class TranslationEvaluator(SupervisedEvaluator):
         self.facts = {} if run is None else run  # no copy: handlers add to it
         if training_dir is not None and Path(training_dir).is_dir():
             self.facts["training"] = os.path.relpath(training_dir, self.output_dir)
+        self.coverage = CoverageRows(intervals)
         self.rows: list[dict[str, Any]] = []
         self.cases: list[dict[str, Any]] = []
         self.alarms: list[dict[str, str]] = []
@@ -140,6 +146,7 @@ class TranslationEvaluator(SupervisedEvaluator):
 
     def _reset(self) -> None:
         self.rows, self.cases, self.alarms = [], [], []
+        self.coverage = CoverageRows(self.coverage.known)
 
     def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
@@ -167,6 +174,8 @@ class TranslationEvaluator(SupervisedEvaluator):
                 self._keep({**case, target: case[truth_key]}, source, target, names, prediction)
                 self._look_at_contrast(names, metrics)
                 self._look_at_units(names, prediction, truth)
+                aligned = truth_key == self.truth_keys.get(target, target)
+                self.coverage.add(names, volume, prediction, axial(truth) if aligned else None)
         self.rows += rows
         return rows
 
@@ -229,6 +238,8 @@ class TranslationEvaluator(SupervisedEvaluator):
             self.output_dir / "cases.json",
             {"cases": self.cases, "label_names": {str(k): v for k, v in self.label_names.items()}},
         )
+        if (covered := self.coverage.summary()) is not None:
+            write_json(self.output_dir / COVERAGE_FILE, covered)
         facts = run_facts(bundle_root=self.bundle_root, network=self.network, task=self.task, **self.facts)
         told = {"warnings": [alarm["text"] for alarm in self.alarms], "alarms": self.alarms}
         write_json(self.output_dir / "run.json", {**facts, **told})

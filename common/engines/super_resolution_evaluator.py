@@ -113,6 +113,8 @@ class SuperResolutionEvaluator(TranslationEvaluator):
                 data_range=float(self.data_range or 0.0),
             )
             rows.append({**names, "method": method, **metrics})
+        if NETWORK in outputs:
+            self.coverage.add(names, volume, outputs[NETWORK], None if truth is None else axial(truth))
         self._list(names, case[source], target, outputs, truth, labels)
         self.rows += rows
         return rows

@@ -16,6 +16,7 @@ from ..files import write_text
 
 KEYS = ("patient", "direction", "method")
 NETWORK = "network"  # method name of the bundle's network, whatever trained it
+COVERAGE_FILE = "coverage.json"  # what the shipped half-widths covered, beside rows and summary
 BEFORE = "before"  # that of the weights that a fine-tuning began with
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 

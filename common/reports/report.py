@@ -20,6 +20,7 @@ from .sections import (
     blend_section,
     case_figure,
     conversion_sections,
+    coverage_section,
     direction_sections,
     overall_verdict,
     training_section,
@@ -84,6 +85,7 @@ def write_report(
             body += direction_sections(direction, inputs, save, show, 3 if cases is None else cases)
     look = viewer_section(shown, inputs, folder, window=window) if viewer else Markup()
     body = [finetuning_section(inputs.rows), *first, look, *body]
+    body.append(coverage_section(folder))
     body.append(blend_section(inputs))
     body.append(feature_section(folder))
     body.append(training_section(inputs, save))

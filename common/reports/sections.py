@@ -8,11 +8,14 @@ outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from ..bundles import CONTRAST_ENHANCEMENT, KERNEL_CONVERSION, SUPER_RESOLUTION
+from ..files import read_json
+from ..metrics.summary import COVERAGE_FILE
 from ..metrics.window import WINDOW_HU
 from . import curves, html, kernels, tables
 from .drawing import THEMES, inset_png
@@ -111,6 +114,33 @@ def _curves(volumes: CaseVolumes, axial: AxialSlice, direction: str, stem: str, 
     save(f"curves_{stem}", light)
     picture = html.themed_image(light, dark, f"{CURVES_TEXT}, {direction_of(direction)}")
     return html.plots([picture], "wide")
+
+
+def coverage_section(folder: Path) -> Markup:
+    """Write what the shipped half-widths covered of the evaluated patients; nothing if that was not measured."""
+    path = folder / COVERAGE_FILE
+    if not path.is_file():
+        return Markup()
+    facts = read_json(path)
+    promise, unit = facts["promise"], facts["unit"]
+    lines = []
+    for direction, found in facts["directions"].items():
+        low, high = found["interval"]
+        lines.append(
+            f"{direction_of(direction)}: {found['covered']} of {found['patients']} patients (95 % interval {low:.0%} to"
+            f" {high:.0%}) have at least {promise['coverage']:.0%} of their voxels within the half-width, of"
+            f" {found['half_width']:.4g} on average ({unit}); {found['voxels']:.1%} of all voxels are. The mean error"
+            f" is {found['error']:.4g}."
+        )
+        if high >= promise["confidence"]:
+            continue
+        lines.append(f"{direction_of(direction)}: fewer than promised. Do not rely on these half-widths here.")
+    lines += [f"{direction_of(direction)} is left out: {why}" for direction, why in facts["left_out"].items()]
+    flagged = [row["patient"] for row in facts["patients"] if row["flagged"]]
+    if flagged:
+        lines.append(f"Unlike the patients calibrated on: {', '.join(dict.fromkeys(flagged))}.")
+    note = f"Promised: {promise['confidence']:.0%} of patients like those calibrated on. {promise['sentence']}"
+    return html.section("Half-widths: what they covered", html.bullets(lines) + html.part("paragraph", note, "soft"))
 
 
 def verdict_sections(inputs: Inputs) -> Markup:

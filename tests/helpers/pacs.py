@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+from pynetdicom.sop_class import CTImageStorage, MRImageStorage, ParametricMapStorage, Verification
 
-IMAGES = (CTImageStorage, MRImageStorage)
+IMAGES = (CTImageStorage, MRImageStorage, ParametricMapStorage)
 
 
 class Archive:

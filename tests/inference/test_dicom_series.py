@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -32,6 +33,30 @@ def test_each_file_is_parsed_twice_from_the_source_to_the_derived_series(tmp_pat
     expected = np.asarray(nib.load(translation.path).dataobj)  # columns, rows, slices, as the source
     for index, image in enumerate(images):
         np.testing.assert_array_equal(image.pixel_array, expected[:, :, index].T)
+
+
+def test_half_widths_become_a_second_series_beside_the_derived_one(tmp_path):
+    pytest.importorskip("highdicom", reason="the extra `dicom` brings it")
+    series = write_source_series(tmp_path / "scan", trunk(), CT_AFFINE, ContrastBolusAgent="")
+    options = {"source": "B30f", "device": "$torch.device('cpu')", "uncertainty": True}
+    translation = translate_series(
+        BUNDLES / "ggcl", sorted(series.iterdir()), tmp_path / "work", target="B70f", overrides=options
+    )
+    folder = write_translation(translation, tmp_path / "out", seed=["a job"])
+    beside = folder.with_name(f"{folder.name}_uncertainty")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {folder.name, beside.name, f"{folder.name}.json"}
+    (path,) = beside.iterdir()
+    found, images = dcmread(path), [dcmread(each) for each in sorted(folder.iterdir())]
+    assert translation.uncertainty is not None
+    expected = np.asarray(nib.load(translation.uncertainty).dataobj)  # columns, rows, slices, as the source
+    places = [f.PlanePositionSequence[0].ImagePositionPatient for f in found.PerFrameFunctionalGroupsSequence]
+    for index, image in enumerate(images):
+        frame = found.pixel_array[places.index(image.ImagePositionPatient)]
+        np.testing.assert_array_equal(frame, np.nan_to_num(expected[:, :, index].T, nan=-1.0))
+    facts = json.loads(folder.with_name(f"{folder.name}.json").read_text())
+    assert [entry["folder"] for entry in facts["output"]] == [folder.name, beside.name]
+    assert facts["uncertainty"]["promise"]["sentence"] in found.DerivationDescription
+    assert images[0].SeriesInstanceUID in found.DerivationDescription
 
 
 def tree(folder: Path) -> list[str]:

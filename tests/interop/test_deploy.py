@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ParametricMapStorage
 
 from tests.helpers.pages import commands
 from tests.helpers.shared import require_shared
@@ -120,6 +121,22 @@ def test_the_app_writes_a_valid_series_with_the_pixels_of_the_command_line(
     assert errors_of(dicom_studies / kind / domain) == set()  # whatever is found now is the app's doing
     assert errors_of(tmp_path / "app") == set()
     check_words(bundle, images, given.get("target"))
+
+
+def test_the_app_writes_half_widths_as_a_second_series(environment, unpacked, dicom_studies, tmp_path):
+    options = {"target": "B70f", "series": "B30f", "set": "uncertainty=true"}
+    done = app(environment("deploy"), unpacked["ggcl"], dicom_studies / "chest", tmp_path / "app", **options)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
+    assert "half-widths. The coverage was measured on" in done.stdout + done.stderr
+    folders = sorted(path for path in (tmp_path / "app").iterdir() if path.is_dir())
+    assert folders[1].name == f"{folders[0].name}_uncertainty"
+    image, found = (dcmread(sorted(folder.iterdir())[0]) for folder in folders)
+    assert found.SOPClassUID == ParametricMapStorage
+    for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert found[name].value == image[name].value
+    assert image.SeriesInstanceUID in found.DerivationDescription
+    assert (found.Rows, found.Columns, found.NumberOfFrames) == (image.Rows, image.Columns, 2)
+    assert errors_of(tmp_path / "app") == set()
 
 
 def check_words(bundle, images, target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -117,7 +118,13 @@ def server(environment, app, studies) -> Iterator[Client]:
 
 
 def command_line(bundle: Path, image: Path, output_dir: Path, **overrides: Any) -> nib.Nifti1Image:
-    """The output of the workflow that `python -m monai.bundle run inference` runs, in the core environment."""
+    """The only volume of `command_line_files`."""
+    (path,) = command_line_files(bundle, image, output_dir, **overrides)
+    return nib.load(path)
+
+
+def command_line_files(bundle: Path, image: Path, output_dir: Path, **overrides: Any) -> list[Path]:
+    """The volumes of the workflow that `python -m monai.bundle run inference` runs, in the core environment."""
     workflow = ConfigWorkflow(
         config_file=str(bundle / "configs" / "inference.yaml"),
         logging_file=False,
@@ -128,8 +135,7 @@ def command_line(bundle: Path, image: Path, output_dir: Path, **overrides: Any) 
     )
     workflow.initialize()
     workflow.run()
-    (path,) = (path for path in output_dir.rglob("*") if path.name.endswith((".nii", ".nii.gz")))
-    return nib.load(path)
+    return [path for path in output_dir.rglob("*") if path.name.endswith((".nii", ".nii.gz"))]
 
 
 def volume(answer: Answer, folder: Path) -> nib.Nifti1Image:
@@ -213,6 +219,21 @@ def test_the_whole_answer_says_what_made_the_volume(server):
     assert answer.kind.startswith("multipart/form-data")
     for part in (b"RESEARCH USE ONLY", b'"target": "B30f"', b'"weights_sha256"', b"_synthetic_B30f"):
         assert part in answer.body
+
+
+def test_the_answer_passes_the_uncertainty_on(server, unpacked, studies, tmp_path):
+    params = {"target": "B70f", "source": "B30f", "uncertainty": True}
+    fields, name = {"params": json.dumps(params)}, "chest_0005_B30f"
+    answer = server.call("/infer/ggcl", method="POST", query={"image": name}, fields=fields)
+    assert answer.status == 200
+    for part in (b'"mean_half_width"', b"nothing is promised", b"_synthetic_B70f"):
+        assert part in answer.body
+    found = volume(server.infer("ggcl", image=name, params={**params, "uncertainty": "map"}), tmp_path)
+    made = command_line_files(unpacked["ggcl"], studies / f"{name}.nii.gz", tmp_path / "out", **params)
+    (expected,) = (path for path in made if path.name.endswith("_uncertainty.nii.gz"))
+    assert_equal(found, nib.load(expected))
+    refused = server.infer("ggcl", image=name, params={**params, "uncertainty": "often"})
+    assert (refused.status, "must be false, true or 'map'" in refused.json["detail"]) == (400, True)
 
 
 def test_a_dicom_series_of_the_studies_or_in_an_upload_gives_the_command_lines_volume(

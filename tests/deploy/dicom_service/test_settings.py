@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_a_rule_takes_mr_by_its_sequence():
 def test_a_wrong_file_is_refused_by_its_name_and_key(replaced, message, settings):
     with pytest.raises(ValueError, match=f"rules.yaml': {message}|rules.yaml' {message}"):
         settings(104, **replaced)
+
+
+def test_half_widths_that_were_never_calibrated_are_refused_before_a_series_arrives(settings, tmp_path):
+    bundle = tmp_path / "ggcl"
+    shutil.copytree(ROOT / "bundles" / "ggcl", bundle, ignore=shutil.ignore_patterns("uncertainty.json", "iterative"))
+    with pytest.raises(ValueError, match=r"`rules\[0\]\.options\.uncertainty`: .*uncertainty\.json does not exist"):
+        settings(104, bundle=str(bundle), options="{uncertainty: true}")
 
 
 def test_a_missing_file_is_named():

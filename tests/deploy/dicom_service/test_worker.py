@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ParametricMapStorage
 
 import common
 from common.deploy.dicom_service.inbox import Inbox
@@ -78,6 +79,25 @@ def test_a_series_comes_back_to_its_study_once(settings, sharp, caplog):
     assert not {image.SeriesInstanceUID for image in kept.images} & {image.SeriesInstanceUID for image in source}
     assert "Phantom" not in caplog.text  # the patient's name
     assert f"Sent {kept.images[0].SeriesInstanceUID}, 4 images, to ARCHIVE at 127.0.0.1:{kept.port}." in caplog.text
+
+
+def test_a_rule_that_wants_half_widths_sends_them_as_a_second_series_of_the_study(settings, sharp):
+    pytest.importorskip("highdicom", reason="the extra `dicom` brings it")
+    with archive() as kept:
+        options = "{device: cpu, uncertainty: true}"
+        with service(settings(kept.port, options=options)) as running:
+            assert send(sharp, running.port) == [0] * 4
+            running.settle()
+            assert running.states() == [SENT]
+    images = [image for image in kept.images if image.Modality == "CT"]
+    (found,) = (image for image in kept.images if image.SOPClassUID == ParametricMapStorage)
+    assert len(images) == 4
+    for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert found[name].value == images[0][name].value
+    assert found.SeriesInstanceUID != images[0].SeriesInstanceUID
+    assert images[0].SeriesInstanceUID in found.DerivationDescription
+    assert found.NumberOfFrames == 4
+    assert np.median(found.pixel_array[found.pixel_array >= 0]) > 1  # HU
 
 
 def test_what_no_rule_takes_is_skipped_with_the_reason_and_removed(settings, tmp_path):

@@ -73,6 +73,32 @@ def test_an_output_too_large_to_send_is_refused_with_the_ways_out(scan, tmp_path
     assert done.facts["notice"].startswith("RESEARCH USE ONLY")
 
 
+@pytest.mark.parametrize("wanted", [True, "map"])
+def test_the_answer_tells_how_far_the_output_may_be_from_the_truth(scan, tmp_path, wanted):
+    given = {"target": "B70f", "source": "B30f", "uncertainty": wanted}
+    made = translate(BUNDLES / "ggcl", scan, tmp_path / "out", given, max_output_gb=1)
+    told = made.facts["uncertainty"]
+    assert told["unit"] == "HU"
+    assert "nothing is promised" in told["promise"]["sentence"]
+    half_widths = nib.load(made.half_widths)
+    assert half_widths.shape == nib.load(made.path).shape == (24, 24, 4)
+    assert np.nanmean(half_widths.get_fdata()) == pytest.approx(told["mean_half_width"], rel=1e-3)
+    json.dumps(made.facts)
+
+
+def test_without_being_asked_nothing_is_said_of_it(scan, tmp_path):
+    made = translate(BUNDLES / "ggcl", scan, tmp_path / "out", {"target": "B70f", "source": "B30f"}, max_output_gb=1)
+    assert "uncertainty" not in made.facts
+    assert made.half_widths is None
+    assert inference_parameters(BUNDLES / "ggcl")["uncertainty"] is False
+
+
+@pytest.mark.parametrize("given", ["yes", 2, "$print()"])
+def test_an_unknown_wish_for_the_uncertainty_is_refused(given):
+    with pytest.raises(ValueError, match=r"`uncertainty` must be false, true or 'map', got"):
+        check_sizes({"uncertainty": given}, Limits())
+
+
 def test_a_training_runs_its_stages_in_order():
     named = [[path.stem for path in files] for files in stages(BUNDLES / "nect2cect", [])]
     assert named == [["train", "train_classifier"], ["train", "train_contrast_removal"], ["train"]]
