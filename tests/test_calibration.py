@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import yaml
+from monai.data import MetaTensor
 
-from common.calibration import Case, Fit, auc, calibrate_trained, fit_network, fit_strata, gate
+from common.calibration import Case, Cases, Fit, auc, calibrate_trained, fit_network, fit_strata, gate
 from common.files import checksum
 from common.phantoms import generate_phantom
-from common.uncertainty import Uncertainty
+from common.uncertainty import Pair, Uncertainty
 from tests.helpers.bundles import bundle, done
 from tests.helpers.commands import ROOT, python_m
 
@@ -84,6 +87,50 @@ def test_larger_errors_than_promised_are_seen(fitted):
 )
 def test_auc_is_the_share_of_pairs_in_order(values, inside, expected):
     assert auc(np.array(values, float), np.array(inside)) == expected
+
+
+def cases_of(directions: list[list[str]], network) -> Cases:
+    """Cases without a bundle: what `_cycle` looks at."""
+    made = Cases.__new__(Cases)
+    made.items = [{"direction": direction} for direction in directions]
+    made.evaluator = SimpleNamespace(translators={"network": network})
+    return made
+
+
+def volume(values: np.ndarray) -> MetaTensor:
+    return MetaTensor(torch.as_tensor(values, dtype=torch.float32)[None], affine=torch.eye(4))
+
+
+def test_the_cycle_is_the_difference_of_the_way_back_by_the_network_from_the_source():
+    """Back from b to a the network halves: of source 10 and output 30 comes 15, which is 5 off."""
+
+    def network(image, target):
+        assert (image.meta["source_domain"], target) == ("b", "a")
+        return image * 0.5
+
+    source, output = np.full((4, 4, 2), 10.0), np.full((4, 4, 2), 30.0)
+    pair = Pair(source, output, np.ones((4, 4, 2), bool), (1.0, 1.0))
+    both, one = (cases_of(directions, network) for directions in ([["a", "b"], ["b", "a"]], [["a", "b"]]))
+    assert np.all(both._cycle(pair, volume(output), "a", "b") == 5.0)
+    assert one._cycle(pair, volume(output), "a", "b") is None  # there is no way back
+
+
+def test_the_way_back_of_finer_pixels_is_their_mean():
+    output = np.zeros((8, 8, 1), np.float32)
+    output[::2] = 20.0  # the mean of two neighbours is 10
+    pair = Pair(np.full((8, 8, 1), 4.0), output, np.ones((8, 8, 1), bool), (0.5, 0.5), 2)
+    found = cases_of([["a", "b"]], None)._cycle(pair, volume(output), "a", "b")
+    assert np.all(found[1:-1, 1:-1] == 6.0)
+
+
+def test_each_predictor_goes_through_the_gate(fitted):
+    (case,) = patients(1, 9)
+    row = fitted.measure(
+        case._replace(cycle=np.abs(case.error), residual=-np.abs(case.error)), {1: "lesion"}, ["lesion"]
+    )
+    assert set(row["spearman"]) == {"strata", "network", "novelty", "baseline", "cycle"} == set(row["lesion_auc"])
+    assert row["spearman"]["cycle"] == pytest.approx(1.0)
+    assert row["spearman"]["baseline"] == pytest.approx(-1.0)
 
 
 @pytest.mark.slow
@@ -193,7 +240,7 @@ def test_a_training_calibrates_the_weights_that_it_wrote(tmp_path):
     data, models = brains(tmp_path / "data", 13, 4), tmp_path / "models"
     options = ["--dataset_dir", data, "--models_dir", models, "--output_dir", tmp_path / "out", "--device", "cpu"]
     small = ["--max_epochs", "1", "--samples_per_epoch", "2", "--val_interval", "1", "--image_size", "64"]
-    small += ["--discriminator_def#num_scales", "1", "--discriminator_def#num_layers", "2"]
+    small += ["--batch_size", "2", "--discriminator_def#num_scales", "1", "--discriminator_def#num_layers", "2"]
     done(bundle("training", ["train", "compact"], *options, *small, cwd=tmp_path))
     content = json.loads((models / "uncertainty.json").read_text())
     assert content["weights_sha256"] == checksum(models / "model.pt")
