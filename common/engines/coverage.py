@@ -49,14 +49,14 @@ class CoverageRows:
         pair = paired(volumes[0], volumes[1], volumes[2], volumes[3], hu=self.known.hu)
         half_widths, summary = self.known.measure(pair, calibrated)
         on_output = on_grid(truth, pair)
-        error = np.abs(pair.output - (on_output if self.known.hu else in_unit_of(pair, on_output)))[pair.mask]
-        covered = float((error <= half_widths[pair.mask]).mean())
+        off = np.abs(pair.output - (on_output if self.known.hu else in_unit_of(pair, on_output)))[pair.mask]
+        covered = float((off <= half_widths[pair.mask]).mean())
         self.rows.append(
             {
                 **names,
                 "covered": round(covered, 5),
                 "half_width": summary["mean_half_width"],
-                "error": round(float(error.mean()), 3),
+                "error": round(float(off.mean()), 3),
                 "novelty": summary["novelty"]["p_value"],
                 "flagged": summary["novelty"]["flagged"],
             }
