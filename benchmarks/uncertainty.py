@@ -8,14 +8,17 @@ Calibrate the uncertainty of the shipped weights on phantoms, and test it there:
     python benchmarks/uncertainty.py structures
     python benchmarks/uncertainty.py gate
     python benchmarks/uncertainty.py surprises
+    python benchmarks/uncertainty.py page
 
-`calibrate` writes `bundles/NAME/models/uncertainty.json` and `benchmarks/results/uncertainty_NAME.json`. No patient
-takes part twice, and none in a training: the phantoms have a seed of their own. Surprises are planted in copies of test
-patients.
+`calibrate` writes `bundles/NAME/models/uncertainty.json` and `benchmarks/results/uncertainty_NAME.json`, and `page`
+puts the four tables into docs/uncertainty.md. No patient takes part twice, and none in a training: the phantoms have a
+seed of their own. Surprises are planted in copies of test patients.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,13 +30,14 @@ import numpy as np
 from scipy import ndimage
 
 from common.calibration import Cases, auc, calibrate, case_of
-from common.files import write_json
+from common.files import write_json, write_text
 from common.phantoms import generate_phantom
 from common.phantoms.dataset import Volume, write_nifti
 from common.uncertainty import Uncertainty, paired
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "uncertainty.md"
 REAL = {  # patterns of open scans by kind of phantom
     "brain": ("brain_mri/*T1.nii.gz", "brain_mri/*t1_brain.nii.gz"),
     "chest": ("chest_ct/*slices.nii.gz", "kernel_pair_ct/*.nii.gz"),
@@ -411,7 +415,10 @@ def coverage(*results: str) -> None:
 
 def gates(*results: str) -> None:
     """Print, as Markdown, how well each predictor ranks the errors and finds planted lesions."""
-    names = ("strata", "network", "novelty", "baseline", "cycle")
+    read = _read(results)
+    every = [found for result in read for found in result["gate"]["directions"].values()]
+    known = ("strata", "network", "novelty", "baseline", "cycle")
+    names = [name for name in known if any(name in found["spearman"] for found in every)]
     _head(
         "bundle",
         "direction",
@@ -420,7 +427,7 @@ def gates(*results: str) -> None:
         "true error: lesion AUC",
         "gate",
     )
-    for result in _read(results):
+    for result in read:
         for direction, found in result["gate"]["directions"].items():
             numbers = [
                 f"{found[kind][name]:.2f}" if name in found[kind] else ""
@@ -471,6 +478,24 @@ def surprises(*results: str) -> None:
     _row("real scans", *cells)
 
 
+def page() -> None:
+    """Put the tables of the committed results into docs/uncertainty.md, each below the command that prints it."""
+    text = PAGE.read_text(encoding="utf-8")
+    for verb, show in TABLES.items():
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            show()
+        before, command, after = text.partition(f"python benchmarks/uncertainty.py {verb}\n```\n\n")
+        if not command:
+            raise ValueError(
+                f"{PAGE} must have the command `python benchmarks/uncertainty.py {verb}` before its table."
+            )
+        lines = after.splitlines(keepends=True)
+        while lines and lines[0].startswith("|"):
+            lines.pop(0)
+        text = before + command + printed.getvalue() + "".join(lines)
+    print(write_text(PAGE, text))
+
+
 def _read(results: Sequence[str]) -> list[dict[str, Any]]:
     paths = [Path(path) for path in results] or sorted(RESULTS.glob("uncertainty_*.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
@@ -485,15 +510,16 @@ def _row(*cells: str) -> None:
     print("| " + " | ".join(cells) + " |")
 
 
+TABLES = {"coverage": coverage, "gate": gates, "structures": structures, "surprises": surprises}
+
+
 if __name__ == "__main__":
     fire.Fire(
         {
             "data": data,
             "calibrate": run,
             "real": real,
-            "coverage": coverage,
-            "gate": gates,
-            "structures": structures,
-            "surprises": surprises,
+            "page": page,
+            **TABLES,
         }
     )
