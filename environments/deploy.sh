@@ -20,8 +20,7 @@ echo "deploy: installing torch"
 install torch "setuptools<81" wheel
 
 echo "deploy: installing MONAI Deploy's SDK 4.0.0 and what the bundles need; minutes"
-install monai-deploy-app-sdk==4.0.0 monai pytorch-ignite nibabel fire pyyaml scipy scikit-image tqdm psutil pydicom \
-  highdicom==0.28.2 SimpleITK python-gdcm==3.2.6 "setuptools<81"
+install -r "$here/deploy/map/requirements.txt"
 
 echo "deploy: installing this project"
 install --no-deps --no-build-isolation -e "$here"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from common.phantoms import generate_phantom
 from common.release import build_release
+from tests.helpers.disk import PAGE, Disk, mounted
 
 from . import tasks
 from .children import Outcome, run
@@ -17,43 +17,12 @@ from .data import models
 from .traces import difference, files, state
 
 pytestmark = pytest.mark.faults
-PAGE = 4096
-
-
-class Disk:
-    """A file system of 64 MB in the memory.
-
-    Args:
-        folder: where it is mounted.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.filler = folder, folder / "filler"
-
-    def leave(self, pages: int) -> None:
-        """Fill it up but for some pages of 4096 bytes."""
-        self.filler.unlink(missing_ok=True)
-        with self.filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(16 * PAGE))
-            except OSError:
-                pass
-            file.truncate(max(0, file.tell() // PAGE - pages) * PAGE)
-
-    def make_room(self) -> None:
-        self.filler.unlink()
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True)
-    if mount.returncode != 0:
-        pytest.skip("mounting a small disk needs root; tests/test_files.py has a file size limit instead")
-    yield Disk(folder)
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with mounted(tmp_path / "disk", megabytes=64) as found:
+        yield found
 
 
 def assert_refused(outcome: Outcome) -> str:

@@ -53,6 +53,7 @@ def send(
 ) -> list[int]:
     """The statuses that C-STORE of these files is answered with; empty if the association is refused."""
     entity = AE(ae_title=sender)
+    entity.dimse_timeout = 120  # a busy computer
     images = [file if isinstance(file, Dataset) else dcmread(file) for file in files]
     for sop_class, syntax in {(image.SOPClassUID, image.file_meta.TransferSyntaxUID) for image in images}:
         entity.add_requested_context(sop_class, syntax)

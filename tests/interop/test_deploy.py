@@ -17,6 +17,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ParametricMapStorage
 
+import common
 from tests.helpers.pages import commands
 from tests.helpers.shared import require_shared
 
@@ -40,8 +41,8 @@ COMMAND_LINE = {
 TOO_NEW = "not a recognized standard attribute - (0x0008,0x001c)"
 
 
-def started(command, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def started(command, cwd, **given):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **given}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
 
 
@@ -211,3 +212,78 @@ def real_series(name, tmp_path, slices):
     for path in files[20 : 20 + slices]:
         shutil.copy(path, folder)
     return folder
+
+
+def test_the_environment_has_versions_that_the_sdk_names(environment):
+    """Its metadata lets any Holoscan in; its page says up to which one it is compatible."""
+    code = """
+import re
+from importlib.metadata import metadata, version
+page = metadata("monai-deploy-app-sdk").get_payload() or metadata("monai-deploy-app-sdk")["Description"]
+newest = re.search(r"`holoscan-cu13` and `holoscan-cli` up to version ([0-9.]+[0-9]) are compatible", page)[1]
+print(newest, version("holoscan-cu13"), version("holoscan-cli"))
+"""
+    done = started([str(environment("deploy")), "-c", code], cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    newest, *found = done.stdout.split()
+    assert found == found[:1] * 2  # the packager takes the SDK of its own version
+    assert [int(part) for part in found[0].split(".")[:2]] <= [int(part) for part in newest.split(".")]
+
+
+@pytest.fixture
+def package(tmp_path):
+    """The folder that docs/monai_deploy.md makes for the packager; its `common` says that it is imported."""
+    (line,) = (line for line in PAGE.read_text().splitlines() if line.startswith("cp -r deploy/map "))
+    made = line.replace("build/map", str(tmp_path / "map"))
+    subprocess.run(["bash", "-c", f"set -e; {made}"], cwd=ROOT, check=True)
+    with (tmp_path / "map" / "common" / "__init__.py").open("a") as file:
+        file.write('\nprint("the package of the folder")\n')
+    return tmp_path / "map"
+
+
+def test_the_packager_reads_the_apps_folder(package, environment, unpacked, tmp_path):
+    """The packager's own classes, up to what it hands to Docker."""
+    shutil.copytree(unpacked["ggcl"], tmp_path / "models" / "ggcl")
+    code = f"""
+import json
+from pathlib import Path
+from holoscan_cli.packager.config_reader import ApplicationConfiguration
+from holoscan_cli.packager.models import Models
+from holoscan_cli.packager.parameters import PackageBuildParameters
+build = PackageBuildParameters()
+build.models = Models().build(Path({str(tmp_path / "models")!r}))
+build.application = Path({str(package)!r})
+config = ApplicationConfiguration()
+config.read(Path({str(package / "app.yaml")!r}))
+build.version = None
+app = config.populate_app_manifest(build).data
+pkg = config.populate_package_manifest(build).data
+print(json.dumps([app, pkg, config.title(), str(build.requirements_file_path), build.application_type.value]))
+"""
+    done = started([str(environment("deploy")), "-c", code], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    app, pkg, title, requirements, kind = json.loads(done.stdout.splitlines()[-1])
+    assert kind == "Python Module"
+    assert json.loads(app["command"]) == ["python3", "/opt/holoscan/app"]
+    assert app["version"] == pkg["version"] == common.__version__
+    assert pkg["models"] == {"ggcl": "/opt/holoscan/models/ggcl"}
+    assert app["environment"]["HOLOSCAN_MODEL_PATH"] == "/opt/holoscan/models"
+    assert "RESEARCH USE ONLY" in title
+    assert requirements == str(package / "requirements.txt")
+
+
+def test_the_apps_folder_runs_as_a_package_starts_it(package, environment, unpacked, dicom_studies, tmp_path):
+    """`python APP`, with places by the environment only, and the bundle in the folder of the models."""
+    shutil.copytree(unpacked["ggcl"], tmp_path / "models" / "ggcl")
+    places = {"INPUT": dicom_studies / "chest" / "B30f", "OUTPUT": tmp_path / "out", "MODEL": tmp_path / "models"}
+    given = {f"HOLOSCAN_{name}_PATH": str(place) for name, place in places.items()} | {"TRANSLATION_TARGET": "B70f"}
+    done = started([str(environment("deploy")), str(package)], cwd=tmp_path, **given)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
+    assert "the package of the folder" in done.stdout
+    images = images_in(tmp_path / "out")
+    check_pixels(images, command_line(unpacked["ggcl"], places["INPUT"], tmp_path / "command", {"target": "B70f"}))
+
+    shutil.copytree(unpacked["nec_t1t2"], tmp_path / "models" / "nec_t1t2")
+    done = started([str(environment("deploy")), str(package)], cwd=tmp_path, **given)
+    assert done.returncode == 1
+    assert "contains the bundles ggcl, nec_t1t2: name the folder of one by `-m`" in done.stderr

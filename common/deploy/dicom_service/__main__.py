@@ -177,6 +177,8 @@ def main(arguments: list[str]) -> None:
             status(options.folder)
         else:
             retry(options.folder, options.jobs)
+    except sqlite3.OperationalError as error:
+        raise SystemExit(f"error: the journal cannot be read or written: {error}. Is the disk full?") from None
     except (*EXPECTED, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 

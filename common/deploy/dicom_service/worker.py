@@ -14,7 +14,7 @@ from typing import Any
 
 from ...dicom.files import why_no_volume
 from ...dicom.headers import read_header
-from ...errors import DiskFullError, causes, own_error
+from ...errors import DISK_FULL, DiskFullError, causes, own_error
 from ...inference.dicom_series import translate_series, write_translation
 from .inbox import Inbox
 from .journal import FAILED, RECEIVED, SENT, TRANSLATED, TRANSLATING, Job, Journal, Series
@@ -59,6 +59,9 @@ class Worker:
         Returns:
             Whether there was a translation or a sending.
         """
+        for left in self.journal.jobs():
+            if left.state == TRANSLATING:  # nothing is translated now: the last step could not note how it ended
+                self._wait(left, RECEIVED, "the journal could not be written")
         for series in self.journal.receiving(self.clock() - self.settings.quiet_seconds):
             if series.uid not in self.busy():
                 self._judge(series)
@@ -109,7 +112,7 @@ class Worker:
         try:
             derived, verdict = self._translated(job, rule, work, output)
         except Exception as error:
-            if any(isinstance(link, DiskFullError) for link in causes(error)):
+            if any(_is_full(link) for link in causes(error)):
                 self._wait(job, RECEIVED, f"disk full: {own_error(error) or error}")
             else:
                 words = str(own_error(error) or f"{type(error).__name__}: {error}")
@@ -142,6 +145,7 @@ class Worker:
         if not files:
             self.journal.change(job, self.clock(), state=RECEIVED)  # somebody removed them: make them again
             return
+        self.journal.change(job, self.clock(), state=TRANSLATED)  # a journal that is full would not know of the sending
         try:
             send(self.settings.destination, files, self.settings.ae_title)
         except ArchiveUnavailableError as error:
@@ -172,3 +176,7 @@ class Worker:
             for place in places:
                 shutil.rmtree(place, ignore_errors=True)
             logger.info(f"Removed the files of series {series.uid}, which was sent.")
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in DISK_FULL)

@@ -13,7 +13,7 @@ from monai.deploy.core import AppContext, Application
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
-from ...bundles import read_metadata
+from ...bundles import metadata_path, read_metadata
 from ...dicom.derived.rules import derived_rule
 from ...inference.dicom_series import Target
 from .operators import BundleTranslationOperator, DerivedSeriesWriterOperator
@@ -33,6 +33,28 @@ def selection_rules(modality: str, series: str | None = None) -> str:
         is_uid = series.replace(".", "").isdigit() and "." in series
         conditions["SeriesInstanceUID" if is_uid else "SeriesDescription"] = series
     return json.dumps({"selections": [{"name": modality, "conditions": conditions}]})
+
+
+def chosen_bundle(folder: str | Path) -> Path:
+    """Return the bundle that a folder is, or that it contains as the only one, as `models` of a MAP does.
+
+    Args:
+        folder: The folder of the models that the SDK was given.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it contains several.
+    """
+    root = Path(folder).resolve()
+    inside = [path for path in sorted(root.glob("*/")) if metadata_path(path).is_file()]
+    if len(inside) > 1 and not metadata_path(root).is_file():
+        names = ", ".join(path.name for path in inside)
+        raise ValueError(
+            f"{str(folder)!r} contains the bundles {names}: name the folder of one by `-m`, or by HOLOSCAN_MODEL_PATH."
+        )
+    bundle = inside[0] if inside and not metadata_path(root).is_file() else root
+    read_metadata(bundle)
+    return bundle
 
 
 class TranslationApp(Application):
@@ -61,8 +83,7 @@ class TranslationApp(Application):
     def compose(self) -> None:
         """Connect the operators."""
         context: AppContext = Application.init_app_context(self.argv)
-        bundle, output = Path(context.model_path).resolve(), Path(context.output_path)
-        read_metadata(bundle)
+        bundle, output = chosen_bundle(context.model_path), Path(context.output_path)
         rules = selection_rules(derived_rule(bundle).modality, self.series)
         output.mkdir(parents=True, exist_ok=True)
         self.work_dir = tempfile.TemporaryDirectory(prefix="translation_", dir=context.workdir or None)

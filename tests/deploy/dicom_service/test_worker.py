@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import sqlite3
 import time
 from contextlib import contextmanager
 
@@ -13,6 +15,7 @@ from pydicom import dcmread
 from pydicom.uid import ParametricMapStorage
 
 import common
+from common.deploy.dicom_service.__main__ import _step
 from common.deploy.dicom_service.inbox import Inbox
 from common.deploy.dicom_service.journal import FAILED, RECEIVED, REPLACED, SENT, TRANSLATED, TRANSLATING, Journal
 from common.deploy.dicom_service.listener import Listener
@@ -21,6 +24,7 @@ from common.deploy.dicom_service.worker import Worker
 from common.errors import DiskFullError
 from tests.helpers.dicom_files import change
 from tests.helpers.dicom_series import write_source_series
+from tests.helpers.disk import mounted
 from tests.helpers.pacs import archive, send
 from tests.helpers.translations import CT_AFFINE, trunk
 
@@ -324,3 +328,81 @@ def test_the_derived_pixels_are_those_of_the_command_line(settings, sharp, tmp_p
     expected = np.asarray(nib.load(made.files[0]).dataobj)  # columns, rows, slices, as the source
     for index, image in enumerate(kept.images):
         np.testing.assert_array_equal(image.pixel_array, expected[:, :, index].T)
+
+
+@pytest.mark.faults
+def test_a_really_full_disk_loses_and_doubles_nothing(settings, sharp, tmp_path):
+    """An ext4 of 16 MB, filled up again before each step: what was acknowledged is there, and is sent once."""
+    image = tmp_path / "disk.img"
+    with archive() as kept, mounted(tmp_path / "disk", megabytes=16, image=image) as disk:
+        given = dataclasses.replace(settings(kept.port), folder=disk.folder / "service")
+        given.folder.mkdir()
+        with service(given) as each:
+            acknowledged, refused = set(), 0
+            for pages in (0, 1, 2, 4, 8, 16):
+                disk.leave(pages)
+                answers = send(sharp, each.port)
+                assert set(answers) <= {0x0000, 0xA700}
+                refused += answers.count(0xA700)
+                acknowledged |= {file for file, answer in zip(sharp, answers) if answer == 0x0000}
+                assert stored(each, sharp) >= {dcmread(file).SOPInstanceUID for file in acknowledged}
+            assert refused
+            disk.make_room()
+            assert send(sharp, each.port) == [0x0000] * len(sharp)
+
+            waits = 0
+            for pages in (0, 1, 2, 4, 8, 12, 16, 24):
+                disk.leave(pages)
+                for _ in range(3):
+                    each.now += 1000
+                    _step(each.worker)
+                waits += each.states() != [SENT]
+                assert FAILED not in each.states()
+                assert len(stored(each, sharp)) == len(sharp)
+            assert waits
+            disk.make_room()
+            for _ in range(5):
+                each.now += 1000
+                each.settle()
+            assert each.states() == [SENT]
+            assert len(kept.uids) == len(set(kept.uids)) == len(sharp)
+            referred = {image.SourceImageSequence[0].ReferencedSOPInstanceUID for image in kept.images}
+            assert referred == {dcmread(file).SOPInstanceUID for file in sharp}
+            assert send(sharp, each.port) == [0x0000] * len(sharp)  # the whole series again
+            each.now += 1000
+            each.settle()
+            assert each.states() == [SENT]
+            assert len(kept.uids) == len(sharp)
+            assert not list(given.folder.rglob("*.partial"))
+
+
+def stored(each: Service, sent: list) -> set[str]:
+    """The UIDs of the received images, each of which is read and has its pixels."""
+    images = [dcmread(file) for file in each.inbox.files(dcmread(sent[0]).SeriesInstanceUID)]
+    pixels = {image.SOPInstanceUID: image.pixel_array for image in map(dcmread, sent)}
+    for image in images:
+        np.testing.assert_array_equal(image.pixel_array, pixels[image.SOPInstanceUID])
+    return {image.SOPInstanceUID for image in images}
+
+
+def test_a_job_whose_end_the_journal_could_not_note_is_done_again(settings, sharp, monkeypatch):
+    with archive() as kept, service(settings(kept.port)) as each:
+        send(sharp, each.port)
+        change = each.journal.change
+
+        def full(job, now, **columns):
+            if columns.get("state") in (TRANSLATED, RECEIVED):
+                raise sqlite3.OperationalError("database or disk is full")
+            change(job, now, **columns)
+
+        monkeypatch.setattr(each.journal, "change", full)
+        assert not _step(each.worker)
+        assert each.states() == [TRANSLATING]
+        monkeypatch.undo()
+        each.now += 1000
+        each.settle()
+        each.now += 1000
+        each.settle()
+        assert each.states() == [SENT]
+        assert [job.crashes for job in each.journal.jobs()] == [0]
+        assert len(kept.uids) == len(sharp)
