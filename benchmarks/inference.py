@@ -33,6 +33,7 @@ from common.inference.precision import LIMIT, SOURCE_NOISE, rounding
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 HALF_RANGE = {"ggcl": 2047.5, "kcgan_kernel_conversion": 2047.5, "nect2cect": 150.0, "sr_cyclegan": 800.0}  # HU of 1
+DIFFERENT = 16  # slices of noise
 NOISE = {"nect2cect": 0.08, "nec_t1t2": 0.03, "sr_cyclegan": 0.04}  # of the sources, as in each `inference.yaml`
 
 
@@ -69,27 +70,17 @@ def errors() -> list[dict[str, Any]]:
     return rows
 
 
-class Enlarging(nn.Module):
-    """Twice the size, by repeating pixels."""
-
-    factor, margin = 2, 1
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map `(B, C, H, W)` to `(B, C, 2 H, 2 W)`."""
-        return image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-
-
 def save_noise(path: Path, depth: int, size: int = 512, *, mr: bool = False) -> None:
-    """Write a cylinder of noise in air, slice by slice, in HU or in the unit of an MR scanner."""
+    """Write a cylinder of noise in air, slice by slice, in HU or in the unit of an MR scanner; slices recur."""
     from common.images import NiftiSliceWriter
 
     random = np.random.default_rng(0)
     inside = np.hypot(*np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]) < 0.8
+    noise = random.normal(np.where(inside, 40, -1000), 20, (DIFFERENT, size, size))
+    slices = ((noise + 1000).clip(0) if mr else noise).round().astype(np.int16)
     with NiftiSliceWriter(path, (size, size, depth), np.diag([-0.7, -0.7, 1.0, 1.0])) as writer:
-        for _ in range(depth):
-            noise = random.normal(np.where(inside, 40, -1000), 20)
-            values = (noise + 1000).clip(0) if mr else noise
-            writer.write(values.round().astype(np.int16)[..., None])
+        for number in range(depth):
+            writer.write(slices[number % DIFFERENT, ..., None])
 
 
 def evaluator(bundle: str, source: str, output_dir: str, **given: Any) -> Any:
@@ -98,7 +89,7 @@ def evaluator(bundle: str, source: str, output_dir: str, **given: Any) -> Any:
     parser.read_config(str(BUNDLES / bundle / "configs" / "inference.yaml"))
     places = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": source, "output_dir": output_dir}
     kernels = {"source": "B30f", "target": "B70f"} if bundle == "ggcl" else {}
-    parser.update({**places, **kernels, **({"region": "all"} if bundle == "sr_cyclegan" else {}), **given})
+    parser.update({**places, **kernels, **given})
     return parser.get_parsed_content("evaluator")
 
 

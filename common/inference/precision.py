@@ -120,23 +120,24 @@ def rounding(network: nn.Module, device: str | torch.device = "cpu", *, noise: f
     return Rounding(float(error.square().mean().sqrt()), float(uniform.std()) / 2**0.5)
 
 
-def phantom(channels: int = 1, *, noise: float = SOURCE_NOISE, seed: int = 0) -> torch.Tensor:
+def phantom(channels: int = 1, *, noise: float = SOURCE_NOISE, seed: int = 0, pixels: int = PROBE) -> torch.Tensor:
     """Return an image of a trunk with two dark lungs, uniform except for noise like that of a soft kernel.
 
     Args:
         channels: Number of channels, each with noise of its own.
         noise: Standard deviation of the noise.
         seed: Seed of the noise.
+        pixels: Number of pixels along each side.
 
     Returns:
-        Image (1, channels, 256, 256) in [-1, 1].
+        Image (1, channels, pixels, pixels) in [-1, 1].
     """
-    axis = torch.linspace(-1, 1, PROBE)
+    axis = torch.linspace(-1, 1, pixels)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     body = torch.hypot(x / 0.9, y / 0.7) < 1
     lungs = torch.hypot((x.abs() - 0.5) / 0.25, y / 0.4) < 1
     plane = torch.where(lungs, -0.9, torch.where(body, -0.48, -0.97))
-    white = torch.randn(1, channels, PROBE, PROBE, generator=torch.Generator().manual_seed(seed))
+    white = torch.randn(1, channels, pixels, pixels, generator=torch.Generator().manual_seed(seed))
     soft = GaussianFilter(2, sigma=1.0)(white)
     return (plane + noise * soft / soft.std()).clamp(-1, 1)
 

@@ -1,0 +1,214 @@
+"""
+What a user would run a network with instead, on a CPU: torch.compile, ONNX Runtime, OpenVINO, beside `exact` and `fast`.
+
+    pip install -c constraints.txt torch && pip install -c constraints.txt '.[export]' openvino
+    python benchmarks/runtimes.py [--networks ggcl,nec_t1t2] [--repeats 5] [--quick] [--result PATH]
+
+The shipped networks and GGCL's of the paper's size, in one process with one thread, in turn; `eager` is in a process of
+its own, whose memory is allocated as usual. What is compared is processor time, which other work on the machine hardly
+changes. Errors are those on a noisy phantom against eager float32, relative to the noise of its output.
+
+torch.compile has frozen weights and needs a C++ compiler. The others get a graph of the fixed size that is timed.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import fire
+import numpy as np
+import torch
+from inference import BUNDLES, NOISE, evaluator
+from inference_speed import TO_SHARP
+from measuring import print_table, result_path, write_result
+from torch import nn
+
+from common import networks
+from common.inference.precision import LIMIT, SOURCE_NOISE, in_bfloat16, phantom
+from common.memory import keep_memory
+from common.networks.definition import input_channels
+from common.processes import worker_pool
+
+PIXELS = {"nec_t1t2": 256, "nect2cect": 144, "sr_cyclegan": 64}  # of a slice, resampled, or a tile; 512 of the others
+PAPER = "ggcl, paper's size"
+ALONE = (PAPER,)  # one image at a time; the others two
+WINS = 1.2
+Candidate = Callable[[torch.Tensor], torch.Tensor]
+
+
+def deployed(name: str) -> nn.Module:
+    """A bundle's network with the shipped weights, as `inference.yaml` builds it; or the paper's, with random ones."""
+    if name == PAPER:
+        torch.manual_seed(0)
+        return networks.WithTarget(networks.StarGANGenerator(3), TO_SHARP).eval()
+    network = networks.load_definition(BUNDLES / name)
+    networks.load_weights(network, BUNDLES / name / "models" / "model.pt")
+    if isinstance(network, networks.PhysicsGenerator):
+        network = networks.WithTarget(network, TO_SHARP, [1.0, 0.0, 0.0, 0.7])
+    return network.eval()
+
+
+def images_for(name: str, network: nn.Module, *, quick: bool) -> torch.Tensor:
+    """Two phantoms that differ in their noise."""
+    bundle = name.partition(",")[0]
+    pixels = 64 if quick else PIXELS.get(bundle, 512)
+    channels, noise = input_channels(network), NOISE.get(bundle, SOURCE_NOISE)
+    return torch.cat([phantom(channels, noise=noise, seed=seed, pixels=pixels) for seed in (0, 1)])
+
+
+def candidates(network: nn.Module, images: torch.Tensor) -> dict[str, Callable[[], Candidate]]:
+    """What makes each candidate, by name; `exact` first."""
+    return {
+        "exact": lambda: network,
+        "fast": lambda: _fast(network),
+        "torch.compile": lambda: torch.compile(copy.deepcopy(network), dynamic=False, options={"freezing": True}),
+        "ONNX Runtime": lambda: _onnxruntime(network, images),
+        "OpenVINO": lambda: _openvino(network, images, "f32"),
+        "OpenVINO bf16": lambda: _openvino(network, images, "bf16"),
+    }
+
+
+def _fast(network: nn.Module) -> nn.Module:
+    fast = copy.deepcopy(network)
+    in_bfloat16(fast)
+    return fast
+
+
+def _onnxruntime(network: nn.Module, images: torch.Tensor) -> Candidate:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(_onnx(network, images), options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"image": images.numpy()})[0])
+
+
+def _onnx(network: nn.Module, images: torch.Tensor) -> bytes:
+    written = io.BytesIO()
+    program = torch.onnx.export(network, (images,), dynamo=True, input_names=["image"], verbose=False)
+    assert program is not None
+    program.save(written)
+    return written.getvalue()
+
+
+def _openvino(network: nn.Module, images: torch.Tensor, precision: str) -> Candidate:
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    settings["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
+    model = core.compile_model(core.read_model(_onnx(network, images)), "CPU", settings)
+    return lambda images: torch.from_numpy(np.asarray(model(images.numpy())[0]).copy())
+
+
+def _eager(name: str, images: torch.Tensor) -> float:
+    """Processor seconds of the plain network in a process whose memory is allocated as usual."""
+    torch.set_num_threads(1)
+    network = deployed(name)
+    start = time.process_time()
+    with torch.no_grad():
+        network(images)
+    return time.process_time() - start
+
+
+def compare(name: str, *, repeats: int, quick: bool) -> list[dict[str, Any]]:
+    """A row for each candidate: processor time a slice, speed relative to ours, errors."""
+    network = deployed(name)
+    images = images_for(name, network, quick=quick)
+    used = images[:1] if name in ALONE else images
+    with torch.no_grad():
+        exact = network(images)
+        first, second = exact
+        middle = slice(7 * first.shape[-1] // 16, 9 * first.shape[-1] // 16)
+        noise = float((first - second)[..., middle, middle].std()) / 2**0.5
+        ready: dict[str, Candidate] = {}
+        failed = {}
+        for label, make in candidates(network, used).items():
+            try:
+                ready[label] = make()
+                ready[label](used)  # compiles
+            except Exception as error:  # one that cannot take a network must not end the others
+                ready.pop(label, None)
+                failed[label] = f"{type(error).__name__}: {error}"[:300]
+        times: dict[str, list[float]] = {label: [] for label in ["eager", *ready]}
+        with worker_pool(1) as process:
+            process.submit(_eager, name, used).result()
+            for _ in range(repeats):
+                times["eager"].append(process.submit(_eager, name, used).result())
+                for label, candidate in ready.items():
+                    start = time.process_time()
+                    output = candidate(used)
+                    times[label].append(time.process_time() - start)
+        outputs = {"eager": exact[: len(used)], **{label: candidate(used) for label, candidate in ready.items()}}
+    medians = {label: statistics.median(found) for label, found in times.items()}
+    rows = []
+    for label, output in outputs.items():
+        error = output.float() - exact[: len(used)]
+        share = float(error.square().mean().sqrt()) / noise
+        ours = "fast" if label in ("fast", "OpenVINO bf16") else "exact"
+        row: dict[str, Any] = {"network": name, "pixels": used.shape[-1], "batch": len(used), "runtime": label}
+        row |= {"cpu_s_a_slice": medians[label] / len(used), "fastest": min(times[label]) / len(used)}
+        row |= {"times_eager": medians["eager"] / medians[label], "compared_with": ours}
+        row |= {"ratio": medians[ours] / medians[label], "largest_error": float(error.abs().max())}
+        rows.append({**row, "error_over_noise": share, "allowed": share <= LIMIT})
+    return rows + [{"network": name, "runtime": label, "failed": text} for label, text in failed.items()]
+
+
+def training(*, repeats: int) -> list[dict[str, Any]]:
+    """A step of a compact ggcl whose generator is compiled, and one that is not."""
+    from gpu import training_forms
+    from training_steps import SMALL, batch
+
+    options = SMALL["ggcl"]
+    forms = training_forms("ggcl", options, torch.device("cpu"))
+    steps = {name: forms[name](5) for name in ("fused optimizers", "compiled")}
+    data = batch("ggcl", options)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repeats + 1):
+        for name, (method, engine) in steps.items():
+            start = time.process_time()
+            method(engine, data)
+            if turn:
+                times[name].append(time.process_time() - start)
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    first = medians["fused optimizers"]
+    return [
+        {"bundle": "ggcl", "options": dict(options), "form": name, "cpu_seconds": median, "ratio": first / median}
+        for name, median in medians.items()
+    ]
+
+
+def main(
+    networks: str | tuple[str, ...] | None = None, repeats: int = 5, quick: bool = False, result: str | None = None
+) -> None:
+    """
+    Args:
+        networks: those to compare; default: the five shipped ones, GGCL's of the paper's size, and a training step.
+        repeats: timed calls of each.
+        quick: small images, one call; nothing is written unless `result` is given.
+        result: the JSON file; default: `benchmarks/results/performance_runtimes.json`.
+    """
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    keep_memory()
+    shipped = sorted(path.parent.name for path in BUNDLES.glob("*/models/model.pt") for path in [path.parent])
+    names = networks.split(",") if isinstance(networks, str) else list(networks or [*shipped, PAPER])
+    rows = [row for name in names for row in compare(name, repeats=1 if quick else repeats, quick=quick)]
+    print_table([row for row in rows if "failed" not in row])
+    print(*(row for row in rows if "failed" in row), sep="\n")
+    steps = [] if networks else training(repeats=1 if quick else repeats)
+    content = {"quick": quick, "repeats": repeats, "load": list(os.getloadavg()), "rows": rows, "training": steps}
+    write_result(result_path("runtimes", result, quick=quick), content)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
