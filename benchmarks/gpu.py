@@ -220,6 +220,7 @@ def training_forms(
     forms: dict[str, dict[str, Any]] = {
         "plain optimizers": {"plain": True},
         "fused optimizers": {},
+        "compiled": {"how": {}},
         "amp": {"amp": True},
         "amp, channels last": {"amp": True, "last": True},
         "amp, compiled": {"amp": True, "how": {}},

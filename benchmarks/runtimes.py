@@ -14,6 +14,7 @@ torch.compile has frozen weights and needs a C++ compiler. The others get a grap
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import logging
 import os
@@ -21,12 +22,13 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import fire
 import numpy as np
 import torch
-from inference import BUNDLES, NOISE, evaluator
+from inference import BUNDLES, NOISE
 from inference_speed import TO_SHARP
 from measuring import print_table, result_path, write_result
 from torch import nn
@@ -40,10 +42,10 @@ from common.processes import worker_pool
 PIXELS = {"nec_t1t2": 256, "nect2cect": 144, "sr_cyclegan": 64}  # of a slice, resampled, or a tile; 512 of the others
 PAPER = "ggcl, paper's size"
 ALONE = (PAPER,)  # one image at a time; the others two
-WINS = 1.2
 Candidate = Callable[[torch.Tensor], torch.Tensor]
 
 
+@functools.cache
 def deployed(name: str) -> nn.Module:
     """A bundle's network with the shipped weights, as `inference.yaml` builds it; or the paper's, with random ones."""
     if name == PAPER:
@@ -119,7 +121,7 @@ def _eager(name: str, images: torch.Tensor) -> float:
     return time.process_time() - start
 
 
-def compare(name: str, *, repeats: int, quick: bool) -> list[dict[str, Any]]:
+def compare(name: str, eager: Executor, *, repeats: int, quick: bool) -> list[dict[str, Any]]:
     """A row for each candidate: processor time a slice, speed relative to ours, errors."""
     network = deployed(name)
     images = images_for(name, network, quick=quick)
@@ -138,15 +140,15 @@ def compare(name: str, *, repeats: int, quick: bool) -> list[dict[str, Any]]:
             except Exception as error:  # one that cannot take a network must not end the others
                 ready.pop(label, None)
                 failed[label] = f"{type(error).__name__}: {error}"[:300]
+            print(f"{name}: {label} {'failed' if label in failed else 'ready'}", flush=True)
         times: dict[str, list[float]] = {label: [] for label in ["eager", *ready]}
-        with worker_pool(1) as process:
-            process.submit(_eager, name, used).result()
-            for _ in range(repeats):
-                times["eager"].append(process.submit(_eager, name, used).result())
-                for label, candidate in ready.items():
-                    start = time.process_time()
-                    output = candidate(used)
-                    times[label].append(time.process_time() - start)
+        eager.submit(_eager, name, used).result()
+        for _ in range(repeats):
+            times["eager"].append(eager.submit(_eager, name, used).result())
+            for label, candidate in ready.items():
+                start = time.process_time()
+                candidate(used)
+                times[label].append(time.process_time() - start)
         outputs = {"eager": exact[: len(used)], **{label: candidate(used) for label, candidate in ready.items()}}
     medians = {label: statistics.median(found) for label, found in times.items()}
     rows = []
@@ -196,18 +198,25 @@ def main(
         quick: small images, one call; nothing is written unless `result` is given.
         result: the JSON file; default: `benchmarks/results/performance_runtimes.json`.
     """
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     keep_memory()
-    shipped = sorted(path.parent.name for path in BUNDLES.glob("*/models/model.pt") for path in [path.parent])
+    shipped = sorted(path.parents[1].name for path in BUNDLES.glob("*/models/model.pt"))
     names = networks.split(",") if isinstance(networks, str) else list(networks or [*shipped, PAPER])
-    rows = [row for name in names for row in compare(name, repeats=1 if quick else repeats, quick=quick)]
-    print_table([row for row in rows if "failed" not in row])
-    print(*(row for row in rows if "failed" in row), sep="\n")
-    steps = [] if networks else training(repeats=1 if quick else repeats)
-    content = {"quick": quick, "repeats": repeats, "load": list(os.getloadavg()), "rows": rows, "training": steps}
-    write_result(result_path("runtimes", result, quick=quick), content)
+    content: dict[str, Any] = {"quick": quick, "repeats": repeats, "load": os.getloadavg()[1], "rows": []}
+    path = result_path("runtimes", result, quick=quick)
+    with worker_pool(1) as eager:
+        for name in names:
+            rows = compare(name, eager, repeats=1 if quick else repeats, quick=quick)
+            print_table([row for row in rows if "failed" not in row])
+            print(*(row for row in rows if "failed" in row), sep="\n", flush=True)
+            content["rows"] += rows
+            write_result(path, content)  # a run that is cut short leaves results
+    if not networks:
+        content["training"] = training(repeats=1 if quick else repeats)
+        write_result(path, content)
 
 
 if __name__ == "__main__":
