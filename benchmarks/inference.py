@@ -21,7 +21,6 @@ from unittest import mock
 
 import fire
 import numpy as np
-import torch
 from inference_speed import FROM_SOFT, TO_SHARP, paper_networks, speed
 from measuring import interleaved, print_table, result_path, write_result
 from monai.bundle import ConfigParser

@@ -1,5 +1,5 @@
 """
-What a user would run a network with instead, on a CPU: torch.compile, ONNX Runtime, OpenVINO, beside `exact` and `fast`.
+What a user would run a network with on a CPU: torch.compile, ONNX Runtime, OpenVINO, beside `exact` and `fast`.
 
     pip install -c constraints.txt torch && pip install -c constraints.txt '.[export]' openvino
     python benchmarks/runtimes.py [--networks ggcl,nec_t1t2] [--repeats 5] [--quick] [--result PATH]
