@@ -2,7 +2,7 @@
 What a user would run a network with on a CPU: torch.compile, ONNX Runtime, OpenVINO, beside `exact` and `fast`.
 
     pip install -c constraints.txt torch && pip install -c constraints.txt '.[export]' openvino
-    python benchmarks/runtimes.py [--networks ggcl,nec_t1t2] [--repeats 5] [--quick] [--result PATH]
+    python benchmarks/runtimes.py [--networks ggcl] [--others OpenVINO] [--repeats 5] [--quick] [--result PATH]
 
 The shipped networks and GGCL's of the paper's size, in one process with one thread, in turn; `eager` is in a process of
 its own, whose memory is allocated as usual. What is compared is processor time, which other work on the machine hardly
@@ -16,12 +16,13 @@ from __future__ import annotations
 import copy
 import functools
 import io
+import json
 import logging
 import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -42,6 +43,7 @@ from common.processes import worker_pool
 PIXELS = {"nec_t1t2": 256, "nect2cect": 144, "sr_cyclegan": 64}  # of a slice, resampled, or a tile; 512 of the others
 PAPER = "ggcl, paper's size"
 ALONE = (PAPER,)  # one image at a time; the others two
+OTHERS = ("torch.compile", "ONNX Runtime", "OpenVINO", "OpenVINO bf16")
 Candidate = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -66,9 +68,9 @@ def images_for(name: str, network: nn.Module, *, quick: bool) -> torch.Tensor:
     return torch.cat([phantom(channels, noise=noise, seed=seed, pixels=pixels) for seed in (0, 1)])
 
 
-def candidates(network: nn.Module, images: torch.Tensor) -> dict[str, Callable[[], Candidate]]:
+def candidates(network: nn.Module, images: torch.Tensor, others: Sequence[str]) -> dict[str, Callable[[], Candidate]]:
     """What makes each candidate, by name; `exact` first."""
-    return {
+    found: dict[str, Callable[[], Candidate]] = {
         "exact": lambda: network,
         "fast": lambda: _fast(network),
         "torch.compile": lambda: torch.compile(copy.deepcopy(network), dynamic=False, options={"freezing": True}),
@@ -76,6 +78,7 @@ def candidates(network: nn.Module, images: torch.Tensor) -> dict[str, Callable[[
         "OpenVINO": lambda: _openvino(network, images, "f32"),
         "OpenVINO bf16": lambda: _openvino(network, images, "bf16"),
     }
+    return {name: make for name, make in found.items() if name in ("exact", "fast", *others)}
 
 
 def _fast(network: nn.Module) -> nn.Module:
@@ -121,7 +124,7 @@ def _eager(name: str, images: torch.Tensor) -> float:
     return time.process_time() - start
 
 
-def compare(name: str, eager: Executor, *, repeats: int, quick: bool) -> list[dict[str, Any]]:
+def compare(name: str, eager: Executor, *, others: Sequence[str], repeats: int, quick: bool) -> list[dict[str, Any]]:
     """A row for each candidate: processor time a slice, speed relative to ours, errors."""
     network = deployed(name)
     images = images_for(name, network, quick=quick)
@@ -133,7 +136,7 @@ def compare(name: str, eager: Executor, *, repeats: int, quick: bool) -> list[di
         noise = float((first - second)[..., middle, middle].std()) / 2**0.5
         ready: dict[str, Candidate] = {}
         failed = {}
-        for label, make in candidates(network, used).items():
+        for label, make in candidates(network, used, others).items():
             try:
                 ready[label] = make()
                 ready[label](used)  # compiles
@@ -189,13 +192,20 @@ def training(*, repeats: int) -> list[dict[str, Any]]:
 
 
 def main(
-    networks: str | tuple[str, ...] | None = None, repeats: int = 5, quick: bool = False, result: str | None = None
+    networks: str | tuple[str, ...] | None = None,
+    others: str | tuple[str, ...] = OTHERS,
+    repeats: int = 5,
+    quick: bool = False,
+    train: bool = False,
+    result: str | None = None,
 ) -> None:
     """
     Args:
-        networks: those to compare; default: the five shipped ones, GGCL's of the paper's size, and a training step.
+        networks: those to compare; default: the five shipped ones, and GGCL's of the paper's size.
+        others: runtimes to compare with ours; rows of the file for others stay as they are.
         repeats: timed calls of each.
         quick: small images, one call; nothing is written unless `result` is given.
+        train: compare training steps instead.
         result: the JSON file; default: `benchmarks/results/performance_runtimes.json`.
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers
@@ -203,20 +213,25 @@ def main(
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     keep_memory()
-    shipped = sorted(path.parents[1].name for path in BUNDLES.glob("*/models/model.pt"))
-    names = networks.split(",") if isinstance(networks, str) else list(networks or [*shipped, PAPER])
-    content: dict[str, Any] = {"quick": quick, "repeats": repeats, "load": os.getloadavg()[1], "rows": []}
     path = result_path("runtimes", result, quick=quick)
+    content: dict[str, Any] = {"rows": [], "training": []}
+    if path is not None and path.is_file():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("machine")
+    content |= {"quick": quick, "load": os.getloadavg()[1]}
+    if train:
+        write_result(path, content | {"training": training(repeats=1 if quick else repeats)})
+        return
+    shipped = sorted(path.parents[1].name for path in BUNDLES.glob("*/models/model.pt"))
+    chosen = others.split(",") if isinstance(others, str) else list(others)
     with worker_pool(1) as eager:
-        for name in names:
-            rows = compare(name, eager, repeats=1 if quick else repeats, quick=quick)
+        for name in networks.split(";") if isinstance(networks, str) else list(networks or [*shipped, PAPER]):
+            rows = compare(name, eager, others=chosen, repeats=1 if quick else repeats, quick=quick)
             print_table([row for row in rows if "failed" not in row])
             print(*(row for row in rows if "failed" in row), sep="\n", flush=True)
-            content["rows"] += rows
+            kept = {(row["network"], row["runtime"]): row for row in [*content["rows"], *rows]}
+            content["rows"] = list(kept.values())
             write_result(path, content)  # a run that is cut short leaves results
-    if not networks:
-        content["training"] = training(repeats=1 if quick else repeats)
-        write_result(path, content)
 
 
 if __name__ == "__main__":
