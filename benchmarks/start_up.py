@@ -81,7 +81,7 @@ def help_seconds() -> float:
 
 
 class Watch:
-    """Processor seconds that calls took, by name, each in its own thread, and what had passed at the first call of a name."""
+    """Processor seconds that calls took, by name, each in its own thread, and those before the first call of a name."""
 
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()

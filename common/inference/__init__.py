@@ -10,6 +10,7 @@ from .inferers import ConversionInferer, LoadWeights, StackInferer, volume_infer
 from .output_check import OutputCheck
 from .outputs import CheckSourceSeriesd, SaveOutputd, check_output_format, then_save
 from .precision import SetPrecision
+from .runtime import SetRuntime
 from .shards import cases_to_do, own_shard, run_shard
 from .sidecar import RunRecord
 from .slabs import TranslateSlices, before_encoding, translated_slabs
@@ -25,6 +26,7 @@ __all__ = [
     "RunRecord",
     "SaveOutputd",
     "SetPrecision",
+    "SetRuntime",
     "StackInferer",
     "StoredAxesd",
     "SuperResolve",
