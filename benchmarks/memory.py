@@ -98,6 +98,7 @@ def draw_figure(rows: Iterable[dict[str, Any]], figure: str | Path = FIGURE) -> 
     """Draw memory and time against depth."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if row["pixels"] == SIDE]
     page = Figure(figsize=(10, 4), layout="constrained")
     memory, seconds = page.subplots(1, 2)
     for number, bundle in enumerate(BUNDLES):
@@ -106,6 +107,8 @@ def draw_figure(rows: Iterable[dict[str, Any]], figure: str | Path = FIGURE) -> 
                 (row for row in rows if (row["bundle"], row["network"]) == (bundle, network)),
                 key=lambda row: row["slices"],
             )
+            if not found:
+                continue
             options: dict[str, Any] = {"color": f"C{number}", "label": f"{bundle}, network: {network}"}
             depths = [row["slices"] for row in found]
             memory.plot(depths, [row["peak_mb"] for row in found], style, **options)
@@ -147,9 +150,9 @@ def main(
     with ThreadPoolExecutor(jobs) as threads:
         rows = list(threads.map(lambda each: measured(*each, side=64 if quick else SIDE), work))
     print_table(rows)
-    keys = ("bundle", "network", "slices")
+    keys = ("bundle", "network", "pixels", "slices")
     merged = {tuple(row[key] for key in keys): row for row in [*earlier, *rows]}
-    order = sorted(merged.values(), key=lambda row: (BUNDLES.index(row["bundle"]), row["network"], row["slices"]))
+    order = sorted(merged.values(), key=lambda row: (row["pixels"], BUNDLES.index(row["bundle"]), row["slices"]))
     write_result(path, {"quick": quick, "rows": order})
 
 

@@ -31,13 +31,13 @@ SLICES = 300  # of a case
 @dataclass(frozen=True)
 class Machine:
     """
-    What is assumed of a cluster: nodes of 8 GPUs of the class of an H100, one network port per GPU.
+    What is assumed of a cluster: nodes of 8 GPUs of the class of an H100, one port of 400 Gbit/s for each node.
 
     Args:
         gflops: what a GPU reaches in a step in bfloat16, a quarter of its peak.
         memory_gb_s: what a pass over its memory reaches.
         inner_gb_s: bandwidth of a GPU to the others of its node.
-        outer_gb_s: bandwidth of a GPU's port to other nodes.
+        outer_gb_s: bandwidth of a node's port to other nodes.
         latency_s: of one turn of a message, within a node or between two.
         gpus: of a node.
     """
@@ -113,7 +113,7 @@ def archive(machine: Machine) -> list[dict[str, Any]]:
     )
     gflop = speed["GFLOP/s"] * speed["s a slice"]
     around = [row for row in _result("memory")["rows"] if (row["bundle"], row["network"]) == ("ggcl", "none")]
-    one = next(row for row in around if row["slices"] == SLICES)
+    one = next(row for row in around if (row["slices"], row["pixels"]) == (SLICES, 512))
     listing = {row["work"]: row["CPU s"] / row["files"] for row in _result("growth")["rows"] if row["files"] == ARCHIVE}
     rows = []
     for processes in NUMBERS:

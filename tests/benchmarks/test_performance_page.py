@@ -18,6 +18,8 @@ NAMES = [
     "start_up",
     "memory",
     "growth",
+    "runtimes",
+    "scale",
 ]
 
 
