@@ -116,7 +116,7 @@ def draw_figure(rows: Iterable[dict[str, Any]], figure: str | Path = FIGURE) -> 
     memory.axhline(1200, color="black", linewidth=0.8, linestyle=":")
     memory.set(ylabel="peak of the process [MB]", xlabel=f"slices of {SIDE} x {SIDE}", ylim=(0, 1300), xlim=(0, None))
     seconds.set(ylabel="processor time [s]", xlabel=f"slices of {SIDE} x {SIDE}", ylim=(0, None), xlim=(0, None))
-    page.legend(loc="outside right upper", fontsize="small", frameon=False)
+    page.legend(*memory.get_legend_handles_labels(), loc="outside right upper", fontsize="small", frameon=False)
     page.savefig(figure, dpi=110, metadata={"Software": None})
     print(figure)
 
