@@ -4,7 +4,7 @@ VENV := .venv
 BUNDLE ?= nec_t1t2
 PYTHON := $(abspath $(VENV))/bin/python
 
-.PHONY: help demo docs test test-slow environments test-interop test-faults test-newest audit bench gpu gpu-wheels lint wheel clean
+.PHONY: help demo docs test test-slow environments test-interop test-faults test-container test-newest audit bench gpu gpu-wheels lint wheel clean
 .SECONDARY:
 
 ENVIRONMENTS := clean label deploy flare mlflow pacs zoo browser
@@ -34,7 +34,7 @@ docs: $(VENV)/docs  ## the pages and an API reference in build/docs; a warning i
 	@echo "Pages: build/docs/docs/index.html"
 
 test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
-	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults"
+	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults and not container"
 
 test-slow: $(VENV)/dev  ## the tests that take long each: 6 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow and not faults"
@@ -54,6 +54,12 @@ test-interop: $(VENV)/dev environments  ## releases in MONAI alone, Label, Deplo
 test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 7 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m faults
 
+# Not in CI: to gather the wheels and to build both images takes longer than all other environments.
+test-container: $(VENV)/dev  ## build the containers of the DICOM service and the Label server, and run them without a network; root
+	bash environments/container.sh build/container
+	CONTAINER_RESULTS=benchmarks/results/container.json unshare --net sh -c \
+	  'ip link set lo up && exec $(PYTHON) -m pytest -m container tests/interop/test_container.py'
+
 # The newest releases of everything but PyTorch, which is installed first, as in `core`, and then held, so that its CPU
 # build stays. BASE=python3.12 takes another Python.
 BASE ?= python3
@@ -69,7 +75,7 @@ $(NEWEST)/ready: pyproject.toml
 
 test-newest: $(NEWEST)/ready  ## the core suite with the newest releases; BASE=python3.12 takes another Python
 	$(NEWEST)/bin/python -m pip freeze
-	$(NEWEST)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults"
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults and not container"
 
 audit: $(VENV)/dev  ## known vulnerabilities of the tested versions, by pip-audit, which needs its database on the network
 	$(PYTHON) -m venv .venvs/audit

@@ -13,11 +13,7 @@ if [ ! -x "$venv/bin/python" ]; then
   echo "label: making $venv"
   python3 -m venv "$venv"
 fi
-pins=$(mktemp)
-trap 'rm -f "$pins"' EXIT
-printf '%s\n' torch==2.13.0 monai==1.6.1 monailabel==0.8.5 pytorch-ignite==0.5.5 nibabel==5.4.2 "numpy<2" "pydicom<3" \
-  "pynetdicom<3" "dicomweb-client<0.60" > "$pins"
-install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$pins" "$@"; }
+install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$here/label_pins.txt" "$@"; }
 
 echo "label: installing torch 2.13.0"
 install torch setuptools wheel

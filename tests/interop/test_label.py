@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -171,6 +172,14 @@ def test_the_datastore_lists_volumes_and_series_and_gives_them_back(server, stud
     assert server.call("/datastore/").json["total"] == len(listed) == len(list(studies.glob("*.nii.gz"))) + 1
     image = server.call("/datastore/image", query={"image": "brain_0005_T1"})
     assert image.body == (studies / "brain_0005_T1.nii.gz").read_bytes()
+    packed = server.call("/datastore/image", query={"image": SERIES})
+    assert (packed.status, packed.kind) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(packed.body)) as archive:
+        found = {name: archive.read(name) for name in archive.namelist()}
+    assert found == {path.name: path.read_bytes() for path in (studies / SERIES).iterdir()}
+    assert server.call("/datastore/image", method="HEAD", query={"image": SERIES}).status == 200
+    for method in ("GET", "HEAD"):
+        assert server.call("/datastore/image", method=method, query={"image": "nobody"}).status == 404
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

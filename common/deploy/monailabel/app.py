@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from fastapi import Depends, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.routing import APIRoute
 from monailabel.config import settings
-from monailabel.endpoints.user.auth import User, get_current_user, oauth2_scheme
+from monailabel.endpoints.user.auth import RBAC, User, get_current_user, oauth2_scheme
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import (
@@ -32,6 +36,7 @@ from .gate import WRITING, Gate, check_fields, check_file_name, check_parameters
 from .limits import Limits, read_mapping
 from .tasks import TranslationTask, TranslationTraining
 
+USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))  # of an endpoint: who may use it
 NOWHERE = "/dev/null/nothing"  # a path that no system has
 
 
@@ -137,6 +142,8 @@ class TranslationApp(MONAILabelApp):
         """Also put the checks of requests before the server's endpoints."""
         super().on_init_complete()
         server = importlib.import_module("monailabel.app").app  # it imports this app's folder, so not at the top
+        route = APIRoute("/datastore/image", self._give_image, methods=["GET", "HEAD"], include_in_schema=False)
+        server.router.routes.insert(0, route)  # before MONAI Label's own, which finds no file where a series lies
         server.middleware_stack = None  # rebuilt, with what follows, on the first request
         server.add_middleware(Gate, limits=self.limits, known=self._known, remote=self.remote)
         server.dependency_overrides[get_current_user] = self._checked_user
@@ -163,6 +170,30 @@ class TranslationApp(MONAILabelApp):
             except ValueError as error:
                 raise HTTPException(status_code=400, detail=str(error)) from error
         return user
+
+    def _give_image(
+        self,
+        request: Request,
+        image: str,
+        check_sum: str | None = None,
+        _: User = USER,
+    ) -> Any:
+        """Send an image: a file as MONAI Label does, the folder of a DICOM series as a zip, as an upload may be."""
+        check_only = request.method == "HEAD"
+        place = Path(self.datastore().get_image_uri(image)) if image in self._known() else Path()
+        if image not in self._known() or not place.is_dir():
+            return importlib.import_module("monailabel.endpoints.datastore").download_image(
+                image, check_only, check_sum
+            )
+        if check_only:
+            return {}
+        number, packed = tempfile.mkstemp(suffix=".zip")
+        os.close(number)
+        leave(packed)
+        with ZipFile(packed, "w") as archive:
+            for file in sorted(path for path in place.iterdir() if path.is_file()):
+                archive.write(file, file.name)
+        return FileResponse(packed, media_type="application/zip", filename=f"{place.name}.zip")
 
     async def _check_content(self, request: Request) -> None:
         parts = [part for part in request.url.path.split("/") if part]
