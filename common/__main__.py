@@ -28,15 +28,16 @@ def phantom(
         kind: Brain (T1 and T2), brain_pd (the same patients' T2 and PD), brain_varied (T1 and T2 of many scanners, with
             and without skull), chest (CT, kernels B30f, B50f, B70f), chest_iterative (also iterative reconstructions
             I30f, I50f, I70f), abdomen (CT before and after contrast), abdomen_varied (the same of more kinds of
-            patients), lung (clinical and micro CT).
+            patients), lung (clinical and micro CT), lung_walls (the same with wide bronchi, vessels and septa, and with
+            varied scanners).
         output_dir: Folder of the data; a second run with the same parameters changes nothing.
         patients: Number of patients; training, validation and test are split by patient.
-        slices: Axial slices per patient; for lung those of the micro CT, a multiple of `factor`.
-        size: Pixels along each side of a slice; the field of view stays the same, except that of the lung's micro CT,
+        slices: Axial slices per patient; for lungs those of the micro CT, a multiple of `factor`.
+        size: Pixels along each side of a slice; the field of view stays the same, except that of the lungs' micro CT,
             which grows with it.
         seed: Seed of the data.
-        slice_mm: Distance between slices in mm; not for lung.
-        factor: For lung only: ratio of the voxel sizes of clinical and micro CT, 2, 4 or 8; default 8.
+        slice_mm: Distance between slices in mm; not for lungs.
+        factor: For lungs only: ratio of the voxel sizes of clinical and micro CT, 2, 4 or 8; default 8.
     """
     from .phantoms import generate_phantom
 

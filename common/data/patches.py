@@ -186,6 +186,8 @@ class PairedPatchDataset(SeededDataset):
         factor: Width of a clinical pixel in fine pixels.
         source_size: Pixels per side of a clinical patch; a fine patch has `factor` times as many.
         patches_per_volume: Number of patches per clinical volume and epoch.
+        transform: Applied to `{"source": (1, h, w), "target": (1, H, W)}`; MONAI's random transforms are seeded for
+            each item.
         data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the draws.
 
@@ -207,6 +209,7 @@ class PairedPatchDataset(SeededDataset):
         factor: int = 8,
         source_size: int = 32,
         patches_per_volume: int = 2000,
+        transform: Callable | None = None,
         data: Entries = None,
         seed: int = 0,
     ) -> None:
@@ -216,7 +219,8 @@ class PairedPatchDataset(SeededDataset):
             )
         self.volumes = [_joined(coarse, fine, factor) for coarse, fine in zip(source, target)]
         self.factor, self.source_size = factor, source_size
-        self.patches_per_volume, self.data, self.seed = patches_per_volume, data, seed
+        self.patches_per_volume, self.transform = patches_per_volume, transform
+        self.data, self.seed = data, seed
 
     def __len__(self) -> int:
         return len(self.volumes) * self.patches_per_volume
@@ -224,7 +228,9 @@ class PairedPatchDataset(SeededDataset):
     def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         volume = self.volumes[index // self.patches_per_volume]
         patch = draw_patch(volume, (self.source_size, self.source_size), rng)
-        return {"source": patch[:1], "target": pixel_shuffle(patch[1:], self.factor)}
+        item = {"source": patch[:1], "target": pixel_shuffle(patch[1:], self.factor)}
+        item = apply_seeded(self.transform, item, draw_seed(rng))
+        return {name: torch.as_tensor(image) for name, image in item.items()}
 
 
 def random_patches(volumes: Sequence[PatchVolume], size: int, *, each: int, seed: int = 0) -> list[torch.Tensor]:

@@ -14,6 +14,7 @@ from .ngf import NormalizedGradientFieldLoss, image_gradient, normalized_gradien
 from .patch_nce import PatchNCELoss, patch_nce_loss
 from .perceptual import PerceptualLoss, perceptual_distance
 from .reconstruction import ForegroundLoss, ReconstructionLoss
+from .texture import TextureLoss
 from .three_class import ThreeClassAdversarialLoss
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PerceptualGuidanceLoss",
     "PerceptualLoss",
     "ReconstructionLoss",
+    "TextureLoss",
     "ThreeClassAdversarialLoss",
     "cosine_content_loss",
     "discriminator_loss",

@@ -15,7 +15,7 @@ from .method import ConstantThenLinear, ImagePool, TrainingServices, Translation
 from .nec import NormalizedEdgeConsistency
 from .stargan import ConversionLabels, DomainLabels, StarGAN
 from .super_resolution import SRUNIT, SRCycleGAN
-from .supervised import PairedConversion, PairedRegression, Pix2Pix
+from .supervised import PairedConversion, PairedRegression, Pix2Pix, TexturedRegression
 from .unit import UNIT
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "SRCycleGAN",
     "SingleStageEnhancement",
     "StarGAN",
+    "TexturedRegression",
     "TrainingServices",
     "TranslationMethod",
     "frozen",

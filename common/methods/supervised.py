@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import l1_loss, pad
+from torch.nn.functional import l1_loss, mse_loss, pad
 from torch.optim import Optimizer
 
 from ..losses.adversarial import AdversarialLoss
 from ..losses.reconstruction import ReconstructionLoss
+from ..losses.texture import TextureLoss
+from ..networks.bicubic import BicubicResidualGenerator
 from .method import TrainingServices, TranslationMethod, as_saved, frozen
 from .stargan import DomainLabels
 
@@ -139,3 +141,45 @@ class PairedRegression(TranslationMethod):
 
         images = {"real_source": real_source, "fake_target": predicted.detach(), "real_target": real_target}
         return {"generator": losses["reconstruction"], **losses, **images}
+
+
+class TexturedRegression(TranslationMethod):
+    """Super-resolution on pairs: least squares for the structure, and statistics for the texture that it leaves out.
+
+    The least squared error is that of the mean of all images that fit the source, which has no texture below its
+    resolution. The texture learns the variance and the spectrum of what is missing; only its own layers learn from it.
+
+    Args:
+        generator: Generator whose `parts` are structure and texture; the network that is deployed.
+        generator_optimizer: Optimizer of the generator.
+        texture_loss: Loss between the texture and the target minus structure.
+        texture_loss_weight: Its weight.
+    """
+
+    def __init__(
+        self,
+        generator: BicubicResidualGenerator,
+        *,
+        generator_optimizer: Optimizer,
+        texture_loss: TextureLoss,
+        texture_loss_weight: float = 0.01,
+    ) -> None:
+        super().__init__(generator, networks={"generator": generator}, optimizers={"generator": generator_optimizer})
+        self.split, self.complete, self.share = generator.parts, generator.consistent, generator.texture_share
+        self.texture_weight = generator.texture_weight
+        self.texture_loss, self.texture_loss_weight = texture_loss, texture_loss_weight
+
+    def __call__(self, trainer: TrainingServices, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        real_source, real_target = batch["source"], batch["target"]
+        with trainer.autocast():
+            structure, texture = self.split(real_source)
+        share = self.share(structure)
+        structure = self.complete(structure, real_source)
+        squared = mse_loss(structure, real_target.float())
+        texture_loss = self.texture_loss(texture, share * (real_target - structure))
+        total = squared + self.texture_loss_weight * texture_loss
+        trainer.update(self.optimizers["generator"], total)
+
+        predicted = (structure + self.texture_weight * texture).detach()
+        images = {"real_source": real_source, "fake_target": predicted, "real_target": real_target}
+        return {"generator": total, "squared": squared, "texture": texture_loss, **images}

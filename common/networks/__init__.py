@@ -4,6 +4,7 @@ A class that is exported here and decorated with `record_arguments` may be named
 """
 
 from .attgan import AttGANGenerator
+from .bicubic import BicubicResidualGenerator
 from .compact import CompactGenerator
 from .contrast_classifier import VGG16BN, load_stage
 from .definition import (
@@ -40,6 +41,7 @@ from .with_target import WithTarget, source_label, target_weights, vendors_of
 __all__ = [
     "VGG16BN",
     "AttGANGenerator",
+    "BicubicResidualGenerator",
     "CompactGenerator",
     "DCGANDiscriminator",
     "DownSamplingGenerator",

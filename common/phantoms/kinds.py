@@ -9,9 +9,10 @@ from .brain.phantom import BRAIN, BRAIN_PD, VARIED_BRAIN
 from .chest.iterative import CHEST_ITERATIVE
 from .chest.phantom import CHEST
 from .dataset import PhantomKind
-from .lung.phantom import LUNG
+from .lung.phantom import LUNG, LUNG_WALLS
 
-ALL = (BRAIN, BRAIN_PD, VARIED_BRAIN, CHEST, CHEST_ITERATIVE, ABDOMEN, VARIED_ABDOMEN, LUNG)
+ALL = (BRAIN, BRAIN_PD, VARIED_BRAIN, CHEST, CHEST_ITERATIVE, ABDOMEN, VARIED_ABDOMEN, LUNG, LUNG_WALLS)
+FACTOR_KINDS = (LUNG.name, LUNG_WALLS.name)
 KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in ALL}
 
 
@@ -38,7 +39,7 @@ def generate_phantom(
         seed: Random seed; it determines each patient, whatever the number of patients.
         slice_mm: Distance between slices in mm; by default that of the kind. 1 with many slices gives contiguous
             volumes.
-        factor: Only for the lung: voxel size of the clinical CT over that of the micro CT, 2, 4 or 8; default 8.
+        factor: Only for the lungs: voxel size of the clinical CT over that of the micro CT, 2, 4 or 8; default 8.
         workers: Number of processes, each with one thread; by default one per processor.
 
     Returns:
@@ -49,9 +50,11 @@ def generate_phantom(
     """
     if kind not in KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(map(repr, KINDS))}, got {kind!r}.")
-    if kind != LUNG.name and factor is not None:
-        raise ValueError(f"`factor` is for the kind 'lung' alone, got {factor!r} for {kind!r}: leave it out.")
+    if kind not in FACTOR_KINDS and factor is not None:
+        raise ValueError(
+            f"`factor` is for the kinds 'lung' and 'lung_walls' alone, got {factor!r} for {kind!r}: leave it out."
+        )
     arguments = {"patients": patients, "slices": slices, "size": size, "seed": seed, "slice_mm": slice_mm}
-    if kind == LUNG.name:
+    if kind in FACTOR_KINDS:
         arguments["factor"] = factor
     return KINDS[kind].generate(output_dir, workers=workers, **arguments)

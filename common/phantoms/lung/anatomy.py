@@ -63,11 +63,11 @@ class Foam(NamedTuple):
     lobules: FloatArray
 
 
-def make_foam(rng: np.random.Generator, subject: LungSubject, stack: Stack) -> Foam:
+def make_foam(rng: np.random.Generator, subject: LungSubject, stack: Stack, *, lobule_mm: float = LOBULE_MM) -> Foam:
     """Draw the seeds of alveoli and lobules and measure the distance to the faces between their cells."""
     points = np.stack(np.broadcast_arrays(stack.levels_mm[:, None, None], stack.y, stack.x), axis=-1)
     wave = np.stack([WAVE_MM * stack.noise(rng, WAVE_SIGMA_MM) for _ in range(3)], axis=-1)
-    alveoli, lobules = alveolar_seeds(rng, subject, stack), _lobular_seeds(rng, stack)
+    alveoli, lobules = alveolar_seeds(rng, subject, stack), _lobular_seeds(rng, stack, lobule_mm)
     return Foam(
         alveoli=face_distance(alveoli, points + ALVEOLUS_WAVE * wave),
         lobules=face_distance(lobules, points + LOBULE_WAVE * wave),
@@ -145,11 +145,11 @@ def alveolar_seeds(rng: np.random.Generator, subject: LungSubject, stack: Stack)
     return np.asarray(seeds[healthy[tuple(voxels.T)] | (survival < SURVIVING_SEEDS)])
 
 
-def _lobular_seeds(rng: np.random.Generator, stack: Stack) -> FloatArray:
+def _lobular_seeds(rng: np.random.Generator, stack: Stack, lobule_mm: float) -> FloatArray:
     """Draw seeds (N, 3) (z, y, x) in mm uniformly in and around the block."""
     sides = np.array(stack.shape) * [stack.slice_mm, stack.pixel_mm, stack.pixel_mm]
     half = sides / 2 + LOBULE_MARGIN_MM
-    count = max(6, int(np.prod(2 * half) / LOBULE_MM**3))
+    count = max(6, int(np.prod(2 * half) / lobule_mm**3))
     return np.asarray(rng.uniform(-half, half, (count, 3)))
 
 
@@ -178,6 +178,25 @@ DUCTS = TreeKind(density=0.0863, twig_mm=0.22, exponent=9.0, balance=0.3, larges
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How the trees and lobules of a block grow.
+
+    Attributes:
+        airways: Airways, beside which the arteries run.
+        veins: Veins.
+        airway_wall: Outer radius of an airway: a factor of its inner one, and mm to add.
+        adjacent: Whether arteries touch their airways from outside, however wide; else wide ones overlap.
+        lobule_mm: Width of the lobules, between which the septa lie.
+    """
+
+    airways: TreeKind = AIRWAYS
+    veins: TreeKind = VEINS
+    airway_wall: tuple[float, float] = AIRWAY_WALL
+    adjacent: bool = False
+    lobule_mm: float = LOBULE_MM
+
+
+@dataclass(frozen=True)
 class LungTrees:
     """Signed distances (slices, rows, columns) in mm, positive inside."""
 
@@ -187,17 +206,20 @@ class LungTrees:
     ducts: FloatArray
 
 
-def make_trees(rng: np.random.Generator, stack: Stack) -> LungTrees:
+def make_trees(rng: np.random.Generator, stack: Stack, growth: Growth) -> LungTrees:
     """Grow the trees and draw what lies in the block: arteries along the airways, veins on their own."""
     half = _half_block_mm(stack)
     angle = rng.uniform(0, 2 * np.pi)
     root = ROOT_DISTANCE * stack.pixel_mm * stack.shape[2] * np.array([0, np.sin(angle), np.cos(angle)])
-    segments, radii = _grow(rng, AIRWAYS, root, half)
+    segments, radii = _grow(rng, growth.airways, root, half)
+    factor, extra = growth.airway_wall
     side = rng.choice([-1, 1], 3)
-    arteries = segments + side * ARTERY_SHIFT_MM * (1 + radii[:, None, None])
+    shift = side * ARTERY_SHIFT_MM
+    apart = (factor + ARTERY_RADIUS) * radii + extra  # between the axes of an airway and an artery that touch
+    reach = apart / np.linalg.norm(shift) if growth.adjacent else 1 + radii
+    arteries = segments + shift * reach[:, None, None]
     vein_root = half * [0, rng.choice([-0.9, 0.9]), rng.uniform(-0.6, 0.6)]
-    veins, vein_radii = _grow(rng, VEINS, vein_root, half)
-    factor, extra = AIRWAY_WALL
+    veins, vein_radii = _grow(rng, growth.veins, vein_root, half)
     return LungTrees(
         lumina=stack.tubes(segments, radii),
         walls=stack.tubes(segments, factor * radii + extra),
@@ -243,11 +265,14 @@ class Tumour(NamedTuple):
     thickening_mm: FloatArray
 
 
-def make_anatomy(rng: np.random.Generator, subject: LungSubject, stack: Stack) -> Anatomy:
+def make_anatomy(
+    rng: np.random.Generator, subject: LungSubject, stack: Stack, *, growth: Growth | None = None
+) -> Anatomy:
     """Fill a block with foam, trees and tumour, uniting overlapping tissue and cutting airways and ducts into it."""
+    growth = growth or Growth()
     tumour = _make_tumour(rng, subject, stack)
-    trees = make_trees(rng, stack)
-    foam = make_foam(rng, subject, stack)
+    trees = make_trees(rng, stack, growth)
+    foam = make_foam(rng, subject, stack, lobule_mm=growth.lobule_mm)
     variation = 1 + WALL_VARIATION * stack.noise(rng, WALL_SIGMA_MM)
     walls_mm = np.maximum((subject.wall_mm + tumour.thickening_mm) * variation, THINNEST_WALL_MM)
     septum = subject.septum_mm - foam.lobules

@@ -47,7 +47,26 @@ def true_hu(occupancy: FloatArray) -> FloatArray:
     return np.asarray(AIR_HU + (TISSUE_HU - AIR_HU) * occupancy)
 
 
-def clinical_image(rng: np.random.Generator | None, hu: FloatArray, *, factor: int) -> FloatArray:
+@dataclass(frozen=True)
+class Scanner:
+    """Clinical scanner of the lung phantom.
+
+    Attributes:
+        psf_voxels: Full width at half maximum of its in-plane point spread, in clinical voxels.
+        sharpening: Weight of what its kernel adds: the difference from an image of twice that width.
+        noise_hu: Standard deviation of its noise.
+        noise_voxels: Filter width of its noise, in clinical voxels.
+    """
+
+    psf_voxels: float = PSF_VOXELS
+    sharpening: float = 0.0
+    noise_hu: float = CLINICAL_NOISE_HU
+    noise_voxels: float = CLINICAL_NOISE_VOXELS
+
+
+def clinical_image(
+    rng: np.random.Generator | None, hu: FloatArray, *, factor: int, scanner: Scanner | None = None
+) -> FloatArray:
     """Simulate the clinical CT of a block, with voxels `factor` times as large along all axes.
 
     The steps are the in-plane point spread (a Gaussian, 9/8 clinical voxels wide at half maximum, with tissue mirrored
@@ -58,6 +77,7 @@ def clinical_image(rng: np.random.Generator | None, hu: FloatArray, *, factor: i
         rng: Source of the noise; None for a noise-free image.
         hu: Block (slices, rows, columns) in HU, all multiples of `factor`.
         factor: Ratio of the voxel sizes.
+        scanner: Point spread, kernel and noise; by default those above without sharpening.
 
     Returns:
         Image (slices, rows, columns) / `factor` in HU, -1024 to 3071.
@@ -66,13 +86,17 @@ def clinical_image(rng: np.random.Generator | None, hu: FloatArray, *, factor: i
         >>> clinical_image(None, np.full((8, 16, 16), -850.0), factor=8).round(3).tolist()
         [[[-850.0, -850.0], [-850.0, -850.0]]]
     """
-    sigma = PSF_VOXELS * factor / FWHM_PER_SD
+    scanner = scanner or Scanner()
+    sigma = scanner.psf_voxels * factor / FWHM_PER_SD
     blurred = ndimage.gaussian_filter(hu, (0, sigma, sigma), mode="reflect")
+    if scanner.sharpening:
+        wider = ndimage.gaussian_filter(hu, (0, 2 * sigma, 2 * sigma), mode="reflect")
+        blurred += scanner.sharpening * (blurred - wider)
     slices, rows, columns = (n // factor for n in hu.shape)
     image = blurred.reshape(slices, factor, rows, factor, columns, factor).mean(axis=(1, 3, 5))
     if rng is not None:
-        sigmas = (0, CLINICAL_NOISE_VOXELS, CLINICAL_NOISE_VOXELS)
-        image = image + CLINICAL_NOISE_HU * gaussian_random_field(rng, image.shape, sigma=sigmas)
+        sigmas = (0, scanner.noise_voxels, scanner.noise_voxels)
+        image = image + scanner.noise_hu * gaussian_random_field(rng, image.shape, sigma=sigmas)
     return np.asarray(np.clip(image, LOWEST_HU, HIGHEST_HU))
 
 
@@ -108,9 +132,16 @@ class LungSubject:
     tumour_share: float | None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *, tumour: bool, emphysema: bool) -> LungSubject:
-        """Draw a patient, using the same number of random values whatever the diseases."""
-        cell, wall, septum = rng.uniform(0.26, 0.36), rng.uniform(0.009, 0.013), rng.uniform(0.03, 0.07)
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        *,
+        tumour: bool,
+        emphysema: bool,
+        septum_mm: tuple[float, float] = (0.03, 0.07),
+    ) -> LungSubject:
+        """Draw a patient, using the same number of random values whatever the diseases; `septum_mm` is a range."""
+        cell, wall, septum = rng.uniform(0.26, 0.36), rng.uniform(0.009, 0.013), rng.uniform(*septum_mm)
         destroyed, radius = rng.uniform(0.1, 0.5), rng.uniform(0.18, 0.34)
         return cls(
             cell_mm=cell,

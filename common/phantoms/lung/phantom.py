@@ -8,6 +8,8 @@ clinical codec and compared with `truth`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,20 @@ from numpy.typing import NDArray
 
 from ..dataset import Parameters, PhantomKind, Volume, check_integer
 from ..stack import Stack, scanner_affine
-from .anatomy import LABEL_NAMES, make_anatomy
-from .imaging import LungSubject, clinical_image, coarser_affine, has_emphysema, has_tumour, micro_image, true_hu
+from .anatomy import LABEL_NAMES, Growth, TreeKind, make_anatomy
+from .imaging import (
+    LungSubject,
+    Scanner,
+    clinical_image,
+    coarser_affine,
+    has_emphysema,
+    has_tumour,
+    micro_image,
+    true_hu,
+)
 
 TASK_ID = 3  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
+WALLS_TASK_ID = 6  # of the kind `lung_walls`
 VERSION = 1  # version of the generator: increase it when the same seed gives other data
 
 DOMAINS = ("clinical", "micro")
@@ -26,6 +38,7 @@ VOXEL_MM = 5 / 64  # voxel size of the micro CT along all axes
 FACTORS = (2, 4, 8)
 REFERENCE_SIZE = 384  # 48 clinical pixels at factor 8: training patches of 32 have 289 places in each slice
 SMALLEST_CLINICAL = 8  # rows and columns
+WALLS_SEPTUM_MM = (0.05, 0.15)  # half the thickness of the septa in the kind `lung_walls`
 
 
 def lung_parameters(
@@ -36,6 +49,7 @@ def lung_parameters(
     seed: int = 0,
     slice_mm: float | None = None,
     factor: int | None = None,
+    kind: str = "lung",
 ) -> dict[str, Any]:
     """Check the arguments; the defaults are 16 patients, 16 micro slices of 384 x 384, factor 8."""
     if slice_mm not in (None, VOXEL_MM):
@@ -48,7 +62,7 @@ def lung_parameters(
         raise ValueError(f"`factor` must be 2, 4 or 8, got {factor!r}.")
     smallest = SMALLEST_CLINICAL * factor
     return {
-        "kind": "lung",
+        "kind": kind,
         "patients": check_integer("patients", 16 if patients is None else patients, minimum=4),
         "slices": check_integer("slices", 16 if slices is None else slices, minimum=factor, multiple_of=factor),
         "size": check_integer("size", REFERENCE_SIZE if size is None else size, minimum=smallest, multiple_of=smallest),
@@ -81,21 +95,63 @@ def make_lung(patient: int, parameters: Parameters) -> dict[str, Volume]:
         truth (64, 64, 8)
         label (64, 64, 8)
     """
+    return _make_patient(patient, parameters, TASK_ID, lambda _: (Growth(), Scanner()))
+
+
+def make_lung_walls(patient: int, parameters: Parameters) -> dict[str, Volume]:
+    """Generate one patient with wide bronchi, vessels and thick septa, as `make_lung` does otherwise.
+
+    Besides the tissue of `make_lung`, these differ from patient to patient: the width of bronchi and the thickness of
+    their walls (0.1 to 0.4 mm), the width of vessels, of lobules and of the septa between them (0.1 to 0.3 mm, as in
+    interstitial oedema), and the scanner's point spread, kernel and noise.
+    """
+    return _make_patient(patient, parameters, WALLS_TASK_ID, _draw_walls)
+
+
+def _draw_walls(rng: np.random.Generator) -> tuple[Growth, Scanner]:
+    """Draw how a patient's structures grow, and the scanner."""
+    growth = Growth(
+        airways=TreeKind(density=rng.uniform(0.004, 0.008), twig_mm=rng.uniform(0.3, 0.45), exponent=2.9, balance=0.5,
+                         largest_mm=2.2),
+        veins=TreeKind(density=rng.uniform(0.006, 0.011), twig_mm=rng.uniform(0.12, 0.2), exponent=2.7, balance=0.4,
+                       largest_mm=1.5),
+        airway_wall=(rng.uniform(1.05, 1.15), rng.uniform(0.1, 0.25)),
+        adjacent=True,
+        lobule_mm=rng.uniform(7.0, 12.0),
+    )  # fmt: skip
+    scanner = Scanner(
+        psf_voxels=rng.uniform(0.8, 1.3),
+        sharpening=rng.uniform(0.0, 0.5),
+        noise_hu=rng.uniform(10.0, 40.0),
+        noise_voxels=rng.uniform(0.4, 0.7),
+    )
+    return growth, scanner
+
+
+def _make_patient(
+    patient: int,
+    parameters: Parameters,
+    task: int,
+    draw: Callable[[np.random.Generator], tuple[Growth, Scanner]],
+) -> dict[str, Volume]:
+    """Generate one patient whose structures and scanner `draw` chooses."""
     seed, size, factor = (parameters[name] for name in ("seed", "size", "factor"))
-    rng = np.random.default_rng([TASK_ID, seed, patient])
+    rng = np.random.default_rng([task, seed, patient])
     diseases = {
-        "tumour": has_tumour(patient, seed=seed, task=TASK_ID),
-        "emphysema": has_emphysema(patient, seed=seed, task=TASK_ID),
+        "tumour": has_tumour(patient, seed=seed, task=task),
+        "emphysema": has_emphysema(patient, seed=seed, task=task),
     }
-    subject = LungSubject.draw(rng, **diseases)
+    septa = {"septum_mm": WALLS_SEPTUM_MM} if task == WALLS_TASK_ID else {}
+    subject = LungSubject.draw(rng, **diseases, **septa)
+    growth, scanner = draw(rng)
     levels = VOXEL_MM * (np.arange(parameters["slices"]) - (parameters["slices"] - 1) / 2)
     stack = Stack(levels_mm=levels, slice_mm=VOXEL_MM, in_plane_shape=(size, size), pixel_mm=VOXEL_MM)
     affine = scanner_affine(rng, parameters, pixel_mm=VOXEL_MM)
-    occupancy, label = make_anatomy(rng, subject, stack)
+    occupancy, label = make_anatomy(rng, subject, stack, growth=growth)
     hu = true_hu(occupancy)
     # The clinical image comes last: the same lung and micro CT for every factor.
     fine = {"micro": micro_image(rng, occupancy), "truth": hu, "label": label}
-    clinical = clinical_image(rng, hu, factor=factor)
+    clinical = clinical_image(rng, hu, factor=factor, scanner=scanner)
     return {
         "clinical": Volume(_to_world_order(clinical), coarser_affine(affine, factor)),
         **{name: Volume(_to_world_order(array), affine) for name, array in fine.items()},
@@ -116,4 +172,14 @@ LUNG = PhantomKind(
     "label map on the micro grid. The outer corners of both grids agree.",
     check_parameters=lung_parameters,
     make_patient=make_lung,
+)
+
+LUNG_WALLS = PhantomKind(
+    name="lung_walls",
+    domains=DOMAINS,
+    label_names=LABEL_NAMES,
+    description="Digital lung phantom with wide bronchi, vessels and thick septa, and with scanners of different "
+    "sharpness and noise: otherwise as the kind `lung`.",
+    check_parameters=partial(lung_parameters, kind="lung_walls"),
+    make_patient=make_lung_walls,
 )

@@ -19,6 +19,7 @@ from common.phantoms.lung.anatomy import (
 )
 from common.phantoms.lung.imaging import (
     LungSubject,
+    Scanner,
     clinical_image,
     coarser_affine,
     has_emphysema,
@@ -26,7 +27,7 @@ from common.phantoms.lung.imaging import (
     micro_image,
     true_hu,
 )
-from common.phantoms.lung.phantom import LUNG, TASK_ID, VOXEL_MM, lung_parameters, make_lung
+from common.phantoms.lung.phantom import LUNG, TASK_ID, VOXEL_MM, lung_parameters, make_lung, make_lung_walls
 from common.phantoms.stack import Stack
 from tests.helpers.commands import python_m
 
@@ -323,7 +324,9 @@ def test_wrong_arguments_are_named(arguments, message):
 
 
 def test_factor_is_refused_for_other_kinds(tmp_path):
-    with pytest.raises(ValueError, match=r"`factor` is for the kind 'lung' alone, got 4 for 'brain': leave it out\."):
+    with pytest.raises(
+        ValueError, match=r"`factor` is for the kinds 'lung' and 'lung_walls' alone, got 4 for 'brain': leave it out\."
+    ):
         generate_phantom("brain", tmp_path, factor=4)
 
 
@@ -333,3 +336,69 @@ def test_command_line_takes_the_factor(tmp_path):
     assert run.returncode == 0, run.stderr
     assert str(tmp_path / "datalist.json") in run.stdout
     assert json.loads((tmp_path / "datalist.json").read_text())["parameters"]["factor"] == 2
+
+
+@pytest.fixture(scope="module")
+def walls():
+    """Two patients of `lung_walls`."""
+    parameters = lung_parameters(kind="lung_walls", size=192, slices=8)
+    return {
+        patient: {key: volume.data for key, volume in make_lung_walls(patient, parameters).items()}
+        for patient in (0, 1)
+    }
+
+
+def test_bronchi_of_lung_walls_are_tubes_with_a_closed_wall(walls):
+    for volumes in walls.values():
+        lumen, wall, vessel, tumour = (
+            volumes["label"] == LABELS[name] for name in ("bronchial_lumen", "bronchial_wall", "vessel", "tumour")
+        )
+        assert lumen.sum() > 500
+        beside = ndimage.binary_dilation(lumen, ndimage.generate_binary_structure(3, 1)) & ~lumen
+        inner = tuple(slice(1, -1) for _ in range(3))  # the block's border cuts through
+        around = (wall | vessel | tumour)[inner][beside[inner]].mean()
+        assert around > 0.97
+        thickness = 2 * ndimage.distance_transform_edt(wall, sampling=VOXEL_MM)[wall].max()
+        assert 0.1 < thickness < 1.0
+
+
+def test_structures_of_lung_walls_are_as_dense_as_tissue_and_lumina_as_air(walls):
+    for volumes in walls.values():
+        core = {
+            name: ndimage.binary_erosion(volumes["label"] == LABELS[name]) for name in ("vessel", "bronchial_lumen")
+        }
+        assert volumes["truth"][core["vessel"]].mean() > -60
+        assert volumes["truth"][core["bronchial_lumen"]].mean() < -900
+
+
+def test_septa_of_lung_walls_are_thicker_than_those_of_lung():
+    thin, thick = (
+        LungSubject.draw(np.random.default_rng(5), tumour=False, emphysema=False, **more).septum_mm
+        for more in ({}, {"septum_mm": (0.05, 0.15)})
+    )
+    assert thin < 0.07 < thick < 0.15  # half of each
+
+
+def test_patients_of_lung_walls_have_scanners_of_their_own(walls):
+    """The noise differs by far more than it varies within a kind of fixed scanners."""
+    noises = []
+    for volumes in walls.values():
+        mean = clinical_image(None, volumes["truth"].transpose(2, 1, 0).astype(float), factor=8).transpose(2, 1, 0)
+        noises.append((volumes["clinical"] - mean).std())
+    assert abs(noises[0] - noises[1]) > 2
+
+
+def test_a_sharper_kernel_overshoots_at_an_edge_and_keeps_the_mean():
+    step = np.full((8, 64, 256), -900.0)
+    step[..., 128:] = 0.0
+    plain, sharp = (clinical_image(None, step, factor=8, scanner=Scanner(sharpening=s)) for s in (0.0, 0.5))
+    assert sharp.max() > 20
+    assert plain.max() < 1e-6
+    np.testing.assert_allclose(sharp.mean(), plain.mean(), atol=1e-6)
+
+
+def test_noise_of_a_scanner_is_as_large_as_it_says():
+    image = clinical_image(
+        np.random.default_rng(0), np.full((8, 512, 512), -800.0), factor=8, scanner=Scanner(noise_hu=15.0)
+    )
+    assert abs(image.std() - 15) < 1
