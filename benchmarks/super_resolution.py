@@ -59,7 +59,7 @@ Method = Callable[[Volume], Volume]
 
 
 def methods(models: str, name: str) -> tuple[dict[str, Method], tuple[float, float]]:
-    """Return bicubic interpolation and the network, with and without its parts, and the codec's limits in HU."""
+    """Return the network, with and without its parts, interpolations, and the codec's limits in HU."""
     definition = read_definition(models)
     low, high = definition["codec"]["hu"]
     network: Any = build_network(definition)
@@ -77,8 +77,11 @@ def methods(models: str, name: str) -> tuple[dict[str, Method], tuple[float, flo
             vars(network).update(kept)
         return np.rint(np.moveaxis((output[:, 0].numpy() + 1) / 2 * (high - low) + low, 0, 2))
 
-    bicubic = Interpolation("bicubic", network.factor)
-    found: dict[str, Method] = {"bicubic": lambda volume: bicubic.predict(np.clip(volume, low, high)), name: run}
+    def interpolated(mode: str) -> Method:
+        interpolation = Interpolation(mode, network.factor)
+        return lambda volume: interpolation.predict(np.clip(volume, low, high))
+
+    found: dict[str, Method] = {name: run, "bicubic": interpolated("bicubic"), "nearest": interpolated("nearest")}
     if isinstance(network, BicubicResidualGenerator):
         found[f"{name}, no texture"] = lambda volume: run(volume, texture_weight=0.0)
         found[f"{name}, no texture, no residual"] = lambda volume: run(volume, texture_weight=0.0, residual_weight=0.0)
@@ -200,7 +203,8 @@ def score(data: str, *, models: str, name: str, split: str = "test", result: str
                     level = list(LEVELS_HU).index(chosen[method][structure])
                     row[f"dice_{structure}"] = float(dice_by_level(output, inside, counted)[level])
             rows.append({"data": split, "case": patient, "method": method} | _rounded(row))
-    _add(result, rows, {"name": name, "weights_sha256": checksum(Path(models) / "model.pt"), "thresholds_hu": chosen})
+    run = {"name": name, "weights_sha256": checksum(Path(models) / "model.pt"), "thresholds_hu": chosen}
+    _add(result, rows, run | {"summary": {"clinical->micro": _means(rows)}})
     _print(rows)
 
 
@@ -272,6 +276,19 @@ def _draw(path: Path, source: Volume, order: Sequence[Method], truth: Volume | N
     tiles = [np.rot90(np.clip((image[::-1, :, 0] + 1100) / 1300, 0, 1)) for image in outputs]
     Image.fromarray((np.concatenate(tiles, axis=1) * 255).astype(np.uint8)).save(path)
     print(path)
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the mean of each metric over the cases, by method."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for metric, value in row.items():
+            if isinstance(value, float):
+                found.setdefault(row["method"], {}).setdefault(metric, []).append(value)
+    return {
+        method: {metric: {"mean": round(float(np.mean(values)), 6)} for metric, values in of.items()}
+        for method, of in found.items()
+    }
 
 
 def _rounded(row: Mapping[str, float]) -> dict[str, float]:

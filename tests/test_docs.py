@@ -145,7 +145,8 @@ def test_the_commands_of_the_super_resolution_bundles_page_run_in_order(tmp_path
     for command in bundle_commands("sr_cyclegan"):
         line = re.sub(r"\b(" + "|".join(places) + r")\b", lambda match: str(places[match.group()]), command)
         if " training " in line:
-            line += " " + " ".join(SMALL_PATCHES.split("\n")) + (SMALL_LUNG if "demo.yaml" in line else "")
+            line += " " + " ".join(SMALL_PATCHES.split("\n"))
+            line += SMALL_LUNG if "demo.yaml" in line or "walls.yaml" in line else ""
         done = run_line(line, cwd=bundle)
         assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
     factors = {

@@ -10,7 +10,8 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import preflight
-from common.methods import SRUNIT, SRCycleGAN
+from common.methods import SRUNIT, SRCycleGAN, TexturedRegression
+from common.networks import build_network, load_weights, read_definition
 from tests.helpers.bundles import ROOT
 
 BUNDLE = ROOT / "bundles" / "sr_cyclegan"
@@ -24,6 +25,7 @@ TRAININGS = [
     ["train", "multi_gpu_train"],
     ["train", "baselines/cyclegan"],
     ["train", "baselines/unit"],
+    ["train", "walls"],
     *(
         ["train", *middle, "demo"]
         for middle in ([], ["factor"], ["sr_unit"], ["baselines/cyclegan"], ["baselines/unit"])
@@ -160,3 +162,44 @@ def test_training_and_inference_encode_alike():
 def test_no_config_has_an_absolute_path():
     for file in CONFIGS.rglob("*.yaml"):
         assert not re.findall(r"(?<!\+ )['\"]/\w|: /\w", file.read_text()), file
+
+
+def test_walls_trains_from_nothing_and_stays_within_its_tolerance(tmp_path):
+    """One command: the phantom, the network of the overlay on pairs, and weights that inference can read."""
+    parser = parsed(
+        "train",
+        "walls",
+        dataset_dir=str(tmp_path / "data"),
+        output_dir=str(tmp_path / "out"),
+        models_dir=str(tmp_path / "models"),
+        phantom={"patients": 4, "size": 128, "slices": 8},
+        patch_size=8,
+        samples_per_epoch=4,
+        max_epochs=1,
+        channels=8,
+        num_res_blocks=1,
+        device="cpu",
+    )
+    parser.get_parsed_content("run")
+    method = parser.get_parsed_content("method")
+    assert type(method) is TexturedRegression
+    definition = read_definition(tmp_path / "models")
+    network = build_network(definition)
+    load_weights(network, tmp_path / "models" / "model.pt")
+    assert definition["training_data"]["parameters"]["kind"] == "lung_walls"
+    assert network.texture_limit == pytest.approx((-500 + 1200) / 800 - 1)
+    low, high = definition["codec"]["hu"]
+    assert network.tolerance * (high - low) / 2 == pytest.approx(14)
+    assert network.head.weight.any()
+
+
+def test_a_patch_and_its_truth_are_turned_alike():
+    pair = parsed("train", "walls", patch_size=4).get_parsed_content("train#dataset#transform", instantiate=True)
+    coarse = torch.arange(16.0).reshape(1, 4, 4)
+    turned = set()
+    for seed in range(20):
+        pair.set_random_state(seed)
+        item = pair({"source": coarse, "target": coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)})
+        torch.testing.assert_close(item["target"][:, 4::8, 4::8], item["source"], check_stride=False)
+        turned.add(tuple(item["source"].flatten().tolist()))
+    assert len(turned) > 5

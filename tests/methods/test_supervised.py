@@ -9,7 +9,9 @@ from torch import nn
 
 from common import preflight
 from common.leaderboard import find_board, find_boards
-from common.methods import DomainLabels, PairedConversion
+from common.losses import TextureLoss
+from common.methods import DomainLabels, PairedConversion, TexturedRegression
+from common.networks import BicubicResidualGenerator
 
 
 class Steps:
@@ -76,3 +78,26 @@ def test_every_bundle_has_a_supervised_end(bundle):
     assert parser["method"]["_target_"].endswith("PairedConversion" if kernels else "PairedRegression")
     assert "training_paired" in str(parser["train"])
     assert "discriminator" not in str(parser["method"])
+
+
+def test_structure_regresses_the_truth_and_texture_its_statistics():
+    """On truths of a constant offset and white noise, the structure finds the offset, and the texture the noise."""
+    torch.manual_seed(0)
+    network = BicubicResidualGenerator(factor=2, channels=4, num_res_blocks=1, tolerance=1.0, texture_weight=0.5)
+    method = TexturedRegression(
+        network,
+        generator_optimizer=torch.optim.Adam(network.parameters(), 0.02),
+        texture_loss=TextureLoss(factor=2, region=8),
+    )
+    random, errors, shares = torch.Generator().manual_seed(0), [], []
+    for _ in range(60):
+        source = -0.7 + 0.02 * torch.randn(4, 1, 16, 16, generator=random)
+        fine = torch.nn.functional.interpolate(source, scale_factor=2, mode="bicubic")
+        noise = 0.1 * torch.randn(4, 1, 32, 32, generator=random)
+        result = method(Steps(), {"source": source, "target": fine + 0.1 + noise})
+        structure, texture = network.parts(source)
+        errors.append(float((structure - fine - 0.1).abs().mean().detach()))
+        shares.append(float((texture.std() / 0.1).detach()))
+    assert errors[-1] < 0.02  # of an offset of 0.1
+    assert 0.6 < shares[-1] < 1.2  # of the noise: its part at the source's resolution is left out
+    assert set(result) >= {"generator", "squared", "texture", "real_source", "fake_target", "real_target"}

@@ -1,0 +1,57 @@
+"""How super-resolution is judged: on volumes of known numbers, and its committed results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.super_resolution import LEVELS_HU, dice_by_level, measure, structures, vessel_roughness
+
+
+def test_dice_of_each_level_is_that_of_the_pixels_above_it():
+    output = np.array([-1500.0, -500.0, -300.0, 0.0, 50.0, 40.0])
+    structure = np.array([False, False, True, True, True, False])
+    counted = np.array([True, True, True, True, True, False])  # the last one would be a false find
+    dice = dict(zip(LEVELS_HU.tolist(), dice_by_level(output, structure, counted), strict=True))
+    assert dice[-1000] == pytest.approx(2 * 3 / (4 + 3))
+    assert dice[-300] == 1
+    assert dice[-290] == pytest.approx(2 * 2 / (2 + 3))
+    assert dice[60] == 0
+
+
+def test_a_structure_fills_more_than_half_of_a_slice_and_others_do_not_count():
+    labels = np.zeros((5, 1, 8), dtype=np.uint8)
+    labels[0, 0, :5] = 1  # a vessel
+    labels[1, 0, :4] = 1  # half: not there
+    labels[2, 0, :2], labels[2, 0, 2:7] = 1, 3  # a septum beside a vessel
+    labels[3, 0, 0] = 4  # some tumour
+    found = structures(labels, 1)
+    assert found["vessel"][0].ravel().tolist() == [True, False, False, False, False]
+    assert found["vessel"][1].ravel().tolist() == [True, True, False, False, True]
+    assert found["septum"][0].ravel().tolist() == [False, False, True, False, False]
+    assert found["together"][0].ravel().tolist() == [True, False, True, False, False]
+    assert found["together"][1].ravel().tolist() == [True, True, True, False, True]
+
+
+def test_consistency_is_in_hu_and_within_the_codec():
+    source = np.full((8, 8, 1), -900.0)
+    source[0, 0] = 1000.0  # bone, which the codec cannot hold
+    output = np.kron(np.clip(source, -1200, 400), np.ones((8, 8, 1)))
+    output[8:16, 8:16] += 6 * np.indices((8, 8)).sum(0)[..., None] % 12  # 0 or 6: 3 on average
+    row = measure(output, source, limits=(-1200, 400))
+    assert row["consistency_largest_hu"] == pytest.approx(3)
+    assert row["consistency_rms_hu"] == pytest.approx(3 / 8)
+
+
+def test_a_frayed_vessel_is_rough_and_a_smooth_one_is_not():
+    source = np.full((16, 16, 1), -900.0)
+    source[5:11] = 0.0
+    smooth = np.full((128, 128, 1), -900.0)
+    smooth[40:88] = 0.0
+    frayed = smooth.copy()
+    frayed[88, ::3] = 0.0  # hairs at an edge
+    assert vessel_roughness(smooth, source) == 1
+    assert vessel_roughness(frayed, source) > 1.3
+    speckled = smooth.copy()
+    speckled[120, 10::16] = 0.0  # far from the vessel
+    assert vessel_roughness(speckled, source) == 1
