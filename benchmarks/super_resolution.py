@@ -2,7 +2,8 @@
 Super-resolution by 8 of lung CT: structures, spectrum and consistency on unseen phantom patients and on real chests.
 
     python -m common phantom lung_walls runs/walls --patients 40
-    python benchmarks/super_resolution.py score runs/walls --models MODELS --name "network"
+    python -m common phantom lung_walls runs/unseen --patients 12 --seed 1
+    python benchmarks/super_resolution.py score runs/walls --models MODELS --name "network" --unseen runs/unseen
     python benchmarks/super_resolution.py chests ORIGINALS --models MODELS --name "network"
     python benchmarks/super_resolution.py table benchmarks/results/super_resolution.json
     python benchmarks/super_resolution.py pictures ORIGINALS --models MODELS --data runs/walls
@@ -88,9 +89,9 @@ def methods(models: str, name: str) -> tuple[dict[str, Method], tuple[float, flo
     return found, (low, high)
 
 
-def cases(data: str, split: str) -> Iterator[tuple[str, Volume, Volume, Volume]]:
+def cases(data: str, *splits: str) -> Iterator[tuple[str, Volume, Volume, Volume]]:
     """Yield name, clinical volume, truth and label map of each patient, axial slices last."""
-    for entry in load_datalist(data, split):
+    for entry in (entry for split in splits for entry in load_datalist(data, split)):
         images = (nib.as_closest_canonical(nib.load(entry[key])) for key in ("clinical", "truth", "label"))
         yield entry["patient"], *(np.asarray(image.dataobj).astype(np.float32) for image in images)
 
@@ -115,10 +116,10 @@ def dice_by_level(output: Volume, structure: Volume, counted: Volume) -> np.ndar
     return 2 * inside / np.maximum(all_found + size, 1)
 
 
-def thresholds(data: str, found: Mapping[str, Method], split: str = "training_paired") -> dict[str, dict[str, int]]:
+def thresholds(data: str, found: Mapping[str, Method]) -> dict[str, dict[str, int]]:
     """Choose the threshold of each method and structure: of the highest mean Dice over the patients that have it."""
     values: dict[str, dict[str, list[np.ndarray]]] = {method: {} for method in found}
-    for _, clinical, _, labels in cases(data, split):
+    for _, clinical, _, labels in cases(data, "training_paired"):
         truth = structures(labels, clinical.shape[2])
         for method, apply in found.items():
             output = apply(clinical)
@@ -140,7 +141,7 @@ def measure(
     spacing_mm: Sequence[float] = (1.0, 1.0),
 ) -> dict[str, float]:
     """Measure an output without structures: consistency in HU, and with a truth PSNR and spectrum."""
-    clipped = np.clip(source, *limits)
+    clipped = np.clip(source, limits[0], limits[1])
     width = float(limits[1] - limits[0])
     factor = output.shape[0] // source.shape[0]
     blocks = output.reshape(source.shape[0], factor, source.shape[1], factor, -1).mean(axis=(1, 3))
@@ -179,20 +180,21 @@ def _edge_length(mask: np.ndarray) -> int:
     return sum(int(np.diff(mask, axis=axis).sum()) for axis in (0, 1))
 
 
-def score(data: str, *, models: str, name: str, split: str = "test", result: str | None = None) -> None:
+def score(data: str, *, models: str, name: str, unseen: str | None = None, result: str | None = None) -> None:
     """Score weights on phantom patients, beside bicubic interpolation, and keep the rows.
 
     Args:
-        data: Folder of the data set.
+        data: Folder of the training's data set, on whose list `training_paired` thresholds are chosen.
         models: Models folder.
         name: Name of the weights in the results; its earlier rows are replaced.
-        split: List of the patients; thresholds are chosen on `training_paired`.
+        unseen: Folder of another data set, all of whose patients are scored; default: the list `test` of `data`.
         result: File of results; default: benchmarks/results/super_resolution.json.
     """
     found, limits = methods(models, name)
     chosen = thresholds(data, found)
     rows = []
-    for patient, clinical, truth, labels in cases(data, split):
+    scored = (data, "test") if unseen is None else (unseen, "training_paired", "validation", "test")
+    for patient, clinical, truth, labels in cases(*scored):
         mean, where = thick_slices(truth, clinical.shape[2]), structures(labels, clinical.shape[2])
         spacing = (0.625 * clinical.shape[0] / truth.shape[0],) * 2
         for method, apply in found.items():
@@ -200,10 +202,11 @@ def score(data: str, *, models: str, name: str, split: str = "test", result: str
             row = measure(output, clinical, limits=limits, truth=mean, spacing_mm=spacing)
             for structure, (inside, counted) in where.items():
                 if (inside & counted).any():
-                    level = list(LEVELS_HU).index(chosen[method][structure])
+                    level = LEVELS_HU.tolist().index(chosen[method][structure])
                     row[f"dice_{structure}"] = float(dice_by_level(output, inside, counted)[level])
-            rows.append({"data": split, "case": patient, "method": method} | _rounded(row))
-    run = {"name": name, "weights_sha256": checksum(Path(models) / "model.pt"), "thresholds_hu": chosen}
+            rows.append({"data": "test" if unseen is None else "unseen", "case": patient, "method": method} | _rounded(row))
+    run: dict[str, Any] = {"name": name, "data": rows[0]["data"]}
+    run |= {"weights_sha256": checksum(Path(models) / "model.pt"), "thresholds_hu": chosen}
     _add(result, rows, run | {"summary": {"clinical->micro": _means(rows)}})
     _print(rows)
 
@@ -240,12 +243,12 @@ def chest(originals: str, file: str) -> Volume:
     return volume[first[0] : first[0] + REGION, first[1] : first[1] + REGION]
 
 
-def table(path: str, *, data: str = "test") -> None:
+def table(path: str, *, data: str = "unseen") -> None:
     """Print the means over the cases as Markdown, a row per method.
 
     Args:
         path: File of results.
-        data: `test`, or `chests`.
+        data: `unseen`, `test` or `chests`.
     """
     _print([row for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"] if row["data"] == data])
 
@@ -256,7 +259,7 @@ def pictures(originals: str, *, models: str, data: str, output_dir: str | None =
     Args:
         originals: Folder of the real scans.
         models: Models folder.
-        data: Folder of the phantom data set, whose first test patient is drawn.
+        data: Folder of a phantom data set, whose first test patient is drawn.
         output_dir: Folder of the PNG files; default: docs/images/real_scans.
     """
     folder = Path(output_dir or IMAGES)
@@ -301,7 +304,8 @@ def _add(result: str | None, rows: list[dict[str, Any]], run: dict[str, Any] | N
     keys = {(row["data"], row["method"]) for row in rows}
     content["rows"] = [row for row in content["rows"] if (row["data"], row["method"]) not in keys] + rows
     if run is not None:
-        content["runs"] = [each for each in content["runs"] if each["name"] != run["name"]] + [run]
+        key = (run["name"], run["data"])
+        content["runs"] = [each for each in content["runs"] if (each["name"], each["data"]) != key] + [run]
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -43,9 +43,8 @@ class TextureLoss(nn.Module):
     def forward(self, texture: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Compare two `(B, 1, H, W)`; return a scalar. The residual gets no gradient."""
         texture, residual = full_precision(texture), full_precision(residual).detach()
-        variances = (self._variance(image) for image in (texture, residual))
-        powers = (self._power(image) for image in (texture, residual))
-        return F.l1_loss(*variances) + F.l1_loss(*powers)
+        variance = F.l1_loss(self._variance(texture), self._variance(residual))
+        return variance + F.l1_loss(self._power(texture), self._power(residual))
 
     def _variance(self, image: torch.Tensor) -> torch.Tensor:
         return (F.avg_pool2d(image**2, self.region) + LEAST_POWER).log()

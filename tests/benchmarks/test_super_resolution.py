@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from benchmarks.super_resolution import LEVELS_HU, dice_by_level, measure, structures, vessel_roughness
+from benchmarks.super_resolution import (
+    CHESTS,
+    LEVELS_HU,
+    RESULT,
+    chest,
+    dice_by_level,
+    measure,
+    methods,
+    structures,
+    vessel_roughness,
+)
+from common.files import checksum
+from common.phantoms.lung.phantom import lung_parameters, make_lung_walls
+from tests.helpers.bundles import ROOT
+from tests.helpers.shared import require_shared
+
+BUNDLE = ROOT / "bundles" / "sr_cyclegan"
+PAGE = ROOT / "docs" / "real_scans_sr.md"
 
 
 def test_dice_of_each_level_is_that_of_the_pixels_above_it():
@@ -55,3 +76,49 @@ def test_a_frayed_vessel_is_rough_and_a_smooth_one_is_not():
     speckled = smooth.copy()
     speckled[120, 10::16] = 0.0  # far from the vessel
     assert vessel_roughness(speckled, source) == 1
+
+
+def test_the_committed_numbers_are_on_the_page():
+    page = PAGE.read_text(encoding="utf-8")
+    lines = [line.split() for line in page.splitlines() if line.startswith("python benchmarks/super_resolution.py table")]
+    assert len(lines) >= 2
+    for line in lines:
+        command = [sys.executable, *line[1:]]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+        rows = [row.strip() for row in done.stdout.splitlines() if row.startswith("|")]
+        assert len(rows) > 4
+        assert [row for row in rows if row not in page] == []
+
+
+def test_the_scored_weights_are_the_shipped_ones():
+    runs = {(run["name"], run["data"]): run["weights_sha256"] for run in json.loads(RESULT.read_text())["runs"]}
+    for name, folder in (("network", ""), ("SR-CycleGAN (demonstration)", "sr_cyclegan")):
+        assert runs[name, "unseen"] == checksum(BUNDLE / "models" / folder / "model.pt")
+
+
+def test_shipped_weights_find_more_than_bicubic_interpolation_in_a_patient_whom_nobody_saw():
+    """A small patient of another seed, with the thresholds of the committed results."""
+    (run,) = [
+        run for run in json.loads(RESULT.read_text())["runs"] if (run["name"], run["data"]) == ("network", "unseen")
+    ]
+    parameters = lung_parameters(kind="lung_walls", seed=77, size=256, slices=8)
+    volumes = {key: volume.data.astype(np.float32) for key, volume in make_lung_walls(1, parameters).items()}
+    found, limits = methods(str(BUNDLE / "models"), "network")
+    inside, counted = structures(volumes["label"], 1)["together"]
+    dice = {}
+    for method in ("network", "bicubic"):
+        output = found[method](volumes["clinical"])
+        level = LEVELS_HU.tolist().index(run["thresholds_hu"][method]["together"])
+        dice[method] = dice_by_level(output, inside, counted)[level]
+        if method == "network":
+            assert measure(output, volumes["clinical"], limits=limits)["consistency_largest_hu"] < 15
+    assert dice["network"] > dice["bicubic"] + 0.05
+
+
+@pytest.mark.slow
+def test_outputs_of_real_chests_are_consistent_with_them():
+    originals = require_shared("data", "chest_ct", next(iter(CHESTS))).parent
+    found, limits = methods(str(BUNDLE / "models"), "network")
+    for file in CHESTS:
+        source = chest(str(originals), file)
+        assert measure(found["network"](source), source, limits=limits)["consistency_largest_hu"] < 15

@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from common.networks import (
+    BicubicResidualGenerator,
     CompactGenerator,
     DownSamplingGenerator,
     NECGenerator,
@@ -23,6 +24,7 @@ from common.networks import (
 SIZES = {2: [(40, 33), (3, 5), (16, 64)], 3: [(20, 13, 9), (3, 16, 7)]}
 GENERATORS = [("nec", 2), ("compact", 2), ("spade", 2), ("nec", 3), ("compact", 3)]
 GENERATORS += [("super_resolution", 2), ("residual_super_resolution", 2), ("down_sampling", 2), ("sr_unit", 2)]
+GENERATORS += [("bicubic", 2)]
 
 # To export takes seconds, in 3-D ten.
 ONNX = [case if case != ("compact", 3) else pytest.param(*case, marks=pytest.mark.slow) for case in GENERATORS]
@@ -39,6 +41,11 @@ def build(kind, dims):
         return SuperResolutionGenerator(factor=4, channels=8, num_res_blocks=1, output=output).eval()
     if kind == "down_sampling":
         return DownSamplingGenerator(factor=2, channels=4, num_res_blocks=1).eval()
+    if kind == "bicubic":
+        network = BicubicResidualGenerator(factor=4, channels=8, num_res_blocks=1).eval()
+        torch.nn.init.normal_(network.head.weight, 0, 0.3)
+        torch.nn.init.constant_(network.amplitude.bias, -3)  # as after a training: phases are exact to 1e-4 alone
+        return network
     if kind == "sr_unit":
         return SRUNITGenerator(factor=2, channels=4, num_res_blocks=1).eval()
     return CompactGenerator(dims, 1, channels=(4, 8), num_groups=2, num_res_units=1, margin=3).eval()

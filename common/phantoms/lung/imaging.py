@@ -21,6 +21,7 @@ CLINICAL_NOISE_HU, CLINICAL_NOISE_VOXELS = 28.0, 0.55
 FWHM_PER_SD = 2 * (2 * np.log(2)) ** 0.5
 
 # Patients.
+SEPTUM_MM = (0.03, 0.07)  # range of half the thickness of septa
 TUMOUR_SHARE, EMPHYSEMA_SHARE = 0.4, 0.4  # fractions of patients
 EMPHYSEMA_STEP = 1 / np.pi  # unlike the golden ratio, so that either disease also occurs without the other
 LARGEST_TUMOUR_FIELD_MM = 20.0  # a tumour grows with the field of view up to this
@@ -138,7 +139,7 @@ class LungSubject:
         *,
         tumour: bool,
         emphysema: bool,
-        septum_mm: tuple[float, float] = (0.03, 0.07),
+        septum_mm: tuple[float, float] = SEPTUM_MM,
     ) -> LungSubject:
         """Draw a patient, using the same number of random values whatever the diseases; `septum_mm` is a range."""
         cell, wall, septum = rng.uniform(0.26, 0.36), rng.uniform(0.009, 0.013), rng.uniform(*septum_mm)

@@ -19,6 +19,7 @@ from ..dataset import Parameters, PhantomKind, Volume, check_integer
 from ..stack import Stack, scanner_affine
 from .anatomy import LABEL_NAMES, Growth, TreeKind, make_anatomy
 from .imaging import (
+    SEPTUM_MM,
     LungSubject,
     Scanner,
     clinical_image,
@@ -95,7 +96,7 @@ def make_lung(patient: int, parameters: Parameters) -> dict[str, Volume]:
         truth (64, 64, 8)
         label (64, 64, 8)
     """
-    return _make_patient(patient, parameters, TASK_ID, lambda _: (Growth(), Scanner()))
+    return _make_patient(patient, parameters, TASK_ID, SEPTUM_MM, lambda _: (Growth(), Scanner()))
 
 
 def make_lung_walls(patient: int, parameters: Parameters) -> dict[str, Volume]:
@@ -105,7 +106,7 @@ def make_lung_walls(patient: int, parameters: Parameters) -> dict[str, Volume]:
     their walls (0.1 to 0.4 mm), the width of vessels, of lobules and of the septa between them (0.1 to 0.3 mm, as in
     interstitial oedema), and the scanner's point spread, kernel and noise.
     """
-    return _make_patient(patient, parameters, WALLS_TASK_ID, _draw_walls)
+    return _make_patient(patient, parameters, WALLS_TASK_ID, WALLS_SEPTUM_MM, _draw_walls)
 
 
 def _draw_walls(rng: np.random.Generator) -> tuple[Growth, Scanner]:
@@ -132,17 +133,18 @@ def _make_patient(
     patient: int,
     parameters: Parameters,
     task: int,
+    septum_mm: tuple[float, float],
     draw: Callable[[np.random.Generator], tuple[Growth, Scanner]],
 ) -> dict[str, Volume]:
     """Generate one patient whose structures and scanner `draw` chooses."""
     seed, size, factor = (parameters[name] for name in ("seed", "size", "factor"))
     rng = np.random.default_rng([task, seed, patient])
-    diseases = {
-        "tumour": has_tumour(patient, seed=seed, task=task),
-        "emphysema": has_emphysema(patient, seed=seed, task=task),
-    }
-    septa = {"septum_mm": WALLS_SEPTUM_MM} if task == WALLS_TASK_ID else {}
-    subject = LungSubject.draw(rng, **diseases, **septa)
+    subject = LungSubject.draw(
+        rng,
+        tumour=has_tumour(patient, seed=seed, task=task),
+        emphysema=has_emphysema(patient, seed=seed, task=task),
+        septum_mm=septum_mm,
+    )
     growth, scanner = draw(rng)
     levels = VOXEL_MM * (np.arange(parameters["slices"]) - (parameters["slices"] - 1) / 2)
     stack = Stack(levels_mm=levels, slice_mm=VOXEL_MM, in_plane_shape=(size, size), pixel_mm=VOXEL_MM)
