@@ -204,7 +204,9 @@ def score(data: str, *, models: str, name: str, unseen: str | None = None, resul
                 if (inside & counted).any():
                     level = LEVELS_HU.tolist().index(chosen[method][structure])
                     row[f"dice_{structure}"] = float(dice_by_level(output, inside, counted)[level])
-            rows.append({"data": "test" if unseen is None else "unseen", "case": patient, "method": method} | _rounded(row))
+            rows.append(
+                {"data": "test" if unseen is None else "unseen", "case": patient, "method": method} | _rounded(row)
+            )
     run: dict[str, Any] = {"name": name, "data": rows[0]["data"]}
     run |= {"weights_sha256": checksum(Path(models) / "model.pt"), "thresholds_hu": chosen}
     _add(result, rows, run | {"summary": {"clinical->micro": _means(rows)}})

@@ -80,7 +80,9 @@ def test_a_frayed_vessel_is_rough_and_a_smooth_one_is_not():
 
 def test_the_committed_numbers_are_on_the_page():
     page = PAGE.read_text(encoding="utf-8")
-    lines = [line.split() for line in page.splitlines() if line.startswith("python benchmarks/super_resolution.py table")]
+    lines = [
+        line.split() for line in page.splitlines() if line.startswith("python benchmarks/super_resolution.py table")
+    ]
     assert len(lines) >= 2
     for line in lines:
         command = [sys.executable, *line[1:]]
