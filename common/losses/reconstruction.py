@@ -57,10 +57,12 @@ class ForegroundLoss(nn.Module):
 
     Args:
         gradient_weight: Weight of the steps' difference.
+        squared_weight: Weight of the mean squared difference of the values. Where a source leaves two values open, the
+            absolute difference asks for the likelier one, the squared difference for their mean.
         background: Values at or below it are background in the truth.
 
     Raises:
-        ValueError: If `gradient_weight` is negative.
+        ValueError: If a weight is negative.
 
     Example:
         >>> truth = torch.full((1, 1, 8, 8), -1.0)
@@ -70,21 +72,26 @@ class ForegroundLoss(nn.Module):
         tensor(0.2500)
     """
 
-    def __init__(self, gradient_weight: float = 1.0, *, background: float = -1.0) -> None:
+    def __init__(self, gradient_weight: float = 1.0, *, squared_weight: float = 0.0, background: float = -1.0) -> None:
         super().__init__()
-        if not gradient_weight >= 0:
-            raise ValueError(f"`gradient_weight` must be >= 0, got {gradient_weight}.")
-        self.gradient_weight, self.background = gradient_weight, background
+        for name, weight in (("gradient_weight", gradient_weight), ("squared_weight", squared_weight)):
+            if not weight >= 0:
+                raise ValueError(f"`{name}` must be >= 0, got {weight}.")
+        self.gradient_weight, self.squared_weight, self.background = gradient_weight, squared_weight, background
 
     def forward(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Compare two `(B, C, H, W[, D])` in [-1, 1]; return a scalar."""
         return self.terms(output, truth)["reconstruction"]
 
     def terms(self, output: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the loss as `reconstruction`, and its terms without weights as `l1` and `gradient`."""
+        """Return the loss as `reconstruction`, its terms without weights: `l1`, `gradient` and, if used, `squared`."""
         difference = full_precision(output) - full_precision(truth)
         voxels = (truth > self.background).sum().clamp_min(1)
         l1 = difference.abs().sum() / voxels
         steps = [difference.diff(dim=axis).abs().sum() for axis in range(2, difference.dim())]
         gradient = torch.stack(steps).sum() / voxels
-        return {"reconstruction": l1 + self.gradient_weight * gradient, "l1": l1, "gradient": gradient}
+        terms = {"reconstruction": l1 + self.gradient_weight * gradient, "l1": l1, "gradient": gradient}
+        if self.squared_weight:
+            terms["squared"] = difference.square().sum() / voxels
+            terms["reconstruction"] = terms["reconstruction"] + self.squared_weight * terms["squared"]
+        return terms

@@ -65,6 +65,10 @@ def test_foreground_loss_does_not_depend_on_air():
     assert_close(terms["l1"], torch.tensor(0.2))
     assert_close(terms["gradient"], torch.tensor(0.2 * 32 / 64))
     assert_close(terms["reconstruction"], torch.tensor(0.2 + 0.5 * 0.1))
+    assert "squared" not in terms
+    squared = ForegroundLoss(0.5, squared_weight=3.0).terms(output, truth)
+    assert_close(squared["squared"], torch.tensor(0.04))
+    assert_close(squared["reconstruction"], torch.tensor(0.2 + 0.5 * 0.1 + 3 * 0.04))
 
 
 def test_foreground_loss_of_background_alone_is_finite():
@@ -75,3 +79,5 @@ def test_foreground_loss_of_background_alone_is_finite():
 def test_foreground_loss_refuses_a_negative_weight():
     with pytest.raises(ValueError, match="`gradient_weight` must be >= 0, got -1"):
         ForegroundLoss(-1)
+    with pytest.raises(ValueError, match="`squared_weight` must be >= 0, got -2"):
+        ForegroundLoss(squared_weight=-2)

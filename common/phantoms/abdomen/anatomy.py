@@ -12,7 +12,15 @@ from ..fields import FloatArray
 from ..stack import Stack, soft_occupancy
 from . import vessels
 from .canvas import Canvas
-from .organs import make_kidneys, make_organs, paint_gallbladder, paint_kidneys, paint_lesions, paint_organs
+from .organs import (
+    make_kidneys,
+    make_organs,
+    paint_gallbladder,
+    paint_kidneys,
+    paint_lesions,
+    paint_organs,
+    paint_second_gallbladder,
+)
 from .subject import AbdomenSubject
 from .vessels import paint_great_vessels, paint_liver_trees, paint_portal_trunk
 from .wall import Body, make_body, paint_back, paint_bones, paint_couch, paint_wall
@@ -146,6 +154,7 @@ def _paint(
     paint_organs(rng, subject, stack, canvas, organs)
     paint_liver_trees(rng, subject, stack, canvas, organs.liver)
     paint_lesions(rng, subject, stack, canvas, types=lesion_types, within=stored)
+    paint_second_gallbladder(rng, subject, stack, canvas, body)
     paint_back(rng, subject, stack, canvas, body=body, kidneys=both)
     paint_portal_trunk(subject, stack, canvas)
     paint_great_vessels(rng, subject, stack, canvas, kidneys)

@@ -7,6 +7,7 @@ persistently enhancing lesions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from ..dataset import spread_evenly
 from ..fields import FloatArray
 from ..stack import Stack
 from .canvas import LABELS, UNLABELLED, Canvas, bent_tube, ellipsoid
-from .subject import SIDES, AbdomenSubject
+from .subject import SIDES, AbdomenSubject, Pelvis
 from .wall import Body
 
 # Liver, gallbladder and pancreas. Lobes: centre and half axes (z, y, x), and rotation in the plane.
@@ -24,6 +25,7 @@ RIGHT_LOBE = ((60.0, -4.0, -58.0), (105.0, 82.0, 74.0), 0.0)
 LEFT_LOBE = ((40.0, -48.0, 8.0), (60.0, 36.0, 78.0), 0.12)
 LOBES_BLEND_MM = 12.0
 BILE_HU, GALLBLADDER_WALL_MM = 8.0, 1.6
+GALLBLADDER, GALLBLADDER_TURN_RAD = ((98.0, -40.0, -50.0), (30.0, 20.0, 13.0)), 0.4  # centre and half axes
 PANCREAS_RADII_MM = (13.0, 10.0, 9.0, 9.0, 8.0)
 LIVER_TEXTURE_HU = ((2.5, 4.0), (9.0, 2.0))  # pairs of filter width in mm and SD in HU
 
@@ -80,10 +82,26 @@ def paint_organs(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack
 
 def paint_gallbladder(rng: np.random.Generator, stack: Stack, canvas: Canvas, body: Body) -> None:
     """Paint a pear of bile with a thin wall below the liver; no contrast agent reaches it in this phase."""
-    bladder = ellipsoid(stack, (98, -40, -50), (30, 20, 13), turn=0.4) + 0.8 * stack.noise(rng, 8.0)
+    _paint_bladder(rng, stack, canvas, body, bile_hu=BILE_HU, outline=GALLBLADDER)
+
+
+def paint_second_gallbladder(
+    rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, body: Body
+) -> None:
+    """Paint a varied patient's gallbladder, which lies over the liver instead of below it."""
+    if subject.gallbladder is not None:
+        shift, scale, bile_hu = subject.gallbladder
+        centre, half_axes = np.add(GALLBLADDER[0], shift), np.multiply(GALLBLADDER[1], scale)
+        _paint_bladder(rng, stack, canvas, body, bile_hu=bile_hu, outline=(tuple(centre), tuple(half_axes)))
+
+
+def _paint_bladder(
+    rng: np.random.Generator, stack: Stack, canvas: Canvas, body: Body, *, bile_hu: float, outline: tuple[Any, Any]
+) -> None:
+    bladder = ellipsoid(stack, *outline, turn=GALLBLADDER_TURN_RAD) + 0.8 * stack.noise(rng, 8.0)
     bladder = np.minimum(bladder, body.cavity - 4)
     canvas.paint((40.0, 75.0), stack.occupancy(bladder), UNLABELLED)
-    canvas.paint((BILE_HU, BILE_HU), stack.occupancy(bladder - GALLBLADDER_WALL_MM), UNLABELLED)
+    canvas.paint((bile_hu, bile_hu), stack.occupancy(bladder - GALLBLADDER_WALL_MM), UNLABELLED)
 
 
 def points_in_liver(rng: np.random.Generator, count: int) -> FloatArray:
@@ -163,7 +181,7 @@ def paint_kidneys(
     """Paint both kidneys in their fat; `others` is the distance to structures that this fat must not cover."""
     fat = (body.fat_hu, body.fat_hu)
     spared = stack.occupancy(-others) * stack.occupancy(body.cavity)
-    for kidney in kidneys.values():
+    for side, kidney in kidneys.items():
         capsule = stack.occupancy(kidney.outline + 8 * subject.visceral_fat + 2)
         canvas.paint(fat, capsule * spared, "fat")
         texture = 3 * stack.noise(rng, 3.0)
@@ -172,6 +190,20 @@ def paint_kidneys(
         canvas.paint(subject.hu("kidney_medulla"), pyramids, "kidney_medulla", texture=texture)
         sinus = stack.occupancy(np.minimum(kidney.sinus, kidney.outline + 2), softness=2.0)
         canvas.paint(fat, sinus, "fat")
+        if side in subject.pelvis:
+            _paint_pelvis(rng, stack, canvas, kidney=kidney, pelvis=subject.pelvis[side])
+
+
+def _paint_pelvis(rng: np.random.Generator, stack: Stack, canvas: Canvas, *, kidney: Kidney, pelvis: Pelvis) -> None:
+    """Paint the urine of the collecting system, and its stone."""
+    urine = stack.occupancy(np.minimum(kidney.sinus + pelvis.beyond_mm, kidney.outline - CORTEX_MM))
+    canvas.paint((pelvis.urine_hu, pelvis.urine_hu), urine, UNLABELLED)
+    if pelvis.stone is not None:
+        radius, hu = pelvis.stone
+        z, y, x = kidney.centre_mm
+        place = (z + rng.uniform(-15, 15), y - 8 + rng.uniform(-6, 6), x - np.sign(x) * (10 + rng.uniform(-6, 6)))
+        stone = ellipsoid(stack, place, (radius, radius, radius))
+        canvas.paint((hu, hu), stack.occupancy(np.minimum(stone, kidney.outline - 1)), UNLABELLED)
 
 
 def _pyramids(rng: np.random.Generator, stack: Stack, kidney: Kidney) -> FloatArray:

@@ -19,6 +19,7 @@ from .subject import AbdomenSubject
 
 TASK_ID = 2  # first entry of every patient's seed: the phantoms of different tasks share no random numbers
 VERSION = 1  # version of the generator: increase it when the same seed gives other data
+VARIED_VERSION = 2  # of varied patients
 
 DOMAINS = ("NECT", "CECT")
 REFERENCE_SIZE = 256
@@ -39,7 +40,7 @@ def abdomen_parameters(*, kind: str = "abdomen", **arguments: Any) -> dict[str, 
     """Check the arguments, see `check_stack`; the defaults are 12 patients, 8 slices of 256 x 256, 3 mm apart."""
     return check_stack(
         kind,
-        version=VERSION,
+        version=VERSION if kind == "abdomen" else VARIED_VERSION,
         defaults=(12, 8, REFERENCE_SIZE, 3.0),
         largest_span_mm=LEVELS_MM[1] - LEVELS_MM[0],
         absent="neither lungs nor pelvis",

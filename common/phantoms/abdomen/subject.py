@@ -29,6 +29,11 @@ PLAIN_SHIFTS_HU = {
     "muscle": (-34.0, 6.0),
     "bowel_wall": (-12.0, 8.0),
 }
+# Of varied patients: fluid in the collecting system of a kidney, by how far it reaches beyond the sinus or stays within
+# it, stones, and a gallbladder of their own; no contrast agent reaches these in the portal-venous phase.
+PELVIS_SHARE, PELVIS_MM, URINE_HU = 0.6, (-8.0, 4.0), (0.0, 14.0)
+STONE_SHARE, STONE_RADIUS_MM, STONE_HU = 0.25, (1.5, 5.0), (300.0, 1000.0)
+GALLBLADDER_SHARE, GALLBLADDER_MM, GALLBLADDER_SCALE, BILE_HU = 0.8, (12.0, 14.0, 18.0), (0.7, 1.5), (0.0, 22.0)
 BLOOD = ("aorta", "inferior_vena_cava", "portal_vein", "hepatic_veins")
 
 
@@ -54,6 +59,28 @@ TISSUES: Mapping[str, Tissue] = {
 }
 
 
+class Pelvis(NamedTuple):
+    """Collecting system of a kidney.
+
+    Attributes:
+        beyond_mm: How far urine reaches beyond the sinus; negative within it.
+        urine_hu: HU of the urine.
+        stone: Radius in mm and HU of a stone; None without one.
+    """
+
+    beyond_mm: float
+    urine_hu: float
+    stone: tuple[float, float] | None
+
+
+class Gallbladder(NamedTuple):
+    """Shift of a gallbladder from its usual place (z, y, x), its size relative to the usual one, and HU of its bile."""
+
+    shift_mm: tuple[float, float, float]
+    scale: float
+    bile_hu: float
+
+
 @dataclass(frozen=True)
 class AbdomenSubject:
     """Properties drawn once per subject (mm and HU), apart from textures, trees and lesions.
@@ -75,6 +102,8 @@ class AbdomenSubject:
         spongiosa_hu: HU of the vertebral bodies.
         calcification_rad: Middle of the calcified arc of the aortic wall, from left over back; None without one.
         plain_shift_hu: Difference from `TISSUES` before contrast, by tissue; 0 for what it lacks.
+        pelvis: Collecting systems that hold visible urine, by side.
+        gallbladder: A gallbladder that lies over the liver, besides the usual one below it; None without one.
     """
 
     muscle_half_axes_mm: tuple[float, float]
@@ -92,6 +121,8 @@ class AbdomenSubject:
     spongiosa_hu: float
     calcification_rad: float | None
     plain_shift_hu: Mapping[str, float] = field(default_factory=dict)
+    pelvis: Mapping[str, Pelvis] = field(default_factory=dict)
+    gallbladder: Gallbladder | None = None
 
     @property
     def width(self) -> float:
@@ -147,6 +178,8 @@ class AbdomenSubject:
             visceral_fat=u(0.1, 1.3),
             spongiosa_hu=u(80, 220),
             plain_shift_hu=shifts,
+            pelvis={side: _pelvis(rng) for side in SIDES if u() < PELVIS_SHARE},
+            gallbladder=_gallbladder(rng) if u() < GALLBLADDER_SHARE else None,
         )
 
 
@@ -159,6 +192,16 @@ def _kidney_centre(rng: np.random.Generator, side: str) -> tuple[float, float, f
     """Draw the centre of a kidney; the left one lies higher."""
     z, y, x = np.array([104.0 if side == "left" else 112.0, -18.0, 62.0]) + np.clip(rng.normal(0, 3, 3), -6, 6)
     return float(z), float(y), float(x)
+
+
+def _pelvis(rng: np.random.Generator) -> Pelvis:
+    stone = (rng.uniform(*STONE_RADIUS_MM), rng.uniform(*STONE_HU)) if rng.random() < STONE_SHARE else None
+    return Pelvis(rng.uniform(*PELVIS_MM), rng.uniform(*URINE_HU), stone)
+
+
+def _gallbladder(rng: np.random.Generator) -> Gallbladder:
+    z, y, x = (rng.uniform(-largest, largest) for largest in GALLBLADDER_MM)
+    return Gallbladder((z, y, x), rng.uniform(*GALLBLADDER_SCALE), rng.uniform(*BILE_HU))
 
 
 def _pancreas(rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]:

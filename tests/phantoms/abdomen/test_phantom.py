@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import nibabel
@@ -10,7 +11,7 @@ from monai.transforms import LoadImage, Orientation
 from scipy import ndimage
 
 from common.phantoms import generate_phantom
-from common.phantoms.abdomen.anatomy import displaced
+from common.phantoms.abdomen.anatomy import displaced, make_anatomy
 from common.phantoms.abdomen.canvas import LABEL_NAMES, LABELS, Canvas, ellipsoid
 from common.phantoms.abdomen.organs import LESION_TYPES, lesion_types
 from common.phantoms.abdomen.phantom import (
@@ -22,7 +23,7 @@ from common.phantoms.abdomen.phantom import (
     make_varied_abdomen,
     scan,
 )
-from common.phantoms.abdomen.subject import BLOOD, PLAIN_SHIFTS_HU, TISSUES, AbdomenSubject
+from common.phantoms.abdomen.subject import BLOOD, PLAIN_SHIFTS_HU, TISSUES, AbdomenSubject, Gallbladder, Pelvis
 from common.phantoms.dataset import Volume, make_datalist, split_counts, write_nifti
 from common.phantoms.stack import Stack
 
@@ -390,6 +391,33 @@ def test_varied_subjects_have_a_wider_range_and_their_own_random_numbers(varied)
         subject.muscle_half_axes_mm[0] + subject.fat_mm < 170 for subject in subjects
     )  # within the field of view
     assert all(not AbdomenSubject.draw(np.random.default_rng(seed)).plain_shift_hu for seed in range(3))
+
+
+def test_urine_bile_and_stones_of_varied_patients_take_up_nothing():
+    subjects = [AbdomenSubject.draw_varied(np.random.default_rng(seed)) for seed in range(60)]
+    pelves = [pelvis for subject in subjects for pelvis in subject.pelvis.values()]
+    stones = [pelvis.stone for pelvis in pelves if pelvis.stone is not None]
+    bladders = [subject.gallbladder for subject in subjects if subject.gallbladder is not None]
+    assert 40 < len(pelves) < 100
+    assert 5 < len(stones) < 45
+    assert 30 < len(bladders) < 60
+    assert all(not AbdomenSubject.draw(np.random.default_rng(seed)).pelvis for seed in range(3))
+    stack = Stack(levels_mm=np.array([100.0]), slice_mm=3.0, in_plane_shape=(96, 96), pixel_mm=3.0)
+    subject = replace(
+        subjects[0],
+        pelvis={"right": Pelvis(3.0, 5.0, None), "left": Pelvis(3.0, 5.0, (5.0, 800.0))},
+        gallbladder=Gallbladder((2.0, 0.0, 0.0), 1.3, 7.0),
+    )
+    with_fluid = make_anatomy(np.random.default_rng(0), subject, stack, lesion_types=())
+    without = make_anatomy(
+        np.random.default_rng(0), replace(subject, pelvis={}, gallbladder=None), stack, lesion_types=()
+    )
+    change = with_fluid.enhanced - with_fluid.plain
+    for hu, voxels in ((5.0, 10), (7.0, 20)):
+        fluid = (abs(with_fluid.plain - hu) < 1e-4) & (abs(without.plain - hu) > 1e-4)
+        assert fluid.sum() > voxels
+        np.testing.assert_allclose(change[fluid], 0, atol=0.02)
+    assert (with_fluid.plain > 400).sum() > (without.plain > 400).sum()
 
 
 def test_the_varied_kind_says_what_it_is():
