@@ -39,8 +39,11 @@ LESION_ELONGATION, LESION_EDGE, LESION_UNEVEN = (0.5, 1.0), (0.8, 2.5), 0.15
 class RandPosed(Randomizable, MapTransform):
     """Rotate, scale, mirror and crop aligned slices alike; the foreground is interpolated without the background.
 
+    Left and right are exchanged in half of the draws, front and back never: in axial slices along R, A and S they are
+    the image's two axes.
+
     Args:
-        keys: Keys of aligned images (C, H, W) in [-1, 1].
+        keys: Keys of aligned images (C, H, W) in [-1, 1], H from left to right and W from back to front.
         size: Height and width of the result, pixels; smaller images are padded with background.
         rotation: Largest angle in radians.
         scaling: Largest relative change of each side.
@@ -67,12 +70,12 @@ class RandPosed(Randomizable, MapTransform):
         scales = 1 + self.R.uniform(-self.scaling, self.scaling, 2)
         mirrored = -1 if self.R.random() < HALF else 1
         cosine, sine = np.cos(angle), np.sin(angle)
-        pixels = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([scales[0] * mirrored, scales[1]])
+        # The second coordinate (y) runs along H, on which MONAI's RAS images have left and right.
+        pixels = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([scales[0], scales[1] * mirrored])
         to_pixels, from_pixels = np.array(self.size[::-1]) / 2, 2 / np.array(shape[::-1], dtype=float)
         room = np.maximum(0, np.array(shape[::-1]) - np.array(self.size[::-1])) / 2
         shift = self.R.uniform(-1, 1, 2) * room * from_pixels
         matrix = from_pixels[:, None] * pixels * to_pixels
-        # Mirror the axis on which MONAI's RAS images have left and right, the first of the array.
         return torch.as_tensor(np.concatenate([matrix, shift[:, None]], axis=1), dtype=torch.float32)
 
 

@@ -102,8 +102,21 @@ def test_no_pose_is_a_central_crop():
     """Without rotation and scaling only the mirror is left, and the place where the image is cut out."""
     image = anatomy()
     result = seeded(RandPosed("source", [64, 64], rotation=0, scaling=0), 0)({"source": image})["source"]
-    mirrored = [image.flip(-1), image]
+    mirrored = [image.flip(1), image]
     assert min(float((result - other).abs().mean()) for other in mirrored) < 1e-4
+
+
+def test_left_and_right_are_exchanged_but_never_front_and_back():
+    """H of an axial slice along R and A runs from left to right, W from back to front."""
+    left = torch.full((1, 32, 32), 0.0)
+    left[:, :10] = 1.0
+    back = left.transpose(1, 2).contiguous()
+    posed, seen = seeded(RandPosed(["left", "back"], [32, 32], rotation=0.2, scaling=0.1), 0), set()
+    for _ in range(40):
+        result = posed({"left": left.clone(), "back": back.clone()})
+        seen.add(bool(result["left"][0, :8, 8:24].mean() > result["left"][0, -8:, 8:24].mean()))
+        assert result["back"][0, 8:24, :8].mean() > 0.5 > result["back"][0, 8:24, -8:].mean()
+    assert seen == {True, False}
 
 
 def test_smaller_images_are_padded_with_background():
