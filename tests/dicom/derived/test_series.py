@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from datetime import datetime
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from common.dicom.derived.series import write_derived_series
 from common.dicom.derived.source import read_source_series
 from common.images import finer_affine
 from tests.helpers.dicom_series import write_source_series
+from tests.helpers.shared import require_shared
 
 SHAPE = (7, 5, 4)  # columns, rows, slices
 HU = np.random.default_rng(0).integers(-1024, 3071, SHAPE).astype(np.int16)
@@ -428,6 +430,25 @@ def test_the_headers_of_a_long_series_are_as_long_as_those_of_a_short_one(tmp_pa
         assert len(derived) == slices
         sizes[slices] = [sum(header_bytes(path) for path in paths[-5:]) for paths in (derived, sources)]
     assert sizes[2000][0] <= 1.05 * sizes[10][0]
+
+
+@pytest.mark.parametrize(("name", "bundle"), [("ibsi_STS_019_CT", "ggcl"), ("ibsi_STS_019_MR_T1", "nec_t1t2")])
+def test_an_archive_serves_at_most_twice_the_metadata_of_a_real_source(name, bundle, tmp_path):
+    with zipfile.ZipFile(require_shared("data", "dicom", f"{name}.zip")) as archive:
+        archive.extractall(tmp_path / "source")
+    files = [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
+    source, first = read_source_series(files), dcmread(files[0])
+    volume = np.zeros((first.Columns, first.Rows, len(files)), np.int16)
+    doubts = [f"kernel: {'x' * 150}", f"spacing: {'x' * 150}"]
+    _, made = derive(tmp_path, volume, source.affine, bundle, source=source, doubts=doubts)
+    assert len(made) == len(files)
+    assert metadata_bytes(made) <= 2 * metadata_bytes(map(dcmread, files))
+
+
+def metadata_bytes(images):
+    """The size of DICOM JSON, as DICOMweb serves it, without the pixels."""
+    pixels = "7FE00010"
+    return sum(len(json.dumps({k: v for k, v in image.to_json_dict().items() if k != pixels})) for image in images)
 
 
 def test_targets_bundles_and_versions_have_series_numbers_of_their_own():
