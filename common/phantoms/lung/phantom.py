@@ -103,7 +103,7 @@ def make_lung_walls(patient: int, parameters: Parameters) -> dict[str, Volume]:
     """Generate one patient with wide bronchi, vessels and thick septa, as `make_lung` does otherwise.
 
     Besides the tissue of `make_lung`, these differ from patient to patient: the width of bronchi and the thickness of
-    their walls (0.1 to 0.4 mm), the width of vessels, of lobules and of the septa between them (0.1 to 0.3 mm, as in
+    their walls (0.1 to 0.6 mm), the width of vessels, of lobules and of the septa between them (0.1 to 0.3 mm, as in
     interstitial oedema), and the scanner's point spread, kernel and noise.
     """
     return _make_patient(patient, parameters, WALLS_TASK_ID, WALLS_SEPTUM_MM, _draw_walls)
