@@ -12,7 +12,7 @@ from .cut import ContrastiveUnpairedTranslation
 from .cyclegan import CycleGAN
 from .dclgan import DualContrastiveTranslation
 from .method import ConstantThenLinear, ImagePool, TrainingServices, TranslationMethod, frozen
-from .nec import NormalizedEdgeConsistency
+from .nec import EdgeConsistentRegression, NormalizedEdgeConsistency
 from .stargan import ConversionLabels, DomainLabels, StarGAN
 from .super_resolution import SRUNIT, SRCycleGAN
 from .supervised import PairedConversion, PairedRegression, Pix2Pix, TexturedRegression
@@ -31,6 +31,7 @@ __all__ = [
     "CycleGAN",
     "DomainLabels",
     "DualContrastiveTranslation",
+    "EdgeConsistentRegression",
     "ImagePool",
     "JointContrastEnhancement",
     "NormalizedEdgeConsistency",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import l1_loss
@@ -9,6 +11,8 @@ from torch.optim import Optimizer
 
 from ..losses.adversarial import AdversarialLoss
 from ..losses.ngf import NormalizedGradientFieldLoss
+from ..losses.reconstruction import ForegroundLoss
+from ..networks.residual import middle_channel
 from .method import TrainingServices, TranslationMethod, frozen
 
 
@@ -76,10 +80,10 @@ class NormalizedEdgeConsistency(TranslationMethod):
             discriminator_loss = self._discriminator_loss(trainer, real_target, fake_target)
             trainer.update(self.discriminator_optimizer, discriminator_loss)
             with frozen(self.discriminator):
-                losses = self._generator_losses(trainer, real_source, fake_target, autoencoding)
+                losses = self._generator_losses(trainer, real_source, fake_target, real_target, autoencoding)
                 trainer.update(self.generator_optimizer, losses["generator"])
         else:  # official: one step on the sum of both losses
-            losses = self._generator_losses(trainer, real_source, fake_target, autoencoding)
+            losses = self._generator_losses(trainer, real_source, fake_target, real_target, autoencoding)
             discriminator_loss = self._discriminator_loss(trainer, real_target, fake_target)
             trainer.update(self.generator_optimizer, losses["generator"] + discriminator_loss)
 
@@ -96,7 +100,12 @@ class NormalizedEdgeConsistency(TranslationMethod):
         return self.adversarial_loss.discriminator(real_logits, fake_logits)
 
     def _generator_losses(
-        self, trainer: TrainingServices, real_source: torch.Tensor, fake_target: torch.Tensor, autoencoding: bool
+        self,
+        trainer: TrainingServices,
+        real_source: torch.Tensor,
+        fake_target: torch.Tensor,
+        real_target: torch.Tensor,
+        autoencoding: bool,
     ) -> dict[str, torch.Tensor]:
         """Compute equation (1): G's side of equation (2), non-saturating, plus the edge term of equation (3)."""
         with trainer.autocast():
@@ -110,3 +119,37 @@ class NormalizedEdgeConsistency(TranslationMethod):
             losses["autoencoding"] = l1_loss(fake_target.float(), real_source.float())
             total = total + self.autoencoding_weight * losses["autoencoding"]
         return {"generator": total, **losses}
+
+
+class EdgeConsistentRegression(NormalizedEdgeConsistency):
+    """NEC's two terms beside a reconstruction loss, for sources whose target is known: pairs, or looks of the target.
+
+    Beyond the paper, which has no pairs. A regression alone is right on average and therefore smooth; the adversarial
+    term asks it to look like the target's images.
+
+    Args:
+        reconstruction_loss: Loss between the translation and the aligned target, with `terms`.
+        adversarial_weight: Weight of the adversarial term; the reconstruction loss has weight 1.
+        **arguments: See `NormalizedEdgeConsistency`; sources may be stacks of neighbouring slices, of which the middle
+            one's edges count, and there are no `autoencoding_epochs`.
+    """
+
+    def __init__(
+        self, *, reconstruction_loss: ForegroundLoss, adversarial_weight: float = 0.01, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments, autoencoding_epochs=0)
+        self.reconstruction_loss, self.adversarial_weight = reconstruction_loss, adversarial_weight
+
+    def _generator_losses(
+        self,
+        trainer: TrainingServices,
+        real_source: torch.Tensor,
+        fake_target: torch.Tensor,
+        real_target: torch.Tensor,
+        autoencoding: bool,
+    ) -> dict[str, torch.Tensor]:
+        translated = middle_channel(real_source)
+        losses = super()._generator_losses(trainer, translated, fake_target, real_target, autoencoding)
+        losses |= self.reconstruction_loss.terms(fake_target, real_target)
+        weighted = self.adversarial_weight * losses["adversarial"] + self.edge_weight * losses["edge"]
+        return losses | {"generator": losses["reconstruction"] + weighted}
