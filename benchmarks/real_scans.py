@@ -25,7 +25,6 @@ from typing import Any
 import fire
 import nibabel as nib
 import numpy as np
-import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 from scipy import ndimage
@@ -34,15 +33,7 @@ from common.baselines import InvertedHistogramMatching, load_baselines
 from common.engines.translator import BaselineNetwork, VolumeTranslator
 from common.files import checksum
 from common.metrics import checkerboard_index, sharpness, ssim_map, summarise
-from common.networks import (
-    ResidualGenerator,
-    build_network,
-    load_pretrained,
-    load_weights,
-    read_definition,
-    save_definition,
-)
-from common.tensor_files import save_atomically
+from common.networks import ResidualGenerator, load_weights
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundles" / "nec_t1t2"
@@ -116,29 +107,6 @@ def prepare(originals: str, *, output_dir: str, sets: Sequence[str] = tuple(SETS
         lists = {"name": name, "training": single, "training_paired": paired, "validation": [], "test": []}
         (folder / "datalist.json").write_text(json.dumps(lists, indent=1) + "\n", encoding="utf-8")
         print(folder)
-
-
-def widen(models: str, *, output_dir: str, slices: int = 3) -> None:
-    """Write weights of a network of single slices as those of one that sees neighbours, which count nothing yet.
-
-    Args:
-        models: Folder of `model.pt` and `network.json` of a `ResidualGenerator`.
-        output_dir: Folder of the new two files.
-        slices: Odd number of slices.
-    """
-    definition, narrow = read_definition(models), load_pretrained(models)
-    definition["arguments"]["in_channels"] = slices
-    network, state = build_network(definition), narrow.state_dict()
-    for name, tensor in network.state_dict().items():
-        if tensor.shape != state[name].shape:  # the first layer
-            wide = torch.zeros_like(tensor)
-            wide[:, slices // 2 : slices // 2 + 1] = state[name]
-            state[name] = wide
-    network.load_state_dict(state)
-    path = save_atomically(network.state_dict(), Path(output_dir) / "model.pt")
-    facts = {name: definition[name] for name in definition if name not in ("class", "arguments", "checksum")}
-    facts.pop("definition_checksum", None)
-    save_definition(Path(output_dir) / "network.json", network, **facts, checksum=checksum(path))
 
 
 def scan_path(scans: str | Path, scan: str, domain: str) -> Path:
@@ -398,6 +366,4 @@ def _panel(*volumes: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    fire.Fire(
-        {"prepare": prepare, "widen": widen, "score": score, "table": table, "details": details, "pictures": pictures}
-    )
+    fire.Fire()

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from benchmarks.real_scans import FOLDS, SETS, SHORT, extract_brain, measure, widen
-from common.networks import ResidualGenerator, load_pretrained, save_definition
-from common.tensor_files import save_atomically
+from benchmarks.real_scans import FOLDS, SETS, SHORT, extract_brain, measure
 from tests.helpers.bundles import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "nec_t1t2_real_scans.json"
@@ -72,22 +69,6 @@ def test_a_brain_is_found_within_its_scalp():
     overlap = 2 * (found & (radius < 40)).sum() / (found.sum() + (radius < 40).sum())
     assert overlap > 0.8
     assert not found[radius > 45].any()
-
-
-def test_widened_weights_compute_what_they_did(tmp_path):
-    """Until they are trained further, whatever the neighbours are."""
-    torch.manual_seed(0)
-    narrow = ResidualGenerator(2, arguments={"channels": [4, 4, 8, 8, 8]}).eval()
-    torch.nn.init.normal_(narrow.residual.net.final_conv.weight)
-    (tmp_path / "narrow").mkdir()
-    save_atomically(narrow.state_dict(), tmp_path / "narrow" / "model.pt")
-    save_definition(tmp_path / "narrow" / "network.json", narrow, codec={"method": "ranks"})
-    (tmp_path / "wide").mkdir()
-    widen(str(tmp_path / "narrow"), output_dir=str(tmp_path / "wide"))
-    wide = load_pretrained(tmp_path / "wide").eval()
-    image = torch.rand(2, 3, 48, 32) * 1.9 - 0.9
-    torch.testing.assert_close(wide(image), narrow(image[:, 1:2]), rtol=0, atol=1e-5)
-    assert json.loads((tmp_path / "wide" / "network.json").read_text())["codec"] == {"method": "ranks"}
 
 
 def test_no_fold_trains_on_what_it_is_scored_on():

@@ -90,6 +90,7 @@ def test_network_takes_and_gives_what_metadata_says():
         ["train", "volume"],
         ["train", "randomised"],
         ["train", "randomised", "pairs"],
+        ["train", "randomised", "pairs", "finetune", "nec_terms"],
         ["train", "brats"],
         ["train", "official", "brats"],
         ["train", "baselines/pix2pix", "brats"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.methods import ConstantThenLinear, ImagePool, frozen
+from common.losses import ForegroundLoss
+from common.methods import ConstantThenLinear, EdgeConsistentRegression, ImagePool, frozen
 from tests.helpers.methods import NAMES, RecordingTrainer, method
 
 G, D, D_SOURCE, BACK, H = "generator", "discriminator", "source_discriminator", "back_generator", "patch_features"
@@ -90,6 +91,36 @@ def test_in_the_official_form_the_discriminator_also_descends_the_generators_los
         nec(Trainer(nec), batch())
         gradients[name] = torch.cat([g.flatten() for g in seen.values()])
     assert not torch.allclose(gradients["nec"], gradients["nec_official"], rtol=1e-3)
+
+
+def test_edge_consistent_regression_adds_necs_terms_to_the_reconstruction():
+    nec, data = method("nec"), batch()
+    data["source"] = torch.cat([torch.zeros(2, 1, 32, 32), data["source"], torch.ones(2, 1, 32, 32)], dim=1)
+    generator = nec.generator
+
+    class Middle(torch.nn.Module):
+        def forward(self, stack):
+            return generator(stack[:, 1:2])
+
+    loss = ForegroundLoss(0.5)
+    mixed = EdgeConsistentRegression(
+        reconstruction_loss=loss,
+        adversarial_weight=0.02,
+        generator=Middle(),
+        discriminator=nec.discriminator,
+        generator_optimizer=nec.generator_optimizer,
+        discriminator_optimizer=nec.discriminator_optimizer,
+        adversarial_loss=nec.adversarial_loss,
+        edge_loss=nec.edge_loss,
+        edge_weight=0.3,
+    )
+    output = mixed(RecordingTrainer(mixed), data)
+    torch.testing.assert_close(output["reconstruction"].detach(), loss(output["fake_target"], data["target"]))
+    edge = nec.edge_loss(data["source"][:, 1:2], output["fake_target"])  # of the slice that is translated
+    torch.testing.assert_close(output["edge"].detach(), edge)
+    total = output["reconstruction"] + 0.02 * output["adversarial"] + 0.3 * output["edge"]
+    torch.testing.assert_close(output["generator"], total)
+    assert torch.equal(output["real_target"], data["target"])
 
 
 def test_pix2pix_total_is_equation_4():
