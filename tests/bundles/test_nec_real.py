@@ -28,7 +28,7 @@ def scored(tmp_path_factory):
                     np.asarray(i.dataobj, dtype=np.float32) for i in translated(folder, scan, translate)
                 )
                 row = measure(output, truth, source, (truth > 0) & (source > 0))
-                found[scan, method] = (row, output, source)
+                found[scan, method] = (row, output, source, truth)
     return found
 
 
@@ -40,7 +40,7 @@ def test_the_weights_saw_no_subject_of_these_sets():
 
 @pytest.mark.parametrize("scan", NEVER_SEEN)
 def test_ahead_of_inverted_histogram_matching_and_of_the_source(scored, scan):
-    rows = {method: row for (name, method), (row, _, _) in scored.items() if name == scan}
+    rows = {method: row for (name, method), (row, *_) in scored.items() if name == scan}
     for metric in ("psnr", "ssim"):
         assert rows["network"][metric] > rows["inverted_histogram_matching"][metric]
         assert rows["network"][metric] > rows["identity"][metric]
@@ -51,7 +51,7 @@ def test_ahead_on_average(scored):
         scored[scan, "network"][0]["psnr"] - scored[scan, "inverted_histogram_matching"][0]["psnr"]
         for scan in NEVER_SEEN
     ]
-    assert np.mean(gains) > 0.8  # 0.9 when they were trained; the aim was 1 dB
+    assert np.mean(gains) > 1.0  # the aim; 1.2 when they were trained
 
 
 @pytest.mark.parametrize("scan", NEVER_SEEN)
@@ -64,7 +64,7 @@ def test_fluid_is_bright_without_a_checkerboard_and_as_sharp_as_the_truth(scored
 
 @pytest.mark.parametrize("scan", NEVER_SEEN)
 def test_the_background_stays_zero(scored, scan):
-    _, output, source = scored[scan, "network"]
+    _, output, source, _ = scored[scan, "network"]
     far = source == 0
     assert (output[far] == 0).mean() > 0.97  # the rest: holes within the head, and the median filter's rim
     corner = (slice(0, 8), slice(0, 8))
@@ -73,8 +73,12 @@ def test_the_background_stays_zero(scored, scan):
 
 @pytest.mark.parametrize("scan", NEVER_SEEN)
 def test_the_brightest_voxels_of_a_source_become_no_dark_specks(scored, scan):
-    """Deep in the brain, a voxel below half of the median around it; in the stroke patient's true T2 0.4 % are."""
-    _, output, source = scored[scan, "network"]
+    """Deep in the brain, voxels below half of the median around them: far fewer than the true T2 has."""
+    _, output, source, truth = scored[scan, "network"]
     deep = ndimage.binary_erosion(ndimage.binary_fill_holes(source > 0), iterations=6)
-    around = ndimage.median_filter(output, size=(5, 5, 1))
-    assert ((output < 0.5 * around) & deep).sum() / deep.sum() < 1e-4
+    dark = [
+        ((image < 0.5 * ndimage.median_filter(image, size=(5, 5, 1))) & deep).sum() / deep.sum()
+        for image in (output, truth)
+    ]
+    assert dark[0] < 0.2 * dark[1]
+    assert dark[0] < 2e-4
