@@ -153,7 +153,7 @@ class ConversionTranslator(VolumeTranslator):
 
 
 class FilterTranslator:
-    """The radial filters of all directions, which were fitted in training.
+    """A classical conversion of all directions that was fitted in training: radial filters, or energies of bands.
 
     Args:
         filters: Filters by direction, see `common.baselines.load_kernel_filters`.
@@ -169,7 +169,7 @@ class FilterTranslator:
             return volume
         fitted = self.filters[source, target][self.name]
         image = nib.as_closest_canonical(nib.Nifti1Image(volume[0].numpy(), np.asarray(volume.affine)))
-        filtered = fitted.apply(np.asarray(image.dataobj), image.header.get_zooms()[:2])
+        filtered = fitted.apply(np.asarray(image.dataobj), image.header.get_zooms())
         stored = nib.Nifti1Image(filtered, image.affine)
         axes = nib.io_orientation(np.asarray(volume.affine)), nib.io_orientation(image.affine)
         back = stored.as_reoriented(nib.orientations.ornt_transform(axes[1], axes[0]))

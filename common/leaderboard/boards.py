@@ -34,6 +34,7 @@ TITLES = {
     "intensity_curve": "intensity curve (fitted on pairs)",
     "radial_filter": "radial filter (fitted on pairs)",
     "radial_filter_unpaired": "radial filter (fitted without pairs)",
+    "band_energy": "energy of frequency bands (fitted without pairs)",
     "nearest": "nearest neighbour",
 }
 LOWER_IS_BETTER = (

@@ -29,7 +29,7 @@ METRICS = {
 }
 
 IDENTITY = "identity"
-UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_unpaired")
+UNPAIRED = ("inverted_histogram_matching", "histogram_matching", "radial_filter_unpaired", "band_energy")
 PAIRED = ("intensity_curve", "radial_filter")
 INTERPOLATED = ("bicubic", "nearest")
 NAMES = {
@@ -41,6 +41,7 @@ NAMES = {
     "inverted_histogram_matching": "Inverted histogram matching (unpaired)",
     "intensity_curve": "Intensity curve (fitted on pairs)",
     "radial_filter_unpaired": "Unpaired radial filter",
+    "band_energy": "Energy of frequency bands (unpaired)",
     "radial_filter": "Paired radial filter (fitted on pairs)",
     "bicubic": "Bicubic interpolation",
     "nearest": "Nearest neighbour",
@@ -54,6 +55,7 @@ COLOURS = {
     "inverted_histogram_matching": ("#047857", "#4cc79a"),
     "intensity_curve": ("#be185d", "#f48ab8"),
     "radial_filter_unpaired": ("#b45309", "#f0a94a"),
+    "band_energy": ("#047857", "#4cc79a"),
     "radial_filter": ("#be185d", "#f48ab8"),
     "bicubic": ("#b45309", "#f0a94a"),
     "nearest": ("#6b7280", "#a3acb9"),

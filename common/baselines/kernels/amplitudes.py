@@ -12,6 +12,7 @@ import numpy as np
 from monai.utils.module import optional_import
 
 from ...metrics.noise import RING_LP_MM, check_spacing, check_volume, noise_power_spectrum, ring_means, uniform_patches
+from .band_energy import band_energies
 from .radial_filter import HIGHEST_HU, LOWEST_HU
 
 fft, _ = optional_import("scipy.fft")
@@ -46,10 +47,14 @@ class Spectrum(NamedTuple):
 
 
 class VolumeSpectra(NamedTuple):
-    """Spectra of one volume: of the noise in uniform tissue (None without such tissue), and of whole slices."""
+    """Spectra of one volume: of the noise in uniform tissue (None without such tissue), and of whole slices.
+
+    `band_energies` are those of `BandEnergyNormalization`.
+    """
 
     noise: Spectrum | None
     image: Spectrum
+    band_energies: np.ndarray
 
 
 def measure_spectra(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> VolumeSpectra:
@@ -74,7 +79,8 @@ def measure_spectra(volume_hu: np.ndarray, spacing_mm: Sequence[float]) -> Volum
         deviation = np.sqrt(1.0 / np.maximum(samples * len(patches.corners), 1.0) + NOISE_MODEL_SD**2)
         noise = Spectrum(frequency, power, deviation, rounding, nyquist)
     frequency, power = _image_power(volume, spacing)
-    return VolumeSpectra(noise, Spectrum(frequency, power, np.full(power.size, IMAGE_MODEL_SD), rounding, nyquist))
+    image = Spectrum(frequency, power, np.full(power.size, IMAGE_MODEL_SD), rounding, nyquist)
+    return VolumeSpectra(noise, image, band_energies(volume, spacing_mm))
 
 
 def _image_power(volume: np.ndarray, spacing: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from ...files import write_json
 from ...networks.physics import PhysicsGenerator
 from ..base import read_fitted
 from .amplitudes import VolumeSpectra, measure_spectra
+from .band_energy import BandEnergyNormalization
 from .fits import Patient, Volume, fit_domains, fit_paired_domains
 from .radial_filter import RadialFilter
 from .reference import KernelReferences, estimate_kernel, kernel_references
@@ -30,7 +31,9 @@ ARROW = "->"
 RESTORED = "restored"  # an image whose clipped noise was restored
 CURE = "`python -m monai.bundle run training --config_file <bundle>/configs/train.yaml` fits and saves it"
 
-KernelFilters = dict[tuple[str, str], dict[str, RadialFilter]]
+BAND_ENERGY = BandEnergyNormalization.name
+
+KernelFilters = dict[tuple[str, str], dict[str, Any]]  # a `RadialFilter`, or under `BAND_ENERGY` its own class
 
 FILTERS = "filters.json"
 
@@ -53,15 +56,19 @@ def fit_measured(
         pairs: (`{domain: volume}`, spacing) of each patient of `training_paired`; without it there is no paired filter.
 
     Returns:
-        `{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired}}`.
+        `{(source, target): {"radial_filter": paired, "radial_filter_unpaired": unpaired, "band_energy": ...}}`.
 
     Raises:
         ValueError: If there are fewer than two domains, or one has no volume.
     """
     unpaired = fit_domains(spectra, "unpaired")
     paired = {} if pairs is None else fit_paired_domains(pairs, list(unpaired))
+    energies = {
+        domain: BandEnergyNormalization.fit(item.band_energies for item in items) for domain, items in spectra.items()
+    }
     return {
-        direction: ({PAIRED: paired[direction]} if paired else {}) | {UNPAIRED: fitted}
+        direction: ({PAIRED: paired[direction]} if paired else {})
+        | {UNPAIRED: fitted, BAND_ENERGY: energies[direction[1]]}
         for direction, fitted in unpaired.items()
     }
 
@@ -89,7 +96,13 @@ def load_kernel_filters(path: str | os.PathLike[str]) -> KernelFilters:
         ValueError: If it is not a file of this format.
     """
     table = _read(path)["filters"]
-    return {_direction(key): {n: RadialFilter.from_dict(c) for n, c in entry.items()} for key, entry in table.items()}
+    return {
+        _direction(key): {
+            name: (BandEnergyNormalization if name == BAND_ENERGY else RadialFilter).from_dict(content)
+            for name, content in entry.items()
+        }
+        for key, entry in table.items()
+    }
 
 
 def load_kernel_references(path: str | os.PathLike[str]) -> KernelReferences | None:

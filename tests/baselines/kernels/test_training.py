@@ -52,7 +52,7 @@ def test_both_filters_of_every_direction(volumes: Volumes, tmp_path: Path, refer
     aligned = [({domain: image(domain, 50 + i)[0] for domain in SIGMAS_MM}, image("B30f", 50 + i)[1]) for i in (0, 1)]
     filters = fit_measured(measure_domains({d: iter(v) for d, v in volumes.items()}), iter(aligned))
     assert len(filters) == 6
-    assert all(list(entry) == ["radial_filter", "radial_filter_unpaired"] for entry in filters.values())
+    assert all(list(entry) == ["radial_filter", "radial_filter_unpaired", "band_energy"] for entry in filters.values())
     path = save_kernel_filters(tmp_path / "models" / "filters.json", filters, references, {"patients": ["a"]})
     loaded = load_kernel_filters(path)
     source, mm = image("B70f", 60)
@@ -68,8 +68,8 @@ def test_both_filters_of_every_direction(volumes: Volumes, tmp_path: Path, refer
 def test_without_pairs_there_is_no_paired_filter(volumes: Volumes, tmp_path: Path) -> None:
     filters = fit_measured(measure_domains({domain: volumes[domain] for domain in ("B30f", "B50f")}))
     assert {direction: list(entry) for direction, entry in filters.items()} == {
-        ("B30f", "B50f"): ["radial_filter_unpaired"],
-        ("B50f", "B30f"): ["radial_filter_unpaired"],
+        ("B30f", "B50f"): ["radial_filter_unpaired", "band_energy"],
+        ("B50f", "B30f"): ["radial_filter_unpaired", "band_energy"],
     }
     assert load_kernel_references(save_kernel_filters(tmp_path / "f.json", filters)) is None
 
