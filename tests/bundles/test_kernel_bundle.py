@@ -137,7 +137,7 @@ def test_evaluation_scores_all_directions_with_all_methods(physics, chest, tmp_p
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary) == {f"{s}->{t}" for s in DOMAINS for t in DOMAINS if s != t}
     for methods in summary.values():
-        assert set(methods) == {"network", "identity", "radial_filter", "radial_filter_unpaired"}
+        assert set(methods) == {"network", "identity", "radial_filter", "radial_filter_unpaired", "band_energy"}
         for metrics in methods.values():
             assert {"psnr", "ssim", "rmse", "mae_lung_parenchyma"} <= set(metrics)
             assert "psnr_matched" not in metrics
@@ -145,7 +145,14 @@ def test_evaluation_scores_all_directions_with_all_methods(physics, chest, tmp_p
     assert len(outputs) == 6 * len(load_datalist(chest, "test"))
     ((blend, methods),) = json.loads((tmp_path / "blends.json").read_text()).items()
     assert blend == "B50f->0.5B30f+0.5B70f"
-    assert set(methods) == {"network", "blend_of_outputs", "identity", "radial_filter", "radial_filter_unpaired"}
+    assert set(methods) == {
+        "network",
+        "blend_of_outputs",
+        "identity",
+        "radial_filter",
+        "radial_filter_unpaired",
+        "band_energy",
+    }
     # the filters are linear but for rounding and clipping, and an untrained physics network is one of them
     assert methods["network"]["psnr"]["mean"] == pytest.approx(methods["blend_of_outputs"]["psnr"]["mean"], abs=1.0)
 

@@ -214,5 +214,5 @@ def test_evaluation_scores_the_one_direction_with_all_methods(pair, chest, tmp_p
     parsed("ggcl", "inference", "evaluate", **places).get_parsed_content("run")
     ((direction, methods),) = json.loads((tmp_path / "summary.json").read_text()).items()
     assert direction == "B70f->B30f"
-    assert set(methods) == {"network", "identity", "radial_filter", "radial_filter_unpaired"}
+    assert set(methods) == {"network", "identity", "radial_filter", "radial_filter_unpaired", "band_energy"}
     assert not (tmp_path / "blends.json").exists()

@@ -80,6 +80,6 @@ def test_evaluation_scores_the_directions_within_each_vendor_and_their_blends(tr
     done(run(BUNDLE, "evaluating", ["inference", "evaluate"], *places, cwd=tmp_path))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary) == {f"{s}->{t}" for kernels in VENDORS.values() for s in kernels for t in kernels if s != t}
-    assert set(summary["SOFT->EDGE"]) == {"network", "identity", "radial_filter_unpaired"}
+    assert set(summary["SOFT->EDGE"]) == {"network", "identity", "radial_filter_unpaired", "band_energy"}
     blends = json.loads((tmp_path / "blends.json").read_text())
     assert set(blends) == {"B50f->0.5B30f+0.5B70f", "CHEST->0.5SOFT+0.5EDGE"}

@@ -49,11 +49,11 @@ def test_the_organs_of_an_unseen_phantom_are_enhanced_and_bone_is_not():
     low, high = definition["codec"]["hu"]
     parameters = abdomen_parameters(kind="abdomen_varied", seed=99, size=136, slices=3, slice_mm=4.0)
     volumes = make_varied_abdomen(0, parameters)  # pixels of 2.51 mm
-    plain = np.moveaxis(volumes["plain"].data, -1, 0).copy()
+    plain = np.moveaxis(volumes["plain"].data, -1, 0)[:, ::-1, ::-1].copy()  # to the right and forward
     encoded = torch.as_tensor((plain - low) / (high - low) * 2 - 1, dtype=torch.float32).clamp(-1, 1)[None]
     with torch.no_grad():
         change = ((network(encoded) - encoded)[0, 1] * (high - low) / 2).numpy()
-    label = volumes["label"].data[..., 1]
+    label = volumes["label"].data[::-1, ::-1, 1]
     for organ in ("liver", "aorta"):
         inside = ndimage.binary_erosion(label == LABELS[organ])  # the aorta's label has its thin branches, too
         least, most = LIMITS[organ]

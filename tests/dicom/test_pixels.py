@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGLSLossless
 
 from common.dicom.files import dicom_files
@@ -173,6 +174,9 @@ def test_a_compression_without_decoder_is_named_with_the_command_that_installs_o
     image.save_as(folder / "0001")
     for name in ("jpeg_ls", "pylibjpeg", "openjpeg", "libjpeg", "gdcm"):
         monkeypatch.setitem(sys.modules, name, None)
+    decoder = get_decoder(JPEGLSLossless)  # pydicom asked for its packages when it was imported
+    monkeypatch.setattr(decoder, "_available", {})
+    monkeypatch.setattr(decoder, "_unavailable", {"pyjpegls": ("jpeg_ls",)})
     with pytest.raises(ValueError, match=r"0001 is compressed, .*no decoder .*JPEG-LS.*pip install 'pylibjpeg\[all\]'"):
         values(folder)
 

@@ -92,7 +92,7 @@ def volume(data: np.ndarray, source: str, flipped: bool = False) -> MetaTensor:
 def test_the_fitted_filter_is_applied_in_the_patients_axial_plane(models, flipped):
     sharp = scan("sharp", 99)
     translators = with_filters({}, models)
-    assert list(translators) == ["identity", "radial_filter_unpaired"]
+    assert list(translators) == ["identity", "radial_filter_unpaired", "band_energy"]
     source = volume(sharp, "sharp", flipped)
     assert translators["identity"](source, "soft") is source
     result = translators["radial_filter_unpaired"](source, "soft")

@@ -25,6 +25,7 @@ FloatArray = NDArray[np.float32]
 SIGMAS_MM = (1.0, 2.0, 4.0, 8.0, 16.0)  # each band lies between two neighbouring blurs, the first begins at the image
 TOLERANCE = 0.05  # relative difference to the reference's energy at which the iteration ends
 ITERATIONS = 10
+NO_ENERGY_HU = 1e-3  # a band finer than the pixels is empty
 LARGEST_GAIN = 40.0  # in all, of a band; it limits how much rounding noise is amplified
 
 
@@ -40,7 +41,7 @@ class BandEnergyNormalization:
         energies_hu: The reference's energy in each band, the finest first.
 
     Raises:
-        ValueError: If there is not one positive energy per band.
+        ValueError: If there is not one energy per band, or one is negative.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -55,9 +56,9 @@ class BandEnergyNormalization:
 
     def __init__(self, energies_hu: Any) -> None:
         self.energies_hu = as_coefficients(energies_hu, "energies_hu")
-        if self.energies_hu.size != len(SIGMAS_MM) or (self.energies_hu <= 0).any():
+        if self.energies_hu.size != len(SIGMAS_MM) or (self.energies_hu < 0).any():
             raise ValueError(
-                f"`energies_hu` must be {len(SIGMAS_MM)} positive numbers, got {self.energies_hu}; fit them again."
+                f"`energies_hu` must be {len(SIGMAS_MM)} numbers >= 0, got {self.energies_hu}; fit them again."
             )
 
     @classmethod
@@ -83,10 +84,10 @@ class BandEnergyNormalization:
         for _ in range(ITERATIONS):
             *bands, rest = _split(image, spacing_mm)
             own = np.array([band[mask].std() for band in bands])
-            step = self.energies_hu / np.maximum(own, 1e-6)
+            step = np.where(own > NO_ENERGY_HU, self.energies_hu / np.maximum(own, NO_ENERGY_HU), 1.0)
             if (abs(step - 1) < TOLERANCE).all():
                 break
-            step = np.minimum(step, LARGEST_GAIN / gains)
+            step = np.minimum(step, LARGEST_GAIN / np.maximum(gains, 1e-6))
             gains = gains * step
             image = np.asarray(sum((band * np.float32(gain) for band, gain in zip(bands, step)), rest))
         clipped = np.clip(image, LOWEST_HU, np.maximum(volume, HIGHEST_HU))
