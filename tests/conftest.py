@@ -6,6 +6,8 @@ With several threads, OpenMP's busy waiting makes a shared machine up to 50 time
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
@@ -28,3 +30,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if count := sum(WANT in reason for reason in reasons):
         where = f"looked for in {SHARED} ({VARIABLE})"
         terminalreporter.write_line(f"{count} tests were skipped for want of data beside the project, {where}.")
+
+
+@pytest.fixture(autouse=True)
+def _reserved_folders_are_given_back() -> Iterator[None]:
+    """Another test process may need the folders that the preflight of a bundle reserved for this one."""
+    yield
+    if files := sys.modules.get("common.files"):
+        files.release_claims()

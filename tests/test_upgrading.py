@@ -37,6 +37,7 @@ def phantom_data(tmp_path_factory) -> Path:
 def loader(folder: Path, overlay: dict, bundle: str = "nec_t1t2") -> torch.utils.data.DataLoader:
     """The loader that a bundle's training has under an overlay, built by a `run` list behind the preflight."""
     more: dict = {"bundle_root": str(ROOT / "bundles" / bundle), "samples_per_epoch": 6, "batch_size": 2}
+    more["models_dir"] = str(folder / "models")  # the bundle's own may be reserved by another test process
     run = ["$common.preflight.check()", "$setattr(torch, '_found_loader', @train#dataloader)"]
     train = ROOT / "bundles" / bundle / "configs" / "train.yaml"
     parts = yaml.safe_load(train.read_text())["train"].keys() - {"sampler", "dataloader"}
