@@ -187,12 +187,7 @@ def calibrate(
 
 
 def calibrate_trained(
-    bundle_root: str | Path,
-    models_dir: str | Path,
-    dataset_dir: str | Path,
-    *,
-    wanted: bool = True,
-    **ids: Any,
+    bundle_root: str | Path, models_dir: str | Path, dataset_dir: str | Path, *, wanted: bool = True, **ids: Any
 ) -> bool:
     """Calibrate new weights as the last step of their training, where there are patients to do it on.
 

@@ -134,12 +134,7 @@ class LungSubject:
 
     @classmethod
     def draw(
-        cls,
-        rng: np.random.Generator,
-        *,
-        tumour: bool,
-        emphysema: bool,
-        septum_mm: tuple[float, float] = SEPTUM_MM,
+        cls, rng: np.random.Generator, *, tumour: bool, emphysema: bool, septum_mm: tuple[float, float] = SEPTUM_MM
     ) -> LungSubject:
         """Draw a patient, using the same number of random values whatever the diseases; `septum_mm` is a range."""
         cell, wall, septum = rng.uniform(0.26, 0.36), rng.uniform(0.009, 0.013), rng.uniform(*septum_mm)
