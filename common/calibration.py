@@ -239,14 +239,7 @@ class Cases:
     """
 
     def __init__(
-        self,
-        root: Path,
-        models_dir: Path,
-        dataset_dir: str | Path,
-        split: str,
-        *,
-        residual: bool = False,
-        **ids: Any,
+        self, root: Path, models_dir: Path, dataset_dir: str | Path, split: str, *, residual: bool = False, **ids: Any
     ) -> None:
         parser = ConfigParser()
         parser.read_config([str(root / "configs" / f"{name}.yaml") for name in ("inference", "evaluate")])
