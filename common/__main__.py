@@ -412,13 +412,14 @@ def translate(
         bundle_dir: Folder in which a bundle's name is looked up as well; default: this folder, and MONAI's downloads.
         overrides: Settings of the bundle's inference.yaml, such as --guards warn or --output_format dicom.
     """
+    from .images.names import is_map
     from .translation import translate_to_files
 
     written = translate_to_files(
         str(scan), str(output_dir), bundle=str(bundle), target=target, bundle_dir=bundle_dir, **overrides
     )
     for path, verdict in written:
-        print(f"Translation ({verdict}): {path}")
+        print(f"Half-widths: {path}" if is_map(path) else f"Translation ({verdict}): {path}")
     if not written:
         print("Nothing was left to translate.")
 

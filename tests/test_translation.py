@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import common
+from common.__main__ import translate
 from common.inference import FailedCasesError
 from common.release import build_release
 from common.translation import translate_to_files
@@ -187,3 +188,16 @@ def test_the_command_line_ends_an_expected_error_in_one_line(tmp_path):
 def test_to_import_common_stays_cheap():
     lines = ["import sys, common", "assert 'torch' not in sys.modules", "common.translate", "sys.modules['torch']"]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+def test_a_map_of_half_widths_is_not_called_a_translation(monkeypatch, capsys):
+    files = [
+        (Path("OUT", "a_synthetic_T2.nii.gz"), "passed"),
+        (Path("OUT", "a_synthetic_T2_uncertainty.nii.gz"), "passed"),
+    ]
+    monkeypatch.setattr("common.translation.translate_to_files", lambda *_, **__: files)
+    translate("a.nii.gz", output_dir="OUT", bundle="nec_t1t2")
+    assert capsys.readouterr().out.splitlines() == [
+        f"Translation (passed): {files[0][0]}",
+        f"Half-widths: {files[1][0]}",
+    ]
