@@ -34,7 +34,7 @@ docs: $(VENV)/docs  ## the pages and an API reference in build/docs; a warning i
 	@echo "Pages: build/docs/docs/index.html"
 
 test: $(VENV)/dev  ## the core test suite: 10 minutes on 2 cores
-	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults and not container"
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow and not interop and not faults and not container"
 
 test-slow: $(VENV)/dev  ## the tests that take long each: 6 minutes on 2 cores
 	$(PYTHON) -m pytest -n 2 --dist worksteal -m "slow and not faults"
@@ -49,10 +49,10 @@ environments:  # two at a time: to unpack the packages takes most of the time
 	$(MAKE) --jobs 2 $(ENVIRONMENTS:%=.venvs/%/ready)
 
 test-interop: $(VENV)/dev environments  ## releases in MONAI alone, Label, Deploy, Orthanc, FLARE, ONNX; MLflow; the viewer in Chromium
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m interop --durations 0 --durations-min 5
+	$(PYTHON) -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m interop --durations 0 --durations-min 5
 
 test-faults: $(VENV)/dev  ## killed processes, full disks, damaged files, dead workers: 7 minutes on 2 cores
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m faults
+	$(PYTHON) -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m faults
 
 # Not in CI: to gather the wheels and to build both images takes longer than all other environments.
 test-container: $(VENV)/dev  ## build the containers of the DICOM service and the Label server, and run them without a network; root
@@ -75,7 +75,7 @@ $(NEWEST)/ready: pyproject.toml
 
 test-newest: $(NEWEST)/ready  ## the core suite with the newest releases; BASE=python3.12 takes another Python
 	$(NEWEST)/bin/python -m pip freeze
-	$(NEWEST)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not interop and not faults and not container"
+	$(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not interop and not faults and not container"
 
 audit: $(VENV)/dev  ## known vulnerabilities of the tested versions, by pip-audit, which needs its database on the network
 	$(PYTHON) -m venv .venvs/audit
