@@ -86,11 +86,11 @@ KERNEL = Plan(
     "chest",
     ("B30f", "B50f", "B70f"),
     "B30f",
-    32,
-    28,
+    84,
+    60,
     5,
     ("metal", *LESIONS, "other_kernel", "motion", "mirrored"),
-    {"patients": 60, "size": 512, "slices": 1},
+    {"patients": 144, "size": 512, "slices": 1},
     {"directions": [["B30f", "B70f"]], "blends": []},
     256,
 )
@@ -107,16 +107,16 @@ PLANS = {
         {},
     ),
     "ggcl": KERNEL,
-    "kcgan_kernel_conversion": KERNEL._replace(calibration=24, test=16, surprised=2),
+    "kcgan_kernel_conversion": KERNEL,
     "nect2cect": Plan(
         "abdomen",
         ("NECT", "truth"),
         "NECT",
-        34,
-        30,
+        84,
+        60,
         10,
         ("metal", *LESIONS, "other_phase", "other_kernel", "motion", "mirrored"),
-        {"patients": 64, "size": 256, "slices": 3},
+        {"patients": 144, "size": 256, "slices": 3},
         {},
     ),
     "sr_cyclegan": Plan(
@@ -317,13 +317,14 @@ SURPRISES: dict[str, Callable[..., Volumes]] = {
 }
 
 
-def run(bundle: str, *, data: str, models_dir: str | None = None) -> None:
+def run(bundle: str, *, data: str, models_dir: str | None = None, ensemble: Sequence[str] = ()) -> None:
     """Calibrate a bundle, test it, and write its `uncertainty.json` and the results.
 
     Args:
         bundle: Name of the bundle.
         data: Folder that `data` wrote.
         models_dir: Folder of the weights; default: the bundle's.
+        ensemble: Folders of further trainings, whose disagreement goes through the gate.
     """
     plan, folder = PLANS[bundle], Path(data) / PLANS[bundle].kind / bundle
     models = Path(models_dir or ROOT / "bundles" / bundle / "models")
@@ -335,6 +336,7 @@ def run(bundle: str, *, data: str, models_dir: str | None = None) -> None:
         lesion_test="lesions",
         description=f"digital phantoms ({plan.kind})",
         device="cpu",
+        ensemble=ensemble,
         **({"blends": []} if plan.kind == "chest" else {}),
     )
     known = Uncertainty(models)
@@ -378,7 +380,7 @@ def real(bundle: str, *, scans: str, models_dir: str | None = None) -> None:
         middle = image.shape[2] // 2
         volume = np.asarray(image.dataobj[..., middle - 2 : middle + 2], dtype=np.float32)
         pair = paired(volume, image.affine, volume, image.affine, hu=known.hu)
-        case = case_of(path.name, "", pair, np.zeros_like(volume), None, None)
+        case = case_of(path.name, "", pair, np.zeros_like(volume), None)
         score = novelty.score(novelty.statistics(novelty.distances(case.coarse), case.coarse))
         found[path.name.removesuffix(".nii.gz")] = {"score": score, "p_value": novelty.p_value(score)}
         print(path.name, found[path.name.removesuffix(".nii.gz")], flush=True)
@@ -417,7 +419,7 @@ def gates(*results: str) -> None:
     """Print, as Markdown, how well each predictor ranks the errors and finds planted lesions."""
     read = _read(results)
     every = [found for result in read for found in result["gate"]["directions"].values()]
-    known = ("strata", "network", "novelty", "baseline", "cycle")
+    known = ("strata", "network", "novelty", "baseline", "cycle", "ensemble")
     names = [name for name in known if any(name in found["spearman"] for found in every)]
     _head(
         "bundle",

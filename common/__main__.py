@@ -248,6 +248,7 @@ def calibrate(
     lesions: str | tuple[str, ...] = (),
     lesion_test: str | None = None,
     description: str | None = None,
+    ensemble: str | tuple[str, ...] = (),
     **ids: object,
 ) -> None:
     """Measure on patients with truth how far a bundle's outputs may be from it, for `--uncertainty True` at inference.
@@ -264,11 +265,15 @@ def calibrate(
         lesions: Names of labels, separated by commas, where the interval should be wider than elsewhere.
         lesion_test: Further list of patients who have these lesions.
         description: Words for the patients, such as "30 patients of our hospital".
+        ensemble: Folders of further weights, separated by commas, whose disagreement goes through the gate as well.
         ids: Ids of inference.yaml and evaluate.yaml and their values, such as --device cpu.
     """
     from .calibration import calibrate as measure
 
-    names = [name for name in lesions.split(",") if name] if isinstance(lesions, str) else list(lesions)
+    names, folders = (
+        [name for name in given.split(",") if name] if isinstance(given, str) else list(given)
+        for given in (lesions, ensemble)
+    )
     content, _ = measure(
         bundle,
         dataset_dir,
@@ -281,6 +286,7 @@ def calibrate(
         lesions=names,
         lesion_test=lesion_test,
         description=description,
+        ensemble=folders,
         **ids,
     )
     for direction, found in content["gate"]["directions"].items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,9 +73,8 @@ class Case(NamedTuple):
         features: Local features (9, N).
         error: Output minus truth (N,), in the output's units.
         labels: Labels (N,), or None.
-        residual: |output - baseline's output| (N,), or None.
         coarse: Features (9, M) of the pixels whose novelty is measured.
-        cycle: |output on its way back - source| (N,), or None where there is no way back.
+        rivals: Other maps that may tell where the error is (N,) each, by name, see `Cases`.
     """
 
     patient: str
@@ -82,9 +82,8 @@ class Case(NamedTuple):
     features: NDArray[np.float32]
     error: NDArray[np.float32]
     labels: NDArray[np.int16] | None
-    residual: NDArray[np.float32] | None
     coarse: NDArray[np.float32]
-    cycle: NDArray[np.float32] | None = None
+    rivals: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 
     def sample(self, most: int) -> Case:
         """Return the case at a random choice of its voxels."""
@@ -93,8 +92,7 @@ class Case(NamedTuple):
             features=self.features[:, places],
             error=self.error[places],
             labels=None if self.labels is None else self.labels[places],
-            residual=None if self.residual is None else self.residual[places],
-            cycle=None if self.cycle is None else self.cycle[places],
+            rivals={name: rival[places] for name, rival in self.rivals.items()},
         )
 
 
@@ -111,6 +109,7 @@ def calibrate(
     lesions: Sequence[str] = (),
     lesion_test: str | None = None,
     description: str | None = None,
+    ensemble: Sequence[str | Path] = (),
     **ids: Any,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write the `uncertainty.json` of a bundle's weights, without the directions whose promise the test refutes.
@@ -127,6 +126,7 @@ def calibrate(
         lesions: Names of the labels in which the half-width should be larger than elsewhere.
         lesion_test: Further list of patients with lesions that no other patient has; default: those of `test`.
         description: Words for the patients calibrated on; default: the name of the datalist.
+        ensemble: Folders with the weights of further trainings, whose disagreement goes through the gate as well.
         ids: Ids of `inference.yaml` and `evaluate.yaml`, and their values.
 
     Returns:
@@ -152,7 +152,7 @@ def calibrate(
     rows: dict[str, list[dict[str, Any]]] = {direction: [] for direction in fits}
     tests = [(test, True), *([(lesion_test, False)] if lesion_test else [])]
     for name, counted in tests:
-        tested = Cases(root, models, dataset_dir, name, residual=True, **ids)
+        tested = Cases(root, models, dataset_dir, name, rivals=True, ensemble=ensemble, **ids)
         for case in tested:
             row = fits[case.direction].measure(
                 case, tested.label_names, lesions if lesion_test is None or not counted else ()
@@ -234,12 +234,22 @@ class Cases:
         models_dir: Folder of the weights.
         dataset_dir: Data folder.
         split: List of the datalist.
-        residual: Whether to translate with a classical baseline as well, and back where there is a way back.
+        rivals: Whether to make the other maps: `baseline`, |output - a classical method's output|; `cycle`, |output on
+            its way back - source|, where there is a way back; `ensemble`.
+        ensemble: Folders with the weights of further trainings: their SD and that of the output is the last map.
         ids: Ids of the configs and their values.
     """
 
     def __init__(
-        self, root: Path, models_dir: Path, dataset_dir: str | Path, split: str, *, residual: bool = False, **ids: Any
+        self,
+        root: Path,
+        models_dir: Path,
+        dataset_dir: str | Path,
+        split: str,
+        *,
+        rivals: bool = False,
+        ensemble: Sequence[str | Path] = (),
+        **ids: Any,
     ) -> None:
         parser = ConfigParser()
         parser.read_config([str(root / "configs" / f"{name}.yaml") for name in ("inference", "evaluate")])
@@ -259,7 +269,8 @@ class Cases:
         self.patients = list(dict.fromkeys(self._patient(item) for item in self.items))
         mixed = [self.patients[place] for place in np.random.default_rng(0).permutation(len(self.patients))]
         self.for_scale, self.for_factor = mixed[::SCALE_EVERY], [p for n, p in enumerate(mixed) if n % SCALE_EVERY]
-        self.residual, self.split = residual, split
+        self.rivals, self.split = rivals, split
+        self.ensemble = [Cases(root, Path(folder), dataset_dir, split, **ids) for folder in ensemble]
 
     def of_scale(self) -> Iterator[Case]:
         """Yield the cases of the patients who give the scale."""
@@ -301,12 +312,17 @@ class Cases:
             labels = _labels(axial(evaluator.load_label({"image": case["label"]})["image"]), pair)
         if not self.hu:
             truth = in_unit_of(pair, truth)
-        residual = cycle = None
-        if self.residual:
-            cycle = self._cycle(pair, made, source, target)
-        if self.residual and (other := self._baseline(target)) is not None:
-            residual = np.abs(pair.output - on_grid(axial(self._translated(other, volume, target)), pair))
-        return case_of(self._patient(item), f"{source}->{target}", pair, pair.output - truth, labels, residual, cycle)
+        rivals = {}
+        if self.rivals:
+            if (name := self._baseline(target)) is not None:
+                rivals["baseline"] = np.abs(pair.output - on_grid(axial(self._translated(name, volume, target)), pair))
+            if (cycle := self._cycle(pair, made, source, target)) is not None:
+                rivals["cycle"] = cycle
+            if self.ensemble:
+                others = [on_grid(axial(each._translated(NETWORK, volume, target)), pair) for each in self.ensemble]
+                alike = others if self.hu else [in_unit_of(pair, other) for other in others]
+                rivals["ensemble"] = np.std([pair.output, *alike], axis=0)
+        return case_of(self._patient(item), f"{source}->{target}", pair, pair.output - truth, labels, rivals)
 
     def _cycle(self, pair: Pair, made: Any, source: str, target: str) -> NDArray[np.float32] | None:
         """Return |output on its way back - source| (X, Y, Z): by the network, or by the mean over coarser pixels."""
@@ -346,8 +362,7 @@ def case_of(
     pair: Pair,
     error: np.ndarray,
     labels: np.ndarray | None,
-    residual: np.ndarray | None,
-    cycle: np.ndarray | None = None,
+    rivals: Mapping[str, np.ndarray] | None = None,
 ) -> Case:
     """Return a case at the voxels of the foreground.
 
@@ -357,8 +372,7 @@ def case_of(
         pair: Source and output.
         error: Output minus truth (X, Y, Z).
         labels: Labels (X, Y, Z), or None.
-        residual: |output - baseline's output| (X, Y, Z), or None.
-        cycle: |output on its way back - source| (X, Y, Z), or None.
+        rivals: Other maps that may tell where the error is, (X, Y, Z) each.
     """
     every_x, every_y = coarse_pixels(pair)
     features, errors, coarse = [], [], []
@@ -373,9 +387,11 @@ def case_of(
         np.concatenate(features, axis=1),
         np.concatenate(errors).astype(np.float32),
         None if labels is None else np.moveaxis(labels, -1, 0)[np.moveaxis(pair.mask, -1, 0)],
-        None if residual is None else np.moveaxis(residual, -1, 0)[np.moveaxis(pair.mask, -1, 0)],
         np.concatenate(coarse, axis=1),
-        None if cycle is None else np.moveaxis(cycle, -1, 0)[np.moveaxis(pair.mask, -1, 0)],
+        {
+            name: np.moveaxis(rival, -1, 0)[np.moveaxis(pair.mask, -1, 0)].astype(np.float32)
+            for name, rival in (rivals or {}).items()
+        },
     )
 
 
@@ -456,10 +472,7 @@ class Fit:
         places = self._sampled(case, RANKED)
         distances = self.novelty.distances(case.features[:, places])
         rankings = {kind: size[places] for kind, size in sizes.items() if kind != "constant"} | {"novelty": distances}
-        if case.residual is not None:
-            rankings["baseline"] = case.residual[places]
-        if case.cycle is not None:
-            rankings["cycle"] = case.cycle[places]
+        rankings |= {name: rival[places] for name, rival in case.rivals.items()}
         labels = np.zeros(case.error.shape, dtype=np.int16) if case.labels is None else case.labels
         structures = {}
         for value, name in label_names.items():

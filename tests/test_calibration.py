@@ -30,7 +30,7 @@ def patients(count: int, seed: int, size: float = 1.0) -> list[Case]:
         own = size * np.exp(rng.normal(0, 0.1))
         error = (10 * (1 + features[0]) * own * rng.normal(size=3000)).astype(np.float32)
         labels = (features[0] > 3).astype(np.int16)
-        made.append(Case(f"p{number}", "a->b", features, error, labels, None, features[:, ::10]))
+        made.append(Case(f"p{number}", "a->b", features, error, labels, features[:, ::10]))
     return made
 
 
@@ -125,12 +125,11 @@ def test_the_way_back_of_finer_pixels_is_their_mean():
 
 def test_each_predictor_goes_through_the_gate(fitted):
     (case,) = patients(1, 9)
-    row = fitted.measure(
-        case._replace(cycle=np.abs(case.error), residual=-np.abs(case.error)), {1: "lesion"}, ["lesion"]
-    )
-    assert set(row["spearman"]) == {"strata", "network", "novelty", "baseline", "cycle"} == set(row["lesion_auc"])
+    rivals = {"cycle": np.abs(case.error), "ensemble": -np.abs(case.error)}
+    row = fitted.measure(case._replace(rivals=rivals), {1: "lesion"}, ["lesion"])
+    assert set(row["spearman"]) == {"strata", "network", "novelty", "cycle", "ensemble"} == set(row["lesion_auc"])
     assert row["spearman"]["cycle"] == pytest.approx(1.0)
-    assert row["spearman"]["baseline"] == pytest.approx(-1.0)
+    assert row["spearman"]["ensemble"] == pytest.approx(-1.0)
 
 
 @pytest.mark.slow
@@ -156,6 +155,8 @@ def test_a_bundle_is_calibrated_and_writes_a_map(tmp_path):
         models,
         "--lesions",
         "tumour",
+        "--ensemble",
+        ROOT / "bundles" / "nec_t1t2" / "models" / "unpaired",
     ]
     printed = done(python_m("common", [*arguments, "--device", "cpu"], cwd=tmp_path)).stdout
     assert "T1->T2: half-width" in printed
@@ -163,6 +164,7 @@ def test_a_bundle_is_calibrated_and_writes_a_map(tmp_path):
     content = json.loads((models / "uncertainty.json").read_text())
     assert content["weights_sha256"] == checksum(models / "model.pt")
     assert content["data"]["patients"] == {"scale": 6, "factor": 18, "test": 6}
+    assert 0 < content["gate"]["directions"]["T1->T2"]["spearman"]["ensemble"] < 1
     assert Uncertainty(models).of(None, "T2").factor > 0
     scan = tmp_path / "data" / everyone[-1]["T1"]
     options = ["--models_dir", models, "--dataset_dir", scan, "--output_dir", tmp_path / "out", "--uncertainty", "True"]
