@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from monai.bundle import ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser
 
 from common import preflight
 from common.files import release_claims
@@ -60,6 +60,18 @@ def test_a_mistyped_id_is_refused_with_the_nearest(override, near):
     with pytest.raises(ValueError, match=f"Did you mean '{near}'") as error:
         preflight.check(config=parser(**override))
     assert id_.replace("#", "::") in str(error.value)
+
+
+def test_all_of_monai_is_scanned_once_for_the_names_of_all_components(monkeypatch):
+    scans = []
+    scan = ComponentLocator._find_classes_or_functions
+    monkeypatch.setattr(
+        ComponentLocator, "_find_classes_or_functions", lambda *given: scans.append(given) or scan(*given)
+    )
+    found = parser()
+    check(config=found)
+    found.get_parsed_content("train")
+    assert len(scans) == 1
 
 
 def test_a_new_id_that_something_refers_to_is_valid():

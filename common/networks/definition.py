@@ -270,7 +270,7 @@ def build_network(definition: Mapping[str, Any], origin: str = "`definition`") -
             " of that size fits no memory. Restore the file together with model.pt."
         )
     try:
-        with torch.device("meta"), _Undrawn():  # without memory
+        with _Weightless():
             size = sum(values.numel() for values in network_class(**arguments).state_dict().values())
         if size > MOST_PARAMETERS:
             raise ValueError(f"they make a network of {size / 1e9:.3g} billion parameters, more than fit a memory")
@@ -279,13 +279,24 @@ def build_network(definition: Mapping[str, Any], origin: str = "`definition`") -
         raise ValueError(f'"arguments" in {origin} must be those of {name}, but: {error}') from error
 
 
-class _Undrawn(TorchFunctionMode):
-    """Draws no weights, where only their sizes count: to draw them on the meta device imports PyTorch's compiler."""
+class _Weightless(TorchFunctionMode):
+    """Makes weights on the meta device, without memory, and draws none, where only their sizes count.
 
-    DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.nn.init.kaiming_normal_, torch.nn.init.kaiming_uniform_)
+    What a network computes of tables, which are small, stays on the processor: on the meta device, drawing and
+    arithmetic import PyTorch's compiler, which takes two seconds.
+    """
+
+    MADE = (torch.empty, torch.zeros, torch.ones, torch.full)
+    DRAWS = (
+        *(torch.Tensor.normal_, torch.Tensor.uniform_, nn.init.normal_, nn.init.uniform_),
+        *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_),
+    )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in self.DRAWS and args else func(*args, **(kwargs or {}))
+        given = dict(kwargs or {})
+        if func in self.DRAWS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given | ({"device": "meta"} if func in self.MADE else {}))
 
 
 def _largest(value: Any) -> float:
