@@ -57,6 +57,7 @@ FOLDS = {
 }
 DOMAINS = ("T1", "T2", "FLAIR")
 INVERTED = InvertedHistogramMatching.name
+CLASSICAL = (INVERTED, "intensity_curve", "histogram_matching", "identity")
 WITH_SKULL = "openms_long"
 RANGE_PERCENTILE = 99.5  # of the truth inside the brain: PSNR's range
 METRICS = (
@@ -148,14 +149,25 @@ def score(
     runs = [run for run in content["runs"] if run["name"] != name or run["models"] not in hashes.values()]
     for models, sha in hashes.items():
         unseen = [scan for short in weights[models] for scan in SETS[SHORT[short]]]
-        own = [row | {"patient": row["scan"], "direction": "T1->T2"} for row in rows if row["scan"] in unseen]
-        numbers = [{key: value for key, value in row.items() if key not in ("scan", "set")} for row in own]
-        summary = summarise([{**row, "method": row["method"].replace(name, "network")} for row in numbers])
-        runs.append(
-            {"name": name, "models": sha, "scans": unseen, "facts": {"weights_sha256": sha}, "summary": summary}
-        )
+        run = {"name": name, "models": sha, "scans": unseen, "facts": {"weights_sha256": sha}}
+        runs.append({**run, "summary": summary_of(run, rows)})
     content = {"rows": rows, "runs": runs}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def summary_of(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarise the rows of a run's network, as `network`, and those of the classical methods on the same scans."""
+    own = [
+        {
+            **{key: value for key, value in row.items() if key not in ("scan", "set")},
+            "method": "network" if row["method"] == run["name"] else row["method"],
+            "patient": row["scan"],
+            "direction": "T1->T2",
+        }
+        for row in rows
+        if row["scan"] in run["scans"] and row["method"] in (run["name"], *CLASSICAL)
+    ]
+    return summarise(own)
 
 
 def translators(models: str, name: str, *, baselines: bool = False) -> dict[str, Callable]:

@@ -27,6 +27,7 @@ FOREGROUND_SLOPE = 1 - LOWEST
 CLASSES = 6  # soft tissue classes of a random look
 CLASS_WIDTH = 0.03  # squared distance of value and surroundings at which a voxel no longer belongs to a class
 SURROUNDINGS = 2.0  # pixels, scale of the mean that counts as a voxel's surroundings
+DEFORMED = 24  # pixels between points that are displaced
 SHARPEST = 0.3  # pixels; a narrower blur is none
 HALF = 0.5
 SMALLEST_SHARE = 0.15  # of a rim pixel; below it is background
@@ -47,22 +48,45 @@ class RandPosed(Randomizable, MapTransform):
         size: Height and width of the result, pixels; smaller images are padded with background.
         rotation: Largest angle in radians.
         scaling: Largest relative change of each side.
+        deformation: Largest standard deviation of a smooth displacement in pixels, of points `DEFORMED` pixels apart; 0
+            draws no random number for it.
+
+    Raises:
+        ValueError: If `deformation` is negative.
     """
 
     def __init__(
-        self, keys: KeysCollection, size: Sequence[int], *, rotation: float = 0.25, scaling: float = 0.15
+        self,
+        keys: KeysCollection,
+        size: Sequence[int],
+        *,
+        rotation: float = 0.25,
+        scaling: float = 0.15,
+        deformation: float = 0.0,
     ) -> None:
         MapTransform.__init__(self, keys)
+        if deformation < 0:
+            raise ValueError(f"`deformation` must be >= 0 pixels, got {deformation}.")
         self.size, self.rotation, self.scaling = [int(n) for n in size], rotation, scaling
+        self.deformation = deformation
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         shape = torch.as_tensor(item[self.keys[0]]).shape[1:]
-        theta = self._draw(shape)
+        grid = affine_grid(self._draw(shape)[None], [1, 1, *self.size], align_corners=False)
+        if self.deformation > 0:
+            grid = grid + self._displacement() * 2 / torch.tensor(shape[::-1])
         for key in self.key_iterator(item):
             image = torch.as_tensor(item[key]).as_subclass(torch.Tensor).float()
-            item[key] = _resampled(image, theta, self.size)
+            item[key] = _resampled(image, grid)
         return item
+
+    def _displacement(self) -> torch.Tensor:
+        """Draw a smooth displacement (1, H, W, 2) in pixels."""
+        deviation = self.R.uniform(0, self.deformation)
+        coarse = self.R.normal(0, deviation, [1, 2, *(n // DEFORMED + 2 for n in self.size)])
+        field = interpolate(torch.from_numpy(coarse).float(), size=self.size, mode="bicubic", align_corners=True)
+        return field.movedim(1, -1)
 
     def _draw(self, shape: Sequence[int]) -> torch.Tensor:
         """Draw the matrix (2, 3) from the result's to the image's normalised coordinates (x, y)."""
@@ -404,10 +428,9 @@ def _blurred(values: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(mean / np.maximum(weight, 1e-3))
 
 
-def _resampled(image: torch.Tensor, theta: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Resample (C, H, W) to `size`; a pixel is foreground if more than half of it is."""
+def _resampled(image: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Resample (C, H, W) at a grid (1, H', W', 2); a pixel is foreground if more than half of it is."""
     mask = (image > BACKGROUND).float()
     pair = torch.cat([(image - BACKGROUND) * mask, mask])[None]
-    grid = affine_grid(theta[None], [1, 1, *size], align_corners=False)
     value, weight = grid_sample(pair, grid, align_corners=False)[0].chunk(2)
     return torch.where(weight > HALF, value / weight.clamp_min(HALF) + BACKGROUND, BACKGROUND)

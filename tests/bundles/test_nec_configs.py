@@ -90,6 +90,7 @@ def test_network_takes_and_gives_what_metadata_says():
         ["train", "volume"],
         ["train", "randomised"],
         ["train", "randomised", "pairs"],
+        ["train", "randomised", "pairs", "randomised_3d"],
         ["train", "randomised", "pairs", "finetune", "nec_terms"],
         ["train", "brats"],
         ["train", "official", "brats"],
@@ -201,6 +202,16 @@ def test_ranks_are_encoded_alike_in_training_and_inference(overlays):
     step = trained.get_parsed_content("encode").transforms[-1]
     deployed = common.transforms.intensity_encoder("image", trained.get_parsed_content("codec"))
     assert (type(deployed), deployed.method) == (type(step), step.method)
+
+
+def test_a_slab_becomes_one_volume_for_the_3d_network():
+    parser = parsed("train", "randomised", "pairs", "randomised_3d", image_size=32, slices=16)
+    stack = torch.linspace(-0.9, 1, 40 * 40).reshape(1, 40, 40).repeat(16, 1, 1)
+    item = parser.get_parsed_content("train#preprocessing")({"source": stack, "target": stack.clone()})
+    assert item["source"].shape == item["target"].shape == (1, 32, 32, 16)
+    network = parser.get_parsed_content("network_def")
+    assert network(item["source"][None]).shape == (1, 1, 32, 32, 16)
+    assert parser.get_parsed_content("train#trainer#definition#window") == [32, 32, 16]
 
 
 def test_made_up_lesions_are_no_part_of_a_training_that_does_not_ask_for_them():

@@ -119,6 +119,27 @@ def test_left_and_right_are_exchanged_but_never_front_and_back():
     assert seen == {True, False}
 
 
+def test_a_deformation_moves_source_and_target_alike_by_a_few_pixels():
+    """Ramps tell where each pixel came from: apart from the mirror, displacements of at most some SDs."""
+    rows = (torch.arange(96.0) / 100 - 0.5).expand(1, 96, 96).transpose(1, 2).contiguous()
+    images = {"source": rows, "target": rows.clone(), "columns": rows.transpose(1, 2).contiguous()}
+    posed = seeded(RandPosed(["source", "target", "columns"], [96, 96], rotation=0, scaling=0, deformation=4.0), 3)
+    moved, inside = [], (slice(None), slice(20, -20), slice(20, -20))
+    for _ in range(20):
+        result = posed(images)
+        assert torch.equal(result["source"], result["target"])
+        moved.append((result["columns"] - images["columns"])[inside] * 100)
+    pixels = torch.cat(moved)
+    assert 1.0 < pixels.std() < 4.0
+    assert pixels.abs().max() < 20
+    assert pixels.diff(dim=1).abs().max() < 2.0  # smooth
+
+
+def test_a_negative_deformation_is_refused():
+    with pytest.raises(ValueError, match="`deformation` must be >= 0 pixels, got -1"):
+        RandPosed("source", [8, 8], deformation=-1)
+
+
 def test_smaller_images_are_padded_with_background():
     result = seeded(RandPosed("source", [96, 96], rotation=0, scaling=0), 0)({"source": anatomy()})["source"]
     assert (result[:, :10] == -1).all()
@@ -213,6 +234,7 @@ TRANSFORMS = [
     lambda: RandInverseLookd(),
     lambda: RandRimd(prob=1.0),
     lambda: RandPosed(["source", "target"], [48, 56]),
+    lambda: RandPosed(["source", "target"], [48, 56], deformation=3.0),
 ]
 
 
