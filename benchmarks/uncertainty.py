@@ -8,6 +8,7 @@ Calibrate the uncertainty of the shipped weights on phantoms, and test it there:
     python benchmarks/uncertainty.py structures
     python benchmarks/uncertainty.py gate
     python benchmarks/uncertainty.py surprises
+    python benchmarks/uncertainty.py roc
     python benchmarks/uncertainty.py page
 
 `calibrate` writes `bundles/NAME/models/uncertainty.json` and `benchmarks/results/uncertainty_NAME.json`, and `page`
@@ -353,12 +354,14 @@ def run(bundle: str, *, data: str, models_dir: str | None = None, ensemble: Sequ
             "patients": len(scores),
             "novelty_auc": auc(found, np.arange(found.size) >= len(usual)),
             "flagged": float(np.mean([p <= content["promise"]["novelty"] for _, p in scores])),
+            "scores": [round(float(score), 4) for score, _ in scores],
         }
         print(name, surprises[name], flush=True)
     surprises["none"] = {
         "patients": len(usual),
         "novelty_auc": 0.5,
         "flagged": float(np.mean([p <= content["promise"]["novelty"] for _, p in usual])),
+        "scores": [round(float(score), 4) for score, _ in usual],
     }
     kept = {key: content[key] for key in ("weights_sha256", "unit", "promise", "data", "gate")}
     print(write_json(RESULTS / f"uncertainty_{bundle}.json", {"bundle": bundle, **kept, "surprises": surprises}))
@@ -498,6 +501,33 @@ def page() -> None:
     print(write_text(PAGE, text))
 
 
+def roc(*results: str, picture: str = str(ROOT / "docs" / "images" / "uncertainty_roc.png")) -> None:
+    """Draw the ROC of the novelty score for each surprise, one panel per bundle, from the scores in the results."""
+    from matplotlib import pyplot
+
+    read = [result for result in _read(results) if "scores" in result["surprises"]["none"]]
+    figure, axes = pyplot.subplots(1, len(read), figsize=(3.4 * len(read), 4.6), sharey=True, squeeze=False)
+    names = list(dict.fromkeys(name for result in read for name in result["surprises"] if name != "none"))
+    for axis, result in zip(axes[0], read, strict=True):
+        usual = np.array(result["surprises"]["none"]["scores"])
+        for place, name in enumerate(names):
+            if name not in result["surprises"]:
+                continue
+            scores = np.array(result["surprises"][name]["scores"])
+            limits = np.unique(np.concatenate([usual, scores]))[::-1]
+            false = [0.0, *((usual >= limit).mean() for limit in limits)]
+            true = [0.0, *((scores >= limit).mean() for limit in limits)]
+            axis.plot(false, true, label=name.replace("_", " "), color=f"C{place}", lw=1.5)
+        axis.plot([0, 1], [0, 1], color="grey", lw=0.8, ls=":")
+        axis.set(title=result["bundle"], xlabel="false alarms", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
+    axes[0][0].set_ylabel("surprises noticed")
+    lines = {line.get_label(): line for axis in axes[0] for line in axis.lines if not line.get_label().startswith("_")}
+    figure.legend(lines.values(), lines.keys(), loc="lower center", ncol=len(names), fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.savefig(picture, dpi=110)
+    print(picture)
+
+
 def _read(results: Sequence[str]) -> list[dict[str, Any]]:
     paths = [Path(path) for path in results] or sorted(RESULTS.glob("uncertainty_*.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
@@ -521,6 +551,7 @@ if __name__ == "__main__":
             "data": data,
             "calibrate": run,
             "real": real,
+            "roc": roc,
             "page": page,
             **TABLES,
         }
