@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import nibabel as nib
@@ -54,7 +55,7 @@ def _middle_plane(head: np.ndarray, pixel_mm: Sequence[float]) -> NDArray[np.boo
 class Inversion:
     """The measures of an inverted contrast of a translation that comes slab by slab.
 
-    They are taken in the middle of the brain; without one, in all that is no air.
+    They are taken in the middle of the brain; without one, in all that is no air. It is sought for the first slab.
 
     Args:
         source: Volume (1, X, Y, Z) that is translated, which may be memory-mapped.
@@ -62,25 +63,31 @@ class Inversion:
     """
 
     def __init__(self, source: MetaTensor, *, at_once: int = MOST_VOXELS) -> None:
+        self._source, self._at_once = source, at_once
         affine = np.asarray(source.affine, dtype=float)
         self._axes = nib.orientations.io_orientation(affine)
         self._depth = int(source.shape[1 + int(np.flatnonzero(self._axes[:, 0] == 2)[0])])
         self._downwards = bool(self._axes[self._axes[:, 0] == 2][0, 1] < 0)
+        self._middle = False
+        self._values: list[NDArray] = []  # of the middle alone, which is small
+        self._sums = np.zeros((3, 3))
+
+    @functools.cached_property
+    def _region(self) -> Mapping[int, NDArray] | Foreground:
+        source = self._source
         upright = nib.orientations.apply_orientation(torch.as_tensor(source)[0].cpu().numpy(), self._axes)
-        spacing_mm = nib.affines.voxel_sizes(affine)[np.argsort(self._axes[:, 0])]
+        spacing_mm = nib.affines.voxel_sizes(np.asarray(source.affine, dtype=float))[np.argsort(self._axes[:, 0])]
 
         def slabs() -> Iterator[np.ndarray]:
             for start in range(0, self._depth, SLAB):
                 yield upright[..., start : start + SLAB]
                 forget_pages(source)
 
-        head = Foreground.at_once(upright) if upright.size <= at_once else Foreground(slabs)
+        head = Foreground.at_once(upright) if upright.size <= self._at_once else Foreground(slabs)
         shares = np.array([head[level].mean() for level in range(self._depth)])
         middle = {n: _middle_plane(head[n], spacing_mm) for n in _middle_levels(shares, spacing_mm[2])}
         self._middle = any(plane.any() for plane in middle.values())
-        self._region: Mapping[int, NDArray] | Foreground = middle if self._middle else head
-        self._values: list[NDArray] = []  # of the middle alone, which is small
-        self._sums = np.zeros((3, 3))
+        return middle if self._middle else head
 
     def add(self, source: np.ndarray, output: np.ndarray, start: int) -> None:
         """Add slices of the source and of the translation as stored, (X, Y, Z), from slice `start` on."""

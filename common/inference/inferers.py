@@ -100,9 +100,14 @@ class AxialInferer(SliceInferer):
         self.batch_size, self.slices, self.context = batch_size, slices, slices // 2
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.inner(inputs, network, 0, 0)
+
+    def inner(self, inputs: torch.Tensor, network: Callable[..., Any], below: int, above: int) -> Any:
+        """Translate all slices but the first `below` and the last `above`, which are seen as neighbours alone."""
         check_encoded(inputs)
         if self.slices > 1:
             inputs = with_neighbours(inputs, self.slices)
+        inputs = inputs[..., below : inputs.shape[-1] - above]
         if self.batch_size is None:
             self.batch_size = fitting_batch_size(network, inputs[:1, ..., 0])
             self.sw_batch_size = self.batch_size

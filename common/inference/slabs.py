@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,14 +26,16 @@ from ..images.grids import MOST_VOXELS, axial_last
 from ..images.names import file_name, output_layout
 from ..images.nifti import forget_pages, space_codes
 from ..images.writing import NiftiSliceWriter
-from ..transforms.streaming import sees_all, slab_encoder
+from ..transforms.streaming import SlabEncoder, sees_all, slab_encoder
 from ..transforms.unchanged import UnchangedRegion
 from .fluid import Inversion
+from .inferers import AxialInferer
 from .output_check import OutputCheck, PairedSlices
 from .outputs import NIFTI, clipped_voxels, publish_output
 from .sidecar import RunRecord
 
 SLAB = 8  # axial slices that are translated at a time
+FIRST = 2  # the first time, so that writing begins soon, and what is wrong shows
 TOGETHER = 2**20  # voxels that are resampled, checked and written at a time, which takes more memory
 Transform = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -150,21 +153,23 @@ def translated_slabs(
     axis = axial_axis(volume)
     depth = volume.shape[axis]
     context = getattr(inferer, "context", 0) if context is None else context
-    small = volume.numel() <= at_once and any(map(sees_all, _steps(encode)))
+    steps = _steps(encode)
+    small = volume.numel() <= at_once and any(map(sees_all, steps))
     at_a_time = slices_together(volume)
-    if slab is None or context is None or small:
+    if slab is None or context is None or (small and not sees_all(steps[-1])):
         slab, context, at_a_time = depth, 0, depth
-    parts = SliceParts(volume, encode, by_slab=min(slab, at_a_time) < depth)
-    for start in range(0, depth, slab):
-        stop = min(start + slab, depth)
+    parts = SliceParts(volume, encode, by_slab=min(slab, at_a_time) < depth, at_once=small)
+    ends = [*range(min(FIRST, slab, depth), depth, slab), depth] if slab < depth else [depth]
+    for start, stop in pairwise([0, *ends]):
         first, beyond = max(0, start - context), min(stop + context, depth)
         spans = [(a, min(a + at_a_time, beyond)) for a in range(first, beyond, at_a_time)]
         items = [parts.encoded(*span) for span in spans]
         order = items[::-1] if parts.downwards else items
         images = torch.cat([item["image"].as_subclass(torch.Tensor) for item in order], dim=-1)
         seen = to_device(MetaTensor(images, meta=dict(order[0]["image"].meta))[None], device)
+        below, above = (beyond - stop, start - first) if parts.downwards else (start - first, beyond - stop)
         with torch.no_grad():
-            predicted = inferer(seen, network)[0].cpu().as_subclass(torch.Tensor)
+            predicted = _translated(inferer, seen, network, below, above)
         sizes = [item["image"].shape[-1] for item in order]
         for item, prediction in zip(order, predicted.split(sizes, dim=-1)):
             item["pred"] = MetaTensor(prediction, meta=dict(item["image"].meta))
@@ -179,6 +184,14 @@ def translated_slabs(
         forget_pages(volume)
 
 
+def _translated(inferer: Inferer, seen: torch.Tensor, network: Network, below: int, above: int) -> torch.Tensor:
+    """Translate slices (1, 1, X, Y, n); the first `below` and the last `above` of them may be left out, and be zero."""
+    if below == above == 0 or not isinstance(inferer, AxialInferer):
+        return inferer(seen, network)[0].cpu().as_subclass(torch.Tensor)
+    wanted = inferer.inner(seen, network, below, above)[0].cpu().as_subclass(torch.Tensor)
+    return torch.nn.functional.pad(wanted, (below, above))
+
+
 class SliceParts:
     """A volume's slices in parts, encoded one after the other as the whole would be.
 
@@ -186,18 +199,26 @@ class SliceParts:
         volume: Volume (1, X, Y, Z) as stored, which may be memory-mapped.
         encode: See `translated_slabs`.
         by_slab: Whether a last step that depends on the whole volume must be prepared for parts of it.
+        at_once: Whether that is done in memory, where the whole volume is encoded and held.
     """
 
-    def __init__(self, volume: MetaTensor, encode: Transform, *, by_slab: bool = True) -> None:
+    def __init__(self, volume: MetaTensor, encode: Transform, *, by_slab: bool = True, at_once: bool = False) -> None:
         self.volume, self.axis = volume, axial_axis(volume)
         self.depth = volume.shape[self.axis]
         direction = nib.orientations.io_orientation(np.asarray(volume.affine, dtype=float))[self.axis - 1, 1]
         self.downwards = bool(direction < 0)
-        self.encode, self.finish = encode, None
+        self.encode: Transform = encode
+        self.finish: SlabEncoder | None = None
         steps = _steps(encode)
         if by_slab and steps and sees_all(steps[-1]):
             self.encode = Compose(steps[:-1])
-            self.finish = slab_encoder(steps[-1], self._upwards)
+            self.finish = self._held(encode) if at_once else slab_encoder(steps[-1], self._upwards)
+
+    def _held(self, encode: Transform) -> SlabEncoder:
+        """Encode the whole volume, and return the function that finds the slices of a slab in it."""
+        part = MetaTensor(self.stored(0, self.depth).float().clone(), meta=dict(self.volume.meta))
+        whole = encode({"image": part})["image"][0].as_subclass(torch.Tensor).numpy()
+        return lambda slab, start: whole[..., start : start + slab.shape[2]]
 
     def stored(self, start: int, stop: int) -> torch.Tensor:
         """Return slices as stored."""
@@ -339,6 +360,12 @@ def _written(
         def finish(source: np.ndarray, output: np.ndarray) -> None:
             nonlocal done
             first, second = (axial_last(volume, affine)[0] for volume in (source, output))
+            with np.errstate(invalid="ignore"):  # NaN is refused by the check of the output
+                stored = output.astype(dtype)
+            if gathered is None:
+                writer.write(stored)
+            else:
+                np.moveaxis(gathered, axis - 1, -1)[..., done : done + first.shape[2]] = axial_last(stored, affine)[0]
             masks: Any = [None] * first.shape[2]
             if unchanged is not None:
                 slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(first, -1, 0)))
@@ -347,12 +374,6 @@ def _written(
                 pair.add(first[:, :, level], second[:, :, level], kept=kept)
             if inversion is not None:
                 inversion.add(source, output, done)
-            with np.errstate(invalid="ignore"):  # NaN is refused by the check of the output
-                stored = output.astype(dtype)
-            if gathered is None:
-                writer.write(stored)
-            else:
-                np.moveaxis(gathered, axis - 1, -1)[..., done : done + first.shape[2]] = axial_last(stored, affine)[0]
             done += first.shape[2]
 
         for source, output in slabs:

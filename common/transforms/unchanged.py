@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils.module import optional_import
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import interpolate
 
 ndimage, _ = optional_import("scipy.ndimage")
 
@@ -304,7 +304,16 @@ def body_mask(image: np.ndarray, pixel_mm: Sequence[float]) -> Mask:
 
 
 def _dilated(mask: torch.Tensor) -> torch.Tensor:
-    return max_pool2d(mask[:, None], 3, stride=1, padding=1)[:, 0]
+    """Return the largest value around each pixel of slices (n, X, Y), by rows and columns: max_pool2d is far slower."""
+    for axis in (1, 2):
+        others = mask.shape[axis] - 1
+        before, after = mask.narrow(axis, 0, others), mask.narrow(axis, 1, others)
+        grown = mask.clone()
+        grown.narrow(axis, 0, others).copy_(torch.maximum(before, after))
+        last = grown.narrow(axis, 1, others)
+        mask = grown
+        last.copy_(torch.maximum(last, before))
+    return mask
 
 
 def _constant(slices: torch.Tensor) -> torch.Tensor:

@@ -72,6 +72,19 @@ def test_large_holes_are_not_lung_and_small_ones_are():
     assert mask[60, 70].all()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_filling_leaves_the_bounding_box_as_it_is(seed):
+    """Shapes as noise and a vessel at the border make them; the last step alone is what `fill` leaves out."""
+    volume, _ = body()
+    volume[60:70, 100:120] = 40.0
+    volume = volume + np.random.default_rng(seed).normal(0, 200, volume.shape)
+    bare, filled = (lung_mask(volume, SPACING_MM, fill=fill) for fill in (False, True))
+    assert bare.sum() < filled.sum()
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        found, expected = (np.flatnonzero(mask.any(axis=axes)) for mask in (bare, filled))
+        assert (found[0], found[-1]) == (expected[0], expected[-1])
+
+
 def test_the_spacing_counts_in_mm():
     """The same body on a grid of half the pixel size has the same mask."""
     volume, _ = body()
