@@ -157,15 +157,17 @@ def score(
 
 def summary_of(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarise the rows of a run's network, as `network`, and those of the classical methods on the same scans."""
+    names = {run["name"] + end: "network" + end for end in ("", "_without_residual")}
+    names |= {name: name for name in CLASSICAL}
     own = [
         {
             **{key: value for key, value in row.items() if key not in ("scan", "set")},
-            "method": "network" if row["method"] == run["name"] else row["method"],
+            "method": names[row["method"]],
             "patient": row["scan"],
             "direction": "T1->T2",
         }
         for row in rows
-        if row["scan"] in run["scans"] and row["method"] in (run["name"], *CLASSICAL)
+        if row["scan"] in run["scans"] and row["method"] in names
     ]
     return summarise(own)
 
