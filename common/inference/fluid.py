@@ -68,7 +68,6 @@ class Inversion:
         self._axes = nib.orientations.io_orientation(affine)
         self._depth = int(source.shape[1 + int(np.flatnonzero(self._axes[:, 0] == 2)[0])])
         self._downwards = bool(self._axes[self._axes[:, 0] == 2][0, 1] < 0)
-        self._middle = False
         self._values: list[NDArray] = []  # of the middle alone, which is small
         self._sums = np.zeros((3, 3))
 
@@ -86,21 +85,22 @@ class Inversion:
         head = Foreground.at_once(upright) if upright.size <= self._at_once else Foreground(slabs)
         shares = np.array([head[level].mean() for level in range(self._depth)])
         middle = {n: _middle_plane(head[n], spacing_mm) for n in _middle_levels(shares, spacing_mm[2])}
-        self._middle = any(plane.any() for plane in middle.values())
-        return middle if self._middle else head
+        return middle if any(plane.any() for plane in middle.values()) else head
 
     def add(self, source: np.ndarray, output: np.ndarray, start: int) -> None:
         """Add slices of the source and of the translation as stored, (X, Y, Z), from slice `start` on."""
         first, second = (nib.orientations.apply_orientation(part, self._axes) for part in (source, output))
         lowest = self._depth - start - first.shape[2] if self._downwards else start
+        region = self._region
+        middle = region if isinstance(region, Mapping) else None
         for level in range(first.shape[2]):
-            if isinstance(self._region, Mapping) and lowest + level not in self._region:
+            if middle is not None and lowest + level not in middle:
                 continue
-            inside = self._region[lowest + level]
+            inside = region[lowest + level]
             values = np.stack([part[..., level][inside] for part in (first, second)]).astype(np.float64)
             rows = np.concatenate([np.ones((1, values.shape[1])), values])
             self._sums += rows @ rows.T
-            if self._middle:
+            if middle is not None:
                 self._values.append(values.astype(np.float32))
 
     def measures(self) -> dict[str, float | None]:
