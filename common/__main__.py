@@ -65,6 +65,53 @@ def contrast_twins(scans: str, *, output_dir: str, twins: int = 1, seed: int = 0
     print(f"{count} pairs: {path}")
 
 
+def align(
+    *,
+    fixed: str,
+    moving: str,
+    output_dir: str,
+    data: str | None = None,
+    method: str = "bspline",
+    grid_mm: float = 32.0,
+    padding: float | None = None,
+    seed: int = 0,
+    lists: str | tuple[str, ...] = "training_paired",
+    doubtful: bool = False,
+) -> None:
+    """Align misaligned scans of one patient: affine, then B-spline; needs SimpleITK (the extra align).
+
+    Args:
+        fixed: Scan that stays: a file, a DICOM series, a zip, or a folder; with data, a key such as NECT.
+        moving: Scan that is put on its grid, or as many of them under the same names; with data, a key such as CECT.
+        output_dir: Folder of the aligned volumes, their masks, and a JSON file for each with measures and a verdict.
+        data: Data folder whose datalist.json pairs the scans; a new datalist.json names the aligned ones.
+        method: affine or bspline.
+        grid_mm: Distance of the control points of the B-spline, in mm.
+        padding: Value of voxels from outside of the moving scan; default: -1024 HU, or its smallest value.
+        seed: Seed of the voxels that are compared.
+        lists: With data: lists whose pairs are aligned, separated by commas.
+        doubtful: With data: keep pairs whose alignment is doubtful.
+    """
+    from .alignment import Options, align_datalist, align_files
+
+    options = Options(method=method, grid_mm=grid_mm, padding=padding, seed=seed)
+    if data is not None:
+        names = lists.split(",") if isinstance(lists, str) else list(lists)
+        align_datalist(
+            str(data),
+            str(output_dir),
+            fixed=str(fixed),
+            moving=str(moving),
+            lists=names,
+            doubtful=doubtful,
+            **options._asdict(),
+        )
+        print(f"Data: {output_dir}")
+        return
+    for made in align_files(str(fixed), str(moving), str(output_dir), options=options):
+        print(f"Aligned ({made.verdict}): {made.volume}")
+
+
 def datalist(
     folder: str,
     *,
@@ -517,7 +564,7 @@ def export(
 
 
 VERBS = (
-    *(translate, phantom, contrast_twins, datalist, score, report, demo, finetune, calibrate, convert_ggcl),
+    *(translate, phantom, contrast_twins, align, datalist, score, report, demo, finetune, calibrate, convert_ggcl),
     *(reading_sheet, reading_results),
     *(release, release_index, install, export, leaderboard, leaderboard_page, features),
 )

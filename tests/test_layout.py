@@ -64,6 +64,7 @@ FLOORS: dict[str, set[str]] = {
         *("bundles", "devices", "tensor_files", "run_facts", "memory"),
     },
     "calibration": {"engines", "uncertainty", "metrics", "data", "images", "networks", "bundles", "distributed"},
+    "alignment": {"transforms", "transforms.guards", "data", "images"},
     "reports": {"metrics", "data", "images", "networks", "bundles"},
     "demo": {"reports", "processes", "bundles"},
     "scoring": {"reports", "metrics", "data", "images", "bundles"},
