@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The archive of the tests of the DICOM service: Orthanc with DICOMweb, from Debian's packages. Makes FOLDER, which stays
+# The archive of the tests of the DICOM service: Orthanc with DICOMweb and its web viewer, from Debian's packages. Makes FOLDER, which stays
 # empty: the service itself runs in .venv.
 #
 #   environments/pacs.sh FOLDER
@@ -9,12 +9,13 @@ set -euo pipefail
 
 folder=${1:?"usage: environments/pacs.sh FOLDER"}
 mkdir -p "$folder"
-plugin=/usr/share/orthanc/plugins/libOrthancDicomWeb.so
-if ! command -v /usr/sbin/Orthanc > /dev/null || [ ! -e "$plugin" ] || ! command -v dciodvfy > /dev/null; then
-  echo "pacs: installing orthanc, orthanc-dicomweb and dicom3tools"
+plugins=/usr/share/orthanc/plugins
+if ! command -v /usr/sbin/Orthanc > /dev/null || [ ! -e "$plugins/libOrthancDicomWeb.so" ] ||
+  [ ! -e "$plugins/libOrthancWebViewer.so" ] || ! command -v dciodvfy > /dev/null; then
+  echo "pacs: installing orthanc, orthanc-dicomweb, orthanc-webviewer and dicom3tools"
   elevate=(env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)  # Orthanc shall not start as a service
   [ "$(id -u)" = 0 ] || elevate=(sudo -n "${elevate[@]}")
-  packages=(orthanc orthanc-dicomweb dicom3tools)
+  packages=(orthanc orthanc-dicomweb orthanc-webviewer dicom3tools)
   if ! { "${elevate[@]}" apt-get update -qq && "${elevate[@]}" apt-get install -y -qq "${packages[@]}"; } > /dev/null; then
     echo "pacs: Orthanc could not be installed; the tests of the DICOM service need it" >&2
   fi

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import subprocess
 import urllib.request
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.helpers.pacs import wait_for
 
 PROGRAM = Path("/usr/sbin/Orthanc")
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+PLUGINS = [Path(f"/usr/share/orthanc/plugins/libOrthanc{name}.so") for name in ("DicomWeb", "WebViewer")]
 PAGE = Path(__file__).parents[2] / "docs" / "pacs.md"
 
 
@@ -33,7 +36,7 @@ class Orthanc:
     """
 
     def __init__(self, folder: Path, service: int | None = None) -> None:
-        if not (PROGRAM.is_file() and PLUGIN.is_file()):
+        if not all(path.is_file() for path in (PROGRAM, *PLUGINS)):
             pytest.fail("Orthanc is not there: run `make test-interop`, or `bash environments/pacs.sh .venvs/pacs`")
         self.folder, self.dicom, self.http = folder, free_port(), free_port()
         folder.mkdir()
@@ -45,7 +48,7 @@ class Orthanc:
             "DicomPort": self.dicom,
             "HttpPort": self.http,
             "RemoteAccessAllowed": False,
-            "Plugins": [str(PLUGIN)],
+            "Plugins": [str(path) for path in PLUGINS],
             "StableAge": 1,
             "SaveJobs": True,
         }
@@ -91,6 +94,20 @@ class Orthanc:
         for number, instance in enumerate(series["Instances"]):
             (folder / f"{number:04d}.dcm").write_bytes(self.bytes(f"instances/{instance}/file"))
         return sorted(folder.iterdir())
+
+    def viewed(self, series: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
+        """What Orthanc's web viewer hands to the browser: each slice's instance, in its order, and stored values."""
+        slices = self.get(f"web-viewer/series/{series['ID']}")["Slices"]
+        shown = []
+        for name in slices:
+            answer = self.get(f"web-viewer/instances/deflate-{name}")
+            values = np.frombuffer(zlib.decompress(base64.b64decode(answer["Orthanc"]["PixelData"])), np.int16)
+            shown.append((name.rsplit("_", 1)[0], values.reshape(answer["rows"], answer["columns"])))
+        return shown
+
+    def page(self, series: dict[str, Any]) -> str:
+        """Address of a series in Orthanc's web viewer."""
+        return f"http://127.0.0.1:{self.http}/web-viewer/app/viewer.html?series={series['ID']}"
 
     @property
     def dicomweb(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
@@ -169,8 +172,30 @@ def check(orthanc: Orthanc, files: list[Path], derived: str, folder: Path) -> li
     assert errors_of(paths[:3]) <= errors_of(files[:3])
     assert all("research use only" in image.SeriesDescription for image in made)
     assert all(len(image.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 1 for image in made)
-    assert orthanc.bytes(f"instances/{found[derived]['Instances'][0]}/preview")[:4] == b"\x89PNG"
+    check_view(orthanc, found[derived], made)
     return made
+
+
+def check_view(orthanc: Orthanc, series: dict[str, Any], made: list[Any]) -> None:
+    """Orthanc's viewer shows all slices, in the order of space, with the stored values, and the words of the series."""
+    shown = orthanc.viewed(series)
+    uids = {each["ID"]: each["MainDicomTags"]["SOPInstanceUID"] for each in orthanc.get("instances?expand")}
+    by_uid = {image.SOPInstanceUID: image for image in made}
+    images = [by_uid[uids[instance]] for instance, _ in shown]
+    assert len(images) == len({image.SOPInstanceUID for image in images}) == len(made)
+    places = [np.array(image.ImagePositionPatient, float) @ normal(image) for image in images]
+    assert places in (sorted(places), sorted(places, reverse=True))
+    for image, (_, values) in zip(images, shown, strict=True):
+        np.testing.assert_array_equal(values, image.pixel_array)
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    assert browser, "Chromium is not there: environments/browser.sh installs it"
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom"]
+    page = subprocess.run([*command, orthanc.page(series)], capture_output=True, text=True, timeout=120)
+    assert html.escape(made[0].SeriesDescription, quote=False) in page.stdout
+
+
+def normal(image: Any) -> np.ndarray:
+    return np.cross(*np.reshape(np.array(image.ImageOrientationPatient, float), (2, 3)))
 
 
 def instance_count(orthanc: Orthanc) -> int:

@@ -40,7 +40,8 @@ def write_derived_series(
 
     The volume may have any order and direction of axes, and finer pixels or fewer slices than the source; it is never
     resampled. CT is stored in whole HU (int16, slope 1, intercept 0). MR values are stored exactly if they are whole
-    numbers, else in 65536 steps, which the DerivationDescription states. The folder appears complete or not at all.
+    numbers up to 32767, else in as many steps, which the DerivationDescription states. The folder appears complete or
+    not at all.
 
     Args:
         volume: object that is indexed like an array (X, Y, Z), such as nibabel's `dataobj`; seen slice by slice, twice.

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..geometry import Stack
 
+LARGEST_MR = 32767
 ALIGNED = 1e-3  # of a voxel: NIfTI stores an affine in single precision
 
 
@@ -163,7 +164,10 @@ class Storage:
 
 
 def choose_storage(slices: Iterable[NDArray[Any]], modality: str) -> Storage:
-    """Choose the storage of a volume: whole HU for CT; for MR whole numbers as they are, else 65536 steps.
+    """Choose the storage of a volume: whole HU for CT; for MR whole numbers as they are up to 32767, else 32767 steps.
+
+    MR leaves the upper half of 16 bits unused, as Orthanc's viewer, for one, reads unsigned values as signed ones, and
+    would show the brightest voxels as the darkest.
 
     Args:
         slices: slices of the volume, seen once.
@@ -173,7 +177,7 @@ def choose_storage(slices: Iterable[NDArray[Any]], modality: str) -> Storage:
         ValueError: when a value is not finite, or a CT value does not fit 16 bits. Nothing is clipped.
     """
     low, high, fraction = _limits(slices)
-    if modality == "CT" or (fraction == 0 and low >= 0 and high <= 65535):
+    if modality == "CT" or (fraction == 0 and low >= 0 and high <= LARGEST_MR):
         dtype = np.dtype("int16" if modality == "CT" else "uint16")
         info = np.iinfo(dtype)
         if round(low) < info.min or round(high) > info.max:
@@ -201,5 +205,5 @@ def _steps(low: float, high: float) -> Storage:
     intercept = float(f"{low:.6e}")
     intercept -= abs(intercept) * 1e-6  # at or below the least value after rounding
     intercept = float(f"{intercept:.6e}")
-    slope = float(f"{max(high - intercept, 1e-6) / 65534:.6e}")
+    slope = float(f"{max(high - intercept, 1e-6) / (LARGEST_MR - 1):.6e}")
     return Storage("uint16", slope, intercept, (low, high), slope / 2)
