@@ -12,7 +12,7 @@ from typing import Any
 
 from ..dicom.files import dicom_among, dicom_files, names_well, require_pydicom, safe_names
 from ..dicom.reader import item_of
-from ..dicom.series import Found, find_volumes
+from ..dicom.series import find_volumes
 from ..dicom.zip_files import unpacked
 from ..files import walk
 from ..images.names import MAP_SUFFIX
@@ -251,7 +251,7 @@ def _of_dicom(files: Sequence[Path], root: Path, modality: str | None, *, beside
         if volume not in volumes:
             logger.info(f"Skipped {volume}: the bundle is for {modality}.")
     if not volumes:
-        raise ValueError(f"{str(root)!r} holds no {modality or 'CT or MR'} volume to translate: {_reasons(found)}")
+        raise ValueError(f"{str(root)!r} holds no {modality or 'CT or MR'} volume to translate: {found.reasons}")
     alone = len(found.volumes) == 1 and not found.damaged and not beside and (root.is_dir() or root in files)
     if alone and names_well(root, volumes[0].header):
         return [{"image": str(root)}]
@@ -260,12 +260,6 @@ def _of_dicom(files: Sequence[Path], root: Path, modality: str | None, *, beside
     items: list[dict[str, Any]] = [{"image": item_of(volume, parent / n)} for volume, n in zip(volumes, names)]
     belonging = {file for volume in found.volumes for file in volume.damaged}
     return items + [{"image": str(file)} for file in found.damaged if file not in belonging]  # of no volume: they fail
-
-
-def _reasons(found: Found) -> str:
-    reasons = [f"{len(files)} of its files: {reason}." for reason, files in found.skipped.items()]
-    reasons += [f"There is {volume}." for volume in found.volumes]
-    return " ".join([*reasons, *list(found.damaged.values())[:3]])
 
 
 def _is_volume(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,10 +85,21 @@ class Found:
     skipped: dict[str, list[Path]]
     damaged: dict[Path, str]
 
-    def log(self) -> None:
-        """Log what is translated, what is left out, and why."""
+    @property
+    def reasons(self) -> str:
+        """Why files are no part of a volume, in a sentence each; of damaged ones the first three."""
+        told = [f"{len(files)} of its files: {reason}." for reason, files in self.skipped.items()]
+        told += [f"There is {volume}." for volume in self.volumes]
+        return " ".join([*told, *list(self.damaged.values())[:MOST_NAMED]])
+
+    def log_skipped(self) -> None:
+        """Log what is left out, and why."""
         for reason, files in self.skipped.items():
             logger.info(f"Skipped {_listed(files)}: {reason}.")
+
+    def log(self) -> None:
+        """Log what is translated, what is left out, and why."""
+        self.log_skipped()
         for reason in self.damaged.values():
             logger.warning(reason)
         for volume in self.volumes:
@@ -110,12 +121,28 @@ def find_volumes(files: Iterable[Path], *, keep: bool = False) -> Found:
         >>> find_volumes([]).volumes
         ()
     """
-    series: dict[str, list[Slice]] = {}
-    skipped: dict[str, list[Path]] = {}
+    headers: dict[Path, Dataset] = {}
     damaged: dict[Path, str] = {}
     for file in files:
         try:
-            header = read_header(file, keep=keep)
+            headers[file] = read_header(file, keep=keep)
+        except ValueError as error:
+            damaged[file] = str(error)
+    return volumes_of(headers, damaged)
+
+
+def volumes_of(headers: Mapping[Path, Dataset], damaged: Mapping[Path, str] | None = None) -> Found:
+    """Group the images of DICOM files into volumes, and tell what is no part of one, as `find_volumes` does.
+
+    Args:
+        headers: header of each file.
+        damaged: files that cannot be read, with the reason.
+    """
+    series: dict[str, list[Slice]] = {}
+    skipped: dict[str, list[Path]] = {}
+    damaged = dict(damaged or {})
+    for file, header in headers.items():
+        try:
             with naming(file):
                 reason = why_no_volume(header)
             if reason:

@@ -85,7 +85,9 @@ def translate_series(
     paths = [Path(file).resolve() for file in files]
     source = read_source_series(paths)
     cache.keep_series({image.file: (stamp(image.file), image.header) for image in source.slices})  # for the bundle
-    series = _linked(paths, Path(work_dir) / checked_uid(source.headers[0], "SeriesInstanceUID"))
+    series = _linked(
+        [image.file for image in source.slices], Path(work_dir) / checked_uid(source.headers[0], "SeriesInstanceUID")
+    )
     output = Path(work_dir) / "output"
     given = {**(overrides or {}), **({} if target is None else {"target": target})}
     workflow = ConfigWorkflow(

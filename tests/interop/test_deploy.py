@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ParametricMapStorage
+from pydicom.uid import ParametricMapStorage, generate_uid
 
 import common
 from tests.helpers.pages import commands
@@ -176,6 +176,72 @@ def test_an_image_that_its_scanner_derived_is_judged_as_on_the_command_line(envi
     doubted = [f"{check['check']}: " for check in facts["guards"]["checks"] if check["verdict"] != "passed"]
     assert doubted
     assert all(check in image.ImageComments for check in doubted for image in images)
+
+
+def scouted(series, first):
+    """Give a series a localizer of its own UID, and its study another one in a series of its own."""
+    image = dcmread(sorted(series.iterdir())[0])
+    for name, uid in ((first, image.SeriesInstanceUID), ("other_scout.dcm", generate_uid())):
+        image.SeriesInstanceUID, image.SOPInstanceUID = uid, generate_uid()
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        image.save_as(series / name)
+
+
+@pytest.mark.parametrize("first", ["0000", "zzzz"])
+def test_localizers_are_left_out_as_on_the_command_line(first, environment, unpacked, dicom_studies, tmp_path):
+    series = shutil.copytree(dicom_studies / "chest" / "B30f", tmp_path / "series")
+    count = len(list(series.iterdir()))
+    scouted(series, first)
+    done = app(environment("deploy"), unpacked["ggcl"], series, tmp_path / "app", target="B70f")
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
+    images = images_in(tmp_path / "app")
+    assert len(images) == count
+    check_pixels(images, command_line(unpacked["ggcl"], series, tmp_path / "command", {"target": "B70f"}))
+
+
+def test_a_study_of_localizers_is_refused_with_the_reason(environment, unpacked, dicom_studies, tmp_path):
+    series = tmp_path / "series"
+    shutil.copytree(dicom_studies / "chest" / "B30f", series)
+    for path in series.iterdir():
+        image = dcmread(path)
+        image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        image.save_as(path)
+    done = app(environment("deploy"), unpacked["ggcl"], series, tmp_path / "app", target="B70f")
+    assert done.returncode == 1
+    assert "a localizer (ImageType LOCALIZER)" in done.stderr
+    assert not list((tmp_path / "app").iterdir())
+
+
+@pytest.mark.parametrize(("guards", "code"), [("refuse", 1), ("warn", 0)])
+def test_guards_refuse_or_warn_as_on_the_command_line(guards, code, environment, unpacked, tmp_path):
+    """A kernel of another vendor, which cannot be estimated from three slices of a leg."""
+    series = real_series("ibsi_STS_019_CT.zip", tmp_path, 3)
+    options = {"target": "B70f", "set": f"guards={guards}"}
+    done = app(environment("deploy"), unpacked["ggcl"], series, tmp_path / "app", **options)
+    words = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", "configs/inference.yaml"]
+    words += ["--bundle_root", ".", "--dataset_dir", str(series), "--output_dir", str(tmp_path / "command")]
+    told = started([*words, "--target", "B70f", "--guards", guards], cwd=unpacked["ggcl"])
+    assert (done.returncode, told.returncode) == (code, code), done.stderr[-2000:] + told.stderr[-2000:]
+    assert len(list((tmp_path / "command").rglob("*.nii*"))) == 1 - code
+    if code:
+        (reason,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert "kernel" in reason
+        assert reason.split("kernel")[-1] in told.stderr
+        assert not list((tmp_path / "app").iterdir())
+    else:
+        assert all("kernel: " in image.ImageComments for image in images_in(tmp_path / "app"))
+
+
+def test_a_damaged_slice_is_not_left_out_silently(environment, unpacked, dicom_studies, tmp_path):
+    """The SDK's loader passes over a file that it cannot read."""
+    series = shutil.copytree(dicom_studies / "chest" / "B30f", tmp_path / "series")
+    (series / "0002").write_bytes(b"")
+    done = app(environment("deploy"), unpacked["ggcl"], series, tmp_path / "app", target="B70f")
+    assert done.returncode == 1
+    assert "error: A slice may be missing: " in done.stderr
+    assert "0002' cannot be read as DICOM" in done.stderr
+    assert not list((tmp_path / "app").iterdir())
 
 
 def test_an_unknown_target_is_refused(environment, unpacked, dicom_studies, tmp_path):

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ...dicom.files import why_no_volume
 from ...dicom.headers import read_header
+from ...dicom.series import find_volumes
 from ...errors import DISK_FULL, DiskFullError, causes, own_error
 from ...inference.dicom_series import translate_series, write_translation
 from .inbox import Inbox
@@ -76,13 +76,11 @@ class Worker:
     def _judge(self, series: Series) -> None:
         """Find the rules for a series; one that none takes is removed."""
         files = self.inbox.files(series.uid)
-        try:
-            header: Any = read_header(files[0]) if files else {}
-            reason = why_no_volume(header) if files else "no image of it is left"
-        except ValueError as error:
-            header, reason = {}, str(error)
+        found = find_volumes(files)
+        reason = found.reasons.removesuffix(".") or "no image of it is left"
         jobs = []
-        if not reason:
+        if found.volumes:
+            header: Any = found.volumes[0].header
             refusals = {rule.name: rule.why_not(header) for rule in self.settings.rules}
             names = " ".join(file.name for file in files)
             for rule in self.settings.rules:
@@ -94,7 +92,7 @@ class Worker:
             if self.journal.complete(series, jobs):
                 taken = ", ".join(job.rule for job in jobs)
                 logger.info(f"Series {series.uid} of {series.sender} is complete: {len(files)} images, for {taken}.")
-        elif self.journal.skip(series, str(reason)):
+        elif self.journal.skip(series, reason):
             logger.info(f"Series {series.uid} of {series.sender} is skipped: {reason}.")
             self.inbox.remove(series)
 

@@ -20,15 +20,16 @@ from .operators import BundleTranslationOperator, DerivedSeriesWriterOperator
 
 
 def selection_rules(modality: str, series: str | None = None) -> str:
-    """Return the SDK's rules, in JSON, that select the series of a bundle: its modality, and no localizer.
+    """Return the SDK's rules, in JSON, that select the series of a bundle: those of its modality.
 
-    An image that its scanner derived is taken, as on the command line; the bundle's own checks judge it.
+    Which of them hold a volume is found as on the command line, see `BundleTranslationOperator`: an image that its
+    scanner derived is taken, a localizer is not.
 
     Args:
         modality: `CT` or `MR`.
         series: A SeriesInstanceUID, or a regular expression found in the SeriesDescription.
     """
-    conditions: dict[str, Any] = {"Modality": f"^{modality}$", "ImageType": ["!LOCALIZER"]}
+    conditions: dict[str, Any] = {"Modality": f"^{modality}$"}
     if series is not None:
         is_uid = series.replace(".", "").isdigit() and "." in series
         conditions["SeriesInstanceUID" if is_uid else "SeriesDescription"] = series

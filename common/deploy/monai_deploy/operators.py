@@ -9,6 +9,8 @@ from typing import Any
 
 from monai.deploy.core import ConditionType, Fragment, Operator, OperatorSpec
 
+from ...dicom.files import dicom_among
+from ...dicom.series import DicomVolume, find_volumes
 from ...images.names import MAP_SUFFIX
 from ...inference.dicom_series import Target, Translation, translate_series, write_translation
 
@@ -57,8 +59,7 @@ class BundleTranslationOperator(Operator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Translate the selected series."""
-        series = one_series(op_input.receive("study_selected_series_list"))
-        files = [instance.get_native_sop_instance().filename for instance in series.get_sop_instances()]
+        files = files_of_one_series(op_input.receive("study_selected_series_list"))
         work_dir = tempfile.mkdtemp(dir=self.work_dir)
         translation = translate_series(self.bundle, files, work_dir, target=self.target, overrides=self.overrides)
         op_output.emit(translation, "translation")
@@ -95,25 +96,42 @@ class DerivedSeriesWriterOperator(Operator):
             logger.warning(f"{folder.name} is DOUBTED: {doubt}")
 
 
-def one_series(selected: Any) -> Any:
-    """Return the only series of a selection.
+def files_of_one_series(selected: Any) -> list[Path]:
+    """Return the files of the only series of a selection that holds a volume, which is found as on the command line.
+
+    The SDK's loader leaves out one of two images at the same place, such as an echo or a localizer, and files that it
+    cannot read. Therefore all files are taken that lie beside those of the selection.
 
     Args:
         selected: List of the SDK's `StudySelectedSeries`.
 
     Raises:
-        ValueError: If there is none, or more than one: a program must not guess which one is meant.
+        ValueError: If none does, or more than one: a program must not guess which one is meant; or if a file that may
+            be a slice of it cannot be read.
     """
-    found = [chosen.series for study in selected for chosen in study.selected_series]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    series = {
+        str(chosen.series.SeriesInstanceUID): chosen.series for each in selected for chosen in each.selected_series
+    }
+    images = [instance.get_native_sop_instance() for each in series.values() for instance in each.get_sop_instances()]
+    folders = sorted({Path(image.filename).parent for image in images})
+    found = find_volumes(file for folder in folders for file in dicom_among(sorted(folder.iterdir())))
+    found.log_skipped()
+    volumes: dict[str, list[DicomVolume]] = {}
+    for volume in found.volumes:
+        if (uid := str(volume.header.SeriesInstanceUID)) in series:
+            volumes.setdefault(uid, []).append(volume)
+    if not volumes:
         raise ValueError(
-            "The input folder has no series that fits: the modality of the bundle, no localizer, and what"
-            " `--series` asks for."
+            "The input folder has no series that fits: the modality of the bundle, a volume, and what `--series` asks"
+            f" for. {found.reasons}".rstrip()
         )
-    names = [f"{series.SeriesDescription!r} ({series.SeriesInstanceUID})" for series in found]
-    raise ValueError(
-        f"The input folder has {len(found)} series that fit: {', '.join(names)}. Choose one with `--series`, by a part"
-        " of its SeriesDescription or its SeriesInstanceUID."
-    )
+    if len(volumes) > 1:
+        names = [f"{series[uid].SeriesDescription!r} ({uid})" for uid in volumes]
+        raise ValueError(
+            f"The input folder has {len(volumes)} series that fit: {', '.join(names)}. Choose one with `--series`, by a"
+            " part of its SeriesDescription or its SeriesInstanceUID."
+        )
+    (only,) = volumes.values()
+    if damaged := [found.damaged[file] for volume in only for file in volume.damaged]:
+        raise ValueError(f"A slice may be missing: {damaged[0]}")
+    return [file for volume in only for file in volume.files]

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..files import SINGLE_FRAME, is_dicom, quiet_pydicom
+from ..files import SINGLE_FRAME, dicom_among, quiet_pydicom
 from ..geometry import Stack, stack
 from ..headers import cache, read_header, slices_of
+from ..series import volumes_of
 
 REQUIRED = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
@@ -21,8 +22,9 @@ def read_source_series(source: str | Path | Iterable[str | Path], *, tolerance_m
     """Read the headers of one series of single-frame images, and its geometry.
 
     Slices are sorted by position, as in any volume that is read. They stand in the order of their InstanceNumbers where
-    that is an order in space, be it along or against their normal. The headers of a series whose pixels were read a
-    moment ago are not parsed again.
+    that is an order in space, be it along or against their normal. Localizers, reports and whatever else is no part of
+    a volume is left out and logged, see `find_volumes`. The headers of a series whose pixels were read a moment ago are
+    not parsed again.
 
     Args:
         source: a folder whose DICOM files are one series, or its files.
@@ -30,8 +32,8 @@ def read_source_series(source: str | Path | Iterable[str | Path], *, tolerance_m
 
     Raises:
         FileNotFoundError: when there is no DICOM file.
-        ValueError: when the files are of several series, are not CT or MR single-frame images, lack what places them,
-            or when the slices are no even stack.
+        ValueError: when no file is part of a volume, when the files are of several series, are multi-frame images, lack
+            what places them, or when the slices are no even stack.
 
     Example:
         >>> read_source_series("absent")
@@ -48,6 +50,12 @@ def _read(source: str | Path | Iterable[str | Path], tolerance_mm: float) -> Sta
     place = repr(str(source)) if isinstance(source, (str, Path)) else "(a list)"
     if not headers:
         raise FileNotFoundError(f"`source` {place} holds no DICOM file.")
+    found = volumes_of(headers)
+    found.log_skipped()
+    left_out = {path for files in found.skipped.values() for path in files}
+    headers = {path: header for path, header in headers.items() if path not in left_out}
+    if not headers:
+        raise ValueError(f"`source` {place} holds no volume to translate: {found.reasons}")
     first_path, first = next(iter(headers.items()))
     for path, header in headers.items():
         _check(header, path.name, first, first_path.name)
@@ -61,7 +69,8 @@ def _files(source: str | Path | Iterable[str | Path]) -> list[Path]:
         folder = Path(source)
         source = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     paths = [Path(path) for path in source]
-    return [path for path in paths if path.name.upper() != "DICOMDIR" and (is_dicom(path) or _was_read(path))]
+    found = set(dicom_among(paths))  # those that are damaged, too: a lost slice at an end would not be missed
+    return [path for path in paths if path in found or _was_read(path)]
 
 
 def _was_read(path: Path) -> bool:
@@ -73,7 +82,7 @@ def _check(header: Any, name: str, first: Any, first_name: str) -> None:
         given = getattr(header.SOPClassUID, "name", header.SOPClassUID)
         raise ValueError(
             f"{name} must be a single-frame CT or MR image, got the SOP class {given!r}. Convert enhanced multi-frame"
-            " objects to single frames, and leave localizers and reports out."
+            " objects to single frames."
         )
     if missing := [keyword for keyword in REQUIRED if header.get(keyword) in (None, "")]:
         raise ValueError(f"{name} lacks {', '.join(missing)}: it cannot be placed in space, or be referred to.")

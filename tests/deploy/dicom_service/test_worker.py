@@ -16,7 +16,7 @@ from pydicom.uid import ParametricMapStorage
 
 import common
 from common.deploy.dicom_service.__main__ import _step
-from common.deploy.dicom_service.inbox import Inbox
+from common.deploy.dicom_service.inbox import Inbox, _name
 from common.deploy.dicom_service.journal import FAILED, RECEIVED, REPLACED, SENT, TRANSLATED, TRANSLATING, Journal
 from common.deploy.dicom_service.listener import Listener
 from common.deploy.dicom_service.settings import Settings
@@ -43,11 +43,15 @@ class Service:
     def new_worker(self) -> Worker:
         return Worker(self.settings, self.journal, self.inbox, busy=self.listener.busy, clock=lambda: self.now)
 
-    def settle(self) -> None:
-        """Do all that there is to do now."""
+    def step(self) -> bool:
+        """Do one step, after the associations of what was sent have ended."""
         while self.listener.busy():
             pass
-        while self.worker.step():
+        return self.worker.step()
+
+    def settle(self) -> None:
+        """Do all that there is to do now."""
+        while self.step():
             pass
 
     def states(self) -> list[str]:
@@ -115,6 +119,53 @@ def test_what_no_rule_takes_is_skipped_with_the_reason_and_removed(settings, tmp
         assert running.journal.jobs() == []
 
 
+@pytest.mark.parametrize("name", ["0000.dcm", "9999.dcm"])
+def test_a_localizer_in_the_series_is_left_out_wherever_it_stands(settings, sharp, name, caplog):
+    caplog.set_level(logging.INFO)
+    scout = sharp[0].with_name(name)
+    scout.write_bytes(sharp[0].read_bytes())
+    uid = scout_uid(name)
+    change(scout, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ConvolutionKernel="T20s", SOPInstanceUID=uid)
+    with archive() as kept, service(settings(kept.port)) as running:
+        assert send([scout, *sharp], running.port) == [0] * 5
+        running.settle()
+        assert running.states() == [SENT]
+    assert len(kept.images) == len(sharp)
+    assert {image.ConvolutionKernel for image in kept.images} == {"B30f synthetic"}
+    assert "a localizer (ImageType LOCALIZER)" in caplog.text
+
+
+def scout_uid(name):
+    """A UID whose file comes before those of all other images, or after them, in the service's folder."""
+    return next(uid for uid in map("1.2.3.{}".format, range(10_000)) if (_name(uid) < "01") == name.startswith("0"))
+
+
+def test_a_series_of_localizers_is_skipped_with_the_reason(settings, sharp):
+    for path in sharp:
+        change(path, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    with service(settings(1)) as running:
+        assert send(sharp, running.port) == [0] * 4
+        running.settle()
+        (series,) = running.journal.series()
+        assert (series.state, series.reason) == ("skipped", "4 of its files: a localizer (ImageType LOCALIZER)")
+        assert running.journal.jobs() == []
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_an_image_that_cannot_be_read_neither_hides_the_series_nor_is_left_out(settings, sharp, number):
+    """The rules look at the others, and the translation is refused, at whichever end the damaged slice lies."""
+    with service(settings(1)) as running:
+        assert send(sharp, running.port) == [0] * 4
+        while running.listener.busy():
+            pass
+        (series,) = running.journal.series()
+        running.inbox.files(series.uid)[number].write_bytes(b"")
+        running.settle()
+        (job,) = running.journal.jobs()
+        assert job.state == FAILED
+        assert "the series cannot be read as DICOM" in job.reason or ".dcm' cannot be read as DICOM" in job.reason
+
+
 def test_it_waits_for_quiet_and_for_the_end_of_the_association(settings, sharp):
     with service(settings(1, quiet_seconds=30)) as running:
         send(sharp, running.port)
@@ -151,9 +202,9 @@ def test_images_that_come_late_replace_the_job_that_waits(settings, sharp):
     with service(settings(1)) as running:
         send(sharp[:3], running.port)
         running.worker._translate = lambda job: None
-        running.worker.step()
+        running.step()
         send(sharp[3:], running.port)
-        running.worker.step()
+        running.step()
         first, second = sorted(running.journal.jobs(), key=lambda job: len(job.files))
         assert (first.state, first.reason) == (FAILED, REPLACED)
         assert (second.state, len(second.files.split())) == (RECEIVED, 4)
@@ -179,7 +230,7 @@ def test_a_series_that_ends_the_service_again_and_again_fails(settings, sharp):
     with service(settings(1)) as running:
         send(sharp, running.port)
         running.worker._translate = lambda job: running.journal.change(job, running.now, state=TRANSLATING)
-        running.worker.step()
+        running.step()
         for _ in range(3):
             (job,) = running.journal.jobs()
             running.journal.change(job, running.now, state=TRANSLATING)
@@ -200,7 +251,7 @@ def test_an_archive_that_is_down_is_tried_again_ever_later(settings, sharp):
             assert (job.state, job.reason) == (TRANSLATED, "ARCHIVE at 127.0.0.1:1 does not answer")
             waits.append(job.due - running.now)
             running.now = job.due
-            assert running.worker.step()
+            assert running.step()
         assert waits == [10, 20, 40, 80, 160, 320, 640, 640, 640]
 
 
@@ -293,7 +344,7 @@ def test_a_stop_in_the_middle_leaves_the_job_for_the_next_start(settings, sharp,
         with monkeypatch.context() as patch:
             patch.setattr("common.deploy.dicom_service.worker.write_translation", stopped)
             with pytest.raises(KeyboardInterrupt):
-                running.worker.step()
+                running.step()
         (job,) = running.journal.jobs()
         assert (job.state, job.crashes) == (RECEIVED, 0)
         assert not any((running.settings.folder / "work").iterdir())

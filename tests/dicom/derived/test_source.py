@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from common.bundles import KERNEL_CONVERSION
 from common.dicom import image_readers, source_files
@@ -110,7 +114,7 @@ def test_a_leaning_stack_can_be_derived_from(folder):
         ({"FrameOfReferenceUID": ""}, "0003 lacks FrameOfReferenceUID: it cannot be placed in space"),
         ({"InstanceNumber": ""}, "0003 lacks InstanceNumber"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "got the SOP class 'Enhanced CT Image Storage'"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "got the SOP class 'Secondary Capture Image Storage'"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "The source series 3 lacks 1 of its 4 slices"),
     ],
 )
 def test_a_source_that_is_no_even_series_is_refused(folder, attributes, message):
@@ -125,10 +129,56 @@ def test_a_missing_slice_is_noticed(folder):
         read_source_series(folder)
 
 
+@pytest.mark.parametrize("name", ["0001", "0002", "0004"])
+@pytest.mark.parametrize("content", [b"", bytes(128) + b"DICM", b"no DICOM"])
+def test_a_damaged_slice_is_named_wherever_it_lies(folder, name, content):
+    (folder / name).write_bytes(content)
+    for source in (folder, sorted(folder.iterdir())):
+        with pytest.raises(ValueError, match=f"{name}' cannot be read as DICOM"):
+            read_source_series(source)
+
+
 def test_other_files_in_the_folder_are_passed_over(folder):
     (folder / "notes.txt").write_text("none of DICOM")
     (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     assert read_source_series(folder).shape == SHAPE
+
+
+def scout(folder, name="0000", **more):
+    """A localizer that bears the series' own UID, as some scanners export it."""
+    (folder / name).write_bytes((folder / "0001").read_bytes())
+    given = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SOPInstanceUID": generate_uid(), **more}
+    change(folder / name, **given)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({}, r"a localizer \(ImageType LOCALIZER\)"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "Secondary Capture Image Storage, no CT or MR image"),
+        (
+            {"ImageType": ["DERIVED"], "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
+            "a localizer by its geometry, which lies across the 4 slices of its study",
+        ),
+    ],
+)
+def test_what_is_no_part_of_the_volume_is_left_out_and_told(folder, caplog, attributes, reason):
+    caplog.set_level(logging.INFO)
+    expected = read_source_series(folder)
+    scout(folder, **attributes)
+    source = read_source_series(folder)
+    assert [header.SOPInstanceUID for header in source.headers] == [
+        header.SOPInstanceUID for header in expected.headers
+    ]
+    np.testing.assert_array_equal(source.affine, expected.affine)
+    assert re.search(f"Skipped 0000: {reason}.", caplog.text)
+
+
+def test_a_series_of_localizers_is_refused_with_the_reason(folder):
+    change_all(folder, lambda *_: {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})
+    reason = r"holds no volume to translate: 4 of its files: a localizer \(ImageType LOCALIZER\)\."
+    with pytest.raises(ValueError, match=reason):
+        read_source_series(folder)
 
 
 def test_a_folder_without_dicom_is_named(tmp_path):
