@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ..data.datalist import label_names, load_datalist, read_datalist
+from ..data.datalist import has_list, label_names, load_datalist
+from ..data.many import sampled
 from ..files import write_json
 from ..metrics.dose import Patient, enhancement_spread
 from .base import read_fitted
@@ -43,10 +44,12 @@ def measure_and_save_spread(
     Returns:
         Path of the file, or None if the list has no patients with truth and labels.
     """
-    entries = read_datalist(dataset_dir)[0].get("training_paired") or []
-    if not any(truth in entry and "label" in entry for entry in entries):
+    if not has_list(dataset_dir, "training_paired"):
         return None
-    known = [e for e in load_datalist(dataset_dir, "training_paired") if truth in e and "label" in e]
+    entries = load_datalist(dataset_dir, "training_paired")
+    known = sampled([e for e in entries if truth in e and "label" in e], "The spread of enhancement")
+    if not known:
+        return None
     patients = _patients(known, (source, truth), load, load_label or load)
     spread = enhancement_spread(patients, label_names(dataset_dir) or None)
     facts = {"source": source, "truth": truth, "patients": [entry.get("patient", "?") for entry in known]}
@@ -67,7 +70,7 @@ def load_spread(models_dir: str | Path) -> dict[str, dict[str, float]] | None:
 
 
 def _patients(
-    entries: list[dict[str, Any]], keys: tuple[str, str], load: Callable, load_label: Callable
+    entries: Sequence[dict[str, Any]], keys: tuple[str, str], load: Callable, load_label: Callable
 ) -> Iterator[Patient]:
     for entry in tqdm(entries, desc="true enhancement"):
         nect, cect = (np.asarray(load({"image": entry[key]})["image"][0]) for key in keys)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..data.datalist import load_datalist, load_domain, read_datalist
+from ..data.datalist import has_list, load_datalist, load_domain
+from ..data.many import sampled
 from ..files import write_json
 from ..networks.residual import IntensityCurveLayer, ResidualGenerator
 from ..transforms.standardize import BACKGROUND, DARKEST, LOWEST, foreground_ranks
@@ -118,7 +119,8 @@ def fit_and_save(
 
     The unpaired ones see the target domain of `training`. The intensity curve sees `training_paired`, and is omitted if
     a datalist has no pairs on one grid. The pairs are read under the domains' names: NECT and CECT are then the two
-    scans that a hospital has, not aligned; the phantom's aligned truth has its own key, which is not read.
+    scans that a hospital has, not aligned; the phantom's aligned truth has its own key, which is not read. Of a long
+    list, some volumes are read, see `common.data.many`.
 
     Args:
         models_dir: Folder of the file.
@@ -131,14 +133,15 @@ def fit_and_save(
         keep_clipped: See `IntensityCurve`; for CT in a window.
         prepare_target: As `prepare`, for the target domain where it is encoded otherwise.
     """
-    paired = bool(read_datalist(dataset_dir)[0].get("training_paired"))
+    paired = has_list(dataset_dir, "training_paired")
     pairs = _pairs(dataset_dir, {source: prepare, target: prepare_target or prepare}) if paired else iter(())
     first = next(pairs, None)
-    targets = (np.asarray(volume[0]) for volume in target_volumes)
+    targets = (np.asarray(volume[0]) for volume in sampled(target_volumes, "Unpaired baselines"))
     baselines = fit_baselines(
         targets, None if first is None else chain([first], pairs), names=names, keep_clipped=keep_clipped
     )
-    patients = [entry["patient"] for entry in load_domain(dataset_dir, "training", target)] if target_volumes else []
+    entries = load_domain(dataset_dir, "training", target) if len(target_volumes) else []
+    patients = [entry["patient"] for entry in sampled(entries, "Patients of the unpaired baselines")]
     facts = {"direction": f"{source}->{target}", "target_patients": patients, "paired": first is not None}
     return save_baselines(Path(models_dir) / FILE_NAME, baselines, facts)
 
@@ -192,7 +195,8 @@ def start_from_inverted(network: ResidualGenerator, models_dir: str | Path) -> N
 
 
 def _pairs(dataset_dir: str | Path, prepare: Mapping[str, Callable]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for entry in tqdm(load_datalist(dataset_dir, "training_paired"), desc="fitting baselines"):
+    entries = sampled(load_datalist(dataset_dir, "training_paired"), "The intensity curve")
+    for entry in tqdm(entries, desc="fitting baselines"):
         first, second = (each({"image": entry[domain]})["image"] for domain, each in prepare.items())
         if first.shape == second.shape:
             yield np.asarray(first[0]), np.asarray(second[0])

@@ -19,6 +19,7 @@ from .domains import (
     spacing_range,
 )
 from .inference_images import common_folder, find_conversions, find_images
+from .many import sampled
 from .patches import PairedPatchDataset, PatchVolume, UnpairedPatchDataset, draw_patch, random_patches
 from .seeded import EpochSampler, epoch_loader
 from .volume_cache import VolumeCache, cache_volumes, load_patch_volumes
@@ -55,6 +56,7 @@ __all__ = [
     "prepare_brats",
     "random_patches",
     "read_datalist",
+    "sampled",
     "spacing_range",
     "validation_images",
     "validation_patches",

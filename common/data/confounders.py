@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .domains import DomainVolume
+from .domains import DomainVolume, sampled_domains
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def warn_of_confounders(volumes: Sequence[DomainVolume], domains: Sequence[str])
 
     Pairs (all volumes of the same patients in every domain) cannot be confounded and are not measured.
 
+    Of many volumes, some of each domain are measured, see `common.data.many`.
+
     Args:
         volumes: Training volumes of all domains.
         domains: Names of the domains.
@@ -51,10 +53,13 @@ def warn_of_confounders(volumes: Sequence[DomainVolume], domains: Sequence[str])
     Returns:
         Pairs of domains that differ, by the name of the property.
     """
-    by_domain = {domain: [volume for volume in volumes if volume.domain == domain] for domain in domains}
-    patients = {frozenset(volume.patient for volume in group) for group in by_domain.values()}
-    if len(patients) < 2:
+    patients: dict[str, set[str]] = {domain: set() for domain in domains}
+    for volume in volumes:
+        if volume.domain in patients:
+            patients[volume.domain].add(volume.patient)
+    if len({frozenset(names) for names in patients.values()}) < 2:
         return {}
+    by_domain = sampled_domains(volumes, domains, "What else differs between domains")
     values = {m.name: {domain: _values(m, group) for domain, group in by_domain.items()} for m in MEASURES}
     found = {
         m.name: pairs

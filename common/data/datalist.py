@@ -75,7 +75,8 @@ def _loaded(path: Path, key: str, *version: Any) -> tuple[dict[str, Any], ...]:
     if not entries:
         filled = sorted(k for k, value in datalist.items() if isinstance(value, list) and value)
         raise ValueError(f"The datalist in {str(root)!r} has no list {key!r}, or an empty one; it has {filled}.")
-    return tuple(_absolute(entry, root, key) for entry in entries)
+    resolved: dict[str, str] = {}  # folders: a long list has few of them
+    return tuple(_absolute(entry, root, key, resolved) for entry in entries)
 
 
 def load_datalist(data: Data, key: str) -> list[dict[str, Any]]:
@@ -166,6 +167,12 @@ def describe(dataset_dir: str | Path) -> dict[str, Any]:
     }
 
 
+def has_list(dataset_dir: str | Path, key: str) -> bool:
+    """Return whether a datalist has a list of that name with an entry in it."""
+    path = _datalist_file(dataset_dir)
+    return bool(_read(path, *_version(path)).get(key))
+
+
 def label_names(dataset_dir: str | Path) -> dict[int, str]:
     """Return the names of a datalist's label values, such as `{1: "oedema"}`; empty if it has none."""
     path = _datalist_file(dataset_dir)
@@ -248,20 +255,30 @@ def _checked_entries(entries: Sequence[Mapping[str, Any]], key: str) -> list[dic
     return [dict(entry) for entry in entries]
 
 
-def _absolute(entry: dict[str, Any], root: Path, key: str) -> dict[str, Any]:
+def _absolute(entry: dict[str, Any], root: Path, key: str, resolved: dict[str, str]) -> dict[str, Any]:
     absolute = dict(entry)
     for name, value in entry.items():
         if isinstance(value, str) and name not in NOT_A_PATH:
-            path = Path(root, value)
-            if not path.exists() and "\\" in value:  # made on Windows
-                path = Path(root, PureWindowsPath(value).as_posix())
-            if not path.exists():
+            path = os.path.join(root, value)
+            if not os.path.exists(path) and "\\" in value:  # made on Windows
+                path = os.path.join(root, PureWindowsPath(value).as_posix())
+            if not os.path.exists(path):
                 raise FileNotFoundError(
-                    f"The datalist in {str(root)!r} names a file that does not exist: {str(path)!r} ({name!r} of"
+                    f"The datalist in {str(root)!r} names a file that does not exist: {str(Path(path))!r} ({name!r} of"
                     f" {entry.get('patient', 'an entry')!r} in {key!r}). Correct the path, or remove the entry."
                 )
-            absolute[name] = str(path.resolve())
+            absolute[name] = _resolve(path, resolved)
     return absolute
+
+
+def _resolve(path: str, folders: dict[str, str]) -> str:
+    """Return the path without links, as `Path.resolve` does; folders are resolved once."""
+    folder, name = os.path.split(path)
+    if not name or name in (os.curdir, os.pardir) or os.path.islink(path):
+        return os.path.realpath(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)
 
 
 def _check_entry(entry: Any, key: str, path: Path) -> None:

@@ -6,23 +6,27 @@ A 2.5-D stack is three neighbouring axial slices as one image of three channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import overload
 
 import numpy as np
 import torch
 
 from ..images.names import file_name
 from .datalist import Data, load_datalist, load_domain
+from .many import LazyPlaces, LazyVolumes, sampled, sampled_patients
 from .patches import random_patches
 from .seeded import Entries, SeededDataset, apply_seeded, draw_seed
 from .volume_cache import VolumeCache, cache_volumes, load_patch_volumes
 
 BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as background
+IMAGES_OF_A_VOLUME = 8  # of each of some volumes that stand for many
 STACK = 3  # neighbouring slices that a 2.5-D network takes as channels
 
 
 def axial_slices(
     volumes: Sequence[torch.Tensor], *, like: Sequence[torch.Tensor] | None = None, min_foreground: float = 0.05
-) -> list[torch.Tensor]:
+) -> Sequence[torch.Tensor]:
     """Cut volumes into axial slices, and keep those with enough foreground.
 
     Args:
@@ -31,16 +35,18 @@ def axial_slices(
         min_foreground: Fraction of a slice's voxels above the background, in [0, 1).
 
     Returns:
-        Slices of shape (C, X, Y), which are views.
+        Slices of shape (C, X, Y), which are views; of many volumes `LazyImages`.
 
     Raises:
         ValueError: If no slice is left.
     """
+    if isinstance(volumes, LazyVolumes):
+        return LazyImages(volumes, _slices, like=like, min_foreground=min_foreground)
     slices = [
         slice_
         for volume, shown in zip(volumes, volumes if like is None else like, strict=True)
         for slice_, seen in zip(_slices(volume), _slices(shown), strict=True)
-        if (seen > BACKGROUND).float().mean().item() >= min_foreground
+        if _has_foreground(seen, min_foreground)
     ]
     if not slices:
         raise ValueError(
@@ -56,7 +62,7 @@ def axial_stacks(
     like: Sequence[torch.Tensor] | None = None,
     min_foreground: float = 0.05,
     slices: int = STACK,
-) -> list[torch.Tensor]:
+) -> Sequence[torch.Tensor]:
     """Cut volumes into 2.5-D stacks, and keep those whose middle slice has enough foreground.
 
     Stacks overlap: a volume of Z slices has Z - 2. They are views, which take no memory besides the volumes. For
@@ -70,7 +76,7 @@ def axial_stacks(
         slices: Number of slices in a stack, odd.
 
     Returns:
-        Images of shape (`slices`, X, Y), in order.
+        Images of shape (`slices`, X, Y), in order; of many volumes `LazyImages`.
 
     Raises:
         ValueError: If a volume has more than one channel or too few slices, shapes in `like` differ, or no stack is
@@ -81,13 +87,16 @@ def axial_stacks(
         >>> [stack[:, 0, 0].tolist() for stack in axial_stacks([volume])]
         [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
     """
+    cut = partial(_stacks, number=slices)
+    if isinstance(volumes, LazyVolumes):
+        return LazyImages(volumes, cut, like=like, min_foreground=min_foreground, middle=slices // 2)
     if like is not None:
         _check_alike(volumes, like)
     stacks = [
         stack
         for volume, shown in zip(volumes, volumes if like is None else like)
-        for stack, seen in zip(_stacks(volume, slices), _stacks(shown, slices))
-        if (seen[slices // 2] > BACKGROUND).float().mean().item() >= min_foreground
+        for stack, seen in zip(cut(volume), cut(shown))
+        if _has_foreground(seen[slices // 2], min_foreground)
     ]
     if not stacks:
         raise ValueError(
@@ -95,6 +104,73 @@ def axial_stacks(
             " others. Check the images, or lower `min_foreground`."
         )
     return stacks
+
+
+class LazyImages(Sequence[torch.Tensor]):
+    """Slices or stacks of many volumes that have enough foreground; a volume is loaded when an image of it is used.
+
+    Args:
+        volumes: Volumes.
+        cut: Function from a volume to its images.
+        like: Volumes whose foreground counts instead.
+        min_foreground: Fraction of an image's voxels above the background, in [0, 1).
+        middle: Channel of an image that is the slice whose foreground counts; None: all channels count.
+
+    Raises:
+        ValueError: If `like` has another length; when used, if two volumes of a pair differ in their shapes.
+    """
+
+    def __init__(
+        self,
+        volumes: LazyVolumes[torch.Tensor],
+        cut: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+        *,
+        like: Sequence[torch.Tensor] | None = None,
+        min_foreground: float = 0.05,
+        middle: int | None = None,
+    ) -> None:
+        if like is not None and len(volumes) != len(like):
+            raise ValueError(f"`like` must hold a volume for each of the {len(volumes)} volumes, got {len(like)}.")
+        self.volumes, self.cut, self.like = volumes, cut, like
+        self.min_foreground, self.middle = min_foreground, slice(None) if middle is None else middle
+        self._shown: dict[int, list[int]] = {}  # images with enough foreground, by volume
+        self.places = LazyPlaces(volumes, self._number, "Number of slices")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> torch.Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[torch.Tensor]: ...
+    def __getitem__(self, index: int | slice) -> torch.Tensor | Sequence[torch.Tensor]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        volume, place = self.places[index]
+        return self.cut(self.volumes[volume])[self._usable(volume)[place]]
+
+    def sample(self, each: int = IMAGES_OF_A_VOLUME) -> list[torch.Tensor]:
+        """Return some images of some volumes, always the same ones, which stand for all.
+
+        Args:
+            each: Largest number of images of a volume.
+        """
+        steps = np.unique(np.linspace(0, self.places.each - 1, min(each, self.places.each)).round().astype(int))
+        chosen = sampled(range(len(self.volumes)), "Slices to compare with", many=True)
+        return [self[volume * self.places.each + int(step)] for volume in chosen for step in steps]
+
+    def _usable(self, place: int) -> list[int]:
+        if place not in self._shown:
+            volume = self.volumes[place]
+            shown = volume if self.like is None else self.like[place]
+            _check_alike([volume], [shown])
+            self._shown[place] = [
+                n for n, seen in enumerate(self.cut(shown)) if _has_foreground(seen[self.middle], self.min_foreground)
+            ]
+        return self._shown[place]
+
+    def _number(self, place: int) -> int:
+        return len(self._usable(place))
 
 
 def check_depth(volume: torch.Tensor, slices: int = STACK) -> None:
@@ -124,7 +200,7 @@ def validation_images(
     labels: bool = True,
     cache: VolumeCache | None = None,
 ) -> list[dict[str, torch.Tensor]]:
-    """Load the images that validation translates.
+    """Load the images that validation translates; of a long list those of some patients.
 
     Args:
         data: Data folder, datalist, or the entries of its list `validation`.
@@ -138,8 +214,8 @@ def validation_images(
     Returns:
         Items `{"image": source}`, with the target under `label` if the validation list is paired.
     """
-    sources = cache_volumes(load_domain(data, "validation", source), transform, cache=cache)
-    entries = load_datalist(data, "validation")
+    entries = sampled_patients(load_datalist(data, "validation"), [source], "Validation")
+    sources = cache_volumes(load_domain(entries, "validation", source), transform, cache=cache)
     paired = labels and all(source in entry and target in entry for entry in entries)
     targets = cache_volumes(entries, transform, key=target, cache=cache) if paired else None
     images = sources if volumes else axial_slices(sources)
@@ -178,7 +254,8 @@ def validation_patches(
     Raises:
         ValueError: If there is no volume, or one has no patch.
     """
-    entries = load_domain(data, "validation", source)
+    chosen = sampled_patients(load_datalist(data, "validation"), [source], "Validation")
+    entries = load_domain(chosen, "validation", source)
     volumes = load_patch_volumes(entries, transform, mask_key=mask_key, cache=cache)
     return [{"image": patch} for patch in random_patches(volumes, size, each=each, seed=seed)]
 
@@ -223,6 +300,10 @@ class UnpairedDataset(SeededDataset):
         item = {"source": self.source[index], "target": self.target[other]}
         item = apply_seeded(self.transform, item, draw_seed(rng))
         return {name: torch.as_tensor(image) for name, image in item.items()}
+
+
+def _has_foreground(image: torch.Tensor, least: float) -> bool:
+    return (image > BACKGROUND).float().mean().item() >= least
 
 
 def _slices(volume: torch.Tensor) -> tuple[torch.Tensor, ...]:

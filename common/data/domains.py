@@ -6,7 +6,9 @@ Data sets yield slices of all domains, aligned slices of one patient in two doma
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,11 +16,13 @@ import torch
 from tqdm import tqdm
 
 from .datalist import Data, check_validation, load_datalist, load_domain
+from .many import LazyPlaces, LazyVolumes, are_many, sampled, sampled_patients
 from .seeded import Entries, SeededDataset, apply_seeded, draw_seed
-from .volume_cache import VolumeCache
+from .volume_cache import VolumeCache, tell_of_many
 
 
-class DomainVolume(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class DomainVolume:
     """A CT volume of a known domain.
 
     Attributes:
@@ -46,10 +50,51 @@ class DomainVolume(NamedTuple):
         return torch.as_tensor(apply_seeded(transform, {"image": image}, seed)["image"])
 
 
+class LazyDomainVolume(DomainVolume):
+    """One of many volumes, which is loaded when its slices or sizes are used.
+
+    Args:
+        volumes: All of them.
+        place: Index of this one.
+        domain: Name of the domain.
+        patient: Name of the patient.
+    """
+
+    # No `__dict__`: MONAI's `DataLoader` looks for random states in every attribute of each volume of a data set.
+    __slots__ = ("_place", "_volumes")
+    _volumes: LazyVolumes[DomainVolume]
+    _place: int
+
+    def __init__(self, volumes: LazyVolumes[DomainVolume], place: int, domain: str, patient: str) -> None:
+        for name, value in {"_volumes": volumes, "_place": place, "domain": domain, "patient": patient}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def _loaded(self) -> DomainVolume:
+        return self._volumes[self._place]
+
+    @property
+    def slices(self) -> np.ndarray:  # type: ignore[override]
+        """Axial slices, (Z, X, Y) int16 in HU."""
+        return self._loaded.slices
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:  # type: ignore[override]
+        """Pixel size within a slice, X and Y."""
+        return self._loaded.spacing_mm
+
+    @property
+    def slice_mm(self) -> float | None:  # type: ignore[override]
+        """Distance between slices, if known."""
+        return self._loaded.slice_mm
+
+
 def load_domains(
     data: Data, key: str, domains: Sequence[str], load: Callable, *, cache: VolumeCache | None = None
 ) -> list[DomainVolume]:
     """Load the volumes of some domains in one list of a datalist, with a progress bar.
+
+    Many volumes are loaded when they are used, see `common.data.many`.
 
     Args:
         data: Data folder, datalist or entries, see `load_datalist`.
@@ -63,17 +108,34 @@ def load_domains(
     """
     entries = [(domain, entry) for domain in domains for entry in load_domain(data, key, domain)]
     cache = cache or VolumeCache()
-    volumes = []
-    for domain, entry in tqdm(entries, desc=f"loading {key}"):
-        content = cache.get(entry["image"], load, _whole_hu)
-        between = content.get("slice_mm")  # which entries of an older cache lack
-        volumes.append(DomainVolume(content["hu"].numpy(), content["spacing_mm"], domain, entry["patient"], between))
-    return volumes
+    if are_many(entries):
+        tell_of_many(len(entries), cache)
+        later = partial(_load, load=load, cache=cache, hold=False)
+        volumes = LazyVolumes(entries, later, size=_bytes, mapped=cache.folder is not None)
+        return [LazyDomainVolume(volumes, n, domain, entry["patient"]) for n, (domain, entry) in enumerate(entries)]
+    return [_load(entry, load=load, cache=cache, hold=True) for entry in tqdm(entries, desc=f"loading {key}")]
+
+
+def sampled_domains(
+    volumes: Sequence[DomainVolume], domains: Sequence[str], purpose: str
+) -> dict[str, Sequence[DomainVolume]]:
+    """Return the volumes of each domain, of many some, see `common.data.many.sampled`.
+
+    Args:
+        volumes: Volumes of all domains.
+        domains: Names of the domains.
+        purpose: What they are for, for the log.
+    """
+    groups: dict[str, list[DomainVolume]] = {domain: [] for domain in domains}
+    for volume in volumes:
+        groups.setdefault(volume.domain, []).append(volume)
+    many = are_many(volumes)
+    return {domain: sampled(groups[domain], f"{purpose}, {domain}", many=many) for domain in domains}
 
 
 def spacing_range(volumes: Sequence[DomainVolume]) -> list[float]:
-    """Return the smallest and the largest pixel size in mm."""
-    sizes = [size for volume in volumes for size in volume.spacing_mm]
+    """Return the smallest and the largest pixel size in mm, of many volumes that of some."""
+    sizes = [size for volume in sampled(volumes, "Pixel sizes") for size in volume.spacing_mm]
     return [round(min(sizes), 4), round(max(sizes), 4)]
 
 
@@ -105,7 +167,11 @@ class MultiDomainDataset(SeededDataset):
             raise ValueError(f"`volumes` must hold every domain of {list(domains)}, got none of {empty}.")
         self.volumes, self.domains, self.transform = list(volumes), list(domains), transform
         self.data, self.seed = data, seed
-        self.places = [(v, z) for v, volume in enumerate(self.volumes) for z in range(len(volume.slices))]
+        self.places: Sequence[tuple[int, int]]
+        if _are_lazy(self.volumes):
+            self.places = LazyPlaces(self.volumes, self._depth, "Number of slices")
+        else:
+            self.places = [(v, z) for v, volume in enumerate(self.volumes) for z in range(len(volume.slices))]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -118,6 +184,9 @@ class MultiDomainDataset(SeededDataset):
             "domain": torch.tensor(self.domains.index(volume.domain)),
             "spacing_mm": torch.tensor(volume.pixel_mm),
         }
+
+    def _depth(self, place: int) -> int:
+        return len(self.volumes[place].slices)
 
 
 class PairedDomainsDataset(SeededDataset):
@@ -159,20 +228,38 @@ class PairedDomainsDataset(SeededDataset):
         self.patients: dict[str, dict[str, DomainVolume]] = {}
         for volume in volumes:
             self.patients.setdefault(volume.patient, {})[volume.domain] = volume
-        for patient, own in self.patients.items():
-            shapes = {volume.slices.shape for volume in own.values()}
-            if len(own) < 2 or len(shapes) > 1 or self.linear >= set(own):
-                raise ValueError(
-                    f"patient {patient!r} must have volumes of two domains on one grid, got {sorted(own)} of the shapes"
-                    f" {sorted(shapes)}; a pair of two of `linear` is none, got {sorted(self.linear)}."
-                )
-        self.places = [(v.patient, v.domain, z) for v in volumes for z in range(len(v.slices))]
+        lazy = _are_lazy(volumes)
+        for patient in sampled(list(self.patients), "Whether pairs are on one grid", many=lazy):
+            self._check(patient)
+        self.volumes = list(volumes)
+        self.places: Sequence[tuple[int, int]]
+        if lazy:
+            self.places = LazyPlaces(self.volumes, self._depth, "Number of slices")
+        else:
+            self.places = [(v, z) for v, volume in enumerate(self.volumes) for z in range(len(volume.slices))]
+        self._checked = None if not lazy else set[str]()
+
+    def _check(self, patient: str) -> None:
+        own = self.patients[patient]
+        shapes = {volume.slices.shape for volume in own.values()}
+        if len(own) < 2 or len(shapes) > 1 or self.linear >= set(own):
+            raise ValueError(
+                f"patient {patient!r} must have volumes of two domains on one grid, got {sorted(own)} of the shapes"
+                f" {sorted(shapes)}; a pair of two of `linear` is none, got {sorted(self.linear)}."
+            )
+
+    def _depth(self, place: int) -> int:
+        return len(self.volumes[place].slices)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def draw(self, epoch: int, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        patient, domain, z = self.places[index]
+        place, z = self.places[index]
+        patient, domain = self.volumes[place].patient, self.volumes[place].domain
+        if self._checked is not None and patient not in self._checked:
+            self._check(patient)
+            self._checked.add(patient)
         own = self.patients[patient]
         excluded = self.linear if domain in self.linear else {domain}
         others = [name for name in self.domains if name in own and name not in excluded]
@@ -263,9 +350,9 @@ def conversions(
         ValueError: If the validation list has no image that can be converted.
     """
     check_validation(data, domains, targets)
-    entries = load_datalist(data, "validation")
+    entries = sampled_patients(load_datalist(data, "validation"), domains, "Validation")
     there = [name for name in domains if any(name in entry or entry.get("domain") == name for entry in entries)]
-    volumes = load_domains(data, "validation", there, load, cache=cache)
+    volumes = load_domains(entries, "validation", there, load, cache=cache)
     by_patient = {(volume.patient, volume.domain): volume for volume in volumes}
     items = []
     for volume in volumes:
@@ -283,6 +370,23 @@ def conversions(
                 item["label"] = truth.encoded(z, transform)
             items.append(item)
     return items
+
+
+def _load(
+    domain_and_entry: tuple[str, dict[str, str]], *, load: Callable, cache: VolumeCache, hold: bool
+) -> DomainVolume:
+    domain, entry = domain_and_entry
+    content = cache.get(entry["image"], load, _whole_hu, hold=hold)
+    between = content.get("slice_mm")  # which entries of an older cache lack
+    return DomainVolume(content["hu"].numpy(), content["spacing_mm"], domain, entry["patient"], between)
+
+
+def _bytes(volume: DomainVolume) -> int:
+    return volume.slices.nbytes
+
+
+def _are_lazy(volumes: Sequence[DomainVolume]) -> bool:
+    return any(isinstance(volume, LazyDomainVolume) for volume in volumes[:1])
 
 
 def _whole_hu(item: dict[str, Any]) -> dict[str, Any]:

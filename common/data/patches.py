@@ -9,6 +9,7 @@ import torch
 from scipy.ndimage import zoom
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
+from .many import LazyVolumes, are_many, sampled
 from .seeded import Entries, SeededDataset, apply_seeded, draw_seed
 
 MAX_TRIES = 1000  # patches drawn in one volume until it is refused
@@ -40,6 +41,10 @@ class PatchVolume:
                 raise ValueError(f"the mask of {name} is empty: there is no lung to draw patches from.")
             self.first = tuple(int(span[0]) for span in spans)
             self.last = tuple(int(span[-1]) + 1 for span in spans)
+
+    def nbytes(self) -> int:
+        """Return the bytes of image and mask."""
+        return self.image.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
 
 def draw_patch(
@@ -149,13 +154,13 @@ class UnpairedPatchDataset(SeededDataset):
         if downsampling not in DOWNSAMPLINGS:
             raise ValueError(f"`downsampling` must be one of {tuple(DOWNSAMPLINGS)}, got {downsampling!r}.")
         self.downsample = DOWNSAMPLINGS[downsampling]
-        self.source, self.target = list(source), list(target)
+        self.source, self.target = source, target
         self.factor, self.source_size = factor, source_size
         self.patches_per_volume, self.transform = patches_per_volume, transform
         self.downsampled_every, self.max_tries = downsampled_every, max_tries
         self.data, self.seed = data, seed
         for volumes, scale in ((self.source, 1), (self.target, factor)):  # fail now if a volume has no patch
-            for volume in volumes:
+            for volume in sampled(volumes, "Whether patches fit"):
                 self._draw(volume, scale, np.random.default_rng(seed))
 
     def __len__(self) -> int:
@@ -217,8 +222,13 @@ class PairedPatchDataset(SeededDataset):
             raise ValueError(
                 f"`target` must hold the truth of each `source` volume, got {len(source)} and {len(target)}."
             )
-        self.volumes = [_joined(coarse, fine, factor) for coarse, fine in zip(source, target)]
+        self.source, self.target = source, target
         self.factor, self.source_size = factor, source_size
+        self.volumes: Sequence[PatchVolume]
+        if are_many(source):
+            self.volumes = LazyVolumes(range(len(source)), self._join, size=PatchVolume.nbytes, mapped=False)
+        else:
+            self.volumes = [self._join(place) for place in range(len(source))]
         self.patches_per_volume, self.transform = patches_per_volume, transform
         self.data, self.seed = data, seed
 
@@ -232,9 +242,12 @@ class PairedPatchDataset(SeededDataset):
         item = apply_seeded(self.transform, item, draw_seed(rng))
         return {name: torch.as_tensor(image) for name, image in item.items()}
 
+    def _join(self, place: int) -> PatchVolume:
+        return _joined(self.source[place], self.target[place], self.factor)
+
 
 def random_patches(volumes: Sequence[PatchVolume], size: int, *, each: int, seed: int = 0) -> list[torch.Tensor]:
-    """Draw patches of every volume, the same ones each time.
+    """Draw patches of every volume, or of some of many, the same ones each time.
 
     Args:
         volumes: Volumes to draw from.
@@ -249,7 +262,8 @@ def random_patches(volumes: Sequence[PatchVolume], size: int, *, each: int, seed
         ValueError: As `draw_patch`.
     """
     rng = np.random.default_rng(seed)
-    return [draw_patch(volume, (size, size), rng) for volume in volumes for _ in range(each)]
+    chosen = sampled(volumes, "Patches to compare with")
+    return [draw_patch(volume, (size, size), rng) for volume in chosen for _ in range(each)]
 
 
 def _rejection(volume: PatchVolume, size: Sequence[int], what: str) -> str:

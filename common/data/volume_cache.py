@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import monai
 import torch
@@ -23,9 +23,12 @@ from tqdm import tqdm
 from .. import __version__
 from ..images.names import file_name, source_path
 from ..tensor_files import DamagedFileError, read_tensors, save_atomically
+from .many import LazyVolumes, are_many
 from .patches import PatchVolume
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SUFFIX = ".volume"  # no other file in the folder is touched
 GB = 10**9
@@ -67,7 +70,12 @@ class VolumeCache:
         self._total = 0.0  # bytes of all entries when they were listed last, and of those that were added since
 
     def get(
-        self, source: str | Path, prepare: Callable, arrange: Callable[[dict[str, Any]], dict[str, Any]]
+        self,
+        source: str | Path,
+        prepare: Callable,
+        arrange: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        hold: bool = True,
     ) -> dict[str, Any]:
         """Return `arrange(prepare({"image": source}))`, memory-mapped from its entry, which is made if need be.
 
@@ -75,10 +83,11 @@ class VolumeCache:
             source: An image file, or a folder of them.
             prepare: Transforms that load and prepare the image.
             arrange: A named function from their result to tensors, numbers and strings by name.
+            hold: Whether the entry stays as long as this object lives; else it may make room for others, and is made
+                again when it is asked for again.
 
         Raises:
-            ValueError: If `prepare` cannot be described, or the entries in use, which stay mapped as long as this
-                object lives, exceed the limit.
+            ValueError: If `prepare` cannot be described, or the held entries exceed the limit.
             DiskFullError: If the disk is full; nothing of the entry is left.
         """
         if self.folder is None:
@@ -91,7 +100,8 @@ class VolumeCache:
             self._make_room(path.parent, sum(each.nbytes for each in content.values() if torch.is_tensor(each)))
             save_atomically(content, path)
             content = _read(path, key) or content  # another process may have made room
-        self._used.add(path)
+        if hold:
+            self._used.add(path)
         return content
 
     def _make_room(self, folder: Path, needed: int) -> None:
@@ -106,8 +116,9 @@ class VolumeCache:
         total = needed + OVERHEAD + sum(size for _, size, _ in entries)
         for _, size, path in entries:
             if total > self.limit and path not in self._used:
-                path.unlink(missing_ok=True)
-                total -= size
+                with suppress(PermissionError):  # Windows removes no mapped file
+                    path.unlink(missing_ok=True)
+                    total -= size
         self._total = total
         if total > self.limit:
             raise ValueError(
@@ -118,8 +129,8 @@ class VolumeCache:
 
 def cache_volumes(
     entries: Sequence[dict[str, Any]], transform: Callable, *, key: str = "image", cache: VolumeCache | None = None
-) -> list[torch.Tensor]:
-    """Load and encode volumes once, with a progress bar.
+) -> Sequence[torch.Tensor]:
+    """Load and encode volumes once, with a progress bar; many volumes when they are drawn, see `common.data.many`.
 
     Args:
         entries: Data items; `entries[i][key]` is the path of a volume.
@@ -135,9 +146,7 @@ def cache_volumes(
     """
     if not entries:
         raise ValueError("`entries` must hold at least one volume to cache, got none.")
-    cache = cache or VolumeCache()
-    contents = [cache.get(entry[key], transform, _encoded) for entry in tqdm(entries, desc="loading volumes")]
-    return [MetaTensor(content["image"], meta={"filename_or_obj": content["file"]}) for content in contents]
+    return _loaded([entry[key] for entry in entries], partial(_volume, transform=transform), _bytes, cache)
 
 
 def load_patch_volumes(
@@ -146,8 +155,8 @@ def load_patch_volumes(
     *,
     mask_key: str | None = None,
     cache: VolumeCache | None = None,
-) -> list[PatchVolume]:
-    """Load and encode volumes once, with their masks.
+) -> Sequence[PatchVolume]:
+    """Load and encode volumes once, with their masks; many volumes when they are drawn, see `common.data.many`.
 
     Args:
         entries: Data items `{"image": path}`.
@@ -160,11 +169,44 @@ def load_patch_volumes(
     """
     if not entries:
         raise ValueError("`entries` must hold at least one volume to draw patches from, got none.")
+    load = partial(_patch_volume, transform=transform, mask_key=mask_key)
+    return _loaded([entry["image"] for entry in entries], load, PatchVolume.nbytes, cache)
+
+
+def _loaded(
+    paths: Sequence[str], load: Callable[..., T], size: Callable[[T], int], cache: VolumeCache | None
+) -> Sequence[T]:
     cache = cache or VolumeCache()
-    arrange = partial(_with_mask, mask_key=mask_key)
-    contents = [cache.get(entry["image"], transform, arrange) for entry in tqdm(entries, desc="loading volumes")]
-    masks = [None if each["mask"] is None else each["mask"].numpy() for each in contents]
-    return [PatchVolume(each["image"], mask, name=each["name"]) for each, mask in zip(contents, masks)]
+    if are_many(paths):
+        tell_of_many(len(paths), cache)
+        mapped = cache.folder is not None
+        return LazyVolumes(paths, partial(load, cache=cache, hold=False), size=size, mapped=mapped)
+    return [load(path, cache=cache, hold=True) for path in tqdm(paths, desc="loading volumes")]
+
+
+def tell_of_many(number: int, cache: VolumeCache) -> None:
+    """Log that volumes are loaded when they are drawn."""
+    cure = (
+        "" if cache.folder else ", each time anew unless `cache_dir` names a folder with room for the decoded volumes"
+    )
+    logger.info(f"{number:,} volumes are not loaded now, but each when it is drawn{cure}.")
+
+
+def _volume(path: str, *, transform: Callable, cache: VolumeCache, hold: bool) -> torch.Tensor:
+    content = cache.get(path, transform, _encoded, hold=hold)
+    return MetaTensor(content["image"], meta={"filename_or_obj": content["file"]})
+
+
+def _patch_volume(
+    path: str, *, transform: Callable, mask_key: str | None, cache: VolumeCache, hold: bool
+) -> PatchVolume:
+    content = cache.get(path, transform, partial(_with_mask, mask_key=mask_key), hold=hold)
+    mask = None if content["mask"] is None else content["mask"].numpy()
+    return PatchVolume(content["image"], mask, name=content["name"])
+
+
+def _bytes(volume: torch.Tensor) -> int:
+    return volume.nbytes
 
 
 def slice_by_slice(volume: torch.Tensor) -> torch.Tensor:

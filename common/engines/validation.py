@@ -154,10 +154,13 @@ class UnpairedValidation(_KeyMetric):
     The score needs no pairs and selects the network. PSNR is only reported, to show how well the two agree.
 
     Args:
-        references: Real slices (C, H, W) of the target domain in [-1, 1], from other patients than the sources.
+        references: Real slices (C, H, W) of the target domain in [-1, 1], from other patients than the sources; of
+            many volumes some are used, see `common.data.many`.
     """
 
     def __init__(self, references: Sequence[torch.Tensor]) -> None:
+        sample = getattr(references, "sample", None)  # of `common.data.datasets.LazyImages`
+        references = references if sample is None else sample()
         self.references = _slices([reference[None] for reference in references])
 
     def _reset(self, engine: Engine) -> None:

@@ -20,6 +20,7 @@ NAMES = [
     "growth",
     "runtimes",
     "scale",
+    "entries",
 ]
 
 

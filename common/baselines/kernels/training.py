@@ -14,8 +14,9 @@ import torch
 from nibabel.affines import voxel_sizes
 from tqdm import tqdm
 
-from ...data.datalist import load_datalist, read_datalist
-from ...data.domains import DomainVolume
+from ...data.datalist import has_list, load_datalist
+from ...data.domains import DomainVolume, sampled_domains
+from ...data.many import sampled
 from ...files import write_json
 from ...networks.physics import PhysicsGenerator
 from ..base import read_fitted
@@ -130,7 +131,7 @@ def fit_and_save_filters(
     """Fit the radial filters of all directions and write `filters.json`; evaluation only reads it.
 
     The unpaired filter sees the list `training`; the paired one sees `training_paired`, and is omitted if a datalist
-    has no pairs.
+    has no pairs. Of many volumes, some of each domain are read, see `common.data.many`.
 
     Args:
         models_dir: Folder of the file.
@@ -139,11 +140,11 @@ def fit_and_save_filters(
         load: Function from `{"image": path}` to `{"image": (1, X, Y, Z) in HU}`.
         volumes: Volumes of `training`.
     """
-    by_domain = {domain: _volumes(volumes, domain) for domain in domains}
-    spectra = measure_domains(by_domain)
-    paired = bool(read_datalist(dataset_dir)[0].get("training_paired"))
+    chosen = sampled_domains(volumes, domains, "Radial filters")
+    spectra = measure_domains({domain: _volumes(group, domain) for domain, group in chosen.items()})
+    paired = has_list(dataset_dir, "training_paired")
     filters = fit_measured(spectra, _pairs(dataset_dir, domains, load) if paired else None)
-    facts = {"patients": {d: [v.patient for v in volumes if v.domain == d] for d in domains}, "paired": paired}
+    facts = {"patients": {domain: [v.patient for v in group] for domain, group in chosen.items()}, "paired": paired}
     return save_kernel_filters(Path(models_dir) / FILTERS, filters, kernel_references(spectra), facts)
 
 
@@ -205,14 +206,15 @@ def start_from_pairs(
 
 
 def _volumes(volumes: Sequence[DomainVolume], domain: str) -> Iterator[tuple[np.ndarray, tuple[float, float]]]:
-    for volume in tqdm([v for v in volumes if v.domain == domain], desc=f"spectra of {domain}"):
+    for volume in tqdm(volumes, desc=f"spectra of {domain}"):
         yield np.moveaxis(volume.slices, 0, -1), volume.spacing_mm
 
 
 def _pairs(
     dataset_dir: str | Path, domains: Sequence[str], load: Callable
 ) -> Iterator[tuple[dict[str, np.ndarray], tuple[float, float]]]:
-    for entry in tqdm(load_datalist(dataset_dir, "training_paired"), desc="fitting paired filters"):
+    entries = sampled(load_datalist(dataset_dir, "training_paired"), "Paired filters")
+    for entry in tqdm(entries, desc="fitting paired filters"):
         loaded = {domain: load({"image": entry[domain]})["image"] for domain in domains}
         spacing = voxel_sizes(np.asarray(loaded[domains[0]].affine))
         volumes = {domain: torch.as_tensor(volume)[0].numpy() for domain, volume in loaded.items()}
