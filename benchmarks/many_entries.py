@@ -5,7 +5,7 @@ Start of a training on a long datalist: seconds until the first batch is drawn, 
 
 Each start is a process of its own: interpreter, imports, the checks of the datalist, all fits before the training, and
 the first batch of `train.yaml` with `compact.yaml`. The images are tiny and share their voxels on the disk (hard
-links), so that what is measured grows with their number and not with their size.
+links), so that what is measured grows with their number and not with their size. Rows join those that the file holds.
 """
 
 from __future__ import annotations
@@ -118,6 +118,8 @@ def main(
         numbers: of entries.
         bundles: names.
     """
+    path = result_path("entries", result, quick=quick)
+    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path is not None and path.is_file() else []
     rows = []
     for bundle in [bundles] if isinstance(bundles, str) else bundles:
         for number in (20,) if quick else numbers:
@@ -125,9 +127,9 @@ def main(
                 rows.append(measured(bundle, number, Path(folder)))
             print(rows[-1], flush=True)
     print_table(rows)
-    write_result(
-        result_path("entries", result, quick=quick), {"quick": quick, "load": os.getloadavg()[1], "rows": rows}
-    )
+    merged = {(row["bundle"], row["entries"]): row for row in [*earlier, *rows]}
+    order = sorted(merged.values(), key=lambda row: (list(SCANS).index(row["bundle"]), row["entries"]))
+    write_result(path, {"quick": quick, "load": os.getloadavg()[1], "rows": order})
 
 
 if __name__ == "__main__":

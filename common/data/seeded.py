@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ..distributed import processes, rank
 
+LONG = 10**7  # samples from which on an epoch of fewer is drawn without a permutation of all, which takes 8 bytes each
 Entries = Sequence[Mapping[str, Any]] | None
 
 
@@ -93,10 +94,16 @@ class EpochSampler(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         own, world_size = self._ranks()
         rng = np.random.default_rng([self.seed, self.epoch])
-        rounds = -(-self.samples_per_epoch // self.length)
-        order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self.samples_per_epoch]
+        if self.samples_per_epoch <= self.length >= LONG:
+            order = rng.choice(self.length, self.samples_per_epoch, replace=False)
+        else:
+            order = self._permutations(rng)
         for index in order[own::world_size][: len(self)]:
             yield self.epoch, int(index)
+
+    def _permutations(self, rng: np.random.Generator) -> np.ndarray:
+        rounds = -(-self.samples_per_epoch // self.length)
+        return np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self.samples_per_epoch]
 
 
 def epoch_loader(

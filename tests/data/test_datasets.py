@@ -50,6 +50,16 @@ def test_targets_are_drawn_from_all_and_paired_keeps_the_index():
         UnpairedDataset(images(3, 0), images(5, 0), paired=True)
 
 
+def test_an_epoch_of_few_of_very_many_samples_has_each_once():
+    sampler = EpochSampler(10**14, samples_per_epoch=1000, seed=4)  # whose permutation no memory would hold
+    first = [index for _, index in sampler]
+    assert len(set(first)) == 1000
+    assert max(first) > 0.9 * 10**14
+    assert [index for _, index in sampler] == first
+    sampler.set_epoch(2)
+    assert [index for _, index in sampler] != first
+
+
 def test_an_epoch_is_a_permutation_that_changes():
     sampler = EpochSampler(10, seed=4)
     first = list(sampler)
