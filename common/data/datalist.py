@@ -93,10 +93,15 @@ def load_datalist(data: Data, key: str) -> list[dict[str, Any]]:
         ValueError: If the list is absent or empty.
         FileNotFoundError: If an entry names a file that does not exist.
     """
+    return [dict(entry) for entry in _entries(data, key)]
+
+
+def _entries(data: Data, key: str) -> Sequence[Mapping[str, Any]]:
+    """Return the entries that `load_datalist` copies."""
     if not isinstance(data, (str, Path)):
         return _checked_entries(data, key)
     path = _datalist_file(data)
-    return [dict(entry) for entry in _loaded(path, key, *_version(path))]
+    return _loaded(path, key, *_version(path))
 
 
 def load_domain(data: Data, key: str, domain: str) -> list[dict[str, str]]:
@@ -113,7 +118,7 @@ def load_domain(data: Data, key: str, domain: str) -> list[dict[str, str]]:
     Raises:
         ValueError: If the list has no image of that domain.
     """
-    entries = load_datalist(data, key)
+    entries = _entries(data, key)
     place = str(data) if isinstance(data, (str, Path)) else "the given entries"
     found = [
         {
@@ -143,7 +148,7 @@ def check_validation(data: Data, domains: Sequence[str], targets: Sequence[str] 
     Raises:
         ValueError: If the list is absent or empty, or has no such image.
     """
-    entries = load_datalist(data, "validation")
+    entries = _entries(data, "validation")
     place = str(data) if isinstance(data, (str, Path)) else "the given entries"
     sources = [domain for domain in domains if list(targets or ()) != [domain]]
     if not any(domain in entry or entry.get("domain") == domain for entry in entries for domain in sources):
@@ -246,13 +251,13 @@ def _refuse_leakage(datalist: dict[str, Any], path: Path) -> None:
                 )
 
 
-def _checked_entries(entries: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
+def _checked_entries(entries: Sequence[Mapping[str, Any]], key: str) -> Sequence[Mapping[str, Any]]:
     """Return given entries, such as those that a program sets as MONAI's `train_dataset_data`."""
     if not entries or not all(isinstance(entry, Mapping) for entry in entries):
         raise ValueError(
             f"The entries for {key!r} must be objects such as {{'image': path, 'domain': name}}, got {_shown(entries)}."
         )
-    return [dict(entry) for entry in entries]
+    return entries
 
 
 def _absolute(entry: dict[str, Any], root: Path, key: str, resolved: dict[str, str]) -> dict[str, Any]:
