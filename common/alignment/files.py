@@ -125,7 +125,7 @@ def _align_pair(pair: Pair, out: Path, options: Options, *, step: Callable[[str]
     if all(map(Path.is_file, files)) and (there := read_json(files[2])).get("request") == request:
         return Aligned(files[0], files[1], files[2], str(there["verdict"]))
     fixed, moving = load(pair.fixed), load(pair.moving)
-    aligned, inside, facts = align_volumes(fixed, moving, options=options, step=step)
+    aligned, inside, facts, _ = align_volumes(fixed, moving, options=options, step=step)
     values = np.rint(aligned).astype(np.int16) if moving.hu else aligned
     with disk_full_names(files[0]), Staging(out) as staging:
         places = [staging.place(file) for file in files]

@@ -48,6 +48,22 @@ class Loaded(NamedTuple):
     doubts: list[str]
 
 
+class Result(NamedTuple):
+    """An aligned volume.
+
+    Attributes:
+        values: Voxels (X, Y, Z) on the fixed volume's grid.
+        measured: Where the moving volume was measured; elsewhere `values` are padding.
+        facts: Measures, checks and the verdict, for the sidecar.
+        transform: SimpleITK's transform of points in LPS mm, from fixed to moving.
+    """
+
+    values: NDArray[np.float32]
+    measured: NDArray[np.bool_]
+    facts: dict[str, Any]
+    transform: Any
+
+
 class Options(NamedTuple):
     """Options of an alignment.
 
@@ -69,7 +85,7 @@ DEFAULT = Options()
 
 def align_volumes(
     fixed: Loaded, moving: Loaded, *, options: Options = DEFAULT, step: Callable[[str], Any] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, Any]]:
+) -> Result:
     """Align a loaded volume with another.
 
     Args:
@@ -77,9 +93,6 @@ def align_volumes(
         moving: Volume that is put on it.
         options: Options of the alignment.
         step: Called with the name of each level.
-
-    Returns:
-        Aligned volume (X, Y, Z), mask of what was measured, and facts for the sidecar, with the verdict.
 
     Raises:
         ValueError: If they cannot be registered.
@@ -113,7 +126,8 @@ def align_volumes(
     }
     checks = [each.as_dict() for each in _checks(facts, fixed, moving)]
     passed = all(each["verdict"] == PASSED for each in checks)
-    return aligned, inside, {"verdict": PASSED if passed else WARNED, **facts, "checks": checks}
+    facts = {"verdict": PASSED if passed else WARNED, **facts, "checks": checks}
+    return Result(aligned, inside, facts, found.transform)
 
 
 def load(item: Any) -> Loaded:

@@ -8,7 +8,15 @@ from ..moved import moved_attribute
 from .brats import prepare_brats
 from .confounders import warn_of_confounders
 from .datalist import check_validation, describe, label_names, load_datalist, load_domain, patients, read_datalist
-from .datasets import UnpairedDataset, axial_slices, axial_stacks, check_depth, validation_images, validation_patches
+from .datasets import (
+    UnpairedDataset,
+    axial_slices,
+    axial_stacks,
+    blank_outside,
+    check_depth,
+    validation_images,
+    validation_patches,
+)
 from .domains import (
     DomainVolume,
     MultiDomainDataset,
@@ -37,6 +45,7 @@ __all__ = [
     "VolumeCache",
     "axial_slices",
     "axial_stacks",
+    "blank_outside",
     "cache_volumes",
     "check_depth",
     "check_validation",

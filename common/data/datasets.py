@@ -21,6 +21,7 @@ from .volume_cache import VolumeCache, cache_volumes, load_patch_volumes
 
 BACKGROUND = -0.95  # encoded intensity in [-1, 1] below which a voxel counts as background
 IMAGES_OF_A_VOLUME = 8  # of each of some volumes that stand for many
+WHOLE = 0.999  # of a resampled mask
 STACK = 3  # neighbouring slices that a 2.5-D network takes as channels
 
 
@@ -104,6 +105,32 @@ def axial_stacks(
             " others. Check the images, or lower `min_foreground`."
         )
     return stacks
+
+
+def blank_outside(volumes: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """Set what a mask leaves out to the background: for both scans of a pair, where one of them was not measured.
+
+    Args:
+        volumes: Encoded volumes of shape (1, X, Y, Z) in [-1, 1].
+        masks: Masks of the same shapes, 1 where a voxel counts; what resampling has mixed with 0 does not count.
+
+    Returns:
+        Volumes; of many `LazyVolumes`.
+
+    Raises:
+        ValueError: If numbers or shapes differ.
+
+    Example:
+        >>> [blanked] = blank_outside([torch.zeros(1, 2, 1, 1)], [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)])
+        >>> blanked.flatten().tolist()
+        [0.0, -1.0]
+    """
+    if len(volumes) != len(masks):
+        raise ValueError(f"`masks` must hold a mask for each of the {len(volumes)} volumes, got {len(masks)}.")
+    blanked = partial(_blanked, volumes=volumes, masks=masks)
+    if isinstance(volumes, LazyVolumes):
+        return LazyVolumes(range(len(volumes)), blanked, size=_bytes, mapped=False)
+    return [blanked(place) for place in range(len(volumes))]
 
 
 class LazyImages(Sequence[torch.Tensor]):
@@ -319,6 +346,16 @@ def _stacks(volume: torch.Tensor, number: int) -> list[torch.Tensor]:
         )
     slices = torch.as_tensor(volume).as_subclass(torch.Tensor)[0].movedim(-1, 0)
     return [slices[z : z + number] for z in range(len(slices) - number + 1)]
+
+
+def _blanked(place: int, *, volumes: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> torch.Tensor:
+    _check_alike([volumes[place]], [masks[place]])
+    volume, mask = (torch.as_tensor(each[place]).as_subclass(torch.Tensor) for each in (volumes, masks))
+    return torch.where(mask > WHOLE, volume, -1.0)
+
+
+def _bytes(volume: torch.Tensor) -> int:
+    return volume.nbytes
 
 
 def _check_alike(volumes: Sequence[torch.Tensor], like: Sequence[torch.Tensor]) -> None:

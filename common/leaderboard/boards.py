@@ -29,6 +29,7 @@ TITLES = {
     "single": "Single",
     "cycle": "Cycle",
     "misaligned": "trained on misaligned pairs",
+    "registered": "trained on registered pairs",
     "histogram_matching": "histogram matching",
     "inverted_histogram_matching": "inverted histogram matching",
     "intensity_curve": "intensity curve (fitted on pairs)",
@@ -66,6 +67,7 @@ class Board:
         supervised: Methods trained on aligned pairs, the upper end of the scale where they are above its lower end.
         untrained: Methods that are started but not trained.
         combined: Further methods of the table, several overlays joined by +.
+        on_request: Overlays in `configs/baselines` that are trained only if they are named, as they need an extra.
         fitted_on_pairs: Classical baselines fitted on pairs.
         shared_with: Another bundle beside this one, whose baselines, ablations and overlays are also used here.
         shared: Methods whose trainings are the same in both bundles and are done once.
@@ -85,6 +87,7 @@ class Board:
     supervised: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
     combined: tuple[str, ...] = ()
+    on_request: tuple[str, ...] = ()
     fitted_on_pairs: tuple[str, ...] = ()
     shared_with: str | None = None
     shared: tuple[str, ...] = ()
@@ -117,15 +120,17 @@ class Board:
         return [self.configs, *others]
 
     def methods(self) -> list[str]:
-        """Return the names of all methods of the bundle except its ablations: its own first."""
-        return [self.own, *self.overlays, *self.combined, *self._names("baselines")]
+        """Return the names of all methods of the bundle except its ablations and those on request: its own first."""
+        baselines = [name for name in self._names("baselines") if name not in self.on_request]
+        return [self.own, *self.overlays, *self.combined, *baselines]
 
     def files(self, method: str, overlay: str | None) -> list[Path]:
         """Return the configs that train a method, in order.
 
         Args:
-            method: Name among `methods()`, an ablation `ablations/NAME`, or several of them joined by +. For a method
-                between two domains, another pair than its overlay's may follow, as in `cyclegan:B30f:B70f`.
+            method: Name among `methods()` or `on_request`, an ablation `ablations/NAME`, or several joined by +.
+                For a method between two domains, another pair than its overlay's may follow, as in
+                `cyclegan:B30f:B70f`.
             overlay: Last overlay, as a name in the bundle's configs or a path; None for no overlay.
 
         Returns:
@@ -174,7 +179,7 @@ class Board:
         return f"{found}: {', '.join(ablations)}" if ablations else found
 
     def _file(self, part: str) -> Path:
-        single = [name for name in self.methods() if "+" not in name]
+        single = [name for name in (*self.methods(), *self.on_request) if "+" not in name]
         known = [*single, *(f"ablations/{name}" for name in self._names("ablations"))]
         name = self.overlays.get(part, part if part.startswith("ablations/") else f"baselines/{part}")
         found = self._find(name) if part in known else None

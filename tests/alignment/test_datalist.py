@@ -28,7 +28,7 @@ def quick(monkeypatch, verdicts):
 
     def instead(fixed, moving, *, options, step):
         inside = np.ones(fixed.values.shape, dtype=bool)
-        return moving.values, inside, {"verdict": next(left), "checks": []}
+        return moving.values, inside, {"verdict": next(left), "checks": []}, None
 
     monkeypatch.setattr(files, "align_volumes", instead)
 

@@ -30,7 +30,7 @@ def result():
 
 
 def test_an_alignment_comes_nearer_to_the_aligned_truth(result):
-    aligned, inside, facts = result
+    aligned, inside, facts, _ = result
     truth, body = body_at(points(), enhanced=True), PLAIN > -300
     before, after = (np.abs(values - truth)[body & inside].mean() for values in (MOVED, aligned))
     assert facts["verdict"] == "passed"
@@ -39,7 +39,7 @@ def test_an_alignment_comes_nearer_to_the_aligned_truth(result):
 
 
 def test_what_was_not_scanned_is_padding_and_counted(result):
-    aligned, inside, facts = result
+    aligned, inside, facts, _ = result
     assert (aligned[~inside] == -1024).all()
     body = volumes._body(loaded(PLAIN))
     assert facts["outside_share"] == pytest.approx(1 - inside[body].mean())
@@ -59,14 +59,14 @@ def test_levels_of_the_progress_are_told():
 def test_a_fold_never_passes(name, change, monkeypatch):
     fold = replace(Deformation(1.0, 0.0, 1.0, 2.0), **change)
     monkeypatch.setattr(volumes, "deformation", lambda *_, **__: fold)
-    _, _, facts = align_volumes(loaded(PLAIN), loaded(MOVED), options=AFFINE_ALONE)
+    *_, facts, _ = align_volumes(loaded(PLAIN), loaded(MOVED), options=AFFINE_ALONE)
     assert facts["verdict"] == "warned"
     assert [check["check"] for check in facts["checks"] if check["verdict"] == "warned"] == [name]
 
 
 def test_a_result_that_is_not_more_similar_never_passes(monkeypatch):
     monkeypatch.setattr(volumes, "similarity", lambda *_, **__: 1.2)
-    _, _, facts = align_volumes(loaded(PLAIN), loaded(MOVED), options=AFFINE_ALONE)
+    *_, facts, _ = align_volumes(loaded(PLAIN), loaded(MOVED), options=AFFINE_ALONE)
     (finding,) = (check for check in facts["checks"] if check["check"] == "similarity")
     assert facts["verdict"] == finding["verdict"] == "warned"
 
@@ -74,7 +74,7 @@ def test_a_result_that_is_not_more_similar_never_passes(monkeypatch):
 def test_a_body_that_lies_mostly_outside_never_passes():
     thin, affine = MOVED[..., 8:13], AFFINE.copy()
     affine[2, 3] += 8 * AFFINE[2, 2]
-    _, inside, facts = align_volumes(loaded(PLAIN), loaded(thin, affine), options=AFFINE_ALONE)
+    _, inside, facts, _ = align_volumes(loaded(PLAIN), loaded(thin, affine), options=AFFINE_ALONE)
     (finding,) = (check for check in facts["checks"] if check["check"] == "outside")
     assert finding["value"] > 0.5
     assert facts["verdict"] == finding["verdict"] == "warned"
@@ -83,7 +83,7 @@ def test_a_body_that_lies_mostly_outside_never_passes():
 
 def test_a_doubtful_header_never_passes():
     doubtful = loaded(MOVED, doubts=["it states no orientation"])
-    _, _, facts = align_volumes(loaded(PLAIN), doubtful, options=AFFINE_ALONE)
+    *_, facts, _ = align_volumes(loaded(PLAIN), doubtful, options=AFFINE_ALONE)
     assert facts["verdict"] == "warned"
     assert facts["checks"][-1]["evidence"] == "moving: it states no orientation"
 
@@ -91,7 +91,7 @@ def test_a_doubtful_header_never_passes():
 def test_padding_of_the_scanner_does_not_mix_with_tissue():
     padded = MOVED.copy()
     padded[:6] = -3024
-    aligned, inside, _ = align_volumes(loaded(PLAIN), loaded(padded), options=AFFINE_ALONE)
+    aligned, inside, *_ = align_volumes(loaded(PLAIN), loaded(padded), options=AFFINE_ALONE)
     assert (aligned[~inside] == -1024).all()
     assert aligned[inside].min() > -1100
     assert not inside[:4].any()
@@ -99,7 +99,7 @@ def test_padding_of_the_scanner_does_not_mix_with_tissue():
 
 def test_intensities_without_hu_keep_their_range_and_have_no_hu_measures():
     fixed, moving = PLAIN + 1024, 500 - 0.3 * MOVED
-    aligned, inside, facts = align_volumes(
+    aligned, inside, facts, _ = align_volumes(
         loaded(fixed, hu=False), loaded(moving, hu=False), options=Options(method="affine", padding=7)
     )
     assert (aligned[~inside] == 7).all()

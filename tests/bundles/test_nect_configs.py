@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from common import preflight
+from common.data import load_datalist
+from common.errors import own_error
 from common.methods import (
     ContrastClassification,
     ContrastEnhancement,
@@ -19,6 +22,7 @@ from common.methods import (
     SingleStageEnhancement,
 )
 from common.networks import VGG16BN, ResidualGenerator, SPADEGenerator, save_definition
+from common.phantoms import generate_phantom
 from tests.helpers.bundles import ROOT
 
 BUNDLE = ROOT / "bundles" / "nect2cect"
@@ -31,6 +35,7 @@ METHODS = {
     ("baselines/single",): SingleStageEnhancement,
     ("baselines/cycle",): CycleGAN,
     ("baselines/misaligned",): PairedRegression,
+    ("baselines/registered",): PairedRegression,
 }
 CONTRAST_TWINS = ("twins",)  # one stage with a network of its own
 
@@ -154,3 +159,36 @@ def test_training_on_twins_starts_at_the_scan_itself_and_needs_no_stage_before(t
     assert torch.equal(network(scan), scan)
     assert parser["train"]["paired"] is True
     assert parser.get_parsed_content("lr_schedulers")
+
+
+def test_registered_pairs_lie_on_one_grid_and_show_only_what_both_scans_measured(stages, tmp_path):
+    pytest.importorskip("SimpleITK", reason="SimpleITK (the extra `align`) is not installed")
+    generate_phantom("abdomen", tmp_path / "data", patients=4, slices=8, size=64)
+    places = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "models_dir": str(stages)}
+    parser = parsed("train", "demo", "baselines/registered", **places, registration="affine", spacing_mm=[5.3333] * 2)
+    sources, targets, masks = (
+        parser.get_parsed_content(name) for name in ("measured_sources", "measured_targets", "masks")
+    )
+    data = parser.get_parsed_content("train#dataset")
+    kept = load_datalist(parser.get_parsed_content("registered"), "training_paired")
+    assert len(sources) == len(targets) == len(masks) == len(kept)
+    assert data.paired
+    assert len(data.source) == len(data.target) > 0
+    outside = 0
+    for source, target, mask in zip(sources, targets, masks):
+        assert source.shape == target.shape
+        left_out = torch.as_tensor(mask) <= 0.999
+        assert (source[left_out] == -1).all()
+        assert (target[left_out] == -1).all()
+        outside += int(left_out.sum())
+    assert outside > 0
+    assert (tmp_path / "out" / "registered" / "datalist.json").is_file()
+
+
+def test_without_simpleitk_the_extra_is_named(stages, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    generate_phantom("abdomen", tmp_path / "data", patients=4, slices=3, size=32)
+    places = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "models_dir": str(stages)}
+    with pytest.raises(RuntimeError) as error:
+        parsed("train", "demo", "baselines/registered", **places).get_parsed_content("registered")
+    assert "the extra `align`" in str(own_error(error.value))

@@ -10,7 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandSpatialCropd
 
-from common.data import EpochSampler, UnpairedDataset, axial_slices, axial_stacks, epoch_loader
+from common.data import EpochSampler, UnpairedDataset, axial_slices, axial_stacks, blank_outside, epoch_loader
+from common.data.many import LazyVolumes
 
 
 def images(count: int, value: float) -> list[torch.Tensor]:
@@ -129,6 +130,20 @@ def test_every_slice_but_the_ends_is_the_middle_of_one_stack():
     stacks = axial_stacks([numbered(5), numbered(3, 10)])
     assert [numbers(t) for t in stacks] == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [10, 11, 12]]
     assert {tuple(t.shape) for t in stacks} == {(3, 4, 5)}
+
+
+def test_what_a_mask_leaves_out_and_what_was_mixed_with_it_is_background():
+    volume = torch.full((1, 3, 1, 1), 0.25)
+    mask = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1)
+    (blanked,) = blank_outside([volume], [mask])
+    assert blanked.flatten().tolist() == [0.25, -1.0, -1.0]
+    assert (volume == 0.25).all()
+    many = LazyVolumes([volume], torch.clone, size=torch.numel, mapped=False)
+    assert torch.equal(blank_outside(many, [mask])[0], blanked)
+    with pytest.raises(ValueError, match="must have one shape"):
+        blank_outside([volume], [mask[:, :2]])
+    with pytest.raises(ValueError, match="a mask for each of the 1 volumes, got 0"):
+        blank_outside([volume], [])
 
 
 def test_the_middle_slice_decides_whether_a_stack_shows_something():

@@ -131,6 +131,15 @@ def test_an_overlay_over_another_one_comes_behind_it():
     assert names == ["train", "cut", "fastcut", "physics", "demo"]
 
 
+def test_a_method_that_needs_an_extra_is_trained_on_request_alone():
+    board = find_board("nect2cect")
+    assert "registered" not in board.methods()
+    assert [path.name for path in board.files("registered", "demo")] == ["train.yaml", "registered.yaml", "demo.yaml"]
+    assert board.title("registered") == "trained on registered pairs"
+    with pytest.raises(ValueError, match=r"must be among .*registered"):
+        board.files("unknown", None)
+
+
 def test_compact_is_a_file_of_the_bundle_now(monkeypatch, tmp_path):
     """It stood for the overlay that a board declares, which is the default."""
 
