@@ -1,7 +1,7 @@
 """
 Memory and time of a translation against the number of slices: one process each, checks included.
 
-    python benchmarks/memory.py [--bundles ggcl,nec_t1t2] [--depths 300,2000] [--networks none,shipped] [--jobs 2]
+    python benchmarks/memory.py [--bundles ggcl,nec_t1t2] [--depths 300,2000] [--networks none,shipped] [--side 256]
     python benchmarks/memory.py --draw
 
 Each bundle translates noise by its own `inference.yaml`: with a network that costs nothing (`none`), so that what the
@@ -127,6 +127,7 @@ def main(
     bundles: str | tuple[str, ...] = BUNDLES,
     networks: str | tuple[str, ...] = NETWORKS,
     depths: int | tuple[int, ...] = DEPTHS,
+    side: int = SIDE,
     jobs: int = 1,
     draw: bool = False,
 ) -> None:
@@ -137,6 +138,7 @@ def main(
         bundles: those to measure.
         networks: "none", "shipped" or both.
         depths: numbers of slices.
+        side: pixels of a slice; the figure shows 512 only.
         jobs: processes that are measured at a time.
         draw: draw the figure from the file instead.
     """
@@ -148,7 +150,7 @@ def main(
     sizes = (16, 32) if quick else (depths,) if isinstance(depths, int) else tuple(depths)
     work = [(bundle, network, depth) for depth in sizes for network in _names(networks) for bundle in _names(bundles)]
     with ThreadPoolExecutor(jobs) as threads:
-        rows = list(threads.map(lambda each: measured(*each, side=64 if quick else SIDE), work))
+        rows = list(threads.map(lambda each: measured(*each, side=64 if quick else side), work))
     print_table(rows)
     keys = ("bundle", "network", "pixels", "slices")
     merged = {tuple(row[key] for key in keys): row for row in [*earlier, *rows]}
