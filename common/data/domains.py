@@ -69,6 +69,9 @@ class LazyDomainVolume(DomainVolume):
         for name, value in {"_volumes": volumes, "_place": place, "domain": domain, "patient": patient}.items():
             object.__setattr__(self, name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyDomainVolume, (self._volumes, self._place, self.domain, self.patient)
+
     @property
     def _loaded(self) -> DomainVolume:
         return self._volumes[self._place]

@@ -204,6 +204,16 @@ def test_items_of_domains_are_those_of_few_volumes(folder, many, dataset):
     assert_same_items(data, expected)
 
 
+def test_volumes_of_domains_go_to_worker_processes_unopened(folder, many):
+    many()
+    volumes = load_domains(folder, "training", DOMAINS, LOAD)
+    opened.clear()
+    copied = pickle.loads(pickle.dumps(volumes))
+    assert opened == []
+    assert [(v.domain, v.patient) for v in copied] == [(v.domain, v.patient) for v in volumes]
+    assert np.array_equal(copied[3].slices, volumes[3].slices)
+
+
 def test_items_of_patches_are_those_of_few_volumes(folder, many):
     def data(kind, **options):
         volumes = [load_patch_volumes(load_domain(folder, "training", d), ENCODE) for d in DOMAINS]
