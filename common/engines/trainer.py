@@ -148,6 +148,7 @@ def restore_training(trainer: TranslationTrainer, path: str | Path) -> None:
             f"The training in {str(path)!r} does not fit this config: {str(err).splitlines()[0]}. Resume with the"
             " config that it was started with, give another `--output_dir`, or start anew with `--resume False`."
         ) from err
+    _lay_out_as_weights(method.optimizers.values())
     if trainer.ema is not None:
         trainer.ema.load_state_dict(state["ema"])
     trainer.grad_scaler.load_state_dict(state["scaler"])
@@ -160,6 +161,14 @@ def restore_training(trainer: TranslationTrainer, path: str | Path) -> None:
         )
     trainer.state.epoch = epoch
     trainer.state.iteration = epoch * trainer.state.epoch_length
+
+
+def _lay_out_as_weights(optimizers: Iterable[Optimizer]) -> None:
+    """Give the state of optimizers the memory layout of their weights, which a fused one takes for granted."""
+    for weight, state in (each for optimizer in optimizers for each in optimizer.state.items()):
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 class TranslationTrainer(SupervisedTrainer):
@@ -190,6 +199,8 @@ class TranslationTrainer(SupervisedTrainer):
         save_interval: Number of epochs between two saved states; the last one is always saved.
         accumulation_steps: Number of batches whose gradients are added before a step.
         max_grad_norm: 2-norm to which gradients are clipped.
+        channels_last: Whether 2-D networks are laid out in memory with their channels last. The same numbers but for
+            rounding; faster or slower, see docs/performance.md.
         amp: Whether to use mixed precision in `amp_dtype`; losses stay in float32.
         amp_dtype: Type of mixed precision, `bfloat16`, or `float16` with gradient scaling.
         ema_decay: Decay of the exponential moving average of the generator's weights, which is deployed in place of
@@ -227,6 +238,7 @@ class TranslationTrainer(SupervisedTrainer):
         save_interval: int = 1,
         accumulation_steps: int = 1,
         max_grad_norm: float | None = None,
+        channels_last: bool = False,
         amp: bool = False,
         amp_dtype: str = "bfloat16",
         ema_decay: float | None = None,
@@ -240,6 +252,9 @@ class TranslationTrainer(SupervisedTrainer):
             raise ValueError(f"`amp_dtype` must be 'bfloat16' or 'float16', got {amp_dtype!r}.")
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise ValueError(f"`ema_decay` must lie between 0 and 1, or be null, got {ema_decay}.")
+        if channels_last:
+            for network in method.networks.values():
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(
             device=device,
             max_epochs=max_epochs,

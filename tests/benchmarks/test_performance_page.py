@@ -21,6 +21,7 @@ NAMES = [
     "runtimes",
     "scale",
     "entries",
+    "train_forms",
 ]
 
 

@@ -6,11 +6,13 @@ Every stage of neural contrast enhancement can stop and go on, and leaves what t
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch.optim import Adam
 from torch.optim.lr_scheduler import ExponentialLR
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
@@ -39,6 +41,20 @@ def test_resume_is_bitwise(tmp_path, name):
     assert losses(tmp_path / "parts/out/losses.csv") == losses(tmp_path / "whole/out/losses.csv")
     deployed = [torch.load(tmp_path / n / "models/model.pt", weights_only=True) for n in ("parts", "whole")]
     torch.testing.assert_close(*deployed, rtol=0, atol=0)
+
+
+def test_with_channels_last_the_numbers_are_the_same_and_a_training_may_change_to_it(tmp_path):
+    fused = partial(Adam, fused=True, eps=1e-3)  # which a gradient of rounding errors alone does not move
+    plain = trainer("nec", tmp_path / "plain", optimizer=fused)
+    plain.run()
+    last = trainer("nec", tmp_path / "last", optimizer=fused, channels_last=True)
+    last.run()
+    assert not all(w.is_contiguous() for network in last.method.networks.values() for w in network.parameters())
+    torch.testing.assert_close(weights(last), weights(plain), rtol=1e-3, atol=2e-4)
+    for epochs, channels_last in ((2, True), (3, False), (4, True)):
+        part = trainer("nec", tmp_path / "p", epochs=epochs, optimizer=fused, resume=True, channels_last=channels_last)
+        part.run()
+    torch.testing.assert_close(weights(part), weights(plain), rtol=1e-3, atol=2e-4)
 
 
 def test_the_state_is_plain_tensors_and_numbers(tmp_path):
