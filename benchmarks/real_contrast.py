@@ -69,7 +69,7 @@ PHANTOM_METRICS = (
 )
 SHOWN = (84, 91, 97, 104)
 TWINS = {"enhanced": 10, "plain": 4}
-PHANTOM = {"patients": 24, "slices": 6, "slice_mm": 6.0, "seed": 7}
+PHANTOM = {"patients": 48, "slices": 6, "slice_mm": 6.0, "seed": 7}
 
 # Organs of the scan `PLAIN`, which has no labels: outlines drawn by eye on every few slices, in pixels twice its size
 # (RAS), filled in between, and limited to the HU of the organ. An ellipse is its centre and half axes.
@@ -146,7 +146,7 @@ def prepare(originals: str, *, output_dir: str, workers: int | None = None) -> N
         for key in ("training_paired", "validation", "test")
         for entry in load_datalist(phantom, key)
     ]
-    pairs += 2 * phantoms  # about as many slices as of the scans
+    pairs += phantoms  # about as many slices as of the scans
     single = [
         {"image": pair[key], "domain": key, "patient": pair["patient"]} for pair in pairs for key in ("NECT", "CECT")
     ]
@@ -307,6 +307,7 @@ def table(path: str, *, column: str = "change_hu") -> None:
 
 
 def _cell(value: float, limits: list[float] | None) -> str:
+    value = round(value, 1) + 0.0  # no minus before a zero
     outside = limits is not None and not limits[0] <= value <= limits[1]
     return f"**{value:.1f}**" if outside else f"{value:.1f}"
 

@@ -16,7 +16,10 @@ from common.phantoms.abdomen.phantom import abdomen_parameters, make_varied_abdo
 from tests.helpers.shared import require_shared
 
 LIMITS = json.loads(RANGES.read_text(encoding="utf-8"))["ranges"]
-REACHED = ("liver", "spleen", "aorta", "inferior_vena_cava", "kidney_right", "fat", "lung", "cortical_bone", "air")
+REACHED = (
+    *("liver", "spleen", "aorta", "inferior_vena_cava", "kidney_right", "kidney_left"),
+    *("fat", "lung", "cortical_bone", "air"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def test_the_organs_that_the_page_claims_are_enhanced_within_their_ranges(made):
     for region in REACHED:
         low, high = LIMITS[region]
         assert low <= rows[region]["change_hu"] <= high, region
-    assert abs(rows["muscle"]["change_hu"]) < 1  # a little below its range, as the page says
+    assert abs(rows["muscle"]["change_hu"]) < 1  # at the lower end of its range, as the page says
     assert rows["liver"]["change_hu"] > rows["muscle"]["change_hu"] + 30  # it knows organs
 
 
