@@ -47,6 +47,8 @@ LOWER_IS_BETTER = (
     "spectrum_distance",
     "false_enhancement",
     "edge_ratio",
+    "emphysema_error",
+    "perc15_error",
 )
 
 

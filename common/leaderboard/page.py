@@ -153,7 +153,8 @@ def second_table(board: Board, content: Mapping[str, Any]) -> str:
     rows = list(content["second_baselines"])
     rows += [{**row, "method": run["method"]} for run in content["runs"] for row in run.get("second", [])]
     directions = list(dict.fromkeys(row["direction"] for row in rows))
-    columns = [(column, direction) for direction in directions for column in board.columns]
+    measured = [column for column in board.columns if any(column in row for row in rows)]
+    columns = [(column, direction) for direction in directions for column in measured]
     lines = []
     for name in dict.fromkeys(row["method"] for row in rows):
         values: list[float | None] = []
@@ -163,7 +164,7 @@ def second_table(board: Board, content: Mapping[str, Any]) -> str:
             values.append(mean(found) if found else None)
         lines.append((name, values))
     sign = 1 if lower_is_better(board.columns[0]) else -1
-    lines.sort(key=lambda line: mean(sign * v for v in line[1][:: len(board.columns)] if v is not None))
+    lines.sort(key=lambda line: mean(sign * v for v in line[1][:: len(measured)] if v is not None))
     cells = [[board.title(name), *("" if v is None else number(v) for v in values)] for name, values in lines]
     head = ["method", *(f"{column} {direction}" for column, direction in columns)]
     return _markdown([head, ["---"] * len(head), *cells])
@@ -278,7 +279,7 @@ def above(board: Board, supervised: Entry, found: Sequence[Entry]) -> list[Entry
 
 
 def limits(board: Board, found: Sequence[Entry]) -> str:
-    """Say what the table cannot: rows of fewer than 3 seeds, and methods of the bundle that were not run."""
+    """Say what the table cannot: rows of fewer than 3 seeds, and methods and columns that were not run or measured."""
     few = [each.title for each in found if 0 < each.seeds < ENOUGH_SEEDS]
     names = {each.name for each in found}
     missing = [board.title(name) for name in board.methods() if name not in names]
@@ -287,6 +288,9 @@ def limits(board: Board, found: Sequence[Entry]) -> str:
         parts.append(f"rows of fewer than {ENOUGH_SEEDS} seeds differ by chance as well ({', '.join(few)})")
     if missing:
         parts.append(f"nothing about methods that were not run ({', '.join(missing)})")
+    absent = [column for column in board.columns if not any(column in each.cells for each in found)]
+    if absent:
+        parts.append(f"nothing about columns that were not measured ({', '.join(absent)})")
     return f"What this table cannot say: {'; '.join(parts)}." if parts else ""
 
 

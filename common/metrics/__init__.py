@@ -15,7 +15,7 @@ from .enhancement import (
     share_above,
 )
 from .image_quality import mae, psnr, rmse, slice_quality, ssim_map
-from .kernel import kernel_curves, kernel_metrics
+from .kernel import kernel_curves, kernel_metrics, lung_metrics
 from .score import foreground_mask, matched, score
 from .structures import STRUCTURES, contrast, edge_width, find_structures
 from .summary import read_rows, summarise, write_rows
@@ -48,6 +48,7 @@ __all__ = [
     "irreducible_values",
     "kernel_curves",
     "kernel_metrics",
+    "lung_metrics",
     "mae",
     "matched",
     "normalised_gradient",

@@ -184,3 +184,12 @@ def test_what_was_not_run_and_what_has_few_seeds_is_said():
     assert "rows of fewer than 3 seeds differ by chance as well (GGCL)" in text
     assert "supervised on aligned truth with physics" in text
     assert "GGCL with physics: physics untrained" in text
+
+
+def test_columns_that_no_row_has_are_said_to_be_not_measured():
+    board = find_board("ggcl")
+    row = {"patient": "a", "direction": "B30f->B70f", "method": "network", **dict.fromkeys(board.columns, 1.0)}
+    found = [entry(board, board.own, [row], costs=[{"seconds": 1.0}])]
+    assert "not measured" not in limits(board, found)
+    found = [entry(board, board.own, [{**row, "perc15_error": None}], costs=[{"seconds": 1.0}])]
+    assert "columns that were not measured (perc15_error)" in limits(board, found)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from common.metrics.kernel import emphysema_index, kernel_curves, kernel_metrics
+from common.metrics.kernel import emphysema_index, kernel_curves, kernel_metrics, lung_metrics, perc15
 
 SPACING = (0.7, 0.7, 5.0)
 NAMES = {"1": "lung_parenchyma", "2": "emphysema", "4": "blood_pool"}
@@ -103,3 +103,24 @@ def test_wrong_masks_are_refused() -> None:
         emphysema_index(np.zeros((4, 4, 1)), np.zeros((4, 4, 1)))
     with pytest.raises(ValueError, match=r"`lung_mask` must have the shape of `volume_hu` \(4, 4, 1\), got \(4, 4\)"):
         emphysema_index(np.zeros((4, 4, 1)), np.ones((4, 4)))
+
+
+def test_perc15_is_the_percentile_of_the_lung_alone_and_noise_lowers_it():
+    rng = np.random.default_rng(0)
+    lung = np.zeros((40, 40, 4), dtype=bool)
+    lung[10:30] = True
+    volume = np.where(lung, -860.0, 40.0)
+    assert perc15(volume, lung) == -860
+    noisy = volume + rng.normal(0, 40, volume.shape)
+    assert perc15(noisy, lung) == pytest.approx(-860 - 1.0364 * 40, abs=2.5)  # the normal distribution's quantile
+
+
+def test_the_error_of_perc15_is_against_the_target():
+    labels = np.ones((20, 20, 2), dtype=np.uint8)
+    truth = np.random.default_rng(1).normal(-870, 30, labels.shape)
+    values = kernel_metrics(truth - 12, truth, labels=labels, spacing_mm=(1, 1, 1), label_names=NAMES)
+    assert values["perc15_error"] == pytest.approx(12)
+    assert values["perc15"] == pytest.approx(values["perc15_target"] - 12)
+    lung = lung_metrics(truth - 12, truth, labels=labels, spacing_mm=(1, 1, 1), label_names=NAMES)
+    assert lung == {name: value for name, value in values.items() if name.startswith(("emphysema", "perc15"))}
+    assert lung_metrics(truth, truth, spacing_mm=(1, 1, 1)) == {}
