@@ -41,8 +41,8 @@ def sampled(items: Sequence[T], purpose: str, *, many: bool | None = None) -> Se
         `items`, or a sequence of `SAMPLED` of them in their order, none of which is loaded yet.
 
     Example:
-        >>> sampled([3, 1, 2], "the test"), list(sampled(range(10**6), "the test"))[:3]
-        ([3, 1, 2], [2743, 16528, 40974])
+        >>> sampled([3, 1, 2], "the test"), len(sampled(range(10**6), "the test"))
+        ([3, 1, 2], 24)
     """
     if not (are_many(items) if many is None else many) or len(items) <= SAMPLED:
         return items

@@ -49,7 +49,7 @@ def test_what_was_not_scanned_is_padding_and_counted(result):
 def test_levels_of_the_progress_are_told():
     told: list[str] = []
     align_volumes(loaded(PLAIN), loaded(MOVED), options=AFFINE_ALONE, step=told.append)
-    assert told == ["affine, 8 mm", "affine, 4 mm"]
+    assert told == ["affine, 8 mm", "affine, 4 mm", "affine, 2 mm"]
 
 
 @pytest.mark.parametrize(
