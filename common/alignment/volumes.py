@@ -191,11 +191,7 @@ def _measures(
     common = body & inside & was_inside
     similar = partial(similarity, fixed.values, mask=common, window=windows[0], second_window=windows[1])
     facts: dict[str, Any] = {
-        "similarity": {
-            "measure": MEASURE,
-            "before": similar(before),
-            "after": similar(aligned),
-        },
+        "similarity": {"measure": MEASURE, "before": similar(before), "after": similar(aligned)},
         "outside_share": 1 - float((body & inside).sum()) / max(int(body.sum()), 1),
         "compared_share": float(common.sum()) / max(int(body.sum()), 1),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -97,11 +97,7 @@ class LazyVolumes(Sequence[T]):
     def __len__(self) -> int:
         return len(self.keys)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return LazyVolumes(self.keys[index], self.load, size=self.size, mapped=self.mapped)
         place = range(len(self))[index]
@@ -153,11 +149,7 @@ class LazyPlaces(Sequence[tuple[int, int]]):
     def __len__(self) -> int:
         return self.volumes * self.each
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[int, int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[tuple[int, int]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[int, int] | Sequence[tuple[int, int]]:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return _Chosen(self, range(*index.indices(len(self))))
         first, place = divmod(range(len(self))[index], self.each)
@@ -177,11 +169,7 @@ class _Chosen(Sequence[T]):
     def __len__(self) -> int:
         return len(self.places)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return _Chosen(self.items, self.places[index])
         return self.items[self.places[index]]

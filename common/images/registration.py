@@ -124,10 +124,7 @@ def register(
         )
     images = [
         to_itk(np.clip(values, *limits).astype(np.float32), affine)
-        for values, affine, limits in (
-            (fixed, fixed_affine, window),
-            (moving, moving_affine, moving_window or window),
-        )
+        for values, affine, limits in ((fixed, fixed_affine, window), (moving, moving_affine, moving_window or window))
     ]
     pyramid = _Pyramid(images[0], images[1], to_itk(mask.astype(np.uint8), fixed_affine), seed)
     try:
