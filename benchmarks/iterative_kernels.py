@@ -67,9 +67,10 @@ def score(
     baselines: bool = False,
     patients: int | None = None,
     slices: int | None = None,
+    split: str = "test",
     result: str | None = None,
 ) -> None:
-    """Score weights on the list `test` of a data set, in all directions, and add the rows to the file of results.
+    """Score weights on a list of a data set, in all directions, and add the rows to the file of results.
 
     Args:
         data: Folder of the data set.
@@ -80,6 +81,7 @@ def score(
         baselines: Whether to score the identity and the filters in `models` as well.
         patients: Number of patients, negative: of the last ones; default: all.
         slices: Number of slices per patient; default: all.
+        split: The list, `test` or `validation`.
         result: File of results; default: benchmarks/results/iterative_kernels.json.
     """
     definition = read_definition(models)
@@ -89,7 +91,7 @@ def score(
     if baselines:
         converters |= baseline_converters(models)
     rows = []
-    for patient, volumes, spacing in test_cases(data, definition["domains"], patients, slices):
+    for patient, volumes, spacing in test_cases(data, definition["domains"], patients, slices, split=split):
         for source, target in permutations(volumes, 2):
             for method, convert in converters.items():
                 value = psnr(convert(volumes[source], spacing, source, target), volumes[target])
@@ -101,10 +103,10 @@ def score(
 
 
 def test_cases(
-    data: str, domains: Sequence[str], patients: int | None, slices: int | None
+    data: str, domains: Sequence[str], patients: int | None, slices: int | None, *, split: str
 ) -> Iterator[tuple[str, dict[str, Volume], tuple[float, float]]]:
-    """Yield name, volumes of those domains that it has, and pixel size of each test patient."""
-    entries = load_datalist(data, "test")
+    """Yield name, volumes of those domains that it has, and pixel size of each patient of a list."""
+    entries = load_datalist(data, split)
     for entry in entries[patients:] if patients is not None and patients < 0 else entries[:patients]:
         images = {domain: nib.load(entry[domain]) for domain in domains if domain in entry}
         volumes = {key: np.asarray(each.dataobj, dtype=np.float32)[..., :slices] for key, each in images.items()}

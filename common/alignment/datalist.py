@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.datalist import DATALIST_NAME, NOT_A_PATH, read_datalist
+from ..data.datalist import DATALIST_NAME, load_datalist, read_datalist
 from ..files import safe_name, write_json
 from ..transforms.guards.findings import PASSED
 from .files import Pair, align_pairs
@@ -47,11 +47,12 @@ def align_datalist(
         `output_dir`, a data folder.
 
     Raises:
+        FileNotFoundError: If an entry names a file that does not exist.
         ValueError: If there is no pair, or none is left.
     """
     content, root = read_datalist(data)
     out = Path(output_dir)
-    entries = [(key, entry) for key in lists for entry in content.get(key, [])]
+    entries = [(key, entry) for key in lists if content.get(key) for entry in load_datalist(data, key)]
     paired = [(key, entry) for key, entry in entries if fixed in entry and moving in entry]
     if not paired:
         raise ValueError(
@@ -64,8 +65,7 @@ def align_datalist(
         name = f"{safe_name(entry.get('patient', 'pair'))}_{safe_name(moving)}"
         names[name] = names.get(name, 0) + 1
         name = name if names[name] == 1 else f"{name}_{names[name]}"
-        scan, other = (str((root / entry[key]).resolve()) for key in (fixed, moving))
-        pairs.append(Pair(scan, other, name))
+        pairs.append(Pair(entry[fixed], entry[moving], name))
     made = align_pairs(pairs, out, options=Options(**options))
     lists_made: dict[str, list[dict[str, Any]]] = {key: [] for key in lists}
     for (key, entry), aligned in zip(paired, made, strict=True):
@@ -78,13 +78,13 @@ def align_datalist(
             moving: aligned.volume.relative_to(out).as_posix(),
             MASK.format(moving): aligned.mask.relative_to(out).as_posix(),
         }
-        lists_made[key].append({**_absolute(entry, root), **files})
+        lists_made[key].append({**entry, **files})
     if not any(lists_made.values()):
         raise ValueError(
             f"None of the {len(paired)} alignments passed: {str(out)!r} says why, in the JSON file of each."
         )
     others = {
-        key: [_absolute(entry, root) for entry in value]
+        key: load_datalist(data, key) if value else value
         for key, value in content.items()
         if _is_list(value) and key not in lists
     }
@@ -101,10 +101,3 @@ def align_datalist(
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
-
-
-def _absolute(entry: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    return {
-        name: str((root / value).resolve()) if isinstance(value, str) and name not in NOT_A_PATH else value
-        for name, value in entry.items()
-    }

@@ -163,7 +163,7 @@ def second_table(board: Board, content: Mapping[str, Any]) -> str:
             found = [row[column] for row in mine if column in row]
             values.append(mean(found) if found else None)
         lines.append((name, values))
-    sign = 1 if lower_is_better(board.columns[0]) else -1
+    sign = 1 if lower_is_better(measured[0]) else -1
     lines.sort(key=lambda line: mean(sign * v for v in line[1][:: len(measured)] if v is not None))
     cells = [[board.title(name), *("" if v is None else number(v) for v in values)] for name, values in lines]
     head = ["method", *(f"{column} {direction}" for column, direction in columns)]

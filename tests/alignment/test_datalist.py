@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.alignment import align_datalist, datalist, files
+from common.alignment import align_datalist, files
 from common.data.datalist import load_datalist, load_domain
 from common.phantoms import generate_phantom
 
@@ -69,7 +69,8 @@ def test_keys_that_no_entry_has_are_refused(data, tmp_path):
 
 def test_two_scans_of_a_patient_have_two_names(data, tmp_path, monkeypatch):
     content = json.loads((data / "datalist.json").read_text())
-    content["training_paired"] = [datalist._absolute(content["training_paired"][0], data)] * 2
+    content["training"] = load_datalist(data, "training")
+    content["training_paired"] = load_datalist(data, "training_paired")[:1] * 2
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "datalist.json").write_text(json.dumps(content | {"validation": [], "test": []}))
     quick(monkeypatch, ["passed", "passed"])

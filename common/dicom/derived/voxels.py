@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..geometry import Stack
 
-LARGEST_MR = 32767
+LARGEST_MR = 32767  # stored value, see `choose_storage`
 ALIGNED = 1e-3  # of a voxel: NIfTI stores an affine in single precision
 
 
