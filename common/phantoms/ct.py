@@ -134,6 +134,24 @@ class ParallelBeamScanner:
         margin = (self._period - self.detector_samples) // 2
         return np.asarray(views[..., margin : margin + self.detector_samples])
 
+    @property
+    def _dose_share(self) -> float:
+        """Photons of a detector sample relative to those of a reference element."""
+        return self.sample_mm / REFERENCE_ELEMENT_MM * REFERENCE_VIEWS / self.views
+
+    def noise_sd(self, transmission: FloatArray, *, photons: float) -> FloatArray:
+        """Compute the SD of a line integral's noise as `add_noise` adds it, to first order.
+
+        Args:
+            transmission: Fraction of the photons that reach the detector, above 0, of any shape.
+            photons: Dose, see `add_noise`.
+
+        Returns:
+            SD of the same shape.
+        """
+        counts = photons * self._dose_share * transmission
+        return np.asarray(np.sqrt(counts + ELECTRONIC_NOISE**2 * self._dose_share) / counts)
+
     def add_noise(self, rng: np.random.Generator, line_integrals: FloatArray, *, photons: float) -> FloatArray:
         """Add Poisson noise of the photons and Gaussian noise of the electronics to line integrals.
 
@@ -151,7 +169,7 @@ class ParallelBeamScanner:
         """
         if photons <= 0:
             raise ValueError(f"`photons` must be > 0, got {photons}.")
-        share = self.sample_mm / REFERENCE_ELEMENT_MM * REFERENCE_VIEWS / self.views
+        share = self._dose_share
         expected = photons * share * np.exp(-line_integrals.astype(np.float64))
         counts = rng.poisson(expected) + rng.normal(0, ELECTRONIC_NOISE * np.sqrt(share), expected.shape)
         return np.asarray(-np.log(np.maximum(counts, 1.0) / (photons * share)), dtype=np.float32)
@@ -252,14 +270,19 @@ def modulation(kernel: str, frequency_lp_per_mm: ArrayLike) -> FloatArray:
     """
     if kernel not in KERNELS:
         raise ValueError(f"`kernel` must be one of {', '.join(map(repr, KERNELS))}, got {kernel!r}.")
+    return kernel_curve(KERNELS[kernel], frequency_lp_per_mm)
+
+
+def kernel_curve(kernel: Kernel, frequency_lp_per_mm: ArrayLike) -> FloatArray:
+    """Evaluate the modulation transfer function of any kernel as `modulation` does."""
     frequency = MM_PER_CM * np.asarray(frequency_lp_per_mm, dtype=np.float64)
-    return _curve(frequency, _shape(kernel), KERNELS[kernel].overshoot)
+    return _curve(frequency, _shape(kernel), kernel.overshoot)
 
 
 @cache
-def _shape(kernel: str) -> tuple[float, float]:
+def _shape(kernel: Kernel) -> tuple[float, float]:
     """Solve f0 in lp/cm and n of a kernel."""
-    mtf50, mtf10, overshoot = KERNELS[kernel]
+    mtf50, mtf10, overshoot = kernel
     frequencies = np.array([mtf50, mtf10])
 
     def excess(shape: FloatArray) -> FloatArray:

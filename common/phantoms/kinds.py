@@ -8,10 +8,11 @@ from .abdomen.phantom import ABDOMEN, VARIED_ABDOMEN
 from .brain.phantom import BRAIN, BRAIN_PD, VARIED_BRAIN
 from .chest.iterative import CHEST_ITERATIVE
 from .chest.phantom import CHEST
+from .chest.scanner import CHEST_SCANNER
 from .dataset import PhantomKind
 from .lung.phantom import LUNG, LUNG_WALLS
 
-ALL = (BRAIN, BRAIN_PD, VARIED_BRAIN, CHEST, CHEST_ITERATIVE, ABDOMEN, VARIED_ABDOMEN, LUNG, LUNG_WALLS)
+ALL = (BRAIN, BRAIN_PD, VARIED_BRAIN, CHEST, CHEST_ITERATIVE, CHEST_SCANNER, ABDOMEN, VARIED_ABDOMEN, LUNG, LUNG_WALLS)
 FACTOR_KINDS = (LUNG.name, LUNG_WALLS.name)
 KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in ALL}
 

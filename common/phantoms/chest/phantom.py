@@ -62,8 +62,24 @@ def make_chest(patient: int, parameters: Parameters) -> dict[str, Volume]:
     return make_patient(patient, parameters, scan)
 
 
-def make_patient(patient: int, parameters: Parameters, scan: Callable[..., dict[str, FloatArray]]) -> dict[str, Volume]:
-    """Generate one patient whose images a function with the arguments of `scan` makes; see `make_chest`."""
+def make_patient(
+    patient: int,
+    parameters: Parameters,
+    scan: Callable[..., dict[str, FloatArray]],
+    *,
+    surround: Callable[[np.random.Generator, Anatomy, Stack], Anatomy] | None = None,
+) -> dict[str, Volume]:
+    """Generate one patient whose images a function with the arguments of `scan` makes; see `make_chest`.
+
+    Args:
+        patient: Index of the patient.
+        parameters: Parameters as `chest_parameters` returns them.
+        scan: Function with the arguments of `scan`.
+        surround: Function that puts something beside the patient, on slices that may be larger; by default nothing.
+
+    Returns:
+        Volumes by name: the images of `scan`, truth and label.
+    """
     rng = np.random.default_rng([TASK_ID, parameters["seed"], patient])
     size = parameters["size"]
     spacing_mm = rng.uniform(*SPACING_MM)
@@ -78,6 +94,8 @@ def make_patient(patient: int, parameters: Parameters, scan: Callable[..., dict[
     )
     affine = scanner_affine(rng, parameters, pixel_mm=pixel_mm)
     anatomy = make_anatomy(rng, subject, stack)
+    if surround is not None:
+        anatomy = surround(rng, anatomy, stack)
     images = scan(rng, anatomy.hu, pixel_mm=pixel_mm, size=size)
     field = Anatomy(*(_central(array, size) for array in anatomy))
     arrays = {**images, "truth": field.hu, "label": field.label}
@@ -104,13 +122,18 @@ def reconstruct_kernels(
     rng: np.random.Generator, hu: FloatArray, *, pixel_mm: float, size: int, photons: float
 ) -> dict[str, FloatArray]:
     """Scan an object as `scan` does, at a dose in photons (`ParallelBeamScanner.add_noise`); HU are not limited."""
-    views = max(SMALLEST_VIEWS, round(REFERENCE_VIEWS * size / REFERENCE_SIZE))
-    scanner = ParallelBeamScanner(hu.shape[1:], image_size=size, pixel_mm=pixel_mm, views=views)
+    scanner = chest_scanner(hu, pixel_mm=pixel_mm, size=size)
     attenuation = MU_WATER * (1 + hu / 1000)
     line_integrals = scanner.project(attenuation)
     line_integrals = scanner.add_noise(rng, line_integrals, photons=photons)
     images = {name: scanner.reconstruct(line_integrals, partial(modulation, name)) for name in KERNELS}
     return {name: 1000 * (mu / MU_WATER - 1) for name, mu in images.items()}
+
+
+def chest_scanner(hu: FloatArray, *, pixel_mm: float, size: int) -> ParallelBeamScanner:
+    """Return the scanner of an object (slices, rows, columns), with views in proportion to the image's size."""
+    views = max(SMALLEST_VIEWS, round(REFERENCE_VIEWS * size / REFERENCE_SIZE))
+    return ParallelBeamScanner(hu.shape[1:], image_size=size, pixel_mm=pixel_mm, views=views)
 
 
 def has_emphysema(patient: int, *, seed: int) -> bool:

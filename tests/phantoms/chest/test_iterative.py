@@ -25,6 +25,7 @@ RECORDED = {
     "truth": (-591.516, 457.057),
     "label": (0.651, 1.564),
 }
+RECORDED_ITERATIVE = {"B30f": (-591.522, 455.753), "I30f": (-591.525, 454.907), "I70f": (-591.587, 456.259)}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,14 @@ def test_the_default_phantom_is_what_it_was():
     """Means and SDs in HU of patient 3, seed 0, written down at the commit before this kind (beb5cc6)."""
     volumes = make_chest(3, chest_parameters(size=96, slices=2))
     for key, (mean, deviation) in RECORDED.items():
+        assert volumes[key].data.mean() == pytest.approx(mean, abs=2e-3)
+        assert volumes[key].data.std() == pytest.approx(deviation, abs=2e-3)
+
+
+def test_this_kind_is_what_shipped_weights_were_trained_on():
+    """As above, at the commit before the kind `chest_scanner` (b7b9bdd)."""
+    volumes = make_chest_iterative(3, iterative_parameters(size=96, slices=2))
+    for key, (mean, deviation) in RECORDED_ITERATIVE.items():
         assert volumes[key].data.mean() == pytest.approx(mean, abs=2e-3)
         assert volumes[key].data.std() == pytest.approx(deviation, abs=2e-3)
 
