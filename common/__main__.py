@@ -30,8 +30,9 @@ def phantom(
         kind: Brain (T1 and T2), brain_pd (the same patients' T2 and PD), brain_varied (T1 and T2 of many scanners, with
             and without skull), chest (CT, kernels B30f, B50f, B70f), chest_iterative (also iterative reconstructions
             I30f, I50f, I70f), chest_scanner (kernels in the style of three vendors, arms, filtered streaks),
-            abdomen (CT before and after contrast), abdomen_varied (the same of more kinds of patients), lung (clinical
-            and micro CT), lung_walls (the same with wide bronchi, vessels and septa, and with varied scanners).
+            abdomen (CT before and after contrast), abdomen_varied (the same of more kinds of patients),
+            abdomen_clinical (also the arterial phase; arms, metal), lung (clinical and micro CT), lung_walls (the same
+            with wide bronchi, vessels and septa, and with varied scanners).
         output_dir: Folder of the data; a second run with the same parameters changes nothing.
         patients: Number of patients; training, validation and test are split by patient.
         slices: Axial slices per patient; for lungs those of the micro CT, a multiple of `factor`.

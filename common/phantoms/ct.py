@@ -26,6 +26,7 @@ SMALLEST_APERTURE_GAIN = 0.2  # below it the loss due to the aperture is not res
 ELECTRONIC_NOISE = 10.0  # SD in photons of a reference element
 REFERENCE_ELEMENT_MM = 0.684  # the dose is the number of photons on this width of detector ...
 REFERENCE_VIEWS = 720  # ... in one of this many views over 180 degrees
+LEAST_PHOTONS, LITTLE_ATTENUATION = 40.0, 0.5  # of the exposure control; a line integral through little but air
 ACCURACY = 1e-5  # relative accuracy of the Fourier transforms
 MM_PER_CM = 10.0
 
@@ -222,6 +223,22 @@ class ParallelBeamScanner:
         ramp = fft.rfft(response).real / self.sample_mm
         ramp[[0, -1]] /= 2
         return np.asarray(ramp)
+
+
+def controlled_photons(line_integrals: FloatArray, photons: float, *, largest: float) -> float:
+    """Raise a dose to what an exposure control would not fall below, so that some photons arrive behind dense parts.
+
+    Args:
+        line_integrals: Line integrals without noise, of any shape; not all through air.
+        photons: Dose, see `ParallelBeamScanner.add_noise`.
+        largest: Largest dose of the scanner.
+
+    Returns:
+        Dose at which `LEAST_PHOTONS` arrive on a reference element behind all but the most attenuating hundredth of the
+        rays through the object, or `largest` if that is less; `photons` if that is more.
+    """
+    densest = float(np.percentile(line_integrals[line_integrals > LITTLE_ATTENUATION], 99))
+    return max(photons, min(LEAST_PHOTONS * float(np.exp(densest)), largest))
 
 
 class Kernel(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .abdomen.clinical import CLINICAL_ABDOMEN
 from .abdomen.phantom import ABDOMEN, VARIED_ABDOMEN
 from .brain.phantom import BRAIN, BRAIN_PD, VARIED_BRAIN
 from .chest.iterative import CHEST_ITERATIVE
@@ -12,7 +13,19 @@ from .chest.scanner import CHEST_SCANNER
 from .dataset import PhantomKind
 from .lung.phantom import LUNG, LUNG_WALLS
 
-ALL = (BRAIN, BRAIN_PD, VARIED_BRAIN, CHEST, CHEST_ITERATIVE, CHEST_SCANNER, ABDOMEN, VARIED_ABDOMEN, LUNG, LUNG_WALLS)
+ALL = (
+    BRAIN,
+    BRAIN_PD,
+    VARIED_BRAIN,
+    CHEST,
+    CHEST_ITERATIVE,
+    CHEST_SCANNER,
+    ABDOMEN,
+    VARIED_ABDOMEN,
+    CLINICAL_ABDOMEN,
+    LUNG,
+    LUNG_WALLS,
+)
 FACTOR_KINDS = (LUNG.name, LUNG_WALLS.name)
 KINDS: dict[str, PhantomKind] = {kind.name: kind for kind in ALL}
 

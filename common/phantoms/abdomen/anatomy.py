@@ -12,6 +12,7 @@ from ..fields import FloatArray
 from ..stack import Stack, soft_occupancy
 from . import vessels
 from .canvas import Canvas
+from .metal import paint_metal
 from .organs import (
     make_kidneys,
     make_organs,
@@ -106,14 +107,30 @@ class Anatomy(NamedTuple):
 
 
 def make_anatomy(
-    rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, *, lesion_types: tuple[str, ...]
+    rng: np.random.Generator,
+    subject: AbdomenSubject,
+    stack: Stack,
+    *,
+    lesion_types: tuple[str, ...],
+    motion: np.random.Generator | None = None,
 ) -> Anatomy:
-    """Paint a subject on the slices of `stack` with a margin above and below, and apply the motion."""
+    """Paint a subject on the slices of `stack` with a margin above and below, and apply the motion.
+
+    Args:
+        rng: Source of shapes and textures.
+        subject: Subject.
+        stack: Voxel grid.
+        lesion_types: Types of lesion in the liver.
+        motion: Source of the motion; by default `rng`.
+
+    Returns:
+        Anatomy of the slices of `stack`.
+    """
     dense, stored = _dense(stack)
     body = make_body(rng, subject, dense)
     canvas = Canvas.of_air(dense.shape)
     _paint(rng, subject, dense, canvas, body=body, lesion_types=lesion_types, stored=stored)
-    displacement = draw_displacement(rng, dense, body)[:, stored]
+    displacement = draw_displacement(rng if motion is None else motion, dense, body)[:, stored]
     body_share = dense.occupancy(body.skin)
     spacing = (dense.slice_mm, dense.pixel_mm, dense.pixel_mm)
     moved, moved_share = (
@@ -159,6 +176,7 @@ def _paint(
     paint_portal_trunk(subject, stack, canvas)
     paint_great_vessels(rng, subject, stack, canvas, kidneys)
     paint_bones(rng, subject, stack, canvas, body)
+    paint_metal(subject, stack, canvas)
 
 
 def _dense(stack: Stack) -> tuple[Stack, slice]:

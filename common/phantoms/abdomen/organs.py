@@ -27,6 +27,7 @@ LOBES_BLEND_MM = 12.0
 BILE_HU, GALLBLADDER_WALL_MM = 8.0, 1.6
 GALLBLADDER, GALLBLADDER_TURN_RAD = ((98.0, -40.0, -50.0), (30.0, 20.0, 13.0)), 0.4  # centre and half axes
 PANCREAS_RADII_MM = (13.0, 10.0, 9.0, 9.0, 8.0)
+SPLEEN_BANDS_MM = 13.0
 LIVER_TEXTURE_HU = ((2.5, 4.0), (9.0, 2.0))  # pairs of filter width in mm and SD in HU
 
 # Kidneys.
@@ -73,7 +74,9 @@ def make_organs(
 def paint_organs(rng: np.random.Generator, subject: AbdomenSubject, stack: Stack, canvas: Canvas, o: Organs) -> None:
     """Paint spleen, pancreas and liver, each with its texture."""
     fine = stack.noise(rng, 2.5)
-    canvas.paint(subject.hu("spleen"), stack.occupancy(o.spleen), "spleen", texture=4 * fine)
+    spleen, enhanced_spleen = subject.hu("spleen")
+    bands = subject.spleen_bands_hu * np.cos(2 * np.pi * o.spleen / SPLEEN_BANDS_MM + fine)  # along its outline
+    canvas.paint((spleen, enhanced_spleen + bands), stack.occupancy(o.spleen), "spleen", texture=4 * fine)
     texture = 6 * stack.noise(rng, 4.0)
     canvas.paint(subject.hu("pancreas"), stack.occupancy(o.pancreas), "pancreas", texture=texture)
     texture = sum((sd * stack.noise(rng, width) for width, sd in LIVER_TEXTURE_HU), np.float32(0))

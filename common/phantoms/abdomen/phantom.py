@@ -78,7 +78,7 @@ def make_abdomen(patient: int, parameters: Parameters) -> dict[str, Volume]:
         "NECT": scan(rng, anatomy.plain, pixel_mm=pixel_mm),
         "CECT": scan(rng, anatomy.moved, pixel_mm=pixel_mm),
         "truth": scan(None, anatomy.enhanced, pixel_mm=pixel_mm),
-        "displacement": _to_world(anatomy.displacement_mm),
+        "displacement": to_world(anatomy.displacement_mm),
         "label": anatomy.label,
     }
     return {name: Volume(to_scanner_order(array), affine) for name, array in arrays.items()}
@@ -104,7 +104,7 @@ def make_varied_abdomen(patient: int, parameters: Parameters) -> dict[str, Volum
         "CECT": scan(rng, anatomy.moved, pixel_mm=pixel_mm, photons=photons, kernel=kernel),
         "truth": scan(None, anatomy.enhanced, pixel_mm=pixel_mm, kernel=kernel),
         "plain": scan(None, anatomy.plain, pixel_mm=pixel_mm, kernel=kernel),
-        "displacement": _to_world(anatomy.displacement_mm),
+        "displacement": to_world(anatomy.displacement_mm),
         "label": anatomy.label,
     }
     return {name: Volume(to_scanner_order(array), affine) for name, array in arrays.items()}
@@ -114,6 +114,13 @@ def _make(
     rng: np.random.Generator, subject: AbdomenSubject, patient: int, parameters: Parameters
 ) -> tuple[Anatomy, NDArray[np.float64], float]:
     """Return a subject's anatomy on the slices of the scan, the affine and the pixel size in mm."""
+    stack, affine = make_stack(rng, parameters)
+    types = lesion_types(patient, seed=parameters["seed"], task=TASK_ID)
+    return make_anatomy(rng, subject, stack, lesion_types=types), affine, stack.pixel_mm
+
+
+def make_stack(rng: np.random.Generator, parameters: Parameters) -> tuple[Stack, NDArray[np.float64]]:
+    """Draw the slices of a scan, and the affine (4, 4) of its volumes."""
     size = parameters["size"]
     pixel_mm = PIXEL_MM * REFERENCE_SIZE / size
     stack = Stack(
@@ -122,9 +129,7 @@ def _make(
         in_plane_shape=(size, size),
         pixel_mm=pixel_mm,
     )
-    affine = scanner_affine(rng, parameters, pixel_mm=pixel_mm)
-    types = lesion_types(patient, seed=parameters["seed"], task=TASK_ID)
-    return make_anatomy(rng, subject, stack, lesion_types=types), affine, pixel_mm
+    return stack, scanner_affine(rng, parameters, pixel_mm=pixel_mm)
 
 
 def scan(
@@ -160,7 +165,7 @@ def _levels(rng: np.random.Generator, parameters: Parameters) -> FloatArray:
     return np.asarray(centre - half + steps)
 
 
-def _to_world(displacement_mm: FloatArray) -> FloatArray:
+def to_world(displacement_mm: FloatArray) -> FloatArray:
     """Reorder (3: down, backwards, left; slices, rows, columns) to (slices, rows, columns, 3: right, forward, up)."""
     steps = np.rint(-displacement_mm[::-1] / DISPLACEMENT_STEP_MM)
     return np.moveaxis(steps * np.float32(DISPLACEMENT_STEP_MM), 0, -1)

@@ -104,6 +104,9 @@ class AbdomenSubject:
         plain_shift_hu: Difference from `TISSUES` before contrast, by tissue; 0 for what it lacks.
         pelvis: Collecting systems that hold visible urine, by side.
         gallbladder: A gallbladder that lies over the liver, besides the usual one below it; None without one.
+        couch_curvature: Rise of the sides of the couch in 1/mm; 0 for a flat one.
+        spleen_bands_hu: Amplitude of the bands of the spleen after contrast, which last for the arterial phase.
+        metal: Implants, by name the level of their middle in mm, see `metal.paint_metal`.
     """
 
     muscle_half_axes_mm: tuple[float, float]
@@ -123,6 +126,9 @@ class AbdomenSubject:
     plain_shift_hu: Mapping[str, float] = field(default_factory=dict)
     pelvis: Mapping[str, Pelvis] = field(default_factory=dict)
     gallbladder: Gallbladder | None = None
+    couch_curvature: float = 0.0006
+    spleen_bands_hu: float = 0.0
+    metal: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def width(self) -> float:

@@ -22,7 +22,6 @@ WALL_MM = (13.0, 12.0)  # muscle and ribs around the cavity, across and front to
 # Couch.
 COUCH_GAP_MM, COUCH_MM, COUCH_SHELL_MM = 2.0, 20.0, 1.2
 COUCH_HALF_WIDTH_MM = 168.0  # the part in the field of view
-COUCH_CURVATURE = 0.0006  # rise of its sides in 1/mm
 COUCH_SHELL_HU, COUCH_FOAM_HU = -350.0, -940.0
 
 # Bones.
@@ -104,7 +103,7 @@ def paint_back(
 def paint_couch(subject: AbdomenSubject, stack: Stack, *, hu: FloatArray, body_share: FloatArray) -> None:
     """Paint a dished couch of foam in a carbon-fibre shell; `body_share` is the fraction of each voxel in the body."""
     back = subject.muscle_half_axes_mm[1] + 0.9 * subject.fat_mm
-    centre = back + COUCH_GAP_MM + COUCH_MM / 2 - COUCH_CURVATURE * stack.x**2
+    centre = back + COUCH_GAP_MM + COUCH_MM / 2 - subject.couch_curvature * stack.x**2
     couch = np.minimum(COUCH_MM / 2 - np.abs(stack.y - centre), COUCH_HALF_WIDTH_MM - np.abs(stack.x))
     lay_over(hu, COUCH_SHELL_HU, stack.occupancy(couch) * (1 - body_share))
     lay_over(hu, COUCH_FOAM_HU, stack.occupancy(couch - COUCH_SHELL_MM) * (1 - body_share))

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from scipy import fft, ndimage
 
-from ..ct import KERNELS, MU_WATER, Kernel, ParallelBeamScanner, kernel_curve
+from ..arms import Arms
+from ..ct import KERNELS, MU_WATER, Kernel, ParallelBeamScanner, controlled_photons, kernel_curve
 from ..dataset import Parameters, PhantomKind, Volume
 from ..fields import FloatArray
-from ..stack import Stack, ellipse, lay_over
+from ..stack import Stack
 from .anatomy import HIGHEST_HU, LABEL_NAMES, LABELS, Anatomy
 from .iterative import REFERENCE_MAS, TUBE_CURRENT_TIME_MAS
 from .phantom import LOWEST_HU, PHOTONS, chest_parameters, chest_scanner, make_patient
-from .wall import FAT_HU, MUSCLE_HU, MUSCLE_TEXTURE_HU, SKIN_HU, SKIN_MM
 
 # Families in the style of three vendors: soft, medium and sharp. The figures are ours, of the usual size, and measured
 # on no scanner; what they share with the kernels of that name is their order and which of them enhance edges.
@@ -37,17 +37,12 @@ SCANNER_KERNELS: Mapping[str, Kernel] = {
 }
 ADAPTIVE: Mapping[str, str] = MappingProxyType({"A30f": "B30f", "A50f": "B50f", "A70f": "B70f"})  # and their kernel
 
-LEAST_PHOTONS, MOST_ATTENUATING = 40.0, 99.0  # exposure control: photons per reference element behind this percentile
-LITTLE = 0.5  # attenuation of a ray through little else than air
 VIEW_DEG = (0.25, 0.75)  # rotation of the gantry during one view: 1440 to 480 views per turn
 NOISE_LIMIT = 0.1  # SD of a line integral above which it is smoothed: 100 photons
 ESTIMATE_SAMPLES = (1.0, 4.0)  # SDs of the Gaussian, in views and samples, that estimates how many photons arrive
 WIDTHS_SAMPLES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # SDs of the Gaussians among which the smoothing interpolates
 
 ARMS_DOWN_SHARE = 0.6  # fraction of the patients
-ARM_MM, ARM_FAT_MM, ARM_GAP_MM, ARM_BACK_MM = (38.0, 50.0), (4.0, 10.0), (2.0, 8.0), (5.0, 30.0)
-HUMERUS_MM, HUMERUS_CORTEX_MM, HUMERUS_HU, MARROW_HU = 11.5, 4.0, 1250.0, -20.0
-SOFT_TISSUE_HU = -300.0  # above the couch, below fat
 
 
 def scanner_parameters(**arguments: Any) -> dict[str, Any]:
@@ -85,11 +80,12 @@ def scan_clinically(rng: np.random.Generator, hu: FloatArray, *, pixel_mm: float
     Returns:
         Image (slices, size, size) in HU, -1024 to 3071, for each kernel of `FAMILIES` and each of `ADAPTIVE`.
     """
-    current_mas = float(np.exp(rng.uniform(*np.log(TUBE_CURRENT_TIME_MAS))))
+    doses = PHOTONS / REFERENCE_MAS * np.array(TUBE_CURRENT_TIME_MAS)
+    photons = float(np.exp(rng.uniform(*np.log(doses))))
     view_rad = np.deg2rad(rng.uniform(*VIEW_DEG))
     scanner = chest_scanner(hu, pixel_mm=pixel_mm, size=size)
     exact = blur_by_rotation(scanner.project(MU_WATER * (1 + hu / 1000)), view_rad)
-    photons = PHOTONS / REFERENCE_MAS * max(current_mas, exposure_control(exact))
+    photons = controlled_photons(exact, photons, largest=doses[1])
     raw = scanner.add_noise(rng, exact, photons=photons)
     smoothed = smooth_starved_rays(scanner, raw, photons=photons)
     sources = {name: (raw, kernel) for name, kernel in SCANNER_KERNELS.items()}
@@ -99,12 +95,6 @@ def scan_clinically(rng: np.random.Generator, hu: FloatArray, *, pixel_mm: float
         attenuation = scanner.reconstruct(data, partial(kernel_curve, kernel))
         images[name] = np.clip(1000 * (attenuation / MU_WATER - 1), LOWEST_HU, HIGHEST_HU)
     return images
-
-
-def exposure_control(line_integrals: FloatArray) -> float:
-    """Return the mAs that a scanner would not fall below, nor 300: `LEAST_PHOTONS` arrive behind the densest parts."""
-    densest = float(np.percentile(line_integrals[line_integrals > LITTLE], MOST_ATTENUATING))
-    return min(LEAST_PHOTONS * float(np.exp(densest)) / PHOTONS * REFERENCE_MAS, TUBE_CURRENT_TIME_MAS[1])
 
 
 def blur_by_rotation(line_integrals: FloatArray, view_rad: float) -> FloatArray:
@@ -172,30 +162,8 @@ def with_arms(rng: np.random.Generator, anatomy: Anatomy, stack: Stack) -> Anato
     Returns:
         Anatomy (slices, rows, wider columns); the humerus is labelled as bone.
     """
-    half_x, half_y = rng.uniform(*ARM_MM, 2)
-    fat, gap, back = (rng.uniform(*limits) for limits in (ARM_FAT_MM, ARM_GAP_MM, ARM_BACK_MM))
-    beside = np.abs(stack.x[0, 0, (anatomy.hu > SOFT_TISSUE_HU).any(axis=(0, 1))]).max()
-    centre = beside + gap + half_x
-    needed = (centre + half_x + gap) / stack.pixel_mm - stack.in_plane_shape[1] / 2
-    more = max(0, int(np.ceil(needed)) + 1)
-    margin = ((0, 0), (0, 0), (more, more))
-    hu = np.pad(anatomy.hu, margin, mode="edge")
-    label = np.pad(anatomy.label, margin)
-    wide = Stack(stack.levels_mm, stack.slice_mm, hu.shape[1:], stack.pixel_mm)
-    y, x = wide.y - back, np.abs(wide.x) - centre
-    skin = np.broadcast_to(ellipse(y, x, (half_y, half_x)), wide.shape)
-    humerus = np.broadcast_to(HUMERUS_MM - np.hypot(y, x), wide.shape)
-    muscle = skin - SKIN_MM - fat + 1.5 * wide.noise(rng, 12.0)
-    for distance, value in (
-        (skin, SKIN_HU),
-        (skin - SKIN_MM, FAT_HU),
-        (muscle, MUSCLE_HU + MUSCLE_TEXTURE_HU * wide.noise(rng, 2.0)),
-        (humerus, HUMERUS_HU),
-        (humerus - HUMERUS_CORTEX_MM, MARROW_HU),
-    ):
-        lay_over(hu, value, wide.occupancy(distance))
-    label[humerus > 0] = LABELS["bone"]
-    return Anatomy(hu, label)
+    arms = Arms.draw(rng, stack, anatomy.hu)
+    return Anatomy(arms.beside(anatomy.hu), np.where(arms.bone, np.uint8(LABELS["bone"]), arms.widened(anatomy.label)))
 
 
 CHEST_SCANNER = PhantomKind(
