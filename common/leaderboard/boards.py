@@ -66,6 +66,7 @@ class Board:
         second_title: Description of a second test set, which `run_leaderboard` may be given.
         overlays: Overlays of `train.yaml` outside `configs/baselines`, by the name of the method.
         over: Name of the method over whose overlay a method's own is laid, by the name of the latter.
+        last: Methods whose overlay is laid over `overlay` too, as it has networks and settings of its own.
         supervised: Methods trained on aligned pairs, the upper end of the scale where they are above its lower end.
         untrained: Methods that are started but not trained.
         combined: Further methods of the table, several overlays joined by +.
@@ -86,6 +87,7 @@ class Board:
     second_title: str = "second test set"
     overlays: Mapping[str, str] = field(default_factory=dict)
     over: Mapping[str, str] = field(default_factory=dict)
+    last: tuple[str, ...] = ()
     supervised: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
     combined: tuple[str, ...] = ()
@@ -133,7 +135,7 @@ class Board:
             method: Name among `methods()` or `on_request`, an ablation `ablations/NAME`, or several joined by +.
                 For a method between two domains, another pair than its overlay's may follow, as in
                 `cyclegan:B30f:B70f`.
-            overlay: Last overlay, as a name in the bundle's configs or a path; None for no overlay.
+            overlay: Overlay after the methods' own, as a name in the bundle's configs or a path; None for no overlay.
 
         Returns:
             Paths of the configs.
@@ -146,16 +148,18 @@ class Board:
             ['train.yaml', 'physics.yaml', 'ggdr.yaml', 'demo.yaml']
             >>> [path.name for path in find_board("ggcl").files("fastcut", None)]
             ['train.yaml', 'cut.yaml', 'fastcut.yaml']
+            >>> [path.name for path in find_board("nec_t1t2").files("cyclegan_own", "demo")]
+            ['train.yaml', 'cyclegan.yaml', 'demo.yaml', 'cyclegan_own.yaml']
         """
         parts = [part for part in method.partition(":")[0].split("+") if part != self.own]
         layers = [layer for part in parts for layer in ([self.over[part], part] if part in self.over else [part])]
-        files = [self.configs / "train.yaml", *map(self._file, layers)]
+        files = [self.configs / "train.yaml", *(self._file(layer) for layer in layers if layer not in self.last)]
         if overlay is not None:
             found = self._find(overlay)
             if found is None and not Path(overlay).is_file():
                 raise ValueError(f"`overlay` must be a file, or a name in {self.configs}, got {overlay!r}.")
             files.append(found or Path(overlay).absolute())
-        return files
+        return [*files, *(self._file(layer) for layer in layers if layer in self.last)]
 
     def title(self, name: str) -> str:
         """Return the title of a method or a baseline in tables.

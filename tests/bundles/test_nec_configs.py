@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 import common
 from common import preflight
 from tests.helpers.bundles import BUNDLE, CONFIGS
+from tests.helpers.released_steps import receptive_field
 from tests.helpers.shared import needs_shared, shared
 
 SCHEMA = ("data", "schema", "meta_schema_20240725.json")
@@ -98,6 +99,7 @@ def test_network_takes_and_gives_what_metadata_says():
         ["train", "multi_gpu_train"],
         *(["train", f"baselines/{name}"] for name in BASELINES),
         *(["train", f"baselines/{name}", "demo"] for name in BASELINES),
+        *(["train", f"baselines/{name}", "demo", f"baselines/{name}_own"] for name in ("cyclegan", "cut")),
         ["inference"],
         ["inference", "evaluate"],
     ],
@@ -158,6 +160,21 @@ def test_baselines_use_the_same_generator_and_their_papers_optimizer(name):
     parser = parsed("train", f"baselines/{name}")
     assert parser["network_def"] == parsed("train")["network_def"]
     assert (parser["learning_rate"], parser["betas"]) == (2e-4, [0.5, 0.999])
+
+
+@pytest.mark.parametrize("name, parameters", [("cyclegan", 11_365_633), ("cut", 11_365_633)])
+def test_own_networks_are_the_authors_but_for_their_width(name, parameters):
+    """Zhu et al., ICCV 2017, appendix 7, and Park et al., ECCV 2020, appendix C.1; 70 x 70 PatchGAN, batch 1."""
+    overlays = ["train", f"baselines/{name}", "demo", f"baselines/{name}_own"]
+    parser = parsed(*overlays)
+    assert (parser["batch_size"], parser["learning_rate"], parser["betas"]) == (1, 2e-4, [0.5, 0.999])
+    assert parser["ema_decay"] is None
+    method = parser.get_parsed_content("method")
+    assert {group["lr"] for optimizer in method.optimizers.values() for group in optimizer.param_groups} == {2e-4}
+    assert method.adversarial_loss.criterion == "least_squares"
+    assert receptive_field(method.networks["discriminator" if name == "cut" else "target_discriminator"], 128) == 70
+    wide = parsed(*overlays, channels=64).get_parsed_content("network_def")
+    assert sum(p.numel() for p in wide.parameters()) == parameters
 
 
 @pytest.mark.parametrize("overlays", [[], ["demo"], ["volume"]])
