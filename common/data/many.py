@@ -16,7 +16,7 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 MANY = 1000  # volumes in a list from which on they are loaded when they are drawn
-SAMPLED = 24  # volumes that stand for all of them
+SAMPLED = 16  # volumes that stand for all of them
 SEED = 0  # of their choice: the same ones in each run and process
 KEPT_BYTES = 2 * 10**9  # of the last drawn volumes of a list, where they are held in memory
 KEPT_MAPS = 4096  # of them, where they are mapped from a cache: a process of Linux may have 65,530 maps
@@ -42,7 +42,7 @@ def sampled(items: Sequence[T], purpose: str, *, many: bool | None = None) -> Se
 
     Example:
         >>> sampled([3, 1, 2], "the test"), len(sampled(range(10**6), "the test"))
-        ([3, 1, 2], 24)
+        ([3, 1, 2], 16)
     """
     if not (are_many(items) if many is None else many) or len(items) <= SAMPLED:
         return items

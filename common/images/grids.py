@@ -156,11 +156,13 @@ def coarse_volume(
 
 
 def reduced(image: Any, most: int = MOST_VOXELS) -> tuple[NDArray[Any], list[float]]:
-    """Return an image as it is or, if it is larger, averaged over blocks of about cubes to at most `most` voxels.
+    """Return an image as it is or, if it has more than `most` voxels, averaged over cubes to a quarter of that at most.
+
+    What looks at the whole image needs several times its memory: the more voxels, the wider they become.
 
     Args:
         image: A MetaTensor (1, X, Y, Z).
-        most: Largest number of voxels.
+        most: Largest number of voxels of an image that is not averaged.
 
     Returns:
         Volume (X', Y', Z') and its voxel sizes in mm; an averaged one has its axial slices last.
@@ -170,8 +172,8 @@ def reduced(image: Any, most: int = MOST_VOXELS) -> tuple[NDArray[Any], list[flo
     volume = torch.as_tensor(image)[0].cpu().numpy()
     if volume.size <= most:
         return volume, [float(size) for size in sizes]
-    side = float((volume.size * np.prod(sizes) / most) ** (1 / 3))
-    return coarse_volume(image, pixel_mm=side, slice_mm=side, most=most)
+    side = float((volume.size * np.prod(sizes) / (most // 4)) ** (1 / 3))
+    return coarse_volume(image, pixel_mm=side, slice_mm=side, most=most // 4)
 
 
 def planes(volume: torch.Tensor) -> Iterator[torch.Tensor]:

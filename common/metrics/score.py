@@ -78,7 +78,7 @@ def _large_components(candidate: np.ndarray) -> np.ndarray:
     components, count = ndimage.label(candidate)
     if count == 0:
         return candidate
-    sizes = np.bincount(components.ravel())
+    sizes = sum(np.bincount(part.ravel(), minlength=count + 1) for part in components)
     sizes[0] = 0
     keep = sizes >= COMPONENT_SHARE * sizes.max()
     keep[0] = False

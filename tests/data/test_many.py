@@ -101,7 +101,7 @@ def test_of_few_all_and_of_many_the_same_ones_are_taken(caplog):
         chosen = [list(sampled(range(rules.MANY), "The test")) for _ in range(2)]
     assert chosen[0] == chosen[1] == sorted(set(chosen[0]))
     assert len(chosen[0]) == rules.SAMPLED
-    assert "The test: 24 of 1,000 volumes, the same ones in each run, stand for all." in caplog.text
+    assert "The test: 16 of 1,000 volumes, the same ones in each run, stand for all." in caplog.text
 
 
 def test_the_last_used_volumes_are_kept_within_their_bytes(monkeypatch):

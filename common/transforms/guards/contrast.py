@@ -51,9 +51,10 @@ def mr_contrast(volume: np.ndarray) -> tuple[str | None, str]:
     mask = foreground_mask(volume)
     if mask.sum() < 100:
         return None, "too little foreground"
-    low, high = np.percentile(volume[mask], [1, 99])
-    values = np.clip((volume[mask] - low) / max(high - low, 1e-12), 0, 1)
-    depth = np.stack([ndimage.distance_transform_edt(mask[..., k]) for k in range(mask.shape[-1])], axis=-1)[mask]
+    values = np.concatenate([volume[..., k][mask[..., k]] for k in range(mask.shape[-1])])
+    low, high = np.percentile(values, [1, 99])
+    values = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    depth = np.concatenate([_depths(part) for part in np.moveaxis(mask, -1, 0)])
     shallow, deep = np.percentile(depth, [25, 50])
     skewness = float(stats.skew(values)) if high > low else 0.0
     ratio = float(values[depth <= shallow].mean() / max(values[depth >= deep].mean(), 1e-12))
@@ -64,6 +65,11 @@ def mr_contrast(volume: np.ndarray) -> tuple[str | None, str]:
     if skewness > 0.3 and ratio > 1:
         return "T2", evidence
     return None, evidence
+
+
+def _depths(mask: np.ndarray) -> np.ndarray:
+    """Return each pixel's distance from the border of a mask (X, Y), pixels."""
+    return np.asarray(ndimage.distance_transform_edt(mask)[mask], dtype=np.float32)
 
 
 def masked_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
