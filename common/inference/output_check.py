@@ -330,17 +330,21 @@ def edge_agreement(source: np.ndarray, output: np.ndarray, mask: np.ndarray) -> 
         >>> round(edge_agreement(ramp, 1 - ramp, np.ones(ramp.shape, bool)), 6)
         1.0
     """
-    first, second = (steepness(volume)[mask] for volume in (source, output))
+    first, second = (
+        np.concatenate([steepness(volume[..., k])[mask[..., k]] for k in range(mask.shape[2])])
+        for volume in (source, output)
+    )
     flat = [edges.size < 2 or np.ptp(edges) == 0 for edges in (first, second)]
     if any(flat):
         return float(all(flat))
-    return float(np.corrcoef(first, second)[0, 1])
+    first, second = (edges - edges.mean(dtype=np.float64) for edges in (first, second))
+    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
 
-def steepness(volume: np.ndarray) -> np.ndarray:
-    """Return the magnitude of the gradient within each slice of (X, Y, Z), per pixel; 0 along an axis of one pixel."""
-    squares = [np.gradient(volume, axis=axis) ** 2 for axis in (0, 1) if volume.shape[axis] > 1]
-    return np.sqrt(np.sum(squares, axis=0)) if squares else np.zeros(volume.shape)
+def steepness(image: np.ndarray) -> np.ndarray:
+    """Return the magnitude of the gradient of a slice (X, Y), per pixel; 0 along an axis of one pixel."""
+    squares = [np.gradient(image, axis=axis) ** 2 for axis in (0, 1) if image.shape[axis] > 1]
+    return np.sqrt(np.sum(squares, axis=0)) if squares else np.zeros(image.shape)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
