@@ -78,7 +78,9 @@ def _large_components(candidate: np.ndarray) -> np.ndarray:
     components, count = ndimage.label(candidate)
     if count == 0:
         return candidate
-    sizes = sum(np.bincount(part.ravel(), minlength=count + 1) for part in components)
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    for part in components:
+        sizes += np.bincount(part.ravel(), minlength=count + 1)
     sizes[0] = 0
     keep = sizes >= COMPONENT_SHARE * sizes.max()
     keep[0] = False
