@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from common.baselines.kernels.fits import fit_paired_domains
 from common.phantoms.chest import scanner as clinic
 from common.phantoms.chest.anatomy import LABELS, Anatomy
 from common.phantoms.chest.phantom import chest_parameters, make_chest
@@ -28,6 +29,7 @@ from common.phantoms.ct import MU_WATER, ParallelBeamScanner, kernel_curve, modu
 from common.phantoms.stack import Stack
 
 PIXEL_MM, SIZE, VIEWS = 0.7, 256, 360
+SPACING_MM = (1.3, 1.3, 5.0)  # about that of the patients
 ARMS, NO_ARMS = 0, 5  # patients of seed 0 with and without them in the scan
 
 
@@ -146,6 +148,21 @@ def test_adaptive_filtration_takes_the_streaks_between_the_arms(patients):
         assert volumes[name][pool].mean() == pytest.approx(volumes["truth"][pool].mean(), abs=12)
     raised = patients[NO_ARMS]
     assert streaks(volumes["B30f"], volumes["truth"]) > 3 * streaks(raised["B30f"], raised["truth"])
+
+
+def test_no_radial_filter_makes_or_undoes_it(patients):
+    """Fitted on the very slice: how much it leaves of the difference, and of the one between two linear kernels."""
+    left = {}
+    for patient, pairs in ((ARMS, [("A50f", "B50f"), ("B50f", "A50f")]), (NO_ARMS, [("LUNG", "B50f")])):
+        images = {name: np.rint(patients[patient][name])[..., None] for pair in pairs for name in pair}
+        filters = fit_paired_domains([(images, SPACING_MM)], pairs)
+        for pair in pairs:
+            source, target = (images[name] for name in pair)
+            error = filters[pair].apply(source, SPACING_MM) - target
+            left[pair] = np.sqrt(np.mean(error**2) / np.mean((source - target) ** 2))
+    assert left["A50f", "B50f"] > 0.95
+    assert left["B50f", "A50f"] > 0.7
+    assert left["LUNG", "B50f"] < 0.5  # what remains is aliased at this pixel size
 
 
 def test_it_costs_sharpness_across_the_streaks_alone():
