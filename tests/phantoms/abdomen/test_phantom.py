@@ -438,3 +438,18 @@ def test_the_default_patients_are_those_before_there_were_varied_ones():
         data = volumes[name].data
         found = [data[16, 16, 0], data[10, 16, 1], data[20, 22, 0]]
         np.testing.assert_allclose([data.mean(), *found], [mean, *voxels], rtol=1e-4, atol=0.02)
+
+
+def test_varied_patients_are_those_that_shipped_weights_were_trained_on():
+    """Means and SDs in HU of patient 1, seed 0, written down at the commit before `abdomen_clinical` (b7b9bdd)."""
+    volumes = make_varied_abdomen(1, abdomen_parameters(kind="abdomen_varied", slices=3, size=64))
+    before = {
+        "NECT": (-557.249, 488.240),
+        "CECT": (-551.978, 496.365),
+        "truth": (-545.626, 502.493),
+        "plain": (-557.190, 488.277),
+        "displacement": (-0.125, 2.889),
+    }
+    for name, (mean, deviation) in before.items():
+        assert volumes[name].data.mean() == pytest.approx(mean, abs=5e-3)
+        assert volumes[name].data.std() == pytest.approx(deviation, abs=5e-3)
