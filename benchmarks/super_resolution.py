@@ -6,6 +6,7 @@ Super-resolution by 8 of lung CT: structures, spectrum and consistency on unseen
     python benchmarks/super_resolution.py score runs/walls --models MODELS --name "network" --unseen runs/unseen
     python benchmarks/super_resolution.py chests ORIGINALS --models MODELS --name "network"
     python benchmarks/super_resolution.py table benchmarks/results/super_resolution.json
+    python benchmarks/super_resolution.py micro OUT --data phantom --name "network"
     python benchmarks/super_resolution.py pictures ORIGINALS --models MODELS --data runs/walls
 
 The rule that finds structures is the same for every method. A pixel of a method's output is found where it is at
@@ -16,6 +17,7 @@ structure alone neither do those that hold another one; all other pixels do, whe
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +39,7 @@ from common.transforms import lung_mask
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "super_resolution.json"
+MICRO = ROOT / "benchmarks" / "results" / "micro_test.json"
 IMAGES = ROOT / "docs" / "images" / "real_scans"
 STRUCTURES = {"vessel": 1, "bronchial_wall": 2, "septum": 3}  # values of the phantom's labels
 TUMOUR, TOGETHER = 4, "together"
@@ -51,7 +54,7 @@ CHESTS = {  # file: first slice
 MEDIAN = 5  # pixels of the output along each side
 REGION, REGION_SLICES = 64, 3  # pixels along each side, at the lung's centre
 COLUMNS = (
-    "dice_together", "dice_vessel", "dice_bronchial_wall", "dice_septum", "spectrum_distance", "psnr",
+    "dice_together", "dice_vessel", "dice_bronchial_wall", "dice_septum", "spectrum_distance", "psnr", "ssim",
     "consistency_rms_hu", "consistency_largest_hu", "vessel_roughness",
 )  # fmt: skip
 
@@ -245,12 +248,35 @@ def chest(originals: str, file: str) -> Volume:
     return volume[first[0] : first[0] + REGION, first[1] : first[1] + REGION]
 
 
+def micro(output_dir: str, *, data: str, name: str, result: str | None = None) -> None:
+    """Keep the scores that an evaluation with `evaluate_micro.yaml` has left.
+
+    Args:
+        output_dir: Output folder of the evaluation.
+        data: Name of the data in the results.
+        name: Name of the weights in the results; its earlier rows are replaced.
+        result: File of results; default: benchmarks/results/micro_test.json.
+    """
+    with (Path(output_dir) / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    rows = []
+    for each in found:
+        method = name if each["method"] == "network" else each["method"]
+        row = {key: float(each[key]) for key in ("psnr", "ssim", "spectrum_distance")}
+        row["consistency_rms_hu"] = float(each["consistency_mse"]) ** 0.5
+        rows.append({"data": data, "case": each["patient"], "method": method} | _rounded(row))
+    facts = json.loads((Path(output_dir) / "run.json").read_text(encoding="utf-8"))
+    run = {"name": name, "data": data} | {key: facts[key] for key in ("weights_sha256", "commit")}
+    _add(result or str(MICRO), rows, run)
+    _print(rows)
+
+
 def table(path: str, *, data: str = "unseen") -> None:
     """Print the means over the cases as Markdown, a row per method.
 
     Args:
         path: File of results.
-        data: `unseen`, `test` or `chests`.
+        data: `unseen`, `test` or `chests`; of the test on micro CT `phantom` or `tooth`.
     """
     _print([row for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"] if row["data"] == data])
 
@@ -322,4 +348,4 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire({"score": score, "chests": chests, "table": table, "pictures": pictures})
+    fire.Fire({"score": score, "chests": chests, "micro": micro, "table": table, "pictures": pictures})

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import zoom
-from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from ..images.downsampling import DOWNSAMPLINGS
 from .many import LazyVolumes, are_many, sampled
 from .seeded import Entries, SeededDataset, apply_seeded, draw_seed
 
@@ -87,17 +87,6 @@ def draw_patch(
     raise ValueError(_rejection(volume, size, f"{max_tries} tries found none"))
 
 
-def _spline(patch: torch.Tensor, factor: int) -> torch.Tensor:
-    """Read a patch (1, H, W) at every `factor`-th place of its cubic spline, from corner to corner.
-
-    The last place is the last pixel but for rounding, beyond which `zoom` would return 0 in its default mode.
-    """
-    return torch.from_numpy(zoom(patch[0].numpy(), 1 / factor, mode="mirror"))[None]
-
-
-DOWNSAMPLINGS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {"mean": avg_pool2d, "spline": _spline}
-
-
 class UnpairedPatchDataset(SeededDataset):
     """Unpaired patches of clinical and micro CT.
 
@@ -116,8 +105,7 @@ class UnpairedPatchDataset(SeededDataset):
             each item.
         downsampled_every: Every n-th clinical patch is the micro CT patch itself, down-sampled to clinical pixels, as
             in the authors' later code (4); 0: none.
-        downsampling: How: "mean" over each clinical pixel; "spline", values of a cubic spline at the clinical grid's
-            points, the corners' centres in one place, as in the authors' later code (scipy's `zoom`), which aliases.
+        downsampling: How, see `common.images.downsampling`: "mean", or "spline" as in the authors' later code.
         max_tries: Maximal number of draws per patch.
         data: Entries of the datalist that the volumes come from, see `SeededDataset`.
         seed: Seed of the draws.

@@ -22,6 +22,7 @@ from .evaluator import TRUTH, TranslationEvaluator, axial
 from .translator import Translator
 
 SHOWN = "bicubic"  # the baseline that the report shows beside the network
+REDUCED = "reduced"  # in the name of a source that was made of its truth
 
 
 class InterpolationTranslator:
@@ -62,6 +63,8 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         save_as: Function from a target's name and a data type to a transform that saves `{"pred": volume}`, such as
             `save_volume` with its other arguments bound.
         data_range: Intensity range for PSNR and SSIM.
+        reduce: Transform from a truth `{"image": volume}` to the source that is made of it, on wider pixels; the key of
+            the source then names the same file. Default: sources are volumes of their own.
         others: Further arguments of `TranslationEvaluator`.
 
     Raises:
@@ -78,20 +81,23 @@ class SuperResolutionEvaluator(TranslationEvaluator):
         truth_key: str,
         save_as: Callable[..., Callable],
         data_range: float,
+        reduce: Callable | None = None,
         **others: Any,
     ) -> None:
-        self.truth_key, self.save_as = truth_key, save_as
+        self.truth_key, self.save_as, self.reduce = truth_key, save_as, reduce
         options: dict[str, Any] = {"save": save_as, "data_range": data_range, **others}
         super().__init__(device, cases, load, translators, **options)
 
     def _needed(self, direction: Sequence[str]) -> Sequence[str]:
+        if self.reduce is not None:
+            return [self.truth_key]
         return direction[:1]  # a case without a truth is scored by its consistency with the source
 
     def _evaluate_case(self, engine: Engine, item: dict[str, Any]) -> list[dict[str, Any]]:
         case, (source, target) = item["case"], item["direction"]
         names = {"patient": str(case.get("patient", Path(case[source]).name)), "direction": f"{source}->{target}"}
-        volume = self.load({"image": case[source]})["image"]
         truth = self.load({"image": case[self.truth_key]})["image"] if case.get(self.truth_key) else None
+        volume = (self.reduce({"image": truth}) if self.reduce else self.load({"image": case[source]}))["image"]
         labels = self.load_label({"image": case["label"]})["image"] if case.get("label") else None
         if truth is None:
             self._warn(TRUTH, names, f"no truth {self.truth_key!r}; only its consistency with the source counts.")
@@ -115,7 +121,8 @@ class SuperResolutionEvaluator(TranslationEvaluator):
             rows.append({**names, "method": method, **metrics})
         if NETWORK in outputs:
             self.coverage.add(names, volume, outputs[NETWORK], None if truth is None else axial(truth))
-        self._list(names, case[source], target, outputs, truth, labels)
+        path = case[source] if self.reduce is None else self._saved(volume, REDUCED, "int16")
+        self._list(names, path, target, outputs, truth, labels)
         self.rows += rows
         return rows
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..metrics.score import NOT_INVERTED
 from ..moved import moved_attribute
+from .downsample import DownSampleSlicesd
 from .guards.anatomy import CheckAxiald, CheckBodyPartd, axial_geometry
 from .guards.contract import EnsurePredictiond, EnsureVolumed, check_encoded
 from .guards.contrast import CheckModalityd, CheckNoContrastAgentd, masked_correlation, mr_contrast
@@ -41,6 +42,7 @@ __all__ = [
     "CheckPlaned",
     "CheckPlausibled",
     "CheckResampledd",
+    "DownSampleSlicesd",
     "Enhancement",
     "EnsurePredictiond",
     "EnsureVolumed",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from scipy.ndimage import map_coordinates
 
 from common.phantoms import generate_phantom
 from common.reports import write_report
@@ -141,6 +142,37 @@ def test_scores_are_those_of_the_saved_volumes(evaluated: Path, phantom: Path):
         pooled = (output[::2, ::2] + output[1::2, ::2] + output[::2, 1::2] + output[1::2, 1::2]) / 4
         mse = ((pooled - source) ** 2).mean()
         assert float(rows[case["patient"]]["consistency_mse"]) == pytest.approx(mse, rel=1e-5)
+
+
+@pytest.mark.parametrize("downsampling", ["mean", "spline"])
+def test_micro_ct_is_down_sampled_recovered_and_scored_against_itself(trained, phantom, tmp_path, downsampling):
+    """Scores again, from the micro CT's file: with numpy, and for the spline with map_coordinates."""
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / f"{name}.yaml") for name in ("inference", "evaluate", "evaluate_micro")])
+    places = {"dataset_dir": str(phantom), "output_dir": str(tmp_path), "models_dir": str(trained / "models")}
+    changes = {"grey_levels": [9000, 26000], "size": [40, 48, -1], "downsampling": downsampling, "device": "cpu"}
+    parser.update({"bundle_root": str(BUNDLE), **places, **changes})
+    parser.get_parsed_content("run")
+    (entry, *_) = json.loads((phantom / "datalist.json").read_text())["test"]
+    grey = np.asarray(nib.as_closest_canonical(nib.load(phantom / entry["micro"])).dataobj, dtype=float)
+    truth = ((grey - 9000) / 17000 * 1045 - 1000).clip(-1200, 400)[12:52, 8:56]
+    if downsampling == "mean":
+        source = truth.reshape(20, 2, 24, 2, 4).mean(axis=(1, 3))
+    else:
+        places = np.meshgrid(np.linspace(0, 39, 20), np.linspace(0, 47, 24), indexing="ij")
+        source = np.stack([map_coordinates(truth[..., z], places, order=3) for z in range(4)], axis=2)
+    error = source.clip(-1200, 400).repeat(2, axis=0).repeat(2, axis=1) - truth
+    expected = np.mean(10 * np.log10(1600.0**2 / (error**2).mean(axis=(0, 1))))
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file) if row["patient"] == entry["patient"]}
+    assert set(rows) == METHODS
+    assert float(rows["nearest"]["psnr"]) == pytest.approx(expected, abs=1e-2)
+    case = json.loads((tmp_path / "cases.json").read_text())["cases"][0]
+    shown, output = (nib.as_closest_canonical(nib.load(tmp_path / case[key])) for key in ("source", "prediction"))
+    np.testing.assert_allclose(np.asarray(shown.dataobj), source, atol=0.6)
+    network = np.asarray(output.dataobj, dtype=float) - truth
+    psnr = np.mean(10 * np.log10(1600.0**2 / (network**2).mean(axis=(0, 1))))
+    assert float(rows["network"]["psnr"]) == pytest.approx(psnr, abs=1e-2)
 
 
 def test_the_report_is_made_from_what_evaluation_left(evaluated: Path):

@@ -19,6 +19,7 @@ from common.engines.super_resolution_evaluator import most_frequent
 from common.images import save_volume
 from common.metrics import read_rows
 from common.phantoms.lung.imaging import coarser_affine
+from common.transforms import DownSampleSlicesd
 
 LOAD = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])
 FACTOR = 4
@@ -104,6 +105,30 @@ def test_a_patient_without_truth_is_scored_by_its_consistency(tmp_path: Path):
     assert alarm["text"] == "p0: no truth 'truth'; only its consistency with the source counts."
     (listed,) = evaluator.cases
     assert "target" not in listed
+
+
+def test_a_source_may_be_made_of_its_truth(tmp_path: Path):
+    """The released code's test on micro CT: thin slices, down-sampled in plane; the file of a source is not read."""
+    case = make_case(tmp_path) | {"clinical": "no/such/file.nii.gz"}
+    case.pop("label")
+    evaluator = evaluate(tmp_path, [case], reduce=DownSampleSlicesd("image", FACTOR))
+    truth = np.asarray(nibabel.load(case["truth"]).dataobj, dtype=float)
+    means = truth.reshape(16, 4, 12, 4, 8).mean(axis=(1, 3))
+    row = evaluator.rows[0]
+    error = means.repeat(4, axis=0).repeat(4, axis=1) - truth
+    assert row["rmse"] == pytest.approx(np.sqrt((error**2).mean(axis=(0, 1))).mean(), rel=1e-5)
+    assert row["consistency_mse"] == pytest.approx(0.0, abs=1e-6)
+    (listed,) = evaluator.cases
+    source = nibabel.load(tmp_path / "out" / listed["source"])
+    np.testing.assert_allclose(np.asarray(source.dataobj), np.rint(means), atol=1.0)
+    corner = MICRO @ [1.5, 1.5, 0, 1]
+    np.testing.assert_allclose(source.affine @ [0, 0, 0, 1], corner, atol=1e-6)
+
+
+def test_a_case_without_the_truth_that_its_source_is_made_of_is_refused(tmp_path: Path):
+    case = {key: value for key, value in make_case(tmp_path).items() if key != "truth"}
+    with pytest.raises(ValueError, match=r"must name its volumes 'truth', .* it lacks \['truth'\]"):
+        evaluate(tmp_path, [case], reduce=DownSampleSlicesd("image", FACTOR))
 
 
 def test_the_order_of_translators_does_not_matter(tmp_path: Path):
