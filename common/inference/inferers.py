@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 CROP = 128  # pixels along each side of the image on which the demand is measured
 COPIES = 4  # a layer's input and output, and as much again for skips and for a convolution's own copies
 SHARE = 0.5  # of the free memory
-MOST = {"cpu": 4, "cuda": 64, "xpu": 64, "mps": 64}  # on a CPU, more images at a time are not faster
+MOST = {"cpu": 2, "cuda": 64, "xpu": 64, "mps": 64}  # on a CPU, more images at a time are not faster
 
 
 def volume_inferer(definition: Mapping[str, Any], *, batch_size: int | None = None, overlap: float = 0.5) -> Inferer:
@@ -248,7 +248,7 @@ def weight_facts(models_dir: str | Path) -> dict[str, str]:
 
 
 def fitting_batch_size(network: Callable[..., Any], image: torch.Tensor) -> int:
-    """Return how many images a network takes at a time: at least 1, at most 4 on a CPU and 64 on a GPU.
+    """Return how many images a network takes at a time: at least 1, at most 2 on a CPU and 64 on a GPU.
 
     The demand of one image is measured on a corner of it, by the largest input and output of a layer; half of the
     memory that is free now may be used.
@@ -259,7 +259,7 @@ def fitting_batch_size(network: Callable[..., Any], image: torch.Tensor) -> int:
 
     Example:
         >>> fitting_batch_size(nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 8, 8))
-        4
+        2
     """
     most = MOST.get(image.device.type, 1)
     free = free_memory(image.device)

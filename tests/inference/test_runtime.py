@@ -126,7 +126,7 @@ def test_where_it_cannot_be_used_the_log_says_why(installed, caplog, monkeypatch
 def test_the_demand_of_memory_is_measured_on_the_network_itself(installed):
     (given, _), plain = installed, network()
     SetRuntime(plain, "openvino").decide("cpu")
-    assert fitting_batch_size(plain, torch.zeros(1, 1, 8, 8)) == 4
+    assert fitting_batch_size(plain, torch.zeros(1, 1, 8, 8)) == 2
     assert given == []
 
 
