@@ -9,6 +9,8 @@ Super-resolution by 8 of lung CT: structures, spectrum and consistency on unseen
     python benchmarks/super_resolution.py micro OUT --data phantom --name "network"
     python benchmarks/super_resolution.py pictures ORIGINALS --models MODELS --data runs/walls
 
+OUT is what an evaluation with `evaluate_micro.yaml` has written (docs/bundles/sr_cyclegan.md).
+
 The rule that finds structures is the same for every method. A pixel of a method's output is found where it is at
 least a threshold, which is chosen for each structure on training patients: that of the highest mean Dice. A structure
 of the truth is where it fills more than half of the slice's thickness. Pixels of the tumour do not count, and for one
@@ -266,8 +268,7 @@ def micro(output_dir: str, *, data: str, name: str, result: str | None = None) -
         row["consistency_rms_hu"] = float(each["consistency_mse"]) ** 0.5
         rows.append({"data": data, "case": each["patient"], "method": method} | _rounded(row))
     facts = json.loads((Path(output_dir) / "run.json").read_text(encoding="utf-8"))
-    run = {"name": name, "data": data} | {key: facts[key] for key in ("weights_sha256", "commit")}
-    _add(result or str(MICRO), rows, run)
+    _add(result or str(MICRO), rows, {"name": name, "data": data, "weights_sha256": facts["weights_sha256"]})
     _print(rows)
 
 
@@ -276,7 +277,7 @@ def table(path: str, *, data: str = "unseen") -> None:
 
     Args:
         path: File of results.
-        data: `unseen`, `test` or `chests`; of the test on micro CT `phantom` or `tooth`.
+        data: `unseen`, `test` or `chests`; of the test on micro CT `phantom`, `tooth`, or one of them and `_spline`.
     """
     _print([row for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"] if row["data"] == data])
 

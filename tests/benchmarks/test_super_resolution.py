@@ -12,11 +12,13 @@ import pytest
 from benchmarks.super_resolution import (
     CHESTS,
     LEVELS_HU,
+    MICRO,
     RESULT,
     chest,
     dice_by_level,
     measure,
     methods,
+    micro,
     structures,
     vessel_roughness,
 )
@@ -27,6 +29,8 @@ from tests.helpers.shared import require_shared
 
 BUNDLE = ROOT / "bundles" / "sr_cyclegan"
 PAGE = ROOT / "docs" / "real_scans_sr.md"
+DETAILS = ROOT / "docs" / "bundles" / "sr_cyclegan.md"
+MICRO_DATA = ["phantom", "tooth", "phantom_spline", "tooth_spline"]
 
 
 def test_dice_of_each_level_is_that_of_the_pixels_above_it():
@@ -78,8 +82,9 @@ def test_a_frayed_vessel_is_rough_and_a_smooth_one_is_not():
     assert vessel_roughness(speckled, source) == 1
 
 
-def test_the_committed_numbers_are_on_the_page():
-    page = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", [PAGE, DETAILS], ids=lambda path: path.stem)
+def test_the_committed_numbers_are_on_the_page(path):
+    page = path.read_text(encoding="utf-8")
     lines = [
         line.split() for line in page.splitlines() if line.startswith("python benchmarks/super_resolution.py table")
     ]
@@ -92,10 +97,26 @@ def test_the_committed_numbers_are_on_the_page():
         assert [row for row in rows if row not in page] == []
 
 
-def test_the_scored_weights_are_the_shipped_ones():
-    runs = {(run["name"], run["data"]): run["weights_sha256"] for run in json.loads(RESULT.read_text())["runs"]}
+@pytest.mark.parametrize(("result", "data"), [(RESULT, ["unseen"]), (MICRO, MICRO_DATA)], ids=["clinical", "micro"])
+def test_the_scored_weights_are_the_shipped_ones(result, data):
+    runs = {(run["name"], run["data"]): run["weights_sha256"] for run in json.loads(result.read_text())["runs"]}
     for name, folder in (("network", ""), ("SR-CycleGAN (demonstration)", "sr_cyclegan")):
-        assert runs[name, "unseen"] == checksum(BUNDLE / "models" / folder / "model.pt")
+        assert {runs[name, each] for each in data} == {checksum(BUNDLE / "models" / folder / "model.pt")}
+
+
+def test_what_an_evaluation_on_micro_ct_left_is_kept(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "patient,direction,method,psnr,ssim,spectrum_distance,consistency_mse\n"
+        "p1,micro->micro,network,20.5,0.5,1.25,16.0\np1,micro->micro,bicubic,21.0,0.625,4.0,25.0\n"
+    )
+    (tmp_path / "run.json").write_text(json.dumps({"weights_sha256": "ab"}))
+    for _ in range(2):  # the rows of the same weights are replaced
+        micro(str(tmp_path), data="tooth", name="ours", result=str(tmp_path / "result.json"))
+    content = json.loads((tmp_path / "result.json").read_text())
+    assert [(row["method"], row["psnr"], row["consistency_rms_hu"]) for row in content["rows"]] == [
+        ("ours", 20.5, 4.0), ("bicubic", 21.0, 5.0)
+    ]  # fmt: skip
+    assert content["runs"] == [{"name": "ours", "data": "tooth", "weights_sha256": "ab"}]
 
 
 def test_shipped_weights_find_more_than_bicubic_interpolation_in_a_patient_whom_nobody_saw():
