@@ -4,7 +4,7 @@ What a user would run a network with on a CPU: torch.compile, ONNX Runtime, Open
     pip install -c constraints.txt torch && pip install -c constraints.txt '.[export]' openvino
     python benchmarks/runtimes.py [--networks ggcl] [--others OpenVINO] [--repeats 5] [--quick] [--result PATH]
 
-The shipped networks and GGCL's of the paper's size, in one process with one thread, in turn; `eager` is in a process of
+The shipped networks and those of the papers' sizes, in one process with one thread, in turn; `eager` is in a process of
 its own, whose memory is allocated as usual. What is compared is processor time, which other work on the machine hardly
 changes. Errors are those on a noisy phantom against eager float32, relative to the noise of its output.
 
@@ -30,7 +30,7 @@ import fire
 import numpy as np
 import torch
 from inference import BUNDLES, NOISE
-from inference_speed import TO_SHARP
+from inference_speed import TO_SHARP, paper_networks
 from measuring import print_table, result_path, write_result
 from torch import nn
 
@@ -41,8 +41,8 @@ from common.networks.definition import input_channels
 from common.processes import worker_pool
 
 PIXELS = {"nec_t1t2": 256, "nect2cect": 144, "sr_cyclegan": 64}  # of a slice, resampled, or a tile; 512 of the others
-PAPER = "ggcl, paper's size"
-ALONE = (PAPER,)  # one image at a time; the others two
+PAPER = ", paper's size"  # after the name of a bundle: one image at a time, the shipped networks two
+PAPERS = {"ggcl": "ggcl and kcgan"}  # names of `paper_networks` that are not the bundle's
 OTHERS = ("torch.compile", "ONNX Runtime", "OpenVINO", "OpenVINO bf16")
 RUNTIMES = ("eager", "exact", "fast", *OTHERS)
 Candidate = Callable[[torch.Tensor], torch.Tensor]
@@ -51,9 +51,9 @@ Candidate = Callable[[torch.Tensor], torch.Tensor]
 @functools.cache
 def deployed(name: str) -> nn.Module:
     """A bundle's network with the shipped weights, as `inference.yaml` builds it; or the paper's, with random ones."""
-    if name == PAPER:
-        torch.manual_seed(0)
-        return networks.WithTarget(networks.StarGANGenerator(3), TO_SHARP).eval()
+    if name.endswith(PAPER):
+        bundle = name.removesuffix(PAPER)
+        return paper_networks()[PAPERS.get(bundle, bundle)]
     network = networks.load_definition(BUNDLES / name)
     networks.load_weights(network, BUNDLES / name / "models" / "model.pt")
     if isinstance(network, networks.PhysicsGenerator):
@@ -129,7 +129,7 @@ def compare(name: str, eager: Executor, *, others: Sequence[str], repeats: int, 
     """A row for each candidate: processor time a slice, speed relative to ours, errors."""
     network = deployed(name)
     images = images_for(name, network, quick=quick)
-    used = images[:1] if name in ALONE else images
+    used = images[:1] if name.endswith(PAPER) else images
     with torch.no_grad():
         exact = network(images)
         first, second = exact
@@ -193,7 +193,7 @@ def training(*, repeats: int) -> list[dict[str, Any]]:
 
 
 def _place(row: dict[str, Any]) -> tuple[bool, str, int]:
-    return row["network"] == PAPER, row["network"], RUNTIMES.index(row["runtime"])
+    return row["network"].endswith(PAPER), row["network"], RUNTIMES.index(row["runtime"])
 
 
 def main(
@@ -206,7 +206,7 @@ def main(
 ) -> None:
     """
     Args:
-        networks: those to compare; default: the five shipped ones, and GGCL's of the paper's size.
+        networks: those to compare, with `;` between them; default: the five shipped ones, and those of the papers' sizes.
         others: runtimes to compare with ours; rows of the file for others stay as they are.
         repeats: timed calls of each.
         quick: small images, one call; nothing is written unless `result` is given.
@@ -228,9 +228,10 @@ def main(
         write_result(path, content | {"training": training(repeats=1 if quick else repeats)})
         return
     shipped = sorted(path.parents[1].name for path in BUNDLES.glob("*/models/model.pt"))
+    papers = [bundle + PAPER for bundle in ("ggcl", *PIXELS)]
     chosen = others.split(",") if isinstance(others, str) else list(others)
     with worker_pool(1) as eager:
-        for name in networks.split(";") if isinstance(networks, str) else list(networks or [*shipped, PAPER]):
+        for name in networks.split(";") if isinstance(networks, str) else list(networks or [*shipped, *papers]):
             rows = compare(name, eager, others=chosen, repeats=1 if quick else repeats, quick=quick)
             print_table([row for row in rows if "failed" not in row])
             print(*(row for row in rows if "failed" in row), sep="\n", flush=True)
