@@ -206,7 +206,7 @@ def main(
 ) -> None:
     """
     Args:
-        networks: those to compare, with `;` between them; default: the five shipped ones, and those of the papers' sizes.
+        networks: those to compare, with `;` between; default: the shipped ones, and those of the papers' sizes.
         others: runtimes to compare with ours; rows of the file for others stay as they are.
         repeats: timed calls of each.
         quick: small images, one call; nothing is written unless `result` is given.

@@ -253,13 +253,16 @@ def standing(board: Board, found: Sequence[Entry]) -> str:
 def ends_of_the_scale(board: Board, found: Sequence[Entry]) -> str:
     """Say which supervised rows are no ceiling, since they are below the identity or the baseline fitted on pairs."""
     column, told = board.columns[0], []
-    for each in found:
-        if each.kind == SUPERVISED and (rows := above(board, each, found)):
+    supervised = [each for each in found if each.kind == SUPERVISED]
+    for each in supervised:
+        if rows := above(board, each, found):
             named = " and ".join(f"{row.title} ({number(row.cells[column][0])})" for row in rows)
             told.append(f"**{each.title} is no ceiling**: it is below {named} in {column}")
     if not told:
         return ""
-    return f"{'. '.join(told)}. No distance to an upper end of the scale can be read from this table."
+    if len(told) == len(supervised):
+        told.append("No distance to an upper end of the scale can be read from this table")
+    return f"{'. '.join(told)}."
 
 
 def above(board: Board, supervised: Entry, found: Sequence[Entry]) -> list[Entry]:

@@ -210,8 +210,14 @@ def test_the_two_bundles_differ_in_the_guidance_and_the_length_of_training_alone
 
 @pytest.mark.parametrize("method", find_board("kcgan_kernel_conversion").shared)
 def test_a_training_that_the_leaderboards_share_is_the_same_in_both_bundles(method):
-    """They differ in parts of the guidance alone, and the method uses the guidance in neither, or one of its own."""
-    ggcl, kcgan = (parsed(b, "train", f"baselines/{method}", "leaderboard").config for b in BUNDLES)
+    """They differ in parts of the guidance alone, and the method uses the guidance in neither, or one of its own.
+
+    Where the generator is not trained, the guidance does not matter.
+    """
+    ggcl, kcgan = (
+        ConfigParser.load_config_files([str(path) for path in find_board(bundle).files(method, "leaderboard")])
+        for bundle in BUNDLES
+    )
     different = {key for key in {*ggcl, *kcgan} if ggcl.get(key) != kcgan.get(key)}
     lengths = {"max_epochs", "samples_per_epoch", "val_interval"}
     assert not different & lengths, "the overlay sets them"
@@ -223,7 +229,7 @@ def test_a_training_that_the_leaderboards_share_is_the_same_in_both_bundles(meth
         "style_weight",
         "feature_pooling",
     }
-    if "@guidance" in ggcl["method"].values():
+    if "@guidance" in ggcl["method"].values() and method not in find_board("ggcl").untrained:
         assert ggcl["guidance"] == kcgan["guidance"]
 
 

@@ -120,6 +120,15 @@ def test_a_supervised_row_below_identity_or_a_baseline_fitted_on_pairs_is_no_cei
     assert ("is no ceiling" in text) == bool(below)
     for name in below:
         assert f"{BOARD.title(name)} ({psnr[name]:.2f})" in text
+    assert ("No distance to an upper end" in text) == bool(below)
+
+
+def test_beside_a_ceiling_a_row_that_is_none_is_still_named():
+    psnr = {"identity": 37.0, "radial_filter": 50.0, "supervised": 33.0, "physics+supervised": 51.0}
+    text = ends_of_the_scale(BOARD, table(ggcl=36.0, **psnr))
+    assert text.startswith("**supervised on aligned truth is no ceiling**")
+    assert "with physics" not in text
+    assert "No distance" not in text
 
 
 def test_a_ceiling_is_compared_in_its_own_directions():
