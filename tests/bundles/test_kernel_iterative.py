@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.iterative_kernels import network_converter, psnr
-from common.phantoms.chest.iterative import iterative_parameters, make_chest_iterative
+from common.phantoms.chest.iterative import CHEST_ITERATIVE, make_chest_iterative
 from tests.helpers.bundles import ROOT
 
 MODELS = ROOT / "bundles" / "ggcl" / "models" / "iterative"
@@ -33,7 +33,7 @@ RECORDED = {
 @pytest.fixture(scope="module")
 def scores() -> dict[str, dict[str, float]]:
     """PSNR of the network, of its filters alone, and of the source, by direction."""
-    volumes = make_chest_iterative(0, iterative_parameters(slices=1, seed=20))
+    volumes = make_chest_iterative(0, CHEST_ITERATIVE.check_parameters(slices=1, seed=20))
     pixel_mm = float(np.linalg.norm(volumes["B30f"].affine[:3, 0]))
     images = {name: np.rint(volumes[name].data[PART]).astype(np.float32) for name in (*LINEAR, "I50f")}
     whole, bare = (network_converter(MODELS, residual=residual) for residual in (True, False))

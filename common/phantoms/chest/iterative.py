@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -31,24 +30,19 @@ EDGE_LIMIT = 2.0  # in means of the neighbourhood: larger differences are edges
 SD_OVER_MEAN = np.sqrt(np.pi / 2)  # of the absolute value of normal noise
 
 
-def iterative_parameters(**arguments: Any) -> dict[str, Any]:
-    """Check the arguments as `chest_parameters` does; the kind differs."""
-    return {**chest_parameters(**arguments), "kind": "chest_iterative"}
-
-
 def make_chest_iterative(patient: int, parameters: Parameters) -> dict[str, Volume]:
     """Generate one patient: the anatomy of `make_chest`, another dose, and the iterative reconstructions.
 
     Args:
         patient: Index of the patient, as for `make_chest`.
-        parameters: Parameters as `iterative_parameters` returns them.
+        parameters: Parameters as `chest_parameters` returns them.
 
     Returns:
         Volumes by name: one (X, Y, Z) in HU for each kernel and each of `ITERATIVE`, all from one noisy scan; truth and
         label.
 
     Example:
-        >>> list(make_chest_iterative(0, iterative_parameters(slices=1, size=64)))
+        >>> list(make_chest_iterative(0, chest_parameters(kind="chest_iterative", slices=1, size=64)))
         ['B30f', 'B50f', 'B70f', 'I30f', 'I50f', 'I70f', 'truth', 'label']
     """
     return make_patient(patient, parameters, scan_iteratively)
@@ -135,6 +129,6 @@ CHEST_ITERATIVE = PhantomKind(
     label_names=LABEL_NAMES,
     description="Digital chest phantom: one noisy CT scan per patient at 10 to 300 mAs with three linear "
     "reconstruction kernels and three edge-preserving iterative ones, its true HU (key `truth`) and label map.",
-    check_parameters=iterative_parameters,
+    check_parameters=partial(chest_parameters, kind="chest_iterative"),
     make_patient=make_chest_iterative,
 )

@@ -30,10 +30,10 @@ LOWEST_HU = -1024.0
 EMPHYSEMA_SHARE = 0.6  # fraction of patients
 
 
-def chest_parameters(**arguments: Any) -> dict[str, Any]:
+def chest_parameters(*, kind: str = "chest", **arguments: Any) -> dict[str, Any]:
     """Check the arguments, see `check_stack`; the defaults are 25 patients, 4 slices of 512 x 512, 5 mm apart."""
     return check_stack(
-        "chest",
+        kind,
         version=VERSION,
         defaults=(25, 4, REFERENCE_SIZE, 5.0),
         largest_span_mm=LEVELS_MM[1] - LEVELS_MM[0],

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
@@ -45,24 +44,19 @@ WIDTHS_SAMPLES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # SDs of the Gaussians among w
 ARMS_DOWN_SHARE = 0.6  # fraction of the patients
 
 
-def scanner_parameters(**arguments: Any) -> dict[str, Any]:
-    """Check the arguments as `chest_parameters` does; the kind differs."""
-    return {**chest_parameters(**arguments), "kind": "chest_scanner"}
-
-
 def make_chest_scanner(patient: int, parameters: Parameters) -> dict[str, Volume]:
     """Generate one patient: the body of `make_chest`, perhaps with the arms beside it, on another scanner.
 
     Args:
         patient: Index of the patient, as for `make_chest`.
-        parameters: Parameters as `scanner_parameters` returns them.
+        parameters: Parameters as `chest_parameters` returns them.
 
     Returns:
         Volumes by name: one (X, Y, Z) in HU for each kernel of `FAMILIES` and each of `ADAPTIVE`, all from one noisy
         scan; truth and label.
 
     Example:
-        >>> list(make_chest_scanner(0, scanner_parameters(slices=1, size=64)))  # doctest: +NORMALIZE_WHITESPACE
+        >>> list(make_chest_scanner(0, CHEST_SCANNER.check_parameters(slices=1, size=64)))
         ['B30f', 'B50f', 'B70f', 'STANDARD', 'LUNG', 'BONE', 'B', 'D', 'YA', 'A30f', 'A50f', 'A70f', 'truth', 'label']
     """
     return make_patient(patient, parameters, scan_clinically, surround=perhaps_with_arms)
@@ -173,6 +167,6 @@ CHEST_SCANNER = PhantomKind(
     description="Digital chest phantom on scanners of a clinic: one noisy CT scan per patient at 10 to 300 mAs, often "
     "with the arms beside the body, less sharp away from the centre; kernels in the style of three vendors, and three "
     "after adaptive filtration of streaks; its true HU (key `truth`) and label map.",
-    check_parameters=scanner_parameters,
+    check_parameters=partial(chest_parameters, kind="chest_scanner"),
     make_patient=make_chest_scanner,
 )

@@ -12,7 +12,6 @@ from common.phantoms.chest.iterative import (
     CHEST_ITERATIVE,
     ITERATIVE,
     edge_preserving,
-    iterative_parameters,
     local_noise,
     make_chest_iterative,
 )
@@ -31,7 +30,7 @@ RECORDED_ITERATIVE = {"B30f": (-591.522, 455.753), "I30f": (-591.525, 454.907), 
 @pytest.fixture(scope="module")
 def patients():
     """Full-size slices of two patients."""
-    parameters = iterative_parameters(slices=1)
+    parameters = CHEST_ITERATIVE.check_parameters(slices=1)
     made = {patient: make_chest_iterative(patient, parameters) for patient in (4, 6)}
     return {patient: {key: volume.data for key, volume in volumes.items()} for patient, volumes in made.items()}
 
@@ -55,7 +54,9 @@ def test_every_kernel_has_its_iterative_counterpart(patients):
 
 
 def test_the_same_seed_gives_the_same_patient_and_the_anatomy_of_the_chest_phantom():
-    first, again = (make_chest_iterative(3, iterative_parameters(size=64, slices=1, patients=n)) for n in (4, 30))
+    first, again = (
+        make_chest_iterative(3, CHEST_ITERATIVE.check_parameters(size=64, slices=1, patients=n)) for n in (4, 30)
+    )
     for key in first:
         np.testing.assert_array_equal(first[key].data, again[key].data)
     plain = make_chest(3, chest_parameters(size=64, slices=1))
@@ -73,7 +74,7 @@ def test_the_default_phantom_is_what_it_was():
 
 def test_this_kind_is_what_shipped_weights_were_trained_on():
     """As above, at the commit before the kind `chest_scanner` (b7b9bdd)."""
-    volumes = make_chest_iterative(3, iterative_parameters(size=96, slices=2))
+    volumes = make_chest_iterative(3, CHEST_ITERATIVE.check_parameters(size=96, slices=2))
     for key, (mean, deviation) in RECORDED_ITERATIVE.items():
         assert volumes[key].data.mean() == pytest.approx(mean, abs=2e-3)
         assert volumes[key].data.std() == pytest.approx(deviation, abs=2e-3)
@@ -90,7 +91,7 @@ def test_iterative_images_are_quieter_with_the_same_mean(patients):
 def test_the_dose_varies_more_than_fivefold():
     noise = []
     for patient in range(12):
-        volumes = make_chest_iterative(patient, iterative_parameters(size=64, slices=1))
+        volumes = make_chest_iterative(patient, CHEST_ITERATIVE.check_parameters(size=64, slices=1))
         soft = volumes["B30f"].data - ndimage.gaussian_filter(volumes["B30f"].data, (1, 1, 0))
         noise.append(soft[volumes["label"].data == LABELS["blood_pool"]].std())
     assert max(noise) / min(noise) > 2.2  # the square root of the dose's ratio

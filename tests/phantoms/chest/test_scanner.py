@@ -21,7 +21,6 @@ from common.phantoms.chest.scanner import (
     blur_by_rotation,
     make_chest_scanner,
     scan_clinically,
-    scanner_parameters,
     smooth_starved_rays,
     with_arms,
 )
@@ -40,7 +39,7 @@ def scanner():
 
 @pytest.fixture(scope="module")
 def patients():
-    parameters = scanner_parameters(slices=1, size=256)
+    parameters = CHEST_SCANNER.check_parameters(slices=1, size=256)
     made = {patient: make_chest_scanner(patient, parameters) for patient in (ARMS, NO_ARMS)}
     return {patient: {key: volume.data[..., 0] for key, volume in volumes.items()} for patient, volumes in made.items()}
 
@@ -204,7 +203,9 @@ def test_arms_are_in_the_truth_and_their_bone_in_the_labels():
 
 
 def test_the_same_seed_gives_the_same_patient_and_the_body_of_the_chest_phantom():
-    first, again = (make_chest_scanner(3, scanner_parameters(size=64, slices=1, patients=n)) for n in (4, 30))
+    first, again = (
+        make_chest_scanner(3, CHEST_SCANNER.check_parameters(size=64, slices=1, patients=n)) for n in (4, 30)
+    )
     assert list(first) == [*CHEST_SCANNER.domains, "truth", "label"]
     for key in first:
         np.testing.assert_array_equal(first[key].data, again[key].data)
@@ -217,7 +218,7 @@ def test_the_same_seed_gives_the_same_patient_and_the_body_of_the_chest_phantom(
 def test_stored_values_and_doses_are_those_of_a_scanner(patients):
     noise = []
     for patient in range(10):
-        volumes = make_chest_scanner(patient, scanner_parameters(size=64, slices=1))
+        volumes = make_chest_scanner(patient, CHEST_SCANNER.check_parameters(size=64, slices=1))
         soft = volumes["B30f"].data - ndimage.gaussian_filter(volumes["B30f"].data, (1, 1, 0))
         noise.append(soft[volumes["label"].data == LABELS["blood_pool"]].std())
     assert max(noise) / min(noise) > 2.2  # the square root of the dose's ratio
